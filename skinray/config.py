@@ -1,0 +1,316 @@
+"""Every setting of skinray: frozen, validated, with the unit in the name.
+
+The defaults are the figures of "Automated Skin Biopsy Analysis with Limited Data" (Chan et
+al.), here "the paper"; where the paper is silent, the field's description says so and
+``docs/fidelity.md`` names the test that pins our reading.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from skinray.errors import SettingsError
+
+Scalar = bool | int | float | str | None
+T = TypeVar("T", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def override(self, changes: dict[str, Any]) -> Self:
+        """Return a copy with dotted paths replaced, e.g. ``{"train.learning_rate": 1e-4}``."""
+        values = self.model_dump()
+        for path, value in changes.items():
+            *parents, last = path.split(".")
+            place = values
+            for key in parents:
+                if not isinstance(place.get(key), dict):
+                    raise SettingsError(_unknown(path, place))
+                place = place[key]
+            if last not in place and parents[-1:] != ["options"]:
+                raise SettingsError(_unknown(path, place))
+            place[last] = value
+        return validate(type(self), values)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the settings as canonical JSON: equal settings, equal fingerprint."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _unknown(path: str, place: dict[str, Any]) -> str:
+    known = ", ".join(sorted(place))
+    return f"unknown settings key '{path}': use one of {known}"
+
+
+def validate(kind: type[T], values: Any, source: str = "settings") -> T:
+    """Build settings of ``kind`` from plain values; every problem in one SettingsError."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+            reason = problem["msg"]
+            if problem["type"] == "extra_forbidden":
+                reason = "unknown key; remove it or correct its spelling"
+            lines.append(f"  {where}: {reason}")
+        raise SettingsError(f"{source}: settings do not fit\n" + "\n".join(lines)) from None
+
+
+def to_yaml(settings: Settings) -> str:
+    """Write settings as YAML that :func:`from_yaml` reads back to an equal object."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+
+
+def from_yaml(kind: type[T], path: Path) -> T:
+    """Read settings of ``kind`` from a YAML file; errors name the file and the key."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid YAML ({error}); mend the line it names") from None
+    return validate(kind, values, str(path))
+
+
+class ReadSettings(Settings):
+    """How images are decoded."""
+
+    max_pixels: int = Field(
+        250_000_000, gt=0, description="refuse larger images by their header, before decoding"
+    )
+
+
+class FoldSettings(Settings):
+    """How the cohort is split for cross-validation."""
+
+    count: int = Field(5, ge=2, description="number of folds")
+    unit: Literal["subject", "image"] = Field(
+        "subject",
+        description="what stays together; the paper's unit is the image, ours the subject",
+    )
+    components_held_out: int | None = Field(
+        10,
+        ge=1,
+        description="images held out for tables 1 and 2 (84/10 in the paper); none: fold 1",
+    )
+
+
+class AugmentSettings(Settings):
+    """Online augmentation (paper 2.1), composed to one affine map and one warp."""
+
+    translate_px: float = Field(100, ge=0)
+    rotate_deg: float = Field(10, ge=0, le=180)
+    shear_deg: float = Field(5, ge=0, lt=60)
+    shear_axes: Literal["x", "both"] = Field("x", description="the paper names no axis")
+    orientations_deg: tuple[Literal[0, 90, 180, 270], ...] = (0, 90, 180, 270)
+    crop_px: int = Field(800, ge=8)
+    flip_probability: float = Field(0.5, ge=0, le=1)
+    fill: Literal["reflect", "constant"] = Field(
+        "reflect", description="outside the image; the paper is silent"
+    )
+
+
+class ModelSettings(Settings):
+    """Which network, how it is built, and what it starts from."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict, description="passed to models.build")
+    weights: str | None = Field(
+        None, description="name in the weights table or a .safetensors path; none: random"
+    )
+
+
+class TrainSettings(Settings):
+    """One network's training (paper 2.2 and 2.3)."""
+
+    loss: Literal["dice", "bce", "balanced_bce"] = "dice"
+    side_weight: float = Field(0, ge=0, description="weight of HED's side outputs in the loss")
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(1e-3, ge=0, description="L2, added to the gradient")
+    epochs: int = Field(200, ge=1)
+    batch_size: int = Field(2, ge=1, description="per worker; the paper is silent")
+    draws_per_image: int = Field(1, ge=1, description="augmented crops of an image an epoch")
+    plateau_factor: float = Field(0.1, gt=0, lt=1)
+    plateau_patience_epochs: int = Field(10, ge=0)
+    early_stop_epochs: int | None = Field(None, ge=1, description="without improvement; none: off")
+    keep: Literal["last", "best"] = Field("last", description="which epoch's weights are kept")
+    validate_every_epochs: int = Field(10, ge=1)
+    clip_norm: float | None = Field(None, gt=0, description="gradient norm limit; none: off")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 on GPUs that compute in it, float32 elsewhere"
+    )
+    max_skipped_steps: int = Field(
+        5, ge=0, description="steps with a loss that is not finite, skipped before the run stops"
+    )
+
+
+class ArmSettings(Settings):
+    """One row of table 1 or 2: a network and its training."""
+
+    label: str
+    model: ModelSettings
+    train: TrainSettings = TrainSettings()
+    grid: dict[str, tuple[Scalar, ...]] = Field(
+        default_factory=dict,
+        description="dotted paths below the arm or augment -> values to try; empty: no search",
+    )
+
+    @model_validator(mode="after")
+    def _grid_has_values(self) -> Self:
+        for path, values in self.grid.items():
+            if not values:
+                raise ValueError(f"grid '{path}' lists no value")
+        return self
+
+
+class StageSettings(Settings):
+    """The nerve or the dermis stage: the arm that counts, and the baselines beside it."""
+
+    main: ArmSettings
+    baselines: tuple[ArmSettings, ...] = ()
+    augment: AugmentSettings = AugmentSettings()
+
+    @property
+    def arms(self) -> tuple[ArmSettings, ...]:
+        """The main arm first, then the baselines."""
+        return (self.main, *self.baselines)
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> Self:
+        labels = [arm.label for arm in self.arms]
+        if len(set(labels)) != len(labels):
+            raise ValueError(f"arms need different labels, got {labels}")
+        return self
+
+
+class CrossingSettings(Settings):
+    """The crossing stage (paper 2.4). Lengths are pixels at ``reference_um_per_px``."""
+
+    sigma_px: float = Field(10, gt=0, description="Gaussian smoothing of the dermis map")
+    dermis_threshold: float = Field(0.6, gt=0, lt=1)
+    min_area_fraction: float = Field(
+        0.2, ge=0, le=1, description="enclosed areas below this share of the image are flipped"
+    )
+    boundary_width_px: float = Field(3, ge=1, description="the paper: 'controllable'")
+    nerve_threshold: float = Field(0.5, gt=0, lt=1, description="the paper is silent")
+    eps_px: float = Field(3, gt=0, description="DBSCAN radius")
+    min_points: int = Field(4, ge=1, description="DBSCAN core size; a point counts itself")
+    window_px: int = Field(17, ge=3, description="side of the square round a crossing")
+    min_side_pixels: int = Field(5, ge=0, description="nerve pixels asked for on each side")
+    reference_um_per_px: float = Field(
+        0.5, gt=0, description="scale the pixel figures hold at (20x; the paper gives none)"
+    )
+
+    def at_scale(self, um_per_px: float | None) -> CrossingSettings:
+        """Return the settings for an image of ``um_per_px``: lengths scale, counts by area."""
+        if um_per_px is None or um_per_px == self.reference_um_per_px:
+            return self
+        factor = self.reference_um_per_px / um_per_px
+        return self.override(
+            {
+                "sigma_px": self.sigma_px * factor,
+                "boundary_width_px": max(1.0, self.boundary_width_px * factor),
+                "eps_px": max(1.0, self.eps_px * factor),
+                "min_points": max(1, round(self.min_points * factor**2)),
+                "window_px": max(3, 2 * round((self.window_px * factor - 1) / 2) + 1),
+                "min_side_pixels": max(
+                    min(1, self.min_side_pixels), round(self.min_side_pixels * factor**2)
+                ),
+                "reference_um_per_px": um_per_px,
+            }
+        )
+
+
+class FitSettings(Settings):
+    """Search of the crossing parameters for consistency of truth and model output."""
+
+    enabled: bool = True
+    grid: dict[str, tuple[float, ...]] = Field(
+        default_factory=lambda: {
+            "nerve_threshold": (0.3, 0.4, 0.5, 0.6, 0.7),
+            "sigma_px": (6.0, 10.0, 14.0),
+            "dermis_threshold": (0.5, 0.6),
+            "min_points": (3, 4, 6),
+            "min_side_pixels": (3, 5, 8),
+        },
+        description="values tried, one parameter after the other",
+    )
+    rounds: int = Field(2, ge=1, description="sweeps over all parameters")
+    max_images: int = Field(40, ge=1, description="training images the search looks at")
+
+
+class TuneSettings(Settings):
+    """The cross-validated grid search."""
+
+    epochs_fraction: float = Field(
+        1.0, gt=0, le=1, description="share of an arm's epochs that a search trial trains"
+    )
+    validation: Literal["inner", "held_out"] = Field(
+        "inner",
+        description="score trials on a part of the training folds (no leak into the tables) "
+        "or on the held-out fold itself, as the paper's cross-validation can be read",
+    )
+
+
+class ClusterSettings(Settings):
+    """What one trial asks of Ray. GPU counts are per worker."""
+
+    workers: int | tuple[int, int] = Field(
+        1, description="workers a trial; a pair (low, high) makes the run elastic"
+    )
+    gpus_per_worker: float | Literal["auto"] = Field(
+        "auto", description="auto: 1 where the cluster has GPUs, else 0"
+    )
+    cpus_per_worker: int = Field(1, ge=1)
+    data_workers: int = Field(1, ge=1, description="augmentation actors of a several-worker trial")
+    decoded_cache: Literal["auto", "memory", "disk"] = Field(
+        "auto", description="hold decoded images in the object store, or read them each epoch"
+    )
+    max_failures: int = Field(3, ge=0, description="restarts of a trial whose worker died")
+    resources_timeout_s: float = Field(
+        45, gt=0, description="wait for the cluster to offer one trial's resources, then end"
+    )
+
+    @property
+    def worker_range(self) -> tuple[int, int]:
+        """Fewest and most workers of a trial."""
+        if isinstance(self.workers, int):
+            return self.workers, self.workers
+        return self.workers
+
+    @model_validator(mode="after")
+    def _range_is_ordered(self) -> Self:
+        low, high = self.worker_range
+        if not 1 <= low <= high:
+            raise ValueError(f"workers need 1 <= low <= high, got {self.workers}")
+        return self
+
+
+class RunSettings(Settings):
+    """A whole cross-validated run; recipes.py holds the named ones."""
+
+    recipe: str = "custom"
+    seed: int = Field(0, ge=0)
+    read: ReadSettings = ReadSettings()
+    folds: FoldSettings = FoldSettings()
+    nerve: StageSettings
+    dermis: StageSettings
+    crossings: CrossingSettings = CrossingSettings()
+    fit: FitSettings = FitSettings()
+    tune: TuneSettings = TuneSettings()
+    cluster: ClusterSettings = ClusterSettings()
+
+    def stage(self, name: Literal["nerve", "dermis"]) -> StageSettings:
+        """Return the settings of the stage ``name``."""
+        return self.nerve if name == "nerve" else self.dermis

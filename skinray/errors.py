@@ -1,0 +1,37 @@
+"""One small tree of errors; each message names the thing, the reason and the remedy."""
+
+
+class SkinrayError(Exception):
+    """Base of every error that a user can mend; the command line prints it without a trace."""
+
+
+class SettingsError(SkinrayError):
+    """A settings file or option that does not fit (unknown key, value out of range)."""
+
+
+class ImageError(SkinrayError):
+    """An image file that cannot be read safely and completely."""
+
+
+class LabelError(SkinrayError):
+    """A label (mask, boundary line, tracing) that does not fit its image."""
+
+
+class CohortError(SkinrayError):
+    """A cohort folder or manifest with problems; the message lists every one of them."""
+
+
+class WeightsError(SkinrayError):
+    """Pretrained weights that are missing, damaged or of another architecture."""
+
+
+class BundleError(SkinrayError):
+    """A bundle folder that is incomplete, altered or made by an unknown version."""
+
+
+class TrainingError(SkinrayError):
+    """A training run that cannot go on (loss not finite, checkpoint of another run)."""
+
+
+class ResourcesError(SkinrayError):
+    """The Ray cluster cannot give what the run asks for."""
