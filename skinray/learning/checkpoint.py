@@ -1,0 +1,128 @@
+"""The state of a training between two steps: one safetensors file, no pickle.
+
+Tensors lie under dotted names (``model.conv.weight``, ``optimizer.3.exp_avg``); everything
+else is JSON in the file's header. The file appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from skinray.errors import TrainingError
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """What one epoch came to. ``seconds`` is wall time, ``images`` counts all workers."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    validation: float | None
+    images: int
+    seconds: float
+    skipped_steps: int = 0
+
+
+@dataclass
+class TrainState:
+    """Everything a training needs to go on as if it had never stopped.
+
+    ``epoch`` is the epoch to go on with and ``row`` the rows of its plan already used; the
+    loss sums belong to that part. ``best`` holds the weights to keep, where they are not the
+    last ones.
+    """
+
+    model: Tensors
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+    epoch: int = 0
+    row: int = 0
+    loss_sum: float = 0.0
+    steps: int = 0
+    skipped_steps: int = 0
+    best: Tensors | None = None
+    best_score: float | None = None
+    stale_epochs: int = 0
+    history: list[EpochEnd] = field(default_factory=list)
+
+    def save(self, path: Path, owner: str = "") -> None:
+        """Write the state atomically; ``owner`` says whose it is and is checked on loading."""
+        tensors: Tensors = {f"model.{k}": v for k, v in self.model.items()}
+        tensors |= {f"best.{k}": v for k, v in (self.best or {}).items()}
+        slots = self.optimizer.get("state", {})
+        plain: dict[str, dict[str, Any]] = {}
+        for index, slot in slots.items():
+            for key, value in slot.items():
+                if isinstance(value, torch.Tensor):
+                    tensors[f"optimizer.{index}.{key}"] = value
+                else:
+                    plain.setdefault(str(index), {})[key] = value
+        rest = {
+            "owner": owner,
+            "groups": self.optimizer.get("param_groups", []),
+            "slots": plain,
+            "scheduler": self.scheduler,
+            "history": [asdict(end) for end in self.history],
+            "numbers": {name: getattr(self, name) for name in _NUMBERS},
+            "has_best": self.best is not None,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".part")
+        whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        save_file(whole, partial, metadata={"state": json.dumps(rest)})
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path, owner: str = "") -> TrainState:
+        """Read a state; TrainingError if it is damaged or belongs to another training."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                rest = json.loads((file.metadata() or {})["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise TrainingError(
+                f"{path}: not a readable checkpoint ({error}); delete it to train this part anew"
+            ) from None
+        if rest["owner"] != owner:
+            raise TrainingError(
+                f"{path}: checkpoint of other settings or other data; "
+                "choose another --out, or delete it to train this part anew"
+            )
+        slots: dict[int, dict[str, Any]] = {int(i): dict(s) for i, s in rest["slots"].items()}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".", 2)
+                slots.setdefault(int(index), {})[key] = tensor
+        return cls(
+            model=_below("model.", tensors),
+            optimizer={"state": slots, "param_groups": rest["groups"]},
+            scheduler=rest["scheduler"],
+            best=_below("best.", tensors) if rest["has_best"] else None,
+            history=[EpochEnd(**end) for end in rest["history"]],
+            **rest["numbers"],
+        )
+
+
+_NUMBERS = (
+    "epoch",
+    "row",
+    "loss_sum",
+    "steps",
+    "skipped_steps",
+    "best_score",
+    "stale_epochs",
+)
+
+
+def _below(prefix: str, tensors: Tensors) -> Tensors:
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}

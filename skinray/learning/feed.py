@@ -1,0 +1,81 @@
+"""Augmented batches in this process, in the order and with the pixels of the plan."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from skinray.config import AugmentSettings
+from skinray.images.augment import apply, draw, generator
+from skinray.images.sample import Sample
+from skinray.learning.loop import Batch
+from skinray.learning.plan import PlanRow, epoch_plan
+from skinray.learning.validation import truth_of
+
+if TYPE_CHECKING:
+    from skinray.learning.trial import TrialSpec
+
+# Crops prepared ahead of the training step, per thread.
+AHEAD = 4
+
+
+def augmented(sample: Sample, row: PlanRow, name: str, seed: int, how: AugmentSettings) -> Sample:
+    """Return the crop that the plan's row stands for: the same wherever it is made."""
+    rng = generator(seed, row.epoch, name, row.repeat)
+    return apply(draw(rng, how), sample, how)
+
+
+class Feed:
+    """Batches of a trial's training images, made by a few threads (OpenCV frees the lock)."""
+
+    def __init__(self, spec: TrialSpec, samples: Sequence[Sample], threads: int = 1) -> None:
+        self.spec = spec
+        self.samples = samples
+        self.threads = threads
+
+    def crop(self, row: PlanRow) -> Sample:
+        """Return one row's augmented sample."""
+        spec = self.spec
+        sample = self.samples[spec.train[row.image]]
+        return augmented(sample, row, spec.names[row.image], spec.seed, spec.augment)
+
+    def rows(self, epoch: int, row: int = 0) -> list[PlanRow]:
+        """Return the epoch's rows from ``row`` on."""
+        train = self.spec.arm.train
+        plan = epoch_plan(
+            self.spec.names, self.spec.seed, epoch, train.draws_per_image, train.batch_size
+        )
+        return plan[row:]
+
+    def batches(self, epoch: int, row: int = 0) -> Iterator[Batch]:
+        """Yield the epoch's batches: (B, S, S, 3) uint8 images and (B, S, S) uint8 masks."""
+        size = self.spec.arm.train.batch_size
+        crops = self._crops(self.rows(epoch, row))
+        while group := [crop for _, crop in zip(range(size), crops, strict=False)]:
+            yield as_batch(
+                np.stack([crop.image for crop in group]),
+                np.stack([truth_of(self.spec.stage, crop) for crop in group]),
+            )
+
+    def _crops(self, rows: list[PlanRow]) -> Iterator[Sample]:
+        if self.threads <= 1:
+            yield from map(self.crop, rows)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            waiting: deque[Future[Sample]] = deque()
+            for row in rows:
+                waiting.append(pool.submit(self.crop, row))
+                if len(waiting) > AHEAD * self.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+
+def as_batch(images: np.ndarray, masks: np.ndarray) -> Batch:
+    """Turn stacked arrays into the tensors the loop takes."""
+    return torch.from_numpy(images), torch.from_numpy(masks)

@@ -1,0 +1,225 @@
+"""The training loop: plain torch, one device, no word of Ray.
+
+Parallelism comes from outside: :class:`Objective` may be wrapped for data-parallel
+training, and :class:`World` averages a number over the workers. The loop calls ``on_step``
+and ``on_epoch`` with a function that takes a snapshot, so whoever drives it decides what is
+stored and when.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from skinray.config import TrainSettings
+from skinray.errors import TrainingError
+from skinray.images.augment import generator
+from skinray.learning.checkpoint import EpochEnd, TrainState
+from skinray.learning.losses import stage_loss
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+Snapshot = Callable[[], TrainState]
+
+
+class Objective(nn.Module):
+    """A network with its loss, so that one call of one module trains it.
+
+    Parameters
+    ----------
+    network : maps (N, 3, H, W) float RGB in 0..1 to (N, 1, H, W) logits.
+    settings : the loss and the weight of the side outputs.
+    """
+
+    def __init__(self, network: nn.Module, settings: TrainSettings) -> None:
+        super().__init__()
+        self.network = network
+        self.settings = settings
+
+    def forward(self, image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of (N, H, W, 3) uint8 images and (N, H, W) uint8 masks."""
+        # An NHWC array seen as NCHW is channels_last already: no copy.
+        x = image.permute(0, 3, 1, 2).float().div_(255)
+        sides = None
+        if self.settings.side_weight > 0:
+            *sides, logits = self.network.forward_sides(x)  # type: ignore[operator]
+        else:
+            logits = self.network(x)
+        return stage_loss(logits, truth[:, None].float(), self.settings, sides)
+
+
+@dataclass(frozen=True)
+class World:
+    """The workers that train together: this one's rank, their number, and their mean."""
+
+    rank: int = 0
+    size: int = 1
+    mean: Callable[[float], float] = field(default=lambda value: value)
+
+
+def bfloat16_pays(settings: TrainSettings, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: only GPUs have it fast; a CPU is slower with it."""
+    if settings.precision != "auto":
+        return settings.precision == "bfloat16"
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def fit(
+    objective: nn.Module,
+    network: nn.Module,
+    settings: TrainSettings,
+    batches: Callable[[int, int], Iterable[Batch]],
+    *,
+    seed: int,
+    device: torch.device,
+    start: TrainState | None = None,
+    validate: Callable[[nn.Module], float] | None = None,
+    on_step: Callable[[Snapshot], None] | None = None,
+    on_epoch: Callable[[EpochEnd, Snapshot], None] | None = None,
+    world: World | None = None,
+) -> TrainState:
+    """Train ``network`` through ``objective`` and return the state after the last epoch.
+
+    Parameters
+    ----------
+    objective : an :class:`Objective` of ``network``, possibly wrapped for several workers.
+    batches : ``batches(epoch, row)`` gives the epoch's batches from row ``row`` of its plan
+        on: (N, H, W, 3) uint8 images and (N, H, W) uint8 masks.
+    start : a state to go on from; none: begin anew.
+    validate : scores the network in eval mode, higher is better; called every
+        ``validate_every_epochs`` and after the last epoch.
+    on_step, on_epoch : told after each step and epoch; their last argument takes a snapshot.
+
+    Raises
+    ------
+    TrainingError
+        When the loss or its gradient is not finite in more than ``max_skipped_steps`` steps.
+    """
+    world = world or World()
+    optimizer = Adam(
+        objective.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    scheduler = ReduceLROnPlateau(
+        optimizer, factor=settings.plateau_factor, patience=settings.plateau_patience_epochs
+    )
+    state = start or TrainState({}, {}, {})
+    if start is not None:
+        network.load_state_dict(start.model)
+        optimizer.load_state_dict(start.optimizer)
+        scheduler.load_state_dict(start.scheduler)
+
+    def snapshot() -> TrainState:
+        state.model = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        state.optimizer = copy.deepcopy(optimizer.state_dict())
+        state.scheduler = scheduler.state_dict()
+        return copy.copy(state)
+
+    while state.epoch < settings.epochs and not _stopped_early(state, settings):
+        began, rate = time.perf_counter(), optimizer.param_groups[0]["lr"]
+        # Dropout's draws depend on (seed, epoch, row, rank) alone, so a resumed run repeats them.
+        draw = generator(seed, state.epoch, f"torch {state.row} {world.rank}")
+        torch.manual_seed(int(draw.integers(2**62)))
+        objective.train()
+        images = 0
+        for batch in batches(state.epoch, state.row):
+            _step(objective, optimizer, batch, settings, device, state)
+            images += len(batch[0]) * world.size
+            state.row += len(batch[0]) * world.size
+            if on_step is not None:
+                on_step(snapshot)
+        if state.steps == 0:
+            raise TrainingError(f"epoch {state.epoch + 1}: no step was taken; are there images?")
+        loss = world.mean(state.loss_sum / state.steps)
+        scheduler.step(loss)
+        score = None
+        if validate is not None and _is_due(state.epoch, settings):
+            score = validate(network.eval())
+        end = EpochEnd(
+            state.epoch, loss, rate, score, images, time.perf_counter() - began,
+            state.skipped_steps,
+        )  # fmt: skip
+        _close_epoch(state, end, network, settings, validate is not None)
+        if on_epoch is not None:
+            on_epoch(end, snapshot)
+    return snapshot()
+
+
+def kept_weights(state: TrainState) -> dict[str, torch.Tensor]:
+    """Return the weights to use: the best epoch's where they were kept, else the last ones."""
+    return state.best if state.best is not None else state.model
+
+
+def _step(
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    settings: TrainSettings,
+    device: torch.device,
+    state: TrainState,
+) -> None:
+    image, truth = (part.to(device, non_blocking=True) for part in batch)
+    half = bfloat16_pays(settings, device)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+        loss = objective(image, truth)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    # The gradient is the same on every worker after its reduction, so all skip together.
+    limit = settings.clip_norm if settings.clip_norm is not None else math.inf
+    norm = nn.utils.clip_grad_norm_(objective.parameters(), limit)
+    if torch.isfinite(norm):
+        optimizer.step()
+        state.loss_sum += float(loss.detach())
+        state.steps += 1
+        return
+    state.skipped_steps += 1
+    broken = [name for name, b in objective.named_buffers() if not torch.isfinite(b).all()]
+    if broken or state.skipped_steps > settings.max_skipped_steps:
+        raise TrainingError(
+            f"epoch {state.epoch + 1}: loss {float(loss.detach()):.4g}, gradient norm "
+            f"{float(norm):.4g}; {state.skipped_steps} steps were not finite "
+            f"(at most {settings.max_skipped_steps} are skipped"
+            f"{', and ' + broken[0] + ' is spoilt' if broken else ''}): lower learning_rate "
+            "or set clip_norm"
+        )
+
+
+def _is_due(epoch: int, settings: TrainSettings) -> bool:
+    return (epoch + 1) % settings.validate_every_epochs == 0 or epoch + 1 == settings.epochs
+
+
+def _close_epoch(
+    state: TrainState, end: EpochEnd, network: nn.Module, settings: TrainSettings, scored: bool
+) -> None:
+    state.history = [*state.history, end]
+    state.epoch, state.row, state.loss_sum, state.steps = end.epoch + 1, 0, 0.0, 0
+    value = end.validation if scored else -end.loss
+    if value is None:  # not scored this epoch
+        return
+    if state.best_score is None or value > state.best_score:
+        state.best_score, state.stale_epochs = value, 0
+        if settings.keep == "best":
+            state.best = {k: v.detach().clone() for k, v in network.state_dict().items()}
+    else:
+        state.stale_epochs = end.epoch + 1 - _best_epoch(state, scored)
+
+
+def _best_epoch(state: TrainState, scored: bool) -> int:
+    values = [
+        (end.validation if scored else -end.loss, end.epoch)
+        for end in state.history
+        if not scored or end.validation is not None
+    ]
+    best = max(value for value, _ in values if value is not None)
+    return 1 + min(epoch for value, epoch in values if value == best)
+
+
+def _stopped_early(state: TrainState, settings: TrainSettings) -> bool:
+    limit = settings.early_stop_epochs
+    return limit is not None and state.stale_epochs >= limit

@@ -1,0 +1,209 @@
+"""One trial: one configuration of one network, trained on one split.
+
+A trial is a pure function of its :class:`TrialSpec` and the images, and owns a folder:
+``outcome.json`` and ``weights.safetensors`` when it is done, ``state.safetensors`` while it
+runs. Called again, it returns at once or goes on from its last finished epoch, so a run that
+was killed anywhere is continued by calling everything once more.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from skinray.config import ArmSettings, AugmentSettings, Settings, StageSettings
+from skinray.errors import TrainingError
+from skinray.images.augment import generator
+from skinray.images.sample import Sample
+from skinray.learning.checkpoint import EpochEnd, TrainState
+from skinray.learning.feed import Feed
+from skinray.learning.loop import Objective, Snapshot, fit, kept_weights
+from skinray.learning.validation import StageName, validation_score
+from skinray.models import build
+from skinray.models.weights import load_weights
+
+STATE, WEIGHTS, OUTCOME = "state.safetensors", "weights.safetensors", "outcome.json"
+
+
+class TrialSpec(Settings):
+    """Everything that decides a trial's result, apart from the pixels.
+
+    ``train`` and ``validation`` are positions in the cohort; ``names`` are the image names
+    at the training positions, which seed the augmentation; ``data`` is the cohort's
+    fingerprint.
+    """
+
+    key: str
+    phase: Literal["tune", "fit"]
+    stage: StageName
+    arm: ArmSettings
+    augment: AugmentSettings
+    split: str
+    params: dict[str, Any] = {}
+    train: tuple[int, ...]
+    names: tuple[str, ...]
+    validation: tuple[int, ...] = ()
+    seed: int
+    data: str
+
+
+class TrialOutcome(BaseModel):
+    """What a trial came to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    fingerprint: str
+    score: float | None
+    history: list[EpochEnd]
+    seconds: float
+
+
+def configured(
+    stage: StageSettings, arm: ArmSettings, params: dict[str, Any]
+) -> tuple[ArmSettings, AugmentSettings]:
+    """Put a grid point's values in place: paths below ``augment.`` or below the arm."""
+    ours = {k: v for k, v in params.items() if not k.startswith("augment.")}
+    augment = {k.removeprefix("augment."): v for k, v in params.items() if k not in ours}
+    return arm.override(ours), stage.augment.override(augment)
+
+
+def new_network(spec: TrialSpec) -> nn.Module:
+    """Build the trial's network: random weights from its seed, then pretrained ones if named."""
+    torch.manual_seed(int(generator(spec.seed, 0, "weights").integers(2**62)))
+    network = build(spec.arm.model.name, **spec.arm.model.options)
+    if spec.arm.model.weights is not None:
+        load_weights(network, spec.arm.model.weights)
+    return network
+
+
+def run_trial(
+    spec: TrialSpec,
+    samples: Sequence[Sample],
+    folder: Path,
+    *,
+    device: torch.device | None = None,
+    threads: int = 1,
+    on_epoch: Callable[[EpochEnd], None] | None = None,
+) -> TrialOutcome:
+    """Train the trial in this process, or finish what an earlier call began.
+
+    Parameters
+    ----------
+    samples : the cohort by position; only the positions that ``spec`` names are read.
+    folder : the trial's own; created if missing.
+    threads : augmentation threads.
+
+    Raises
+    ------
+    TrainingError
+        If the folder holds a trial of other settings, or the loss is not finite.
+    """
+    done = finished(spec, folder)
+    if done is not None:
+        return done
+    device = device or torch.device("cpu")
+    began = time.monotonic()
+    network = new_network(spec).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    feed = Feed(spec, samples, threads)
+
+    def store(end: EpochEnd, snapshot: Snapshot) -> None:
+        snapshot().save(folder / STATE, spec.fingerprint())
+        if on_epoch is not None:
+            on_epoch(end)
+
+    state = fit(
+        Objective(network, spec.arm.train),
+        network,
+        spec.arm.train,
+        feed.batches,
+        seed=spec.seed,
+        device=device,
+        start=interrupted(spec, folder),
+        validate=validator(spec, samples, device),
+        on_epoch=store,
+    )
+    return finish(spec, folder, network, state, samples, device, time.monotonic() - began)
+
+
+def validator(
+    spec: TrialSpec, samples: Sequence[Sample], device: torch.device
+) -> Callable[[nn.Module], float] | None:
+    """Return the function that scores a network on the trial's validation images, if any."""
+    if not spec.validation:
+        return None
+    return lambda network: validation_score(
+        spec.stage, network, (samples[i] for i in spec.validation), device
+    )
+
+
+def interrupted(spec: TrialSpec, folder: Path) -> TrainState | None:
+    """Return the state an earlier call left in the folder, if any."""
+    path = folder / STATE
+    return TrainState.load(path, spec.fingerprint()) if path.is_file() else None
+
+
+def finished(spec: TrialSpec, folder: Path) -> TrialOutcome | None:
+    """Return the outcome of an earlier call, if it came to its end."""
+    path = folder / OUTCOME
+    if not path.is_file():
+        return None
+    outcome = TrialOutcome.model_validate_json(path.read_text(encoding="utf-8"))
+    if outcome.fingerprint != spec.fingerprint():
+        raise TrainingError(
+            f"{folder}: holds a trial of other settings or other data; choose another --out"
+        )
+    return outcome
+
+
+def finish(
+    spec: TrialSpec,
+    folder: Path,
+    network: nn.Module,
+    state: TrainState,
+    samples: Sequence[Sample],
+    device: torch.device,
+    seconds: float,
+) -> TrialOutcome:
+    """Keep the right epoch's weights, score them, and commit the outcome as the last step."""
+    weights = kept_weights(state)
+    network.load_state_dict(weights)
+    judge = validator(spec, samples, device)
+    outcome = TrialOutcome(
+        key=spec.key,
+        fingerprint=spec.fingerprint(),
+        score=judge(network) if judge is not None else None,
+        history=state.history,
+        seconds=seconds if not state.history else sum(end.seconds for end in state.history),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
+    save_file(whole, folder / (WEIGHTS + ".part"))
+    (folder / (WEIGHTS + ".part")).replace(folder / WEIGHTS)
+    (folder / (OUTCOME + ".part")).write_text(outcome.model_dump_json(indent=1), encoding="utf-8")
+    (folder / (OUTCOME + ".part")).replace(folder / OUTCOME)
+    (folder / STATE).unlink(missing_ok=True)
+    return outcome
+
+
+def trained_network(spec: TrialSpec, folder: Path) -> nn.Module:
+    """Return the network of a finished trial, in eval mode on the CPU."""
+    if finished(spec, folder) is None:
+        raise TrainingError(f"{folder}: trial {spec.key} has not finished; run it first")
+    network = build(spec.arm.model.name, **spec.arm.model.options)
+    network.load_state_dict(load_file(folder / WEIGHTS))
+    return network.eval()
+
+
+def describe(spec: TrialSpec) -> str:
+    """Return the trial in a few words, for progress lines and errors."""
+    params = json.dumps(spec.params, sort_keys=True) if spec.params else ""
+    return f"{spec.phase} {spec.stage} {spec.arm.label} {spec.split} {params}".strip()

@@ -1,0 +1,51 @@
+"""How well a network does on whole labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from skinray.images.sample import Sample
+from skinray.learning.metrics import dice, tolerant_dice
+from skinray.learning.predict import predict_map
+
+StageName = Literal["nerve", "dermis"]
+# Tolerances of tables 1 and 2: nerves are traced, so a few pixels off are forgiven.
+TOLERANCES: dict[StageName, tuple[int, ...]] = {"nerve": (0, 1, 3), "dermis": (0,)}
+THRESHOLD = 0.5
+
+
+def truth_of(stage: StageName, sample: Sample) -> NDArray[np.uint8]:
+    """Return the (H, W) uint8 mask that the stage learns."""
+    return sample.nerve if stage == "nerve" else sample.dermis
+
+
+def scores(
+    stage: StageName, probability: NDArray[np.float32], truth: NDArray[np.uint8]
+) -> dict[int, float]:
+    """Return Dice by tolerance in pixels (k = 0 is plain Dice) of one (H, W) map."""
+    predicted, wanted = probability >= THRESHOLD, truth > 0
+    return {
+        k: dice(predicted, wanted) if k == 0 else tolerant_dice(predicted, wanted, k)
+        for k in TOLERANCES[stage]
+    }
+
+
+def validation_score(
+    stage: StageName,
+    network: nn.Module,
+    samples: Iterable[Sample],
+    device: torch.device | None = None,
+) -> float:
+    """Return the mean over images of the stage's most tolerant Dice, higher is better."""
+    widest = max(TOLERANCES[stage])
+    values = [
+        scores(stage, predict_map(network, sample.image, device), truth_of(stage, sample))[widest]
+        for sample in samples
+    ]
+    return float(np.mean(values))
