@@ -1,0 +1,81 @@
+"""Losses of the two stages, always computed in float32.
+
+Maps are (N, 1, H, W); truth has the same shape, 1 on the object and 0 elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skinray.config import TrainSettings
+
+_PER_IMAGE = (1, 2, 3)
+
+
+def dice_loss(probability: Tensor, truth: Tensor) -> Tensor:
+    """Return the paper's Dice loss (2.2) of probabilities: per image, then the mean.
+
+    ``1 - (2 sum(P T) + 1) / (sum(P) + sum(T) + 1)``; empty against empty is 0.
+    """
+    probability, truth = probability.float(), truth.float()
+    overlap = (probability * truth).sum(_PER_IMAGE)
+    total = probability.sum(_PER_IMAGE) + truth.sum(_PER_IMAGE)
+    return (1 - (2 * overlap + 1) / (total + 1)).mean()
+
+
+def bce_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Binary cross-entropy of logits, the mean over pixels (paper 2.3)."""
+    return F.binary_cross_entropy_with_logits(logits.float(), truth.float())
+
+
+def balanced_bce(logits: Tensor, truth: Tensor) -> Tensor:
+    """HED's class-balanced cross-entropy (Xie and Tu 2015, equation 2) of logits.
+
+    In each image the object weighs as the share of background and the background as the
+    share of object; pixels with a negative truth are left out. HED sums over pixels, here
+    it is the mean over those counted, which only scales the step. An image without object
+    gives 0, as the formula has it.
+    """
+    logits, truth = logits.float(), truth.float()
+    counted, positive = truth >= 0, truth > 0.5
+    pixels = counted.sum(_PER_IMAGE, keepdim=True).clamp_min(1)
+    share = positive.sum(_PER_IMAGE, keepdim=True) / pixels
+    weight = torch.where(positive, 1 - share, share) * counted / pixels
+    losses = F.binary_cross_entropy_with_logits(logits, positive.float(), weight, reduction="none")
+    return losses.sum(_PER_IMAGE).mean()
+
+
+def _dice_of_logits(logits: Tensor, truth: Tensor) -> Tensor:
+    return dice_loss(logits.float().sigmoid(), truth)
+
+
+_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "dice": _dice_of_logits,
+    "bce": bce_loss,
+    "balanced_bce": balanced_bce,
+}
+
+
+def stage_loss(
+    logits: Tensor, truth: Tensor, settings: TrainSettings, sides: Sequence[Tensor] | None = None
+) -> Tensor:
+    """Return the loss that trains a stage: a scalar.
+
+    Parameters
+    ----------
+    logits : what the network's ``forward`` gives (HED: the fused map).
+    truth : same shape, 0 or 1.
+    settings : ``loss`` names the loss, ``side_weight`` weighs the side outputs.
+    sides : HED's side outputs without the fused map, ``forward_sides(image)[:-1]``; their
+        mean loss, times ``side_weight``, is added (paper: silent; default weight 0).
+    """
+    loss = _LOSSES[settings.loss]
+    total = loss(logits, truth)
+    if sides and settings.side_weight > 0:
+        side_losses = torch.stack([loss(side, truth) for side in sides])
+        total = total + settings.side_weight * side_losses.mean()
+    return total

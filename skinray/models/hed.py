@@ -1,0 +1,128 @@
+"""Holistically-nested edge detection (Xie and Tu, ICCV 2015), the paper's nerve model.
+
+VGG16's five stages, a 1x1 side output after each, bilinear upsampling and a 1x1 fusion
+(paper 2.2, figure 1). With the default options the layout and the input convention are
+those of pytorch-hed, whose weights the paper starts from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from skinray.errors import SettingsError
+from skinray.models.layers import pad_to_stride, set_norm_momentum, upsample
+
+BGR_MEAN = (104.00698793, 116.66876762, 122.67891434)
+"""Mean of the training images as pytorch-hed subtracts it: blue, green, red, 0-255."""
+
+TYPICAL_DEVIATION = 60.0
+"""Rough spread of 0-255 pixels round the mean; only random initial weights depend on it."""
+
+
+class HED(nn.Module):
+    """HED on RGB in 0..1.
+
+    Parameters
+    ----------
+    width : factor on every stage's channels; 1 is VGG16 (14.7 million parameters).
+    batch_norm : a batch norm after each convolution; the published network has none.
+    convolutions : 3x3 convolutions of each stage; a 2x2 max pooling lies between stages.
+    channels : channels of each stage at width 1.
+    bn_momentum : momentum of the running statistics, where there are batch norms.
+
+    Raises
+    ------
+    SettingsError
+        For options that describe no network.
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self,
+        width: float = 1.0,
+        batch_norm: bool = False,
+        convolutions: Sequence[int] = (2, 2, 3, 3, 3),
+        channels: Sequence[int] = (64, 128, 256, 512, 512),
+        bn_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        _check(width, convolutions, channels)
+        sizes = [3, *(max(1, round(count * width)) for count in channels)]
+        self.stages = nn.ModuleList(
+            _stage(*sizes[i : i + 2], convolutions=count, pool=i > 0, batch_norm=batch_norm)
+            for i, count in enumerate(convolutions)
+        )
+        self.sides = nn.ModuleList(nn.Conv2d(size, 1, 1) for size in sizes[1:])
+        self.fuse = nn.Conv2d(len(convolutions), 1, 1)
+        self.stride = 2 ** (len(convolutions) - 1)
+        self.register_buffer("mean", torch.tensor(BGR_MEAN).view(1, 3, 1, 1), persistent=False)
+        set_norm_momentum(self, bn_momentum)
+        self._initialise()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the fused logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""
+        return self.forward_sides(image)[-1]
+
+    def forward_sides(self, image: Tensor) -> list[Tensor]:
+        """Return the logits of every side output, finest first, and of the fusion, last.
+
+        Each is (N, 1, H, W) float32. Sides that are no multiple of 16 are padded by
+        repetition and cropped back; at multiples the result is the published network's.
+        """
+        height, width = image.shape[-2:]
+        features = pad_to_stride(image.flip(1) * 255 - self.mean, self.stride)
+        size = features.shape[-2:]
+        maps = []
+        for stage, side in zip(self.stages, self.sides, strict=True):
+            features = stage(features)
+            maps.append(upsample(side(features), size))
+        maps.append(self.fuse(torch.cat(maps, dim=1)))
+        return [logits[..., :height, :width].float() for logits in maps]
+
+    def _initialise(self) -> None:
+        """He initialisation; fusion starts as the mean of the side outputs, as in HED."""
+        for module in self.stages.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                _zero_bias(module)
+        first = next(module for module in self.stages[0].modules() if isinstance(module, nn.Conv2d))
+        with torch.no_grad():  # the input is 0-255: bring the first features to unit size
+            first.weight.div_(TYPICAL_DEVIATION)
+        for side in self.sides:
+            assert isinstance(side, nn.Conv2d)  # noqa: S101 - for the type checker
+            nn.init.normal_(side.weight, std=1 / math.sqrt(side.in_channels))
+            _zero_bias(side)
+        nn.init.constant_(self.fuse.weight, 1 / self.fuse.in_channels)
+        _zero_bias(self.fuse)
+
+
+def _check(width: float, convolutions: Sequence[int], channels: Sequence[int]) -> None:
+    if not width > 0:
+        raise SettingsError(f"HED width is {width}: give a factor above 0")
+    if len(convolutions) != len(channels) or not convolutions or min(convolutions) < 1:
+        raise SettingsError(
+            f"HED stages do not fit: {len(convolutions)} counts of convolutions and "
+            f"{len(channels)} of channels; give as many of both, each at least 1"
+        )
+
+
+def _stage(
+    inputs: int, outputs: int, *, convolutions: int, pool: bool, batch_norm: bool
+) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.MaxPool2d(2)] if pool else []
+    for index in range(convolutions):
+        layers.append(nn.Conv2d(inputs if index == 0 else outputs, outputs, 3, padding=1))
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(outputs))
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers)
+
+
+def _zero_bias(layer: nn.Conv2d) -> None:
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

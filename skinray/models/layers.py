@@ -1,0 +1,82 @@
+"""What the networks share: framing an input to their stride, and batch norms that fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skinray.errors import SettingsError
+
+
+def pad_to_stride(image: Tensor, stride: int) -> Tensor:
+    """Repeat the last row and column until both sides are multiples of ``stride``.
+
+    Parameters
+    ----------
+    image : (N, C, H, W) tensor.
+    stride : pixels of the input under one cell of the network's coarsest map.
+
+    Returns
+    -------
+    (N, C, H', W') tensor with H <= H' < H + stride; the image keeps its top left corner, so
+    ``result[..., :H, :W]`` undoes it. Coarse maps then lie exactly on the pixel grid, while
+    rounding them down would shift them by up to ``stride - 1`` pixels at the far edge.
+    """
+    height, width = image.shape[-2:]
+    below, right = -height % stride, -width % stride
+    if below == 0 and right == 0:
+        return image
+    return F.pad(image, (0, right, 0, below), mode="replicate")
+
+
+def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear, without aligned corners, to ``size`` (height, width)."""
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def set_norm_momentum(network: nn.Module, momentum: float) -> None:
+    """Give every batch norm below ``network`` this momentum of its running statistics.
+
+    A higher momentum makes the statistics of evaluation mode follow sooner in a short
+    training; torchvision's MobileNet has .01, which lags for hundreds of steps.
+    """
+    if not 0 < momentum <= 1:
+        raise SettingsError(f"bn_momentum is {momentum}: give a number above 0, at most 1")
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = momentum
+
+
+class LenientBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that uses its running statistics where a batch holds one value a channel.
+
+    Global pooling leaves one value of each image, so a batch of one image has no variance and
+    torch raises in training. The last batch of an epoch must not end a run.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalise ``values``, (N, C, H, W)."""
+        if self.training and values.numel() == values.shape[1]:
+            return F.batch_norm(
+                values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(values)
+
+
+class ChannelNormalise(nn.Module):
+    """``(image - mean) / std`` for each channel, with constants that are not in the state."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalise ``image``, (N, C, H, W)."""
+        return (image - self.mean) / self.std

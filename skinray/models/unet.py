@@ -1,0 +1,101 @@
+"""U-Net with batch norm, the paper's baseline for nerves and dermis.
+
+The layout is that of Buda et al. (Computers in Biology and Medicine, 2019), pretrained there
+on brain MRI; two published files fit it (see :mod:`skinray.models.weights`), one of them with
+the same number of features on every level.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from skinray.errors import SettingsError
+from skinray.models.layers import pad_to_stride, set_norm_momentum
+
+
+class UNet(nn.Module):
+    """U-Net on RGB in 0..1.
+
+    Parameters
+    ----------
+    features : channels of the first level.
+    doubling : each level has twice the channels of the one above; false: all the same.
+    depth : levels, the lowest included; 5 gives Buda's four poolings.
+    batch_norm : a batch norm after each 3x3 convolution.
+    standardise : bring each channel of each image to mean 0 and deviation 1 first, as Buda's
+        training did; false: leave it in 0..1.
+    bn_momentum : momentum of the running statistics.
+
+    Raises
+    ------
+    SettingsError
+        For options that describe no network.
+    """
+
+    def __init__(
+        self,
+        features: int = 32,
+        doubling: bool = True,
+        depth: int = 5,
+        batch_norm: bool = True,
+        standardise: bool = True,
+        bn_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if features < 1 or depth < 2:
+            raise SettingsError(
+                f"U-Net of {features} features and depth {depth}: "
+                "give at least 1 feature and 2 levels"
+            )
+        sizes = [features * 2**level if doubling else features for level in range(depth)]
+        self.standardise = standardise
+        self.stride = 2 ** (depth - 1)
+        self.pool = nn.MaxPool2d(2)
+        self.encoders = nn.ModuleList(
+            _Block(inputs, outputs, batch_norm) for inputs, outputs in pairwise([3, *sizes])
+        )
+        rising = list(pairwise(reversed(sizes)))
+        self.ups = nn.ModuleList(nn.ConvTranspose2d(low, high, 2, 2) for low, high in rising)
+        self.decoders = nn.ModuleList(_Block(2 * high, high, batch_norm) for _, high in rising)
+        self.head = nn.Conv2d(features, 1, 1)
+        set_norm_momentum(self, bn_momentum)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""
+        height, width = image.shape[-2:]
+        values = pad_to_stride(_standardise(image) if self.standardise else image, self.stride)
+        skips = []
+        for level, encoder in enumerate(self.encoders):
+            values = encoder(self.pool(values) if level else values)
+            skips.append(values)
+        skips.pop()
+        for up, decoder in zip(self.ups, self.decoders, strict=True):
+            values = decoder(torch.cat([up(values), skips.pop()], dim=1))
+        logits: Tensor = self.head(values)[..., :height, :width]
+        return logits.float()
+
+
+class _Block(nn.Module):
+    """Twice: 3x3 convolution, batch norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, batch_norm: bool) -> None:
+        super().__init__()
+        # A bias before a batch norm has no effect; published ones go into its running mean.
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not batch_norm)
+        self.norm1 = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=not batch_norm)
+        self.norm2 = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
+
+    def forward(self, values: Tensor) -> Tensor:
+        values = torch.relu(self.norm1(self.conv1(values)))
+        return torch.relu(self.norm2(self.conv2(values)))
+
+
+def _standardise(image: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 for each image and channel; a constant channel gives 0."""
+    centred = image - image.mean(dim=(-2, -1), keepdim=True)
+    deviation = centred.square().mean(dim=(-2, -1), keepdim=True).sqrt()
+    return centred / deviation.clamp_min(1e-6)
