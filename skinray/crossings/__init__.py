@@ -1,0 +1,14 @@
+"""Nerve and dermis maps in, crossings of the dermal-epidermal boundary out (paper 2.4)."""
+
+from skinray.config import CrossingSettings
+from skinray.crossings.boundary import dermis_boundary
+from skinray.crossings.density import density_per_mm
+from skinray.crossings.detect import Crossings, find_crossings
+
+__all__ = [
+    "CrossingSettings",
+    "Crossings",
+    "density_per_mm",
+    "dermis_boundary",
+    "find_crossings",
+]
