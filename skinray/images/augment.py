@@ -1,0 +1,166 @@
+"""Random views of a labelled image, as one affine map and one warp each (paper 2.1).
+
+The chain is translation, rotation, shear, a quarter turn, a square crop, flips. ``draw`` takes
+all random decisions, ``apply`` is a pure function of them, and the generator is made of the run,
+the epoch and the image alone: who augments, and in which order, changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from skinray.config import AugmentSettings
+from skinray.images.sample import Sample
+
+Matrix = NDArray[np.float64]
+BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "constant": cv2.BORDER_CONSTANT}
+# Cosine and sine of the quarter turns, exact.
+QUARTER_TURNS = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One draw of the augmentation. Angles turn counter-clockwise, as the image is seen.
+
+    Attributes
+    ----------
+    translate_px : shift to the right and down.
+    rotate_deg : rotation about the image's centre.
+    shear_deg : angle by which vertical lines lean to the right at the bottom, and by which
+        horizontal lines fall to the right, about the image's centre.
+    orientation_deg : quarter turns of the whole frame, as :func:`numpy.rot90` makes them.
+    crop : place of the crop in the free range of rows and of columns, each in [0, 1].
+    flip_columns, flip_rows : mirror the crop left to right, top to bottom.
+    """
+
+    translate_px: tuple[float, float] = (0.0, 0.0)
+    rotate_deg: float = 0.0
+    shear_deg: tuple[float, float] = (0.0, 0.0)
+    orientation_deg: int = 0
+    crop: tuple[float, float] = (0.5, 0.5)
+    flip_columns: bool = False
+    flip_rows: bool = False
+
+
+def generator(run_seed: int, epoch: int, image_id: str, repeat: int = 0) -> np.random.Generator:
+    """Return the random generator of one view: of this run, epoch, image and repeat alone."""
+    key = f"{run_seed}:{epoch}:{repeat}:{image_id}"
+    digest = hashlib.sha256(key.encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def draw(rng: np.random.Generator, settings: AugmentSettings) -> Transform:
+    """Draw one transform; always the same number of random values, whatever the settings."""
+    translate = rng.uniform(-1, 1, 2) * settings.translate_px
+    rotate = rng.uniform(-1, 1) * settings.rotate_deg
+    shear = rng.uniform(-1, 1, 2) * settings.shear_deg
+    orientation = settings.orientations_deg[rng.integers(len(settings.orientations_deg))]
+    crop = rng.random(2)
+    flips = rng.random(2) < settings.flip_probability
+    return Transform(
+        translate_px=(float(translate[0]), float(translate[1])),
+        rotate_deg=float(rotate),
+        shear_deg=(float(shear[0]), float(shear[1]) if settings.shear_axes == "both" else 0.0),
+        orientation_deg=orientation,
+        crop=(float(crop[0]), float(crop[1])),
+        flip_columns=bool(flips[0]),
+        flip_rows=bool(flips[1]),
+    )
+
+
+def matrix(transform: Transform, shape: tuple[int, int], settings: AugmentSettings) -> Matrix:
+    """Return the affine map from a pixel of the crop to its place in the source.
+
+    Parameters
+    ----------
+    transform : the draw.
+    shape : height and width of the source.
+    settings : gives the side of the crop.
+
+    Returns
+    -------
+    (2, 3) float64 that takes (x, y, 1), x to the right, y down, pixel centres at whole numbers.
+    """
+    height, width = shape
+    turned = (width, height) if transform.orientation_deg in (90, 270) else (height, width)
+    source_centre = ((width - 1) / 2, (height - 1) / 2)
+    turned_centre = ((turned[1] - 1) / 2, (turned[0] - 1) / 2)
+    # Undo the chain from its end: flips, crop, quarter turn, shear, rotation, translation.
+    steps = [
+        _shift(-transform.translate_px[0], -transform.translate_px[1]),
+        _shift(*source_centre),
+        _rotation(-transform.rotate_deg),
+        np.linalg.inv(_shear(transform.shear_deg)),
+        _rotation(-transform.orientation_deg),
+        _shift(-turned_centre[0], -turned_centre[1]),
+        _shift(*_crop_corner(transform, turned, settings.crop_px)),
+        _flips(transform, settings.crop_px),
+    ]
+    whole = np.eye(3)
+    for step in steps:
+        whole = whole @ step
+    return whole[:2]
+
+
+def apply(transform: Transform, sample: Sample, settings: AugmentSettings) -> Sample:
+    """Return the crop of ``settings.crop_px`` that the transform shows of the sample.
+
+    Image and masks go through one affine map, straight to the crop: the image by linear, the
+    masks by nearest interpolation. Beyond the image it is mirrored about the outermost pixel
+    centres, or 0 with ``fill="constant"``. An image smaller than the crop is filled up in the
+    same way, around its centre.
+    """
+    to_source = matrix(transform, sample.shape, settings)
+
+    def warp(array: NDArray[np.uint8], interpolation: int) -> NDArray[np.uint8]:
+        size = (settings.crop_px, settings.crop_px)
+        flags = interpolation | cv2.WARP_INVERSE_MAP
+        border = BORDERS[settings.fill]
+        seen = cv2.warpAffine(array, to_source, size, flags=flags, borderMode=border)
+        return np.asarray(seen, dtype=np.uint8)
+
+    return Sample(
+        image=warp(sample.image, cv2.INTER_LINEAR),
+        nerve=warp(sample.nerve, cv2.INTER_NEAREST),
+        dermis=warp(sample.dermis, cv2.INTER_NEAREST),
+    )
+
+
+def _shift(x: float, y: float) -> Matrix:
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], dtype=np.float64)
+
+
+def _rotation(degrees: float) -> Matrix:
+    """Turn counter-clockwise as seen, y pointing down; exact at quarter turns."""
+    radians = math.radians(degrees)
+    exact = QUARTER_TURNS.get(int(degrees % 360)) if degrees % 90 == 0 else None
+    cosine, sine = exact or (math.cos(radians), math.sin(radians))
+    return np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]], dtype=np.float64)
+
+
+def _shear(degrees: tuple[float, float]) -> Matrix:
+    along_x, along_y = (math.tan(math.radians(angle)) for angle in degrees)
+    return np.array([[1, along_x, 0], [along_y, 1, 0], [0, 0, 1]], dtype=np.float64)
+
+
+def _crop_corner(
+    transform: Transform, turned: tuple[int, int], crop_px: int
+) -> tuple[float, float]:
+    """Return x and y of the crop's first pixel: whole numbers, so that a crop never blurs."""
+    corner = []
+    for share, size in zip(transform.crop, turned, strict=True):
+        free = size - crop_px
+        corner.append(free // 2 if free < 0 else min(int(share * (free + 1)), free))
+    return corner[1], corner[0]
+
+
+def _flips(transform: Transform, crop_px: int) -> Matrix:
+    x, y = (-1 if flip else 1 for flip in (transform.flip_columns, transform.flip_rows))
+    last = crop_px - 1
+    return np.array([[x, 0, last * (x < 0)], [0, y, last * (y < 0)], [0, 0, 1]], dtype=np.float64)
