@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skinray.config import CrossingSettings
-from skinray.crossings.maps import as_map
+from skinray.crossings.maps import as_map, true_pixels
 from skinray.crossings.regions import flip_enclosed
 
 # Weights reach out to 4 sigma (81 taps at sigma 10), and the image is mirrored beyond its frame.
@@ -71,7 +71,7 @@ def dermis_area(
     """
     threshold = settings.dermis_threshold
     area = smoothed > threshold
-    doubtful = np.argwhere(cv2.inRange(smoothed, threshold - DOUBT, threshold + DOUBT))
+    doubtful = true_pixels((smoothed > threshold - DOUBT) & (smoothed < threshold + DOUBT))
     if len(doubtful):
         exact = _smooth_exactly(values, settings.sigma_px, doubtful)
         area[tuple(doubtful.T)] = exact > threshold
@@ -103,7 +103,7 @@ def _disk(radius: float) -> NDArray[np.uint8]:
 
 
 def _smooth_exactly(
-    values: NDArray[Any], sigma_px: float, pixels: NDArray[np.intp]
+    values: NDArray[Any], sigma_px: float, pixels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return the smoothed map at ``pixels`` ((N, 2), row and column) in double precision."""
     weights = _gaussian(sigma_px)
@@ -120,7 +120,7 @@ def _smooth_exactly(
     return result
 
 
-def _mirror(positions: NDArray[np.intp], size: int) -> NDArray[np.intp]:
+def _mirror(positions: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     """Reflect positions into [0, size): ... 1 0 | 0 1 ... n-1 | n-1 n-2 ..."""
     folded = positions % (2 * size)
     return np.minimum(folded, 2 * size - 1 - folded)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from skinray.crossings.maps import true_pixels
 from skinray.errors import SkinrayError
 
 
@@ -73,12 +74,13 @@ def boundary_length_px(
     return float(inside) + 0.5 * frame
 
 
-def _mixed_squares(area: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _mixed_squares(area: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return row and column of the upper left pixel of every 2x2 square with both labels."""
     square = np.ones((2, 2), dtype=np.uint8)
     pixels = area.view(np.uint8)
-    mixed = cv2.morphologyEx(pixels, cv2.MORPH_GRADIENT, square, anchor=(0, 0))
-    rows, columns = np.nonzero(mixed[:-1, :-1])
+    mixed = cv2.morphologyEx(pixels, cv2.MORPH_GRADIENT, square, anchor=(0, 0)).view(np.bool_)
+    mixed[-1], mixed[:, -1] = False, False
+    rows, columns = true_pixels(mixed).T
     return rows, columns
 
 

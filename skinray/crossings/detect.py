@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
@@ -15,7 +14,7 @@ from scipy.spatial import cKDTree
 from skinray.config import CrossingSettings
 from skinray.crossings.boundary import PAPER_SETTINGS, dermis_area, edge_band, smooth
 from skinray.crossings.density import boundary_length_px, density_per_mm, to_mm
-from skinray.crossings.maps import as_map, check_same_shape, threshold_map
+from skinray.crossings.maps import as_map, check_same_shape, threshold_map, true_pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,20 +77,11 @@ def find_crossings(
     area = dermis_area(dermis_map, smoothed, settings)
     boundary = edge_band(area, settings.boundary_width_px)
     fibres = threshold_map(nerve_map, settings.nerve_threshold)
-    centres = cluster_centres(overlap(fibres, boundary), settings.eps_px, settings.min_points)
+    shared = true_pixels(fibres & boundary)
+    centres = cluster_centres(shared, settings.eps_px, settings.min_points)
     points = centres[two_sided(centres, fibres, area, settings)]
     length_px = boundary_length_px(smoothed, area, settings.dermis_threshold)
     return Crossings(points, boundary, length_px, to_mm(length_px, um_per_px), area)
-
-
-def overlap(fibres: NDArray[np.bool_], boundary: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the pixels where both masks hold, (N, 2) row and column in scan order."""
-    shared = cv2.bitwise_and(fibres.view(np.uint8), boundary.view(np.uint8))
-    if not cv2.hasNonZero(shared):
-        return np.empty((0, 2), dtype=np.int64)
-    # OpenCV lists column and row, as (N, 2) or (N, 1, 2) depending on its version.
-    found = np.asarray(cv2.findNonZero(shared))
-    return found.reshape(-1, 2)[:, ::-1].astype(np.int64)
 
 
 def cluster_centres(

@@ -57,6 +57,11 @@ def threshold_map(values: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
     return np.asarray(values > threshold)
 
 
+def true_pixels(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return row and column of every true pixel, (N, 2), in scan order."""
+    return np.stack(np.divmod(np.flatnonzero(mask), mask.shape[1]), axis=1)
+
+
 def check_same_shape(nerve: NDArray[Any], dermis: NDArray[Any]) -> None:
     """Raise SkinrayError unless both maps lie on one pixel grid."""
     if nerve.shape != dermis.shape:
