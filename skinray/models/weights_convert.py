@@ -1,0 +1,186 @@
+"""Published layouts of weights, and how each becomes a state of our networks.
+
+A layout is recognised by its keys, so a file needs no flag that says what it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skinray.errors import WeightsError
+from skinray.models.hed import BGR_MEAN
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one publisher names the tensors of one network.
+
+    Attributes
+    ----------
+    name : for messages.
+    recognises : whether a state is in this layout.
+    convert : from this layout to ours.
+    fresh : prefixes of our keys that such files do not hold; they keep their random weights.
+    """
+
+    name: str
+    recognises: Callable[[State], bool]
+    convert: Callable[[State], State]
+    fresh: tuple[str, ...] = ()
+
+
+def to_native(state: State, source: str) -> tuple[State, Layout | None]:
+    """Return ``state`` in our names, and the layout it came in (None: it was ours).
+
+    Raises
+    ------
+    WeightsError
+        When a layout is recognised but tensors of it are missing.
+    """
+    layout = next((one for one in LAYOUTS if one.recognises(state)), None)
+    if layout is None:
+        return state, None
+    try:
+        return layout.convert(state), layout
+    except KeyError as error:
+        raise WeightsError(
+            f"{source}: {layout.name} weights without tensor {error}; get the complete file"
+        ) from None
+
+
+# --- HED -----------------------------------------------------------------------------------
+
+_PLACES = ("One", "Two", "Thr", "Fou", "Fiv")
+
+
+def _from_pytorch_hed(state: State) -> State:
+    """pytorch-hed: ``moduleVggTwo.1.weight`` (``net...`` in its later code)."""
+    return {_hed_key(key): value for key, value in state.items()}
+
+
+def _hed_key(key: str) -> str:
+    key = re.sub("^(module|net)", "", key)
+    for index, place in enumerate(_PLACES):
+        key = key.replace(f"Vgg{place}.", f"stages.{index}.").replace(
+            f"Score{place}.", f"sides.{index}."
+        )
+    return key.replace("Combine.0.", "fuse.")
+
+
+_VGG16_CONVOLUTIONS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28))
+_VGG16_RGB_MEAN = (0.48235 * 255, 0.45882 * 255, 0.40784 * 255)
+
+
+def _from_vgg16(state: State) -> State:
+    """VGG16 of torchvision: RGB, 0-255 minus a mean that differs a little from HED's.
+
+    The channels of the first convolution are turned round, and its bias takes the difference
+    of the means (exact but for the zeros that pad the frame).
+    """
+    result = {}
+    for stage, convolutions in enumerate(_VGG16_CONVOLUTIONS):
+        for place, number in enumerate(convolutions):
+            for part in ("weight", "bias"):
+                key = f"stages.{stage}.{2 * place + (stage > 0)}.{part}"
+                result[key] = state[f"features.{number}.{part}"]
+    first = result["stages.0.0.weight"].flip(1)
+    shift = torch.tensor(BGR_MEAN) - torch.tensor(_VGG16_RGB_MEAN).flip(0)
+    result["stages.0.0.weight"] = first
+    result["stages.0.0.bias"] = result["stages.0.0.bias"] + first.sum((2, 3)) @ shift
+    return result
+
+
+# --- DeepLabV3 -----------------------------------------------------------------------------
+
+
+def _from_torchvision(state: State) -> State:
+    """torchvision: the wrapped part under our names already, and an auxiliary head to drop."""
+    return {k: v for k, v in state.items() if not k.startswith("aux_classifier.")}
+
+
+# --- U-Net ---------------------------------------------------------------------------------
+
+
+def _from_buda(state: State) -> State:
+    """Buda's hub file: ``encoder1.enc1conv1``, ``bottleneck.bottleneckconv1``, ``upconv4``."""
+    levels = 1 + sum(re.fullmatch(r"upconv\d+\.weight", key) is not None for key in state)
+    blocks = {"bottleneck": f"encoders.{levels - 1}"}
+    for level in range(1, levels):
+        blocks[f"encoder{level}"] = f"encoders.{level - 1}"
+        blocks[f"decoder{level}"] = f"decoders.{levels - 1 - level}"
+        blocks[f"upconv{level}"] = f"ups.{levels - 1 - level}"
+    blocks["conv"] = "head"
+    result = {}
+    for key, value in state.items():
+        block, *middle, part = key.split(".")
+        layer = [re.sub(r"^(enc\d+|dec\d+|bottleneck)", "", name) for name in middle]
+        result[".".join([blocks[block], *layer, part])] = value
+    return result
+
+
+def _from_lgg(state: State) -> State:
+    """Deodato's ``layers.N``: encoders 0, 2, .., then up-convolutions and decoders in turn.
+
+    A convolution's bias moves into the running mean of the batch norm after it, and the
+    up-convolutions, published without bias, get one of 0: the same function.
+    """
+    head = max(int(key.split(".")[1]) for key in state)
+    levels = (head + 3) // 4
+    result = {f"head.{part}": state[f"layers.{head}.{part}"] for part in ("weight", "bias")}
+    for level in range(levels):
+        result |= _lgg_block(state, f"layers.{2 * level}", f"encoders.{level}")
+    for step in range(levels - 1):
+        weight = state[f"layers.{2 * (levels + step) - 1}.weight"]
+        result[f"ups.{step}.weight"] = weight
+        result[f"ups.{step}.bias"] = weight.new_zeros(weight.shape[1])
+        result |= _lgg_block(state, f"layers.{2 * (levels + step)}", f"decoders.{step}")
+    return result
+
+
+def _lgg_block(state: State, theirs: str, ours: str) -> State:
+    result = {}
+    for number in (1, 2):
+        result[f"{ours}.conv{number}.weight"] = state[f"{theirs}.conv{number}.weight"]
+        for part in ("weight", "bias", "running_var"):
+            result[f"{ours}.norm{number}.{part}"] = state[f"{theirs}.bn{number}.{part}"]
+        mean = state[f"{theirs}.bn{number}.running_mean"] - state[f"{theirs}.conv{number}.bias"]
+        result[f"{ours}.norm{number}.running_mean"] = mean
+    return result
+
+
+LAYOUTS = (
+    Layout(
+        "pytorch-hed",
+        lambda state: "moduleVggOne.0.weight" in state or "netVggOne.0.weight" in state,
+        _from_pytorch_hed,
+    ),
+    Layout(
+        "torchvision VGG16",
+        lambda state: "features.0.weight" in state and "features.28.weight" in state,
+        _from_vgg16,
+        fresh=("sides.", "fuse."),
+    ),
+    Layout(
+        "torchvision DeepLabV3",
+        lambda state: "classifier.0.convs.0.0.weight" in state and "wrap.weight" not in state,
+        _from_torchvision,
+        fresh=("wrap.", "head."),
+    ),
+    Layout(
+        "U-Net of Buda et al.",
+        lambda state: "encoder1.enc1conv1.weight" in state,
+        _from_buda,
+    ),
+    Layout(
+        "U-Net of Deodato",
+        lambda state: "layers.0.conv1.weight" in state,
+        _from_lgg,
+    ),
+)
