@@ -1,0 +1,157 @@
+"""Seeded biopsies with exact truth: skin, nerves, and what two experts make of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from skinray.config import PhantomSettings
+from skinray.errors import SettingsError
+from skinray.images.phantom_junction import Bool, Junction, Points, draw_junction
+from skinray.images.phantom_nerves import Fibre, Scene, grow_nerves
+from skinray.images.phantom_stain import Subject, draw_subject, photograph, transmit
+from skinray.images.phantom_stroke import stain_nerves, strength_at
+from skinray.images.phantom_tissue import lay_skin, paint_skin
+from skinray.images.phantom_trace import draw_lines, second_opinion, shaky, trace_by_hand
+
+SMALLEST_PX = 192
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A biopsy whose nerves, dermis and crossings are known.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8, RGB.
+    nerve_truth : (H, W) bool, exact centre-lines 3 px wide.
+    dermis_truth : (H, W) bool.
+    nerve_label : (H, W) bool, as an expert's hand traced it.
+    dermis_label : (H, W) bool, below the boundary that the expert drew.
+    crossings : (N, 2) float64, row and column of the true crossings.
+    count : N.
+    second_count : what a second expert counts.
+    um_per_px : scale.
+    boundary_line : (M, 2) float64, x and y of the junction from frame to frame.
+    boundary_label : (M, 2) float64, the same as the expert drew it.
+    subject, group : whose biopsy it is, and "control" or "neuropathy".
+    """
+
+    image: NDArray[np.uint8]
+    nerve_truth: Bool
+    dermis_truth: Bool
+    nerve_label: Bool
+    dermis_label: Bool
+    crossings: Points
+    count: int
+    second_count: int
+    um_per_px: float
+    boundary_line: Points
+    boundary_label: Points
+    subject: str
+    group: str
+
+
+def make_phantom(
+    settings: PhantomSettings, seed: int, index: int, size: tuple[int, int] = (1600, 1200)
+) -> Phantom:
+    """Make image ``index`` of the cohort ``seed``; equal arguments, equal arrays.
+
+    Parameters
+    ----------
+    size : width and height in pixels; a smaller one is a smaller field at the same scale.
+
+    Raises
+    ------
+    SettingsError : ``size`` is too small for the layers of the skin.
+    """
+    if min(size) < SMALLEST_PX:
+        raise SettingsError(
+            f"phantom of {size[0]}x{size[1]} px has no room for the layers of the skin: "
+            f"ask for {SMALLEST_PX} px at least in both directions"
+        )
+    subject = draw_subject(settings, seed, index % settings.subjects)
+    rng = np.random.default_rng([seed, index, 2])
+    junction = draw_junction(rng, size)
+    skin = lay_skin(rng, junction, subject.thickness)
+    fibres = grow_nerves(rng, _scene(rng, settings, subject, junction, skin.living))
+    layers = paint_skin(rng, skin, settings.clutter)
+    nerves, strengths = stain_nerves(rng, fibres, junction.shape)
+    layers[2] += settings.nerve_contrast * 0.8 * nerves
+    image = photograph(rng, transmit(layers, subject), subject.blur_px, subject.noise)
+    return label(rng, settings, subject, image, junction, fibres, strengths)
+
+
+def _scene(
+    rng: np.random.Generator,
+    settings: PhantomSettings,
+    subject: Subject,
+    junction: Junction,
+    living: Bool,
+) -> Scene:
+    mean = expected_crossings(settings, junction) * subject.density
+    return Scene(
+        junction,
+        living,
+        int(rng.poisson(mean * rng.gamma(8, 1 / 8))),
+        float(rng.gamma(5, 1 / 5)) * (0.4 + 0.6 * min(1.0, subject.density)),
+    )
+
+
+def expected_crossings(settings: PhantomSettings, junction: Junction) -> float:
+    """Crossings of a control on average, in a field with this ``junction``."""
+    return settings.mean_crossings * (junction.length_px / 1600) ** settings.field_exponent
+
+
+def label(
+    rng: np.random.Generator,
+    settings: PhantomSettings,
+    subject: Subject,
+    image: NDArray[np.uint8],
+    junction: Junction,
+    fibres: list[Fibre],
+    strengths: list[NDArray[np.float64]],
+) -> Phantom:
+    """Put truth and experts' labels to an ``image`` of known ``fibres``."""
+    shape = junction.shape
+    passes = np.vstack([np.empty((0, 2)), *(fibre.passes for fibre in fibres)])
+    seen = np.array([
+        strength_at(fibre, strength, at)
+        for fibre, strength in zip(fibres, strengths, strict=True)
+        for at in fibre.passes
+    ])  # fmt: skip
+    drawn = shaky(rng, junction.line, 1.3, 24)
+    drawn[[0, -1]] = junction.line[[0, -1]]
+    return Phantom(
+        image=image,
+        nerve_truth=draw_lines([fibre.path for fibre in fibres], shape),
+        dermis_truth=junction.dermis,
+        nerve_label=draw_lines(trace_by_hand(rng, fibres, strengths), shape),
+        dermis_label=_redraw(junction, drawn),
+        crossings=passes[:, ::-1],
+        count=len(passes),
+        second_count=second_opinion(rng, seen, expected_crossings(settings, junction)),
+        um_per_px=settings.um_per_px,
+        boundary_line=junction.line,
+        boundary_label=drawn,
+        subject=subject.name,
+        group=subject.group,
+    )
+
+
+def _redraw(junction: Junction, line: Points) -> Bool:
+    """Return the dermis as divided by ``line`` instead of the true junction."""
+    height, width = junction.shape
+    wall = np.ones((height + 2, width + 2), np.uint8)
+    wall[1:-1, 1:-1] = 0
+    cv2.polylines(wall, [np.round(line * 16 + 16).astype(np.int32)], False, 1, 1, cv2.LINE_4, 4)
+    _, parts = cv2.connectedComponents(1 - wall, connectivity=4)
+    parts = parts[1:-1, 1:-1]
+    inside = np.bincount(parts[junction.dermis], minlength=parts.max() + 1)
+    outside = np.bincount(parts[~junction.dermis], minlength=parts.max() + 1)
+    dermis = (inside > outside)[parts]
+    dermis[parts == 0] = True
+    return np.asarray(dermis)
