@@ -1,0 +1,1 @@
+"""Losses, metrics, the training loop, trials, bundles and prediction: torch, no Ray."""

@@ -100,7 +100,9 @@ def save(folder: Path, info: BundleInfo, nerve: nn.Module, dermis: nn.Module) ->
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for stage, network in zip(STAGES, (nerve, dermis), strict=True):
-        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
+        tensors = {
+            k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()
+        }
         save_file(tensors, partial / f"{stage}.safetensors")
     (partial / "MODEL_CARD.md").write_text(model_card(info), encoding="utf-8")
     hashes = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
@@ -152,7 +154,9 @@ def read_info(folder: Path) -> BundleInfo:
     try:
         info = BundleInfo.model_validate(values)
     except ValidationError as error:
-        raise BundleError(f"{path}: does not fit ({error.error_count()} problems): {error}") from None
+        raise BundleError(
+            f"{path}: does not fit ({error.error_count()} problems): {error}"
+        ) from None
     missing = {f"{stage}.safetensors" for stage in STAGES} - set(info.sha256)
     if missing or set(info.models) != set(STAGES):
         raise BundleError(f"{path}: names no {', '.join(sorted(missing)) or 'models'}; train again")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -47,7 +47,7 @@ class TrialSpec(Settings):
     arm: ArmSettings
     augment: AugmentSettings
     split: str
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
     train: tuple[int, ...]
     names: tuple[str, ...]
     validation: tuple[int, ...] = ()

@@ -1,0 +1,250 @@
+"""The command line: ``skinray VERB``, in the order of the pipeline.
+
+Each verb imports what it needs when it is called, so ``skinray --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from skinray import __version__
+from skinray.errors import CohortError, SettingsError, SkinrayError
+
+app = typer.Typer(
+    name="skinray",
+    help="Count nerve fibres that cross the dermal-epidermal boundary in skin biopsies.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+weights_app = typer.Typer(
+    no_args_is_help=True, help="Published pretrained weights: list, fetch, import."
+)
+app.add_typer(weights_app, name="weights")
+
+Size = Annotated[str, typer.Option(help="Width x height in pixels, for example 1600x1200.")]
+
+
+def main() -> None:
+    """Run the command line; a user's error is one message and exit code 1 (2: bad usage)."""
+    guarded(app)
+
+
+def guarded(call: Any) -> None:
+    """Call a command; print a skinray error as a message instead of a trace."""
+    try:
+        call()
+    except SkinrayError as error:
+        Console(stderr=True).print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+def run_job(command: Any) -> None:
+    """Run one command as a script of its own, for ``ray job submit -- python jobs/NAME.py``."""
+    job = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
+    job.command()(command)
+    guarded(job)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"skinray {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
+    images: Annotated[int, typer.Option(min=1, help="How many biopsies to draw.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same pixels.")] = 0,
+    size: Size = "1600x1200",
+    tissue: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real tissue tiles with labels; nerves are drawn on them."),
+    ] = None,
+    subjects: Annotated[
+        int | None, typer.Option(min=1, help="How many subjects; default: one per four images.")
+    ] = None,
+) -> None:
+    """Draw a cohort of synthetic biopsies with known nerves, dermis and crossings.
+
+    Writes images, labels, `manifest.csv` and `contact_sheet.png`. Example:
+
+        skinray phantom --out cohort --images 40 --size 384x288
+    """
+    from skinray.images.phantom_cohort import write_cohort
+    from skinray.progress import bar
+
+    with bar("Drawing biopsies", images) as tell:
+        folder = write_cohort(
+            out, images, seed, parse_size(size), tissue, subjects=subjects, progress=tell
+        )
+    typer.echo(f"Cohort: {folder}\nLook at: {folder / 'contact_sheet.png'}")
+
+
+@app.command()
+def check(
+    data: Annotated[Path, typer.Option(help="Cohort folder with manifest.csv.")],
+    folds: Annotated[int, typer.Option(min=2, help="Folds the cohort is meant for.")] = 5,
+    fold_unit: Annotated[str, typer.Option(help="What stays together: subject or image.")] = (
+        "subject"
+    ),
+) -> None:
+    """Validate a labelled cohort and say every problem at once: row, file, reason, remedy."""
+    from skinray.config import FoldSettings, ReadSettings, validate
+    from skinray.images.cohort_check import check_cohort
+    from skinray.progress import bar
+
+    wanted = validate(FoldSettings, {"count": folds, "unit": fold_unit})
+    with bar("Checking images", None) as tell:
+        problems = check_cohort(data, ReadSettings(), wanted, progress=tell)
+    if not problems:
+        typer.echo(f"{data}: no problem found")
+        return
+    lines = "\n".join(f"  {problem}" for problem in problems)
+    raise CohortError(f"{data}: {len(problems)} problem(s)\n{lines}")
+
+
+@app.command()
+def train_cv(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Cohort folder with manifest.csv; none: a synthetic cohort is drawn."),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="demo, paper, real-tissue, or a YAML file of all settings.")
+    ] = "demo",
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder, seen by every node; default: runs/NAME-TIME.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in --out.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a setting, e.g. nerve.main.train.epochs=50. May be repeated."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers that train one network together.")
+    ] = None,
+    fold_unit: Annotated[
+        str | None, typer.Option(help="Folds of whole subjects (default) or of images.")
+    ] = None,
+) -> None:
+    """Tune, cross-validate and bundle the crossing counter on a labelled cohort.
+
+    On one machine it starts its own Ray. On a cluster, submit it as a job:
+
+        ray job submit --working-dir . -- python jobs/train_cv.py --data /shared/cohort --out
+        /shared/run
+
+    Leaves `report.html`, `report.json` and `bundle/` in the run folder.
+    """
+    from skinray.cluster.crossval import train_cv as run
+    from skinray.recipes import recipe as named
+    from skinray.report.tables import tables_text
+    from skinray.run_paths import default_out, demo_cohort
+
+    changes = dict(parse_assignment(text) for text in set_ or [])
+    if seed is not None:
+        changes["seed"] = seed
+    if workers is not None:
+        changes["cluster.workers"] = workers
+    if fold_unit is not None:
+        changes["folds.unit"] = fold_unit
+    settings = named(recipe).override(changes)
+    out = out or default_out(settings.recipe)
+    results = run(data or demo_cohort(out), out, settings, resume=resume)
+    typer.echo(tables_text(results))
+    typer.echo(f"Bundle: {(out / 'bundle').absolute()}")
+    typer.echo(f"Report: {(out / 'report.html').absolute()}")
+
+
+@app.command()
+def report(run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
+    """Render a run's report again from its stored results."""
+    from skinray.report.page import write_report
+
+    typer.echo(f"Report: {write_report(run_dir).absolute()}")
+
+
+@app.command()
+def pretrain_hed(
+    data: Annotated[Path, typer.Option(help="BSDS500 folder with images/ and groundTruth/.")],
+    out: Annotated[Path, typer.Option(help="Folder for the weights; continues what it finds.")],
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images.")] = None,
+) -> None:
+    """Pretrain HED on BSDS500, where the published weights cannot be had."""
+    from skinray.config import PretrainSettings
+    from skinray.learning.bsds import pretrain_hed as pretrain
+    from skinray.progress import bar
+
+    settings = PretrainSettings() if epochs is None else PretrainSettings(epochs=epochs)
+    with bar("Pretraining HED", settings.epochs) as tell:
+        weights = pretrain(data, out, settings, tell)
+    typer.echo(f"Weights: {weights}\nUse with: --set nerve.main.model.weights={weights}")
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """List the published weights, where they come from, and whether they are at hand."""
+    from skinray.models.weights import rows
+
+    table = Table(title="Published weights")
+    listed = rows()
+    for name in listed[0]:
+        table.add_column(name, overflow="fold")
+    for row in listed:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)
+
+
+@weights_app.command("fetch")
+def weights_fetch(name: Annotated[str, typer.Argument(help="Name from `weights list`.")]) -> None:
+    """Download weights, check them, and store them as safetensors."""
+    from skinray.models.weights import fetch
+    from skinray.progress import bar
+
+    with bar(f"Fetching {name}", None) as tell:
+        typer.echo(f"Stored: {fetch(name, tell)}")
+
+
+@weights_app.command("import")
+def weights_import(
+    name: Annotated[str, typer.Argument(help="Name from `weights list`.")],
+    file: Annotated[Path, typer.Argument(help="The published file, downloaded elsewhere.")],
+) -> None:
+    """Take in a weights file that was downloaded elsewhere; nothing in it is executed."""
+    from skinray.models.weights import import_file
+
+    typer.echo(f"Stored: {import_file(name, file)}")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read ``WIDTHxHEIGHT``; SettingsError if it is not that."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) > 0 and int(height) > 0):
+        raise SettingsError(f"size '{text}': write WIDTHxHEIGHT in pixels, for example 1600x1200")
+    return int(width), int(height)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Read ``path.to.setting=VALUE`` with the value in YAML; SettingsError if it is not that."""
+    path, sign, value = text.partition("=")
+    if not sign or not path.strip():
+        raise SettingsError(f"--set '{text}': write path.to.setting=VALUE")
+    try:
+        return path.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set '{text}': value is not YAML ({error})") from None

@@ -1,0 +1,226 @@
+"""The main job: search, train, score and bundle, cross-validated, on whatever Ray there is.
+
+Every part is a unit of work with a folder of its own, so the whole can be called again after
+any interruption and redoes at most one epoch of each training that was under way.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from skinray.cluster.scoring import Scene, SplitJob, score_arms, score_splits
+from skinray.cluster.session import Resources, session, trial_resources
+from skinray.cluster.sources import Source, open_source
+from skinray.cluster.tune import TrialResult, run_trials
+from skinray.config import CrossingSettings, RunSettings
+from skinray.errors import TrainingError
+from skinray.images.manifest import Cohort, fingerprint, read_manifest
+from skinray.learning import bundle as bundles
+from skinray.learning.crossval import STAGES, SpecMaker, Split, Splits, choose, make_splits
+from skinray.learning.held_out import SplitScores, fitted, stored_pair
+from skinray.learning.provenance import hardware, now, versions
+from skinray.learning.run_folder import claim
+from skinray.learning.scale import LabelledReader, common_scale
+from skinray.learning.trial import TrialSpec, describe, trained_network
+from skinray.models.arms import usable_arms
+from skinray.progress import Steps
+from skinray.report.assemble import Measured, assemble, headline
+from skinray.report.page import write_report
+from skinray.report.results import RunResults
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run under way."""
+
+    settings: RunSettings
+    cohort: Cohort
+    data: str
+    out: Path
+    um_per_px: float | None
+    source: Source
+    resources: Resources
+
+    @property
+    def trials(self) -> Path:
+        """Folder of the trials."""
+        return self.out / "trials"
+
+
+def train_cv(
+    data: Path,
+    out: Path,
+    settings: RunSettings,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+) -> RunResults:
+    """Cross-validate the pipeline on a labelled cohort and leave a report and a bundle.
+
+    Parameters
+    ----------
+    data : cohort folder with ``manifest.csv``.
+    out : run folder, seen by every node; receives ``report.html``, ``report.json``,
+        ``results.json``, ``settings.yaml``, ``bundle/``, ``trials/`` and ``predictions/``.
+    resume : go on with an interrupted run in ``out``.
+
+    Raises
+    ------
+    SkinrayError
+        If the cohort, the settings, the weights or the cluster do not allow the run.
+    """
+    console = console or Console()
+    began, started = time.monotonic(), now()
+    cohort = read_manifest(data)
+    usable, missing = usable_arms(settings)
+    splits = make_splits(cohort, usable)
+    data_fingerprint = fingerprint(cohort)
+    claim(out, settings, data_fingerprint, resume=resume)
+    console.print(
+        f"{len(cohort.biopsies)} images, {len({b.subject for b in cohort.biopsies})} subjects, "
+        f"{len(splits.folds)} folds of {usable.folds.unit}s; run folder {out}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    with session():
+        resources = trial_resources(usable.cluster)
+        scale = common_scale(cohort.biopsies)
+        with Steps("Decoding images", len(cohort.biopsies)) as steps:
+            source = open_source(
+                cohort.biopsies,
+                LabelledReader(usable.read, scale),
+                usable.cluster,
+                lambda done, _: steps.set(done),
+            )
+        run = Run(usable, cohort, data_fingerprint, out, scale, source, resources)
+        measured = _measure(run, splits)
+    results = assemble(
+        measured,
+        settings,
+        cohort,
+        missing,
+        started=started,
+        seconds=time.monotonic() - began,
+        versions=versions(),
+        hardware=hardware(),
+    )
+    results.save(out)
+    report = write_report(out)
+    console.print(f"Report: {report.absolute()}", highlight=False, soft_wrap=True)
+    return results
+
+
+def _measure(run: Run, splits: Splits) -> Measured:
+    maker = SpecMaker(run.settings, run.cohort, run.data)
+    search = _trials(run, maker.search(splits), "Grid search")
+    scores = {r.spec.key: r.outcome.score if r.outcome else None for r in search}
+    chosen = choose([result.spec for result in search], scores)
+    trained = _trials(run, maker.training(splits, chosen), "Training")
+    for result in trained:
+        if result.outcome is None:
+            raise TrainingError(f"{describe(result.spec)} failed: {result.error}")
+    scene = Scene(
+        source=run.source,
+        biopsies=run.cohort.biopsies,
+        trials=run.trials,
+        predictions=run.out / "predictions",
+        crossings=run.settings.crossings,
+        fit=run.settings.fit,
+        um_per_px=run.um_per_px,
+        seed=run.settings.seed,
+        threads=run.resources.cpus_per_worker,
+    )
+    specs = [result.spec for result in trained]
+    scored = [*splits.folds]
+    if not splits.components_is_fold:
+        scored.append(splits.components)
+    jobs = [SplitJob(split, *_main_pair(specs, run.settings, split)) for split in scored]
+    by_split = dict(
+        zip(
+            (split.name for split in scored),
+            score_splits(jobs, scene, run.resources),
+            strict=True,
+        )
+    )
+    rows = [spec for spec in specs if spec.split == splits.components.name]
+    arms = score_arms(rows, splits.components, scene, run.resources)
+    measured = Measured(
+        run_dir=run.out,
+        data=str(run.cohort.root.absolute()),
+        data_fingerprint=run.data,
+        splits=splits,
+        scores=by_split,
+        search=[(r.spec, r.outcome, r.error) for r in search],
+        trained=[(r.spec, r.outcome, r.error) for r in trained],
+        arms=list(zip(rows, arms, strict=True)),
+        um_per_px=run.um_per_px,
+    )
+    _save_bundle(run, specs, splits.everything, by_split, splits, measured)
+    return measured
+
+
+def _trials(run: Run, specs: list[TrialSpec], title: str) -> list[TrialResult]:
+    if not specs:
+        return []
+    return run_trials(specs, run.source, run.trials, run.resources, run.settings.cluster, title)
+
+
+def _main_pair(
+    specs: list[TrialSpec], settings: RunSettings, split: Split
+) -> tuple[TrialSpec, TrialSpec]:
+    def of(stage: str, label: str) -> TrialSpec:
+        return next(
+            s for s in specs if (s.stage, s.arm.label, s.split) == (stage, label, split.name)
+        )
+
+    nerve, dermis = (of(stage, settings.stage(stage).main.label) for stage in STAGES)
+    return nerve, dermis
+
+
+def _save_bundle(
+    run: Run,
+    specs: list[TrialSpec],
+    everything: Split,
+    by_split: dict[str, SplitScores],
+    splits: Splits,
+    measured: Measured,
+) -> None:
+    pair = _main_pair(specs, run.settings, everything)
+    networks = [trained_network(spec, run.trials / spec.key) for spec in pair]
+    info = bundles.BundleInfo(
+        models={
+            stage: spec.arm.model.override({"weights": None})
+            for stage, spec in zip(STAGES, pair, strict=True)
+        },
+        crossings=_final_crossings(run, splits, by_split),
+        um_per_px=run.um_per_px,
+        fold=everything.name,
+        settings=run.settings.model_dump(mode="json"),
+        metrics=headline(measured),
+        versions=versions(),
+        data_fingerprint=run.data,
+        images=len(run.cohort.biopsies),
+        subjects=len({biopsy.subject for biopsy in run.cohort.biopsies}),
+        created=now(),
+    )
+    bundles.save(run.out / "bundle", info, networks[0], networks[1])
+
+
+def _final_crossings(
+    run: Run, splits: Splits, by_split: dict[str, SplitScores]
+) -> CrossingSettings:
+    """Search once more over all held-out maps: each was made by networks that never saw it."""
+    pairs = [
+        stored_pair(
+            run.out / "predictions" / split.name / image.prediction,
+            run.source[image.position],
+            run.um_per_px,
+        )
+        for split in splits.folds
+        for image in by_split[split.name].images
+    ]
+    return fitted(pairs[: run.settings.fit.max_images], run.settings.crossings, run.settings.fit)[0]

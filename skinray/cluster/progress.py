@@ -1,0 +1,50 @@
+"""Counts the epochs of many trials as Tune hears of them."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from ray.tune import Callback
+
+from skinray.progress import Steps
+
+
+class TrialProgress(Callback):  # type: ignore[misc]
+    """Counts the epochs of all trials of a phase, as Tune hears of them."""
+
+    def __init__(self, title: str, epochs: dict[str, int]) -> None:
+        self.epochs = epochs
+        self.seen = dict.fromkeys(epochs, 0)
+        self.ended = 0
+        self.steps = Steps(title, sum(epochs.values()))
+
+    def __enter__(self) -> Self:
+        self.steps.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.steps.__exit__(kind, error, trace)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Take note of a trial's epoch."""
+        self._tell(trial, int(result.get("epoch") or 0))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Count an ended trial's epochs as done, also where it stopped early."""
+        self.ended += 1
+        self._tell(trial, self.epochs.get(trial.config.get("trial", ""), 0))
+
+    def _tell(self, trial: Any, epoch: int) -> None:
+        key = trial.config.get("trial", "")
+        if key in self.seen:
+            self.seen[key] = max(self.seen[key], epoch)
+            note = f"{self.ended} of {len(self.epochs)} trainings ended,"
+            self.steps.set(sum(self.seen.values()), note)

@@ -1,0 +1,101 @@
+"""Join the Ray cluster at hand, or start one on this machine; never wait for ever."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from skinray.config import ClusterSettings
+from skinray.errors import ResourcesError
+
+# Ray Train, Data and Tune each hold logical CPUs; fewer than this and they wait for each other.
+LEAST_LOGICAL_CPUS = 4
+HEAD = "node:__internal_head__"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one trial takes, and how many trials may run at once."""
+
+    cpus_per_worker: int
+    gpus_per_worker: float
+    workers: tuple[int, int]
+    at_once: int | None
+
+    @property
+    def nested(self) -> bool:
+        """Whether a trial is several workers that train together."""
+        return self.workers[1] > 1
+
+
+@contextmanager
+def session() -> Iterator[None]:
+    """Use the cluster that ``RAY_ADDRESS`` names (a submitted job has it), else a local one.
+
+    Clusters ask for a token by default; a client sends its own only in this mode, so it is
+    switched on unless the user decided otherwise.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # Workers must not fight over the cores that the trials were given.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+    else:
+        ray.init(
+            address="local",
+            num_cpus=max(LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
+            log_to_driver=False,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def trial_resources(settings: ClusterSettings) -> Resources:
+    """Work out what one trial takes on the cluster that is joined.
+
+    Raises
+    ------
+    ResourcesError
+        If the cluster does not offer it within ``resources_timeout_s``.
+    """
+    gpus = settings.gpus_per_worker
+    if gpus == "auto":
+        gpus = 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+    found = Resources(settings.cpus_per_worker, gpus, settings.worker_range, None)
+    _await(found, settings)
+    if len(ray.nodes()) == 1 and not gpus and not found.nested:
+        cores = os.cpu_count() or 1
+        at_once = max(1, cores // found.cpus_per_worker)
+        return Resources(found.cpus_per_worker, gpus, found.workers, at_once)
+    return found
+
+
+def _await(wanted: Resources, settings: ClusterSettings) -> None:
+    bundle = {"CPU": float(wanted.cpus_per_worker)}
+    if wanted.gpus_per_worker:
+        bundle["GPU"] = wanted.gpus_per_worker
+    bundles = [bundle] * wanted.workers[0]
+    if wanted.nested:
+        bundles = [*bundles, *[{"CPU": 1.0}] * settings.data_workers]
+    group = placement_group(bundles)
+    try:
+        if not group.wait(settings.resources_timeout_s):
+            have = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
+            raise ResourcesError(
+                f"the cluster has {have or 'nothing'} and did not offer {bundles} within "
+                f"{settings.resources_timeout_s:g} s: lower cluster.workers, cpus_per_worker or "
+                "gpus_per_worker, add nodes, or raise cluster.resources_timeout_s where nodes "
+                "start slowly"
+            )
+    finally:
+        remove_placement_group(group)

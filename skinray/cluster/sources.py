@@ -1,0 +1,90 @@
+"""Where trials get decoded images from: the object store, or the disk each time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, overload
+
+import ray
+
+from skinray.config import ClusterSettings
+from skinray.images.manifest import Biopsy
+from skinray.images.sample import Sample
+from skinray.learning.scale import LabelledReader
+
+# Share of the object store that decoded images may fill.
+STORE_SHARE = 0.5
+
+
+class DiskSource(Sequence[Sample]):
+    """Images read and decoded at each access: for cohorts larger than the object store."""
+
+    def __init__(self, biopsies: Sequence[Biopsy], reader: LabelledReader) -> None:
+        self.biopsies = tuple(biopsies)
+        self.reader = reader
+
+    def __len__(self) -> int:
+        return len(self.biopsies)
+
+    @overload
+    def __getitem__(self, at: int) -> Sample: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, at: int | slice) -> Sample | Sequence[Sample]:
+        """Return the sample at a position, or a part of the source."""
+        if isinstance(at, slice):
+            return DiskSource(self.biopsies[at], self.reader)
+        return self.reader(self.biopsies[at])
+
+
+class StoreSource(Sequence[Sample]):
+    """Images decoded once, held in the object store and seen without a copy."""
+
+    def __init__(self, refs: Sequence[Any]) -> None:
+        self.refs = tuple(refs)
+
+    def __len__(self) -> int:
+        return len(self.refs)
+
+    @overload
+    def __getitem__(self, at: int) -> Sample: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, at: int | slice) -> Sample | Sequence[Sample]:
+        """Return the sample at a position, or a part of the source."""
+        if isinstance(at, slice):
+            return StoreSource(self.refs[at])
+        sample: Sample = ray.get(self.refs[at])
+        return sample
+
+
+Source = DiskSource | StoreSource
+
+
+def open_source(
+    biopsies: Sequence[Biopsy],
+    reader: LabelledReader,
+    settings: ClusterSettings,
+    progress: Callable[[int, int], None] | None = None,
+) -> Source:
+    """Decode the cohort into the object store if it fits there, else read from disk."""
+    disk = DiskSource(biopsies, reader)
+    if settings.decoded_cache == "disk" or not biopsies:
+        return disk
+    if settings.decoded_cache == "auto":
+        first = disk[0]
+        bytes_each = sum(part.nbytes for part in first.arrays().values())
+        room = ray.cluster_resources().get("object_store_memory", 0) * STORE_SHARE
+        if bytes_each * len(biopsies) > room:
+            return disk
+    decode = ray.remote(num_cpus=1)(_decode)
+    refs = [decode.remote(reader, biopsy) for biopsy in biopsies]
+    for done in range(1, len(refs) + 1):
+        ray.wait(refs, num_returns=done, fetch_local=False)
+        if progress is not None:
+            progress(done, len(refs))
+    return StoreSource(refs)
+
+
+def _decode(reader: LabelledReader, biopsy: Biopsy) -> Sample:
+    return reader(biopsy)

@@ -1,0 +1,163 @@
+"""Ray Tune runs many trials: as many at once as the cluster holds.
+
+A trial with one worker is a plain function in a reused actor; a trial with several workers
+is a small driver that runs Ray Train. Both run the same loop and leave the same folder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from skinray.cluster.progress import TrialProgress
+from skinray.cluster.session import HEAD, Resources
+from skinray.cluster.sources import Source
+from skinray.cluster.train import train_on_workers
+from skinray.config import ClusterSettings
+from skinray.errors import SkinrayError
+from skinray.learning.checkpoint import EpochEnd
+from skinray.learning.trial import TrialOutcome, TrialSpec, finished, run_trial
+
+# A share of the head node's own marker: a driver runs there without taking a worker's CPU.
+DRIVER_SHARE = 0.001
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What became of a trial: its outcome, or the reason why it has none."""
+
+    spec: TrialSpec
+    folder: Path
+    outcome: TrialOutcome | None
+    error: str = ""
+
+
+def run_trials(
+    specs: Sequence[TrialSpec],
+    source: Source,
+    folder: Path,
+    resources: Resources,
+    settings: ClusterSettings,
+    title: str,
+) -> list[TrialResult]:
+    """Run every trial that has not finished yet; one failing does not stop the others.
+
+    Parameters
+    ----------
+    folder : holds one folder a trial, named by its key; must be seen by every node.
+    title : heads the progress lines.
+    """
+    folders = {spec.key: folder / spec.key for spec in specs}
+    todo = [spec for spec in specs if finished(spec, folders[spec.key]) is None]
+    errors: dict[str, str] = {}
+    if todo:
+        progress = TrialProgress(title, {spec.key: spec.arm.train.epochs for spec in todo})
+        errors = _tune(todo, source, folder, resources, settings, progress)
+    results = []
+    for spec in specs:
+        outcome = finished(spec, folders[spec.key])
+        error = "" if outcome else errors.get(spec.key, "ended without an outcome")
+        results.append(TrialResult(spec, folders[spec.key], outcome, error))
+    return results
+
+
+def _tune(
+    specs: Sequence[TrialSpec],
+    source: Source,
+    folder: Path,
+    resources: Resources,
+    settings: ClusterSettings,
+    progress: TrialProgress,
+) -> dict[str, str]:
+    by_key = {spec.key: spec for spec in specs}
+    task = _nested if resources.nested else _plain
+    trainable = tune.with_parameters(
+        task, specs=by_key, source=source, folder=str(folder.absolute()),
+        resources=resources, settings=settings,
+    )  # fmt: skip
+    tuner = Tuner(
+        tune.with_resources(trainable, _request(resources)),
+        param_space={"trial": tune.grid_search(list(by_key))},
+        tune_config=TuneConfig(
+            max_concurrent_trials=resources.at_once, reuse_actors=not resources.nested
+        ),
+        run_config=RunConfig(
+            name=f"{time.strftime('%Y%m%d-%H%M%S')}-{specs[0].phase}",
+            storage_path=str((folder / "tune").absolute()),
+            failure_config=FailureConfig(max_failures=settings.max_failures),
+            callbacks=[progress],
+            verbose=0,
+        ),
+    )
+    with progress:
+        grid = tuner.fit()
+    errors = {}
+    for result in grid:
+        if result.error is not None and result.config is not None:
+            errors[result.config["trial"]] = str(result.error).strip().splitlines()[-1]
+        elif result.metrics and result.metrics.get("error"):
+            errors[result.metrics["trial"]] = str(result.metrics["error"])
+    return errors
+
+
+def _request(resources: Resources) -> PlacementGroupFactory:
+    if resources.nested:
+        return PlacementGroupFactory([{HEAD: DRIVER_SHARE}])
+    bundle = {"CPU": float(resources.cpus_per_worker)}
+    if resources.gpus_per_worker:
+        bundle["GPU"] = resources.gpus_per_worker
+    return PlacementGroupFactory([bundle])
+
+
+def _plain(
+    config: dict[str, Any],
+    *,
+    specs: dict[str, TrialSpec],
+    source: Source,
+    folder: str,
+    resources: Resources,
+    settings: ClusterSettings,
+) -> None:
+    spec = specs[config["trial"]]
+    torch.set_num_threads(resources.cpus_per_worker)
+
+    def report(end: EpochEnd) -> None:
+        tune.report({"trial": spec.key, "epoch": end.epoch + 1, "loss": end.loss, "error": ""})
+
+    device = torch.device("cuda" if resources.gpus_per_worker else "cpu")
+    try:
+        outcome = run_trial(
+            spec, source, Path(folder) / spec.key,
+            device=device, threads=resources.cpus_per_worker, on_epoch=report,
+        )  # fmt: skip
+    except SkinrayError as error:
+        # Would fail again each time: say why instead of being restarted.
+        tune.report({"trial": spec.key, "epoch": 0, "loss": None, "error": str(error)})
+        return
+    tune.report({"trial": spec.key, "epoch": len(outcome.history), "loss": None, "error": ""})
+
+
+def _nested(
+    config: dict[str, Any],
+    *,
+    specs: dict[str, TrialSpec],
+    source: Source,
+    folder: str,
+    resources: Resources,
+    settings: ClusterSettings,
+) -> None:
+    spec = specs[config["trial"]]
+    try:
+        train_on_workers(
+            spec, source, Path(folder) / spec.key, resources, settings, [TuneReportCallback()]
+        )
+    except SkinrayError as error:
+        tune.report({"trial": spec.key, "epoch": 0, "loss": None, "error": str(error)})

@@ -1,0 +1,167 @@
+"""Score a split's held-out images through the whole pipeline: maps, crossings, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from skinray.config import CrossingSettings, FitSettings
+from skinray.crossings import Crossings, find_crossings
+from skinray.crossings.fit import FitPair, fit_crossings
+from skinray.images.augment import generator
+from skinray.images.manifest import Biopsy
+from skinray.images.sample import Sample
+from skinray.learning.predict import predict_map
+from skinray.learning.validation import scores
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One held-out image: counts, scores, and where its maps lie."""
+
+    position: int
+    expert: int
+    model: int
+    nerve_dice: dict[int, float]
+    dermis_dice: float
+    boundary_px: float
+    prediction: str
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """A split's held-out images and the crossing parameters they were counted with."""
+
+    images: list[HeldOut]
+    crossings: CrossingSettings
+    consistency: float | None
+
+
+def expert_count(biopsy: Biopsy, sample: Sample, um_per_px: float | None = None) -> int:
+    """Return the expert's count: the manifest's, else what the labels come to."""
+    if biopsy.count is not None:
+        return biopsy.count
+    return find_crossings(sample.nerve, sample.dermis, um_per_px=um_per_px).count
+
+
+def fitted(
+    pairs: Sequence[FitPair], settings: CrossingSettings, search: FitSettings
+) -> tuple[CrossingSettings, float | None]:
+    """Search the crossing parameters on labelled maps; unchanged where the search is off."""
+    if not search.enabled or not pairs:
+        return settings, None
+    result = fit_crossings(pairs, settings, search)
+    return result.settings, result.consistency
+
+
+def score_split(
+    networks: tuple[nn.Module, nn.Module],
+    samples: Sequence[Sample],
+    biopsies: Sequence[Biopsy],
+    train: Sequence[int],
+    held_out: Sequence[int],
+    settings: CrossingSettings,
+    search: FitSettings,
+    folder: Path,
+    *,
+    um_per_px: float | None = None,
+    device: torch.device | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> SplitScores:
+    """Fit the crossing parameters on training images, then count the held-out ones.
+
+    Parameters
+    ----------
+    networks : the nerve and the dermis network.
+    samples, biopsies : the cohort by position, at one scale (``um_per_px``).
+    train, held_out : positions. The search sees ``train`` alone.
+    folder : receives one ``.npz`` of maps for each held-out image.
+    """
+    looked_at = sorted(train)
+    if len(looked_at) > search.max_images:
+        pick = generator(seed, 0, "fit").permutation(len(looked_at))[: search.max_images]
+        looked_at = sorted(looked_at[i] for i in pick)
+    looked_at = looked_at if search.enabled else []
+    total = len(looked_at) + len(held_out)
+    pairs = []
+    for at in looked_at:
+        nerve, dermis = _maps(networks, samples[at], device)
+        pairs.append(_pair(nerve, dermis, samples[at], um_per_px))
+        if progress is not None:
+            progress(len(pairs), total)
+    chosen, consistency = fitted(pairs, settings, search)
+    images = []
+    for done, at in enumerate(held_out, 1):
+        sample = samples[at]
+        nerve, dermis = _maps(networks, sample, device)
+        found = find_crossings(nerve, dermis, chosen, um_per_px)
+        path = _store(folder, biopsies[at].name, nerve, dermis, found)
+        images.append(
+            HeldOut(
+                position=at,
+                expert=expert_count(biopsies[at], sample, um_per_px),
+                model=found.count,
+                nerve_dice=scores("nerve", nerve, sample.nerve),
+                dermis_dice=scores("dermis", dermis, sample.dermis)[0],
+                boundary_px=float(found.boundary_px),
+                prediction=path.name,
+            )
+        )
+        if progress is not None:
+            progress(len(pairs) + done, total)
+    return SplitScores(images, chosen, consistency)
+
+
+def stored_pair(path: Path, sample: Sample, um_per_px: float | None) -> FitPair:
+    """Read a held-out image's maps back, beside its truth."""
+    with np.load(path, allow_pickle=False) as maps:
+        nerve = maps["nerve"].astype(np.float32) / 255
+        dermis = maps["dermis_probability"].astype(np.float32) / 255
+    return _pair(nerve, dermis, sample, um_per_px)
+
+
+def _pair(
+    nerve: NDArray[np.float32],
+    dermis: NDArray[np.float32],
+    sample: Sample,
+    um_per_px: float | None,
+) -> FitPair:
+    return FitPair(nerve, dermis, sample.nerve > 0, sample.dermis > 0, um_per_px)
+
+
+def _maps(
+    networks: tuple[nn.Module, nn.Module], sample: Sample, device: torch.device | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    return (
+        predict_map(networks[0], sample.image, device),
+        predict_map(networks[1], sample.image, device),
+    )
+
+
+def _store(
+    folder: Path,
+    name: str,
+    nerve: NDArray[np.float32],
+    dermis: NDArray[np.float32],
+    found: Crossings,
+) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / (name.replace("/", "__") + ".npz")
+    partial = path.with_suffix(".part.npz")
+    np.savez_compressed(
+        partial,
+        nerve=np.rint(nerve * 255).astype(np.uint8),
+        dermis_probability=np.rint(dermis * 255).astype(np.uint8),
+        dermis=found.dermis,
+        boundary=found.boundary,
+        points=found.points,
+    )
+    partial.replace(path)
+    return path

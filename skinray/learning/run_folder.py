@@ -1,0 +1,40 @@
+"""A run folder belongs to one set of settings and one cohort."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skinray.config import RunSettings, to_yaml
+from skinray.errors import SettingsError
+
+SETTINGS, OWNER = "settings.yaml", "run.sha256"
+
+
+def claim(out: Path, settings: RunSettings, data_fingerprint: str, *, resume: bool) -> None:
+    """Take a new run folder, or take up an interrupted one.
+
+    What a run may change between interruptions is how it is spread over machines
+    (``cluster``); all else decides results and must stay.
+
+    Raises
+    ------
+    SettingsError
+        If the folder holds another run, or a run that was not asked to be resumed.
+    """
+    science = settings.model_copy(update={"cluster": type(settings.cluster)()})
+    owner = f"{science.fingerprint()} {data_fingerprint}\n"
+    mark = out / OWNER
+    if mark.is_file():
+        if not resume:
+            raise SettingsError(f"{out}: holds a run; add --resume, or choose another --out")
+        if mark.read_text(encoding="utf-8") != owner:
+            raise SettingsError(
+                f"{out}: its run had other settings or other data (see {out / SETTINGS}); "
+                "choose another --out"
+            )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise SettingsError(f"{out}: not empty and not a run; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / SETTINGS).write_text(to_yaml(settings), encoding="utf-8")
+    mark.write_text(owner, encoding="utf-8")

@@ -1,0 +1,62 @@
+"""Bring a cohort's images to one scale, so that a network sees one fibre width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+import cv2
+import numpy as np
+
+from skinray.config import ReadSettings
+from skinray.images.manifest import Biopsy, load_sample
+from skinray.images.sample import Sample
+from skinray.learning.predict import scale_factor
+
+
+@dataclass(frozen=True)
+class LabelledReader:
+    """Reads a biopsy and its labels at the cohort's common scale (um per pixel)."""
+
+    settings: ReadSettings
+    um_per_px: float | None = None
+
+    def __call__(self, biopsy: Biopsy) -> Sample:
+        """Return the sample, resampled where its known scale differs from the common one."""
+        sample = load_sample(biopsy, self.settings)
+        return resampled(sample, scale_factor(biopsy.um_per_px, self.um_per_px))
+
+
+def common_scale(biopsies: Iterable[Biopsy]) -> float | None:
+    """Return the median of the known scales; None where no image has one."""
+    known = [b.um_per_px for b in biopsies if b.um_per_px is not None]
+    return median(known) if known else None
+
+
+def resampled(sample: Sample, factor: float) -> Sample:
+    """Return the sample with ``factor`` times the pixels along each side.
+
+    The image is averaged when it shrinks. Nerve lines are widened to the sampling step
+    before they shrink, so that a thin tracing does not tear.
+    """
+    if factor == 1.0:
+        return sample
+    height, width = sample.shape
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    shrink = factor < 1
+    image = cv2.resize(
+        sample.image, size, interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+    )
+    nerve = cv2.resize(
+        sample.nerve * np.uint8(255),
+        size,
+        interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR,
+    )
+    dermis = cv2.resize(sample.dermis, size, interpolation=cv2.INTER_NEAREST)
+    # Half the coverage of a line that fills a pixel: keeps width in the common scale.
+    return Sample(
+        np.asarray(image, np.uint8),
+        (np.asarray(nerve) > 127 * min(1.0, factor)).astype(np.uint8),
+        np.asarray(dermis, np.uint8),
+    )

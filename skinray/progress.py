@@ -1,0 +1,87 @@
+"""Progress with the time still to go: a bar where a person looks, lines in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+LOG_EVERY_S = 15.0
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as ``m:ss`` or ``h:mm:ss``."""
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    text = f"{rest // 60:02d}:{rest % 60:02d}"
+    return f"{hours}:{text}" if hours else text
+
+
+class Steps:
+    """Shows how many of a known number of equal steps are done, and for how long to wait."""
+
+    def __init__(self, title: str, total: int, console: Console | None = None) -> None:
+        self.title, self.total, self.done = title, max(1, total), 0
+        self.console = console or Console()
+        self._began = self._spoke = time.monotonic()
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._began = self._spoke = time.monotonic()
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
+                TextColumn("{task.fields[note]}"), console=self.console,
+            )  # fmt: skip
+            self._task = self._bar.add_task(self.title, total=self.total, note="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        took = clock(time.monotonic() - self._began)
+        how = "done" if error is None else "stopped"
+        self.console.print(f"{self.title}: {how} in {took}", highlight=False)
+
+    def resize(self, total: int) -> None:
+        """Tell how many steps there are, where that was not known at the start."""
+        self.total = max(1, total)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=self.total)
+
+    def set(self, done: int, note: str = "") -> None:
+        """Tell that ``done`` of the steps are done."""
+        self.done = done
+        now = time.monotonic()
+        left = (now - self._began) / done * (self.total - done) if done else 0.0
+        text = f"{note} ETA {clock(left)}".strip() if done else note
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, note=text)
+        elif now - self._spoke >= LOG_EVERY_S:
+            self._spoke = now
+            share = 100 * done / self.total
+            self.console.print(f"{self.title}: {share:.0f} %, {text}", highlight=False)
+
+
+@contextmanager
+def bar(title: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
+    """Show progress while the block runs; yields ``tell(done, total)``."""
+    with Steps(title, total or 1) as steps:
+
+        def tell(done: int, of: int) -> None:
+            steps.resize(of)
+            steps.set(done)
+
+        yield tell

@@ -1,0 +1,129 @@
+"""Named complete runs. A variant is derived from another; the paper's is the root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from skinray.config import (
+    ArmSettings,
+    AugmentSettings,
+    ModelSettings,
+    RunSettings,
+    StageSettings,
+    TrainSettings,
+    from_yaml,
+)
+from skinray.errors import SettingsError
+
+SEARCH = {
+    "train.learning_rate": (3e-5, 1e-4, 3e-4, 1e-3),
+    "train.weight_decay": (1e-4, 1e-3, 1e-2),
+}
+
+
+def paper() -> RunSettings:
+    """Return every figure of the paper: HED and DeepLabV3 fine-tuned, at 1600x1200, crops of 800."""
+    nerve = TrainSettings(loss="dice", learning_rate=1e-4, weight_decay=1e-3, epochs=200)
+    dermis = TrainSettings(loss="bce", learning_rate=3e-4, weight_decay=1e-3, epochs=300)
+    return RunSettings(
+        recipe="paper",
+        nerve=StageSettings(
+            main=_arm("HED transfer learning", "hed", nerve, weights="hed_bsds500"),
+            baselines=(
+                _arm("U-Net", "unet", nerve, weights="unet_brain_mri"),
+                _arm("HED not pretrained", "hed", nerve),
+            ),
+        ),
+        dermis=StageSettings(
+            main=_arm(
+                "DeepLabV3 transfer learning",
+                "deeplabv3_resnet101",
+                dermis,
+                weights="deeplabv3_resnet101_coco_voc",
+            ),
+            baselines=(
+                _arm("U-Net", "unet", dermis, weights="unet_brain_mri"),
+                _arm("DeepLabV3 not pretrained", "deeplabv3_resnet101", dermis),
+            ),
+        ),
+    )
+
+
+def demo() -> RunSettings:
+    """Return minutes on two cores: narrow networks from random weights, small images, all stages."""
+    nerve = TrainSettings(
+        loss="dice", learning_rate=3e-3, weight_decay=1e-4, epochs=10, batch_size=4,
+        draws_per_image=1, plateau_patience_epochs=10, clip_norm=1.0,
+    )  # fmt: skip
+    dermis = nerve.override({"loss": "bce"})
+    hed = {"width": 0.25, "batch_norm": True}
+    unet = {"features": 8, "depth": 3}
+    grid = {"train.learning_rate": (1e-3, 3e-3)}
+    augment = AugmentSettings(crop_px=192, translate_px=20)
+    return paper().override(
+        {
+            "recipe": "demo",
+            "folds.components_held_out": None,
+            "nerve": StageSettings(
+                main=_arm("HED not pretrained", "hed", nerve, options=hed, grid=grid),
+                baselines=(_arm("U-Net", "unet", nerve, options=unet),),
+                augment=augment,
+            ).model_dump(),
+            "dermis": StageSettings(
+                main=_arm(
+                    "DeepLabV3 not pretrained", "deeplabv3_mobilenet_v3_large", dermis, grid=grid
+                ),
+                baselines=(_arm("U-Net", "unet", dermis, options=unet),),
+                augment=augment,
+            ).model_dump(),
+            "tune.epochs_fraction": 0.25,
+        }
+    )
+
+
+def real_tissue() -> RunSettings:
+    """Return the demo at the scale of real PAS-stained tissue; folds of images, as sections are few."""
+    return demo().override({"recipe": "real-tissue", "folds.unit": "image"})
+
+
+RECIPES: dict[str, Callable[[], RunSettings]] = {
+    "demo": demo,
+    "paper": paper,
+    "real-tissue": real_tissue,
+}
+
+
+def recipe(name: str) -> RunSettings:
+    """Return a recipe by name, or read one from a YAML file of all settings.
+
+    Raises
+    ------
+    SettingsError
+        If there is neither a recipe nor a file of that name.
+    """
+    if name in RECIPES:
+        return RECIPES[name]()
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"}:
+        return from_yaml(RunSettings, path)
+    raise SettingsError(
+        f"no recipe '{name}': use one of {', '.join(sorted(RECIPES))}, or a .yaml file"
+    )
+
+
+def _arm(
+    label: str,
+    model: str,
+    train: TrainSettings,
+    weights: str | None = None,
+    options: dict[str, Any] | None = None,
+    grid: dict[str, Any] | None = None,
+) -> ArmSettings:
+    return ArmSettings(
+        label=label,
+        model=ModelSettings(name=model, options=options or {}, weights=weights),
+        train=train,
+        grid=SEARCH if grid is None else grid,
+    )

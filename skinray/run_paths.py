@@ -1,0 +1,32 @@
+"""Where a run goes when the user names no folder, and what it trains on without data."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from skinray.images.phantom_cohort import write_cohort
+
+# The demo's synthetic cohort: enough images to train on, small enough for minutes on two cores.
+DEMO_IMAGES, DEMO_SUBJECTS, DEMO_SIZE, DEMO_SEED = 40, 10, (384, 288), 0
+
+
+def default_out(recipe: str) -> Path:
+    """Return ``runs/RECIPE-TIME``, below ``SKINRAY_RUNS`` or the current folder.
+
+    A submitted job runs in a copy of the working folder that the cluster deletes later, so
+    there it is below the home folder.
+    """
+    base = os.environ.get("SKINRAY_RUNS")
+    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    root = Path(base) if base else (Path.home() / "skinray-runs" if in_job else Path("runs"))
+    return (root / f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+
+
+def demo_cohort(out: Path) -> Path:
+    """Return the synthetic cohort beside the run folder, drawing it if it is not there yet."""
+    folder = out.with_name(out.name + "-cohort")
+    if not (folder / "manifest.csv").is_file():
+        write_cohort(folder, DEMO_IMAGES, DEMO_SEED, DEMO_SIZE, subjects=DEMO_SUBJECTS)
+    return folder
