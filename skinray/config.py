@@ -265,6 +265,12 @@ class FitSettings(Settings):
     )
     rounds: int = Field(2, ge=1, description="sweeps over all parameters")
     max_images: int = Field(40, ge=1, description="training images the search looks at")
+    max_truth_shift: float = Field(
+        0.05,
+        ge=0,
+        description="parameters that change the truth's own counts by more than this share are "
+        "refused: they would agree by not counting",
+    )
 
 
 class TuneSettings(Settings):

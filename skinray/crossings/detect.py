@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from skinray.config import CrossingSettings
 from skinray.crossings.boundary import PAPER_SETTINGS, dermis_area, edge_band, smooth
+from skinray.crossings.clusters import cluster_centres
 from skinray.crossings.density import boundary_length_px, density_per_mm, to_mm
 from skinray.crossings.maps import as_map, check_same_shape, threshold_map, true_pixels
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,48 +73,98 @@ def find_crossings(
     """
     to_mm(0, um_per_px)
     settings = settings.at_scale(um_per_px)
-    nerve_map, dermis_map = as_map(nerve, "nerve map"), as_map(dermis, "dermis map")
-    check_same_shape(nerve_map, dermis_map)
-    smoothed = smooth(dermis_map, settings.sigma_px)
-    area = dermis_area(dermis_map, smoothed, settings)
-    boundary = edge_band(area, settings.boundary_width_px)
-    fibres = threshold_map(nerve_map, settings.nerve_threshold)
-    shared = true_pixels(fibres & boundary)
-    centres = cluster_centres(shared, settings.eps_px, settings.min_points)
-    points = centres[two_sided(centres, fibres, area, settings)]
-    length_px = boundary_length_px(smoothed, area, settings.dermis_threshold)
-    return Crossings(points, boundary, length_px, to_mm(length_px, um_per_px), area)
+    steps = Steps(nerve, dermis)
+    length_px = boundary_length_px(
+        steps.smoothed(settings), steps.area(settings), settings.dermis_threshold
+    )
+    return Crossings(
+        points=steps.points(settings),
+        boundary=steps.boundary(settings),
+        boundary_px=length_px,
+        boundary_mm=to_mm(length_px, um_per_px),
+        dermis=steps.area(settings),
+    )
 
 
-def cluster_centres(
-    pixels: NDArray[np.int64], eps_px: float, min_points: int
-) -> NDArray[np.float64]:
-    """Return the mean pixel of every DBSCAN cluster, (K, 2), sorted by row, then column.
+class Steps:
+    """The steps of the stage on one image, each done once for the settings it depends on.
 
-    A pixel is a core point if ``min_points`` pixels, itself included, lie within ``eps_px``. A
-    cluster is a connected set of core points and every pixel within ``eps_px`` of one of them.
-    As in the definition of Ester et al. (1996), a border pixel within reach of two clusters
-    belongs to both; libraries give it to the cluster they meet first, which would make the
-    result depend on how the image is turned.
+    :func:`find_crossings` takes one way through them; the search of the parameters tries many
+    settings, most of which share most steps. All settings hold at the image's own scale.
+
+    Parameters
+    ----------
+    nerve, dermis : (H, W) masks or probabilities, as for :func:`find_crossings`.
     """
-    if len(pixels) == 0:
-        return np.empty((0, 2))
-    total = len(pixels)
-    pairs = cKDTree(pixels).query_pairs(eps_px, output_type="ndarray")
-    core = 1 + np.bincount(pairs.ravel(), minlength=total) >= min_points
-    linked = pairs[core[pairs].all(axis=1)]
-    graph = coo_array((np.ones(len(linked), dtype=np.int8), tuple(linked.T)), shape=(total, total))
-    cluster = connected_components(graph, directed=False)[1]
-    both_ways = np.concatenate([pairs, pairs[:, ::-1]])
-    border = both_ways[core[both_ways[:, 0]] & ~core[both_ways[:, 1]]]
-    cores = np.flatnonzero(core)
-    member = np.concatenate([cores, border[:, 1]])
-    owner = np.concatenate([cluster[cores], cluster[border[:, 0]]])
-    owner, member = np.unique(np.stack([owner, member]), axis=1)
-    _, index, size = np.unique(owner, return_inverse=True, return_counts=True)
-    sums = [np.bincount(index, weights=pixels[member, axis]) for axis in (0, 1)]
-    centres = np.stack(sums, axis=1) / size[:, None]
-    return np.asarray(centres[np.lexsort((centres[:, 1], centres[:, 0]))])
+
+    def __init__(self, nerve: ArrayLike, dermis: ArrayLike) -> None:
+        self._nerve = as_map(nerve, "nerve map")
+        self._dermis = as_map(dermis, "dermis map")
+        check_same_shape(self._nerve, self._dermis)
+        self._done: dict[Hashable, Any] = {}
+
+    def smoothed(self, settings: CrossingSettings) -> NDArray[np.float32]:
+        """Return the smoothed dermis map, (H, W)."""
+        return self._once(
+            ("smoothed", settings.sigma_px), lambda: smooth(self._dermis, settings.sigma_px)
+        )
+
+    def area(self, settings: CrossingSettings) -> NDArray[np.bool_]:
+        """Return the dermis after smoothing and flipping, (H, W)."""
+        return self._once(
+            ("area", *_area_key(settings)),
+            lambda: dermis_area(self._dermis, self.smoothed(settings), settings),
+        )
+
+    def boundary(self, settings: CrossingSettings) -> NDArray[np.bool_]:
+        """Return the pixels close to the dermis's edge, (H, W)."""
+        return self._once(
+            ("boundary", *_boundary_key(settings)),
+            lambda: edge_band(self.area(settings), settings.boundary_width_px),
+        )
+
+    def fibres(self, settings: CrossingSettings) -> NDArray[np.bool_]:
+        """Return the nerve mask, (H, W)."""
+        return self._once(
+            ("fibres", settings.nerve_threshold),
+            lambda: threshold_map(self._nerve, settings.nerve_threshold),
+        )
+
+    def centres(self, settings: CrossingSettings) -> NDArray[np.float64]:
+        """Return the clusters' means before the two-sided filter, (K, 2)."""
+        return self._once(
+            (
+                "centres",
+                *_boundary_key(settings),
+                settings.nerve_threshold,
+                settings.eps_px,
+                settings.min_points,
+            ),
+            lambda: cluster_centres(
+                true_pixels(self.fibres(settings) & self.boundary(settings)),
+                settings.eps_px,
+                settings.min_points,
+            ),
+        )
+
+    def points(self, settings: CrossingSettings) -> NDArray[np.float64]:
+        """Return the crossings, (N, 2)."""
+        centres = self.centres(settings)
+        return centres[two_sided(centres, self.fibres(settings), self.area(settings), settings)]
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._done:
+            self._done[key] = make()
+        result: T = self._done[key]
+        return result
+
+
+def _area_key(settings: CrossingSettings) -> tuple[float, ...]:
+    return settings.sigma_px, settings.dermis_threshold, settings.min_area_fraction
+
+
+def _boundary_key(settings: CrossingSettings) -> tuple[float, ...]:
+    return *_area_key(settings), settings.boundary_width_px
 
 
 def two_sided(

@@ -1,0 +1,219 @@
+"""Search the crossing stage's parameters for consistency of truth and model (paper 2.4).
+
+"All parameters in this section were optimized by running the same process on the ground truth
+data and the model output on the same images, and maximizing their consistency." Consistency is
+Lin's concordance of the two counts over the images: 1 where they are equal on every image, lower
+where they scatter and where one of them counts more throughout.
+
+Taken by itself this has worthless optima, e.g. parameters under which nothing is ever counted.
+So parameters are refused that change the truth's own counts, summed over the images, by more
+than a small share: agreement can only be gained on the side of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skinray.config import CrossingSettings, FitSettings
+from skinray.crossings.detect import Steps
+from skinray.errors import SkinrayError
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class FitPair:
+    """What the model and the expert say of one training image.
+
+    Attributes
+    ----------
+    nerve_probability, dermis_probability : (H, W) float in [0, 1], or uint8 as probability x 255.
+    nerve_truth, dermis_truth : (H, W) masks; above 0 is true.
+    um_per_px : scale of the image, None if unknown.
+    """
+
+    nerve_probability: NDArray[Any]
+    dermis_probability: NDArray[Any]
+    nerve_truth: NDArray[Any]
+    dermis_truth: NDArray[Any]
+    um_per_px: float | None = None
+
+
+@dataclass(frozen=True)
+class FitTrial:
+    """One value tried for one parameter, the others as they stood.
+
+    Attributes
+    ----------
+    round : sweep over the parameters, from 1.
+    consistency : Lin's concordance of the two counts.
+    mean_difference : mean of the absolute difference of the two counts, an image.
+    truth_shift : share by which the truth's own counts differ from those at the start.
+    admissible : whether ``truth_shift`` is within the limit.
+    chosen : whether this value was kept.
+    """
+
+    round: int
+    parameter: str
+    value: float
+    consistency: float
+    mean_difference: float
+    truth_shift: float
+    admissible: bool
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The settings found, their consistency, that at the start, and every trial."""
+
+    settings: CrossingSettings
+    consistency: float
+    default_consistency: float
+    table: tuple[FitTrial, ...]
+
+
+def fit_crossings(
+    pairs: Sequence[FitPair],
+    settings: CrossingSettings,
+    fit: FitSettings,
+    progress: Callable[[int, int], None] | None = None,
+) -> FitResult:
+    """Search one parameter after the other, for at most ``fit.rounds`` sweeps.
+
+    Of equal concordance the smaller mean difference wins, then the value nearest to the start.
+    The settings at the start are always among the candidates, so the result is never worse.
+
+    Parameters
+    ----------
+    pairs : training images only; the first ``fit.max_images`` are used. An image is fetched
+        once a parameter, so a lazy sequence keeps one image in memory.
+    settings : start of the search.
+    fit : parameters and values to try.
+    progress : called with parameters searched so far, and of how many at most.
+
+    Raises
+    ------
+    SkinrayError
+        If there is no pair, or its maps do not fit each other.
+    SettingsError
+        If the grid names an unknown parameter or a value out of range.
+    """
+    if len(pairs) == 0:
+        raise SkinrayError("the crossing parameters cannot be fitted on no image: pass pairs")
+    candidates = {name: _candidates(settings, name, fit.grid[name]) for name in fit.grid}
+    search = _Search(pairs, settings, fit)
+    start = search.score(settings)
+    table: list[FitTrial] = []
+    best = settings
+    for sweep in range(1, fit.rounds + 1):
+        before = best
+        for index, (name, values) in enumerate(candidates.items(), 1):
+            tried = {getattr(best, name): best}
+            tried |= {value: best.override({name: value}) for value in values}
+            search.count(list(tried.values()))
+            scores = {value: search.score(option) for value, option in tried.items()}
+            value = max(scores, key=lambda v: search.rank(tried[v]))
+            best = tried[value]
+            table += [
+                FitTrial(sweep, name, v, *score, chosen=v == value) for v, score in scores.items()
+            ]
+            if progress is not None:
+                progress((sweep - 1) * len(candidates) + index, fit.rounds * len(candidates))
+        if best == before:
+            break
+    return FitResult(best, search.score(best)[0], start[0], tuple(table))
+
+
+def concordance(first: ArrayLike, second: ArrayLike) -> float:
+    """Return Lin's concordance of two counts of the same images; 1 for equal constants."""
+    x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
+    if spread == 0:
+        return 1.0
+    return float(2 * ((x - x.mean()) * (y - y.mean())).mean() / spread)
+
+
+def _candidates(
+    settings: CrossingSettings, name: str, values: Sequence[float]
+) -> list[float | int]:
+    """Return the values as the settings take them; an unknown name or bad value raises here."""
+    return [getattr(settings.override({name: value}), name) for value in values]
+
+
+class _Search:
+    """Counts by truth and model of the settings tried, each counted once an image."""
+
+    def __init__(
+        self, pairs: Sequence[FitPair], settings: CrossingSettings, fit: FitSettings
+    ) -> None:
+        self._pairs = pairs
+        self._images = min(len(pairs), fit.max_images)
+        self._start = settings
+        self._fit = fit
+        self._counts: dict[tuple[str, CrossingSettings], Counts] = {}
+        self.count([settings])
+
+    def count(self, options: Sequence[CrossingSettings]) -> None:
+        """Count all images under all options, image by image, so that steps are shared."""
+        missing = {
+            (side, self._relevant(side, option))
+            for option in options
+            for side in ("model", "truth")
+        } - self._counts.keys()
+        if not missing:
+            return
+        ordered = sorted(missing, key=lambda key: (key[0], key[1].fingerprint()))
+        rows = [_count_image(self._pairs[image], ordered) for image in range(self._images)]
+        for key, counts in zip(ordered, np.array(rows, dtype=np.int64).T, strict=True):
+            self._counts[key] = counts
+
+    def score(self, option: CrossingSettings) -> tuple[float, float, float, bool]:
+        """Return consistency, mean difference, shift of the truth, and whether that is small."""
+        model, truth = self._get("model", option), self._get("truth", option)
+        at_start = self._get("truth", self._start)
+        shift = float(np.abs(truth - at_start).sum() / max(1, at_start.sum()))
+        difference = float(np.abs(model - truth).mean())
+        return concordance(model, truth), difference, shift, shift <= self._fit.max_truth_shift
+
+    def rank(self, option: CrossingSettings) -> tuple[bool, float, float, float]:
+        """Return what the best option is highest in, first things first."""
+        consistency, difference, _, admissible = self.score(option)
+        return admissible, round(consistency, 9), -round(difference, 9), -self._distance(option)
+
+    def _distance(self, option: CrossingSettings) -> float:
+        """Distance to the start, each parameter in units of the range tried."""
+        total = 0.0
+        for name, values in self._fit.grid.items():
+            start, here = getattr(self._start, name), getattr(option, name)
+            span = max(*values, start) - min(*values, start)
+            total += abs(here - start) / span if span else 0.0
+        return total
+
+    def _get(self, side: str, option: CrossingSettings) -> Counts:
+        return self._counts[side, self._relevant(side, option)]
+
+    def _relevant(self, side: str, option: CrossingSettings) -> CrossingSettings:
+        """Drop what a side does not depend on: the truth's nerves are a mask already."""
+        if side == "model":
+            return option
+        return option.override({"nerve_threshold": self._start.nerve_threshold})
+
+
+def _count_image(pair: FitPair, keys: Sequence[tuple[str, CrossingSettings]]) -> list[int]:
+    steps = {
+        "model": Steps(_probability(pair.nerve_probability), _probability(pair.dermis_probability)),
+        "truth": Steps(pair.nerve_truth > 0, pair.dermis_truth > 0),
+    }
+    return [len(steps[side].points(option.at_scale(pair.um_per_px))) for side, option in keys]
+
+
+def _probability(values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype != np.uint8:
+        return values
+    return values.astype(np.float32) / np.float32(255)
