@@ -78,7 +78,7 @@ def make_phantom(
     junction = draw_junction(rng, size)
     skin = lay_skin(rng, junction, subject.thickness)
     fibres = grow_nerves(rng, _scene(rng, settings, subject, junction, skin.living))
-    layers = paint_skin(rng, skin, settings.clutter)
+    layers = paint_skin(rng, skin, settings.clutter, subject.pigment)
     nerves, strengths = stain_nerves(rng, fibres, junction.shape)
     layers[2] += settings.nerve_contrast * 0.8 * nerves
     image = photograph(rng, transmit(layers, subject), subject.blur_px, subject.noise)

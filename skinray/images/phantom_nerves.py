@@ -163,7 +163,7 @@ def _leave(
     many = len(start)
     length = rng.gamma(2.6, 20, many) + 16 if side < 0 else rng.gamma(2.2, 55, many) + 22
     return Departures(
-        start, heading, length, np.full(many, side), rng.uniform(0.025, 0.085, many),
+        start, heading, length, np.full(many, side), rng.uniform(0.04, 0.13, many),
         np.full(many, 0.10 if side < 0 else 0.02), np.full(many, np.nan),
     )  # fmt: skip
 
@@ -287,7 +287,7 @@ def _stray(
         length = rng.gamma(2, 14, many) + 14
     elif kind == "bundle":
         length = rng.gamma(4, 50, many) + 60
-    wander = rng.uniform(0.02, 0.08, many) * (0.5 if kind == "bundle" else 1.0)
+    wander = rng.uniform(0.03, 0.12, many) * (0.5 if kind == "bundle" else 1.0)
     go = Departures(start, heading, length, np.full(many, side), wander, np.zeros(many), home)
     courses = walk(rng, scene.junction, scene.living, go)
     widths = rng.uniform(6, 13, many) if kind == "bundle" else rng.uniform(2.0, 3.6, many)

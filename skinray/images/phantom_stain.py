@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from skinray.config import PhantomSettings
 from skinray.images.phantom_junction import Float
+from skinray.images.phantom_texture import clouds
 
 # Optical densities in red, green and blue of one unit of stain.
 HAEMATOXYLIN = (0.65, 0.60, 0.29)
@@ -41,6 +42,7 @@ class Subject:
     light: NDArray[np.float64]
     density: float
     thickness: float
+    pigment: float
     blur_px: float
     noise: float
 
@@ -59,19 +61,10 @@ def draw_subject(settings: PhantomSettings, seed: int, number: int) -> Subject:
         light=rng.uniform(228, 248) * rng.normal(1, 0.018, 3).clip(0.94, 1.02),
         density=density * float(rng.lognormal(0, 0.25)),
         thickness=float(rng.uniform(0.8, 1.25)),
+        pigment=float(rng.uniform(0.2, 1.6)),
         blur_px=float(rng.uniform(0.45, 0.95)),
         noise=float(rng.uniform(1.4, 3.4)),
     )
-
-
-def clouds(rng: np.random.Generator, shape: tuple[int, int], grain_px: float) -> Float:
-    """Smooth noise of mean 0 and deviation about 1 whose features are ``grain_px`` wide."""
-    height, width = shape
-    grid = (int(np.ceil(height / grain_px)) + 3, int(np.ceil(width / grain_px)) + 3)
-    coarse = rng.standard_normal(grid, dtype=np.float32)
-    fine = cv2.resize(coarse, None, fx=grain_px, fy=grain_px, interpolation=cv2.INTER_CUBIC)
-    top, left = (int(v) for v in rng.integers(0, max(1, int(grain_px)), 2))
-    return np.asarray(1.25 * fine[top : top + height, left : left + width], np.float32)
 
 
 def transmit(layers: list[Float], subject: Subject) -> Float:

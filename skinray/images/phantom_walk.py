@@ -66,7 +66,7 @@ def walk(
         push = push + np.where(np.isnan(seek), 0.0, 1.1 * np.nan_to_num(seek))
         ahead = np.stack([np.cos(heading), np.sin(heading)], 1)
         habit = 0.96 * habit + 0.04 * ahead
-        want = ahead + 0.6 * habit + push[:, None] * away
+        want = ahead + 0.5 * habit + push[:, None] * away
         error = np.arctan2(want[:, 1], want[:, 0]) - heading
         error = (error + np.pi) % (2 * np.pi) - np.pi
         turn = 0.86 * turn + go.wander * rng.standard_normal(heading.size)

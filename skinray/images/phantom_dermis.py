@@ -1,0 +1,103 @@
+"""Painted dermis: collagen, elastic fibres, cells and vessels."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from skinray.images.phantom_junction import Float, Junction
+from skinray.images.phantom_texture import (
+    Canvas,
+    clouds,
+    ellipse,
+    ink,
+    pick,
+    streaks,
+    streams,
+    stroke,
+)
+
+
+def paint_dermis(
+    rng: np.random.Generator, junction: Junction, layers: list[Float], clutter: float
+) -> None:
+    """Add the dermis to ``layers``: fine near the junction, coarse bundles below."""
+    shape = junction.shape
+    if not junction.dermis.any():
+        return
+    soft = cv2.GaussianBlur(junction.dermis.astype(np.float32), (0, 0), 1.0)
+    course = 0.3 * clouds(rng, shape, 320) + 0.22 * clouds(rng, shape, 110)
+    course += np.float32(rng.normal(0, 0.2))
+    body, uptake = _collagen(rng, junction, course)
+    elastic = _elastic(rng, junction, course, clutter)
+    nuclei, lumen = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    _paint_cells(rng, junction, course, nuclei)
+    _paint_vessels(rng, junction, nuclei, lumen)
+    shown = soft * (1 - 0.85 * ink(lumen, 0.8))
+    grain = clouds(rng, shape, 4)
+    layers[0] += shown * (0.016 + 0.06 * body + 0.007 * grain)
+    layers[0] += soft * ink(nuclei) * (0.66 + 0.07 * grain)
+    layers[1] += shown * np.maximum(0.03 + body + 0.010 * grain, 0.01)
+    haze = np.maximum(0.02 + 0.022 * clouds(rng, shape, 130), 0)
+    layers[2] += shown * (haze + uptake + 0.55 * elastic)
+    layers[1] += shown * 0.12 * elastic
+
+
+def _collagen(rng: np.random.Generator, junction: Junction, course: Float) -> tuple[Float, Float]:
+    """Return protein and the chromogen it took up: felt near the junction, bundles below."""
+    shape = junction.shape
+    deep = np.clip((junction.depth - 30) / 90, 0, 1)
+    coarse = np.clip(0.55 + 0.45 * streaks(rng, course, 10, 64), 0, 1.3)
+    fine = np.clip(0.45 + 0.42 * streaks(rng, course, 4, 26), 0, 1.3)
+    felt = 0.05 + 0.09 * fine
+    bundles = 0.21 * coarse * (0.55 + 0.45 * fine)
+    uneven = np.clip(1 + 0.22 * clouds(rng, shape, 150), 0.4, 1.8)
+    body = (felt + deep * (bundles - felt)) * uneven
+    taken = np.clip(0.35 + 0.45 * clouds(rng, shape, 75), 0.02, 1.5)
+    return body, 0.5 * body * taken
+
+
+def _elastic(rng: np.random.Generator, junction: Junction, course: Float, clutter: float) -> Float:
+    """Thin wavy fibres as wide as nerves and nearly of their colour, without beads."""
+    canvas = np.zeros(junction.shape, np.uint8)
+    region = junction.depth > 9
+    area = np.count_nonzero(region)
+    for line in streams(rng, course, pick(rng, region, clutter * area / 4200), 90):
+        stroke(canvas, line, rng.uniform(40, 235), int(rng.choice(3, p=[0.42, 0.46, 0.12])) + 1)
+    for line in streams(rng, course, pick(rng, region, area / 700), 40, 0.6):
+        stroke(canvas, line, rng.uniform(20, 90), int(rng.integers(1, 3)))
+    return ink(canvas, 0.8)
+
+
+def _paint_cells(
+    rng: np.random.Generator, junction: Junction, course: Float, nuclei: Canvas
+) -> None:
+    """Fibroblasts along the collagen and round cells between them."""
+    region = junction.depth > 8
+    for at in pick(rng, region, np.count_nonzero(region) / 2700):
+        angle = float(course[int(max(at[1], 0)), int(max(at[0], 0))] + rng.normal(0, 0.4))
+        if rng.random() < 0.75:
+            size = (rng.uniform(5, 9.5), rng.uniform(1.3, 2.9))
+            ellipse(nuclei, at, size, angle, rng.uniform(90, 215))
+        else:
+            size = (rng.uniform(3, 4.6), rng.uniform(2.8, 4))
+            ellipse(nuclei, at, size, angle, rng.uniform(140, 240))
+
+
+def _paint_vessels(
+    rng: np.random.Generator, junction: Junction, nuclei: Canvas, lumen: Canvas
+) -> None:
+    """Capillaries: a pale lumen in a ring of nuclei, a few white cells round it."""
+    region = junction.depth > 24
+    for at in pick(rng, region, np.count_nonzero(region) / 42000):
+        angle, long = rng.uniform(0, np.pi), rng.uniform(6, 14)
+        short = long * rng.uniform(0.4, 0.8)
+        ellipse(lumen, at, (long, short), angle, 255)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        for theta in rng.uniform(0, 2 * np.pi, int(rng.integers(4, 8))):
+            rim = at + turn @ np.array([(long + 2) * np.cos(theta), (short + 2) * np.sin(theta)])
+            size = (rng.uniform(3.5, 5.5), rng.uniform(1.6, 2.6))
+            ellipse(nuclei, rim, size, angle + theta + np.pi / 2, rng.uniform(120, 220))
+        for _ in range(int(rng.poisson(3))):
+            near = at + rng.normal(0, long + 8, 2)
+            ellipse(nuclei, near, (3.6, 3.3), 0.0, rng.uniform(140, 235))
