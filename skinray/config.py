@@ -127,10 +127,10 @@ class PhantomSettings(Settings):
     um_per_px: float = Field(0.5, gt=0, description="scale the pixel figures are drawn at")
     subjects: int = Field(24, ge=1, description="subjects the images are dealt to in turn")
     mean_crossings: float = Field(
-        16, ge=0, description="of a control's image whose junction is 1600 px long"
+        15, ge=0, description="of a control's image whose junction is 1600 px long"
     )
     field_exponent: float = Field(
-        0.6, ge=0, le=1, description="crossings grow with this power of the junction's length"
+        0.5, ge=0, le=1, description="crossings grow with this power of the junction's length"
     )
     neuropathy_ratio: float = Field(0.4, ge=0, description="nerve density of neuropathy to control")
     nerve_contrast: float = Field(1.0, gt=0, description="scales the stain in the nerves")

@@ -80,8 +80,9 @@ def second_opinion(rng: np.random.Generator, seen: NDArray[np.float64], reach: f
     seen : (N,) visibility of the true crossings.
     reach : crossings a field of this kind has on average.
     """
-    strict = rng.normal(0.55, 0.35)
+    strict = rng.normal(0.58, 0.38)
     odds = 1 / (1 + np.exp(-(seen - strict) / 0.14))
     found = int((rng.random(seen.size) < odds).sum())
-    split, merged = rng.binomial(found, 0.1), rng.binomial(found, 0.12)
-    return max(0, found + int(split) - int(merged) + int(rng.poisson(0.14 * reach)))
+    split, merged = rng.binomial(found, 0.12), rng.binomial(found, 0.12)
+    added = rng.poisson(0.22 * reach * rng.gamma(1.0, 1.0))
+    return max(0, found + int(split) - int(merged) + int(added))
