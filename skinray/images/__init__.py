@@ -1,0 +1,1 @@
+"""Images and labels in numpy: decoding, manifests, folds, augmentation; no torch, no Ray."""

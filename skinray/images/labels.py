@@ -1,0 +1,79 @@
+"""Labels of a biopsy: traced nerves, and the boundary line that becomes the dermis.
+
+Masks are images; lines may also be GeoJSON as QuPath exports it. Coordinates are x, y in pixels
+with (0, 0) at the outer corner of the first pixel, so a vertex lies in the pixel (floor y,
+floor x).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from skinray.config import ReadSettings
+from skinray.images.boundary_line import trace_line
+from skinray.images.dermis_fill import dermis_from_boundary
+from skinray.images.geojson import Polyline, looks_like_json, read_polylines
+from skinray.images.problems import UnfitLabelError
+from skinray.images.read import read_mask
+
+__all__ = ["dermis_from_boundary", "match_shape", "read_boundary", "read_nerves"]
+
+
+def read_nerves(
+    path: Path, shape: tuple[int, int], settings: ReadSettings, width_px: int = 3
+) -> NDArray[np.bool_]:
+    """Read traced nerves of an image of ``shape`` as (H, W) bool.
+
+    A mask image is taken as it is; GeoJSON polylines are drawn ``width_px`` wide (the paper's
+    experts drew lines about 3 px wide).
+
+    Raises
+    ------
+    LabelError
+        The file cannot be read, has another size than the image, or reaches out of it.
+    """
+    if not looks_like_json(path):
+        return match_shape(read_mask(path, settings), shape, path)
+    mask = np.zeros(shape, np.uint8)
+    for line in read_polylines(path, shape, settings):
+        pixels = np.floor(line).astype(np.int32)
+        cv2.polylines(mask, [pixels], False, 1, thickness=width_px)
+    return mask > 0
+
+
+def read_boundary(path: Path, shape: tuple[int, int], settings: ReadSettings) -> Polyline:
+    """Read the boundary line of an image of ``shape``, ordered from end to end.
+
+    Returns
+    -------
+    (N, 2) float points x, y, from a GeoJSON LineString or from the middle of a drawn line.
+
+    Raises
+    ------
+    LabelError
+        The file cannot be read, does not fit the image, or holds other than one open line.
+    """
+    if not looks_like_json(path):
+        mask = match_shape(read_mask(path, settings), shape, path)
+        return trace_line(mask, str(path))
+    lines = read_polylines(path, shape, settings)
+    if len(lines) != 1:
+        raise UnfitLabelError(
+            str(path), f"holds {len(lines)} lines", "export the one boundary line, joined"
+        )
+    return lines[0]
+
+
+def match_shape(mask: NDArray[np.bool_], shape: tuple[int, int], path: Path) -> NDArray[np.bool_]:
+    """Return the mask if it has the image's (H, W); LabelError otherwise."""
+    if mask.shape == tuple(shape):
+        return mask
+    raise UnfitLabelError(
+        str(path),
+        f"mask {mask.shape[0]}x{mask.shape[1]} does not match image {shape[0]}x{shape[1]}",
+        "export both at one magnification",
+    )

@@ -1,0 +1,150 @@
+"""Strict decoding of image files: whole and as written, or an error that says what to do.
+
+PNG, JPEG, TIFF and OME-TIFF are told by their first bytes, never by the file's name. The size is
+checked on the header before pixels are decoded; a file that is truncated or damaged is refused,
+since a picture with a blank tail would be counted wrong without anyone noticing.
+
+The policies stand where they are carried out: colours, depth and masks in
+:mod:`skinray.images.raster`, um/px in :mod:`skinray.images.scale`, stacks and pyramids in
+:mod:`skinray.images.tiff`. EXIF and TIFF orientation is applied: arrays are upright.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinray.config import ReadSettings
+from skinray.errors import SkinrayError
+from skinray.images.png_jpeg import decode_jpeg, decode_png
+from skinray.images.problems import UnfitLabelError, UnreadableImageError
+from skinray.images.raster import Raster, to_mask, to_rgb
+from skinray.images.tiff import decode_tiff
+
+Decoder = Callable[[bytes, str, int], Raster]
+
+_DECODERS: tuple[tuple[str, bytes, Decoder], ...] = (
+    ("PNG", b"\x89PNG\r\n\x1a\n", decode_png),
+    ("JPEG", b"\xff\xd8\xff", decode_jpeg),
+    ("TIFF", b"II*\0", decode_tiff),
+    ("TIFF", b"MM\0*", decode_tiff),
+    ("BigTIFF", b"II+\0", decode_tiff),
+    ("BigTIFF", b"MM\0+", decode_tiff),
+)
+# 16-bit RGBA, stored plainly, and as much again for pyramid levels and metadata.
+_MAX_BYTES_PER_PIXEL = 16
+_DEFAULT = ReadSettings()
+
+
+@dataclass(frozen=True)
+class Image:
+    """A decoded image.
+
+    Attributes
+    ----------
+    pixels : (H, W, 3) uint8, RGB, upright.
+    um_per_px : micrometres a pixel as the file states it; None: the file states none.
+    source : where it came from, for messages.
+    sha256 : of the file's bytes.
+    """
+
+    pixels: NDArray[np.uint8]
+    um_per_px: float | None
+    source: str
+    sha256: str
+
+
+def read_image(path: Path, settings: ReadSettings = _DEFAULT) -> Image:
+    """Read an image file; see :func:`decode_image`."""
+    return decode_image(read_bytes(path, settings), str(path), settings)
+
+
+def decode_image(data: bytes, source: str, settings: ReadSettings = _DEFAULT) -> Image:
+    """Decode an image file held in memory.
+
+    Parameters
+    ----------
+    data : the bytes of a PNG, JPEG, TIFF or OME-TIFF file.
+    source : what to call it in messages.
+    settings : the limit of pixels.
+
+    Raises
+    ------
+    ImageError
+        The bytes are no whole image of these formats, or one of more pixels than allowed; the
+        message names the source, the reason and the remedy.
+    """
+    raster = _decode(data, source, settings)
+    digest = hashlib.sha256(data).hexdigest()
+    return Image(to_rgb(raster), raster.um_per_px, source, digest)
+
+
+def read_mask(path: Path, settings: ReadSettings = _DEFAULT) -> NDArray[np.bool_]:
+    """Read a mask image as (H, W) bool, by the mask policy of :mod:`skinray.images.raster`.
+
+    Raises
+    ------
+    LabelError
+        The file cannot be read, or its values tell no mask.
+    """
+    try:
+        raster = _decode(read_bytes(path, settings), str(path), settings)
+    except UnreadableImageError as error:
+        raise UnfitLabelError(error.file, error.reason, error.remedy) from None
+    return to_mask(raster, str(path))
+
+
+def read_bytes(path: Path, settings: ReadSettings) -> bytes:
+    """Read a file whole; ImageError where it is missing, empty, no file, or far too large."""
+    try:
+        if not path.exists():
+            raise UnreadableImageError(
+                str(path), "no such file", "correct the path or restore the file"
+            )
+        if not path.is_file():
+            raise UnreadableImageError(str(path), "not a file", "give the path of an image file")
+        limit = settings.max_pixels * _MAX_BYTES_PER_PIXEL + (1 << 20)
+        if path.stat().st_size > limit:
+            raise UnreadableImageError(
+                str(path),
+                f"{path.stat().st_size / 1e9:.1f} GB, more than images within the limit take",
+                "crop or tile it, or raise read.max_pixels",
+            )
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnreadableImageError(
+            str(path), f"cannot be read ({reason})", "check the path and its permissions"
+        ) from None
+
+
+def _decode(data: bytes, source: str, settings: ReadSettings) -> Raster:
+    if not data:
+        raise UnreadableImageError(source, "the file is empty", "copy or export it again")
+    name, decoder = _told_by_magic(data, source)
+    try:
+        return decoder(data, source, settings.max_pixels)
+    except SkinrayError:
+        raise
+    except MemoryError:
+        raise UnreadableImageError(
+            source, "does not fit in memory", "crop or tile it, or lower read.max_pixels"
+        ) from None
+    except Exception as error:  # decoders of damaged files raise nearly every kind there is
+        raise UnreadableImageError(
+            source, f"damaged {name} ({error})", "copy or export it again"
+        ) from error
+
+
+def _told_by_magic(data: bytes, source: str) -> tuple[str, Decoder]:
+    for name, magic, decoder in _DECODERS:
+        if data.startswith(magic):
+            return name, decoder
+    raise UnreadableImageError(
+        source, "not a PNG, JPEG or TIFF image", "export it as PNG, JPEG or TIFF"
+    )

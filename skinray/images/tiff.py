@@ -1,0 +1,218 @@
+"""TIFF and OME-TIFF, decoded strictly by tifffile.
+
+One image a file: one full-resolution page (reduced copies, as in pyramids, are passed over, so
+level 0 is read), or three grey pages that OME-XML calls channels of one plane: red, green, blue.
+Stacks are refused: which plane to count on, or how to flatten them, is the laboratory's choice.
+
+tifffile is lenient about damage (it logs, and fills with zeros). So every strip or tile is
+checked to lie in the file, and only compressions whose decoders stop at the size that the header
+states are let through.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from skinray.images import scale
+from skinray.images.ome import OmeImage, read_ome
+from skinray.images.png_jpeg import jpeg_size
+from skinray.images.problems import UnreadableImageError
+from skinray.images.raster import Raster, Samples, check_size, to_8_bit, upright
+
+_NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 7, 8, 32946, 32773
+_COMPRESSIONS = (_NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS)
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
+_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
+_REDUCED_OR_MASK = 0b101
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+_PLAIN = "export it as 8-bit RGB, uncompressed or with LZW"
+_ORIENTATION, _MAX_SAMPLE, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 281, 282, 283, 296
+
+
+def decode_tiff(data: bytes, source: str, max_pixels: int) -> Raster:
+    """Decode the one image of a TIFF or OME-TIFF file; ImageError where there is not one."""
+    with _quiet(), tifffile.TiffFile(io.BytesIO(data), _multifile=False) as tiff:
+        ome = read_ome(tiff.ome_metadata, source) if tiff.ome_metadata else None
+        pages = _pages_of_one_image(tiff, ome, source)
+        for page in pages:
+            _check_page(page, data, max_pixels, source)
+        bits = _declared_bits(pages[0], ome, source)
+        um_per_px = scale.believed(_scale(tiff, pages[0], ome), source)
+        orientation = int(pages[0].tags.valueof(_ORIENTATION, 1))
+        arrays = [_samples_last(page) for page in pages]
+    array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1)
+    colour, alpha, bits = _colour(array, pages[0], bits, source)
+    return Raster(
+        samples=upright(colour, orientation),
+        bits=bits,
+        alpha=None if alpha is None else upright(alpha, orientation),
+        premultiplied=pages[0].extrasamples[:1] == (_ASSOCIATED,),
+        lossy=int(pages[0].compression) == _JPEG,
+        um_per_px=um_per_px,
+    )
+
+
+def _pages_of_one_image(
+    tiff: tifffile.TiffFile, ome: OmeImage | None, source: str
+) -> list[tifffile.TiffPage]:
+    full = [page for page in tiff.pages if isinstance(page, tifffile.TiffPage)]
+    pages = [page for page in full if not page.subfiletype & _REDUCED_OR_MASK]
+    imagej = tiff.imagej_metadata or {}
+    if len(pages) == 1 and int(imagej.get("images", 1)) == 1:
+        return pages
+    channels = ome is not None and ome.planes == (3, 1, 1) and len(pages) == 3
+    if channels and {(page.shape, page.samplesperpixel) for page in pages} == {(pages[0].shape, 1)}:
+        return pages
+    count = max(len(pages), int(imagej.get("images", 1)))
+    raise UnreadableImageError(
+        source,
+        f"holds {count} images (a stack, or several channels)",
+        "flatten it to one RGB image and export that",
+    )
+
+
+def _check_page(page: tifffile.TiffPage, data: bytes, max_pixels: int, source: str) -> None:
+    """Refuse what is too large, of another kind, or not whole, before anything is decoded."""
+    check_size(page.imagewidth, page.imagelength, max_pixels, source)
+    if page.is_tiled:
+        check_size(page.tilewidth, page.tilelength, max_pixels, source)
+    if int(page.compression) not in _COMPRESSIONS:
+        name = getattr(page.compression, "name", page.compression)
+        raise UnreadableImageError(source, f"TIFF compression {name}", _PLAIN)
+    if page.dtype is None or page.dtype.kind not in "bu" or page.dtype.itemsize > 2:
+        raise UnreadableImageError(source, f"TIFF samples of the kind {page.dtype}", _PLAIN)
+    if page.imagedepth != 1 or page.samplesperpixel > 5:
+        raise UnreadableImageError(source, f"TIFF of the shape {page.shape}", _PLAIN)
+    expected = page.chunked[0] * page.chunked[1] * page.chunked[2] * page.chunked[3]
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    whole = all(size > 0 and start + size <= len(data) for start, size in segments)
+    if len(segments) != expected or not whole:
+        raise UnreadableImageError(
+            source, "truncated TIFF, a part of the pixels is missing", "copy or export it again"
+        )
+    if int(page.compression) == _JPEG:
+        _check_jpeg_segments(page, data, segments, source)
+
+
+def _check_jpeg_segments(
+    page: tifffile.TiffPage, data: bytes, segments: list[tuple[int, int]], source: str
+) -> None:
+    """Refuse JPEG tiles larger than the page says: they would be decoded at their own size."""
+    limit_x = page.tilewidth if page.is_tiled else page.imagewidth
+    limit_y = page.tilelength if page.is_tiled else page.rowsperstrip
+    for start, size in segments:
+        width, height = jpeg_size(data[start : start + size], source)
+        if width > limit_x or height > limit_y:
+            raise UnreadableImageError(source, "a JPEG tile larger than its page says", _PLAIN)
+
+
+def _samples_last(page: tifffile.TiffPage) -> Samples:
+    """Decode to (H, W) or (H, W, samples)."""
+    array = page.asarray(maxworkers=1)
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    return np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
+
+
+def _colour(
+    array: Samples, page: tifffile.TiffPage, bits: int, source: str
+) -> tuple[Samples, Samples | None, int]:
+    """Split into grey or RGB, alpha, and their depth, by the photometric tag."""
+    photometric = int(page.photometric)
+    planes = np.atleast_3d(array)
+    count = _COLOURS.get(photometric, 0)
+    if photometric == _BLACK_IS_ZERO and page.samplesperpixel == 1:
+        count = planes.shape[-1]  # 3 where OME-XML called three grey pages channels
+    if count == 0 or planes.shape[-1] < count:
+        raise UnreadableImageError(source, f"TIFF colours of the kind {page.photometric!s}", _PLAIN)
+    colour = planes[..., :count]
+    alpha: Samples | None = planes[..., count] if _has_alpha(page) else None
+    if photometric == _WHITE_IS_ZERO:
+        white = (1 << bits) - 1
+        colour = np.asarray(white - np.minimum(colour, white), planes.dtype)
+    elif photometric == _PALETTE:
+        return _paint(colour[..., 0], page, source), None, 8
+    elif photometric == _CMYK:
+        colour, alpha = _ink_to_rgb(to_8_bit(colour, bits)), None
+        bits = 8
+    return (colour[..., 0] if count == 1 else colour), alpha, bits
+
+
+def _has_alpha(page: tifffile.TiffPage) -> bool:
+    return bool(page.extrasamples) and page.extrasamples[0] in (_ASSOCIATED, _UNASSOCIATED)
+
+
+def _ink_to_rgb(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn (H, W, 4) cyan, magenta, yellow, black into RGB."""
+    return np.array(Pillow.fromarray(np.ascontiguousarray(ink), "CMYK").convert("RGB"))
+
+
+def _paint(indices: Samples, page: tifffile.TiffPage, source: str) -> NDArray[np.uint8]:
+    """Look up a palette: 16 bit by the standard, 8 bit as some programs write it."""
+    table = page.colormap
+    if table is None or indices.max() >= table.shape[1]:
+        raise UnreadableImageError(source, "a TIFF palette too short for its pixels", _PLAIN)
+    table8 = table if table.max() < 256 else table >> 8
+    return np.ascontiguousarray(table8.T.astype(np.uint8)[indices])
+
+
+def _declared_bits(page: tifffile.TiffPage, ome: OmeImage | None, source: str) -> int:
+    """Depth of white: OME's significant bits, a MaxSampleValue of 2^n - 1, or the sample size.
+
+    A MaxSampleValue that is not 2^n - 1 is a statistic of this one image and is not used.
+    """
+    bits = int(page.bitspersample)
+    if bits > 8:
+        stated = page.tags.valueof(_MAX_SAMPLE)
+        top = int(max(stated)) if isinstance(stated, tuple) else int(stated or 0)
+        if ome is not None and ome.significant_bits is not None:
+            bits = ome.significant_bits
+        elif top > 255 and top & (top + 1) == 0:
+            bits = top.bit_length()
+        if not 8 <= bits <= 16:
+            raise UnreadableImageError(source, f"a declared depth of {bits} bits", _PLAIN)
+    return bits
+
+
+def _scale(
+    tiff: tifffile.TiffFile, page: tifffile.TiffPage, ome: OmeImage | None
+) -> tuple[float, ...]:
+    """Micrometres a pixel along x and y as OME-XML, ImageJ or the resolution tags say."""
+    if ome is not None and ome.um_per_px:
+        return ome.um_per_px
+    per_unit = [_ratio(page.tags.valueof(tag)) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
+    unit = page.tags.valueof(_UNIT)
+    um = {2: scale.UM_PER_INCH, 3: scale.UM_PER_CM}.get(int(unit)) if unit is not None else None
+    imagej = tiff.imagej_metadata or {}
+    if um is None and "unit" in imagej:
+        um = scale.um_per_unit(str(imagej["unit"]))
+    return scale.from_resolution(per_unit[0], per_unit[1], um)
+
+
+def _ratio(value: tuple[int, int] | None) -> float:
+    return 0.0 if value is None or value[1] == 0 else value[0] / value[1]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tifffile's log of this thread off the screen: damage is raised as ImageError."""
+    thread = threading.get_ident()
+
+    def other_thread(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger = logging.getLogger("tifffile")
+    logger.addFilter(other_thread)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other_thread)
