@@ -1,0 +1,193 @@
+"""HED trained on the edges of BSDS500, where the published weights cannot be had.
+
+The data are Arbelaez et al.'s images with the boundaries of 4 to 9 annotators each. As in
+HED (Xie and Tu 2015): a pixel is an edge where at least three annotators drew one, whatever
+else they drew is background, the loss is class-balanced and acts on every side output and on
+the fusion, and crops are turned by any angle and mirrored. Unlike HED: Adam, and the plateau
+schedule of the other trainings here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.io import loadmat
+
+from skinray.config import AugmentSettings, ModelSettings, Settings, TrainSettings
+from skinray.errors import CohortError, LabelError
+from skinray.images.read import read_image
+from skinray.images.sample import Sample
+from skinray.learning.checkpoint import EpochEnd, TrainState
+from skinray.learning.feed import as_batch, augmented
+from skinray.learning.loop import Batch, Objective, fit, kept_weights
+from skinray.learning.plan import epoch_plan
+from skinray.models import build
+from skinray.models.weights import load_weights
+from skinray.models.weights_store import write_state
+
+EDGE, IGNORED = 1, 255
+WEIGHTS, STATE = "hed_bsds500.safetensors", "state.safetensors"
+
+
+class PretrainSettings(Settings):
+    """HED's training on BSDS500."""
+
+    seed: int = Field(0, ge=0)
+    splits: tuple[Literal["train", "val", "test"], ...] = ("train", "val")
+    min_annotators: int = Field(3, ge=1, description="who must agree that a pixel is an edge")
+    disputed: Literal["background", "ignore"] = Field(
+        "background", description="edges of fewer annotators: as HED, or left out of the loss"
+    )
+    model: ModelSettings = ModelSettings(name="hed")
+    train: TrainSettings = TrainSettings(
+        loss="balanced_bce", side_weight=5, weight_decay=2e-4, epochs=100, batch_size=10
+    )
+    augment: AugmentSettings = AugmentSettings(
+        translate_px=0, rotate_deg=180, shear_deg=0, orientations_deg=(0,), crop_px=320
+    )
+
+
+def pairs(data: Path, splits: tuple[str, ...]) -> list[tuple[Path, Path]]:
+    """List images of BSDS500 with their annotations, by split and name.
+
+    Parameters
+    ----------
+    data : folder with ``images/SPLIT/*.jpg`` and ``groundTruth/SPLIT/*.mat``.
+
+    Raises
+    ------
+    CohortError
+        When a split has no image, or images lack their annotations.
+    """
+    found = []
+    for split in splits:
+        images = sorted((data / "images" / split).glob("*.jpg"))
+        if not images:
+            raise CohortError(
+                f"{data}: no image in images/{split}; give the folder of BSDS500 that holds "
+                "images/ and groundTruth/"
+            )
+        truths = data / "groundTruth" / split
+        found += [(image, truths / f"{image.stem}.mat") for image in images]
+    absent = [str(truth) for _, truth in found if not truth.is_file()]
+    if absent:
+        raise CohortError(
+            f"{data}: {len(absent)} images without annotations, the first {absent[0]}; "
+            "unpack groundTruth/ beside images/"
+        )
+    return found
+
+
+def read_edges(path: Path, settings: PretrainSettings) -> NDArray[np.uint8]:
+    """Return the annotators' consensus, (H, W) uint8: 1 edge, 0 none, 255 left out.
+
+    Raises
+    ------
+    LabelError
+        When the file is no ground truth of BSDS500.
+    """
+    try:
+        annotations = loadmat(path)["groundTruth"].ravel()
+        drawn = [np.asarray(one["Boundaries"][0, 0]) > 0 for one in annotations]
+        votes = np.sum(drawn, axis=0, dtype=np.uint8)
+    except Exception as error:  # a damaged .mat file raises of many kinds
+        raise LabelError(
+            f"{path}: no ground truth of BSDS500 ({type(error).__name__}: {error}); unpack it again"
+        ) from None
+    if votes.ndim != 2:
+        raise LabelError(f"{path}: holds no annotator's boundaries; unpack it again")
+    agreed = votes >= min(settings.min_annotators, len(drawn))
+    disputed = IGNORED if settings.disputed == "ignore" else 0
+    return np.where(agreed, EDGE, np.where(votes > 0, disputed, 0)).astype(np.uint8)
+
+
+def read_sample(image: Path, truth: Path, settings: PretrainSettings) -> Sample:
+    """Return one labelled image; its edges stand in ``nerve``, coded as in :func:`read_edges`."""
+    pixels, edges = read_image(image).pixels, read_edges(truth, settings)
+    if pixels.shape[:2] != edges.shape:
+        raise LabelError(
+            f"{truth}: boundaries {edges.shape} do not match image {pixels.shape[:2]}; "
+            "unpack both from the same release"
+        )
+    return Sample(pixels, edges, np.zeros_like(edges))
+
+
+def pretrain_hed(
+    data: Path,
+    out: Path,
+    settings: PretrainSettings | None = None,
+    progress: Callable[[EpochEnd], None] | None = None,
+) -> Path:
+    """Train HED on BSDS500; return a ``.safetensors`` file that ``weights=`` takes.
+
+    Parameters
+    ----------
+    data : BSDS500, as in :func:`pairs`.
+    out : folder for the weights and the state of the training. Called again with the same
+        settings, it goes on after the last whole epoch.
+    progress : told of each epoch.
+
+    Raises
+    ------
+    CohortError, LabelError, ImageError
+        When the data do not fit.
+    TrainingError
+        When ``out`` holds a training of other settings or images, or the loss is not finite.
+    """
+    settings = settings or PretrainSettings()
+    files = pairs(Path(data), settings.splits)
+    samples = [read_sample(*pair, settings) for pair in files]
+    names = [image.stem for image, _ in files]
+    state_file, owner = Path(out) / STATE, f"{settings.fingerprint()} {_digest(names)}"
+    torch.manual_seed(settings.seed)
+    network = build(settings.model.name, **settings.model.options)
+    if settings.model.weights is not None and not state_file.is_file():
+        load_weights(network, settings.model.weights)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device)
+
+    def on_epoch(end: EpochEnd, snapshot: Callable[[], TrainState]) -> None:
+        snapshot().save(state_file, owner)
+        if progress is not None:
+            progress(end)
+
+    state = fit(
+        Objective(network, settings.train),
+        network,
+        settings.train,
+        lambda epoch, row: _batches(samples, names, settings, epoch, row),
+        seed=settings.seed,
+        device=device,
+        start=TrainState.load(state_file, owner) if state_file.is_file() else None,
+        on_epoch=on_epoch,
+    )
+    notes = {"trained_on": "BSDS500", "settings": json.dumps(settings.model_dump(mode="json"))}
+    write_state(Path(out) / WEIGHTS, kept_weights(state), notes)
+    return Path(out) / WEIGHTS
+
+
+def _digest(names: list[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def _batches(
+    samples: list[Sample], names: list[str], settings: PretrainSettings, epoch: int, row: int
+) -> Iterator[Batch]:
+    """Yield an epoch's batches; of the int8 truth, a negative pixel is left out of the loss."""
+    size = settings.train.batch_size
+    rows = epoch_plan(names, settings.seed, epoch, settings.train.draws_per_image, size)
+    for start in range(row, len(rows), size):
+        crops = [
+            augmented(samples[at.image], at, names[at.image], settings.seed, settings.augment)
+            for at in rows[start : start + size]
+        ]
+        truth = np.stack([crop.nerve for crop in crops]).view(np.int8)  # 255 becomes -1
+        yield as_batch(np.stack([crop.image for crop in crops]), truth)

@@ -1,0 +1,102 @@
+"""The losses on arrays small enough to reckon by hand, and their identities."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skinray.config import TrainSettings
+from skinray.learning.losses import balanced_bce, bce_loss, dice_loss, stage_loss
+
+
+def maps(*images: list[float]) -> torch.Tensor:
+    """Return (N, 1, 1, W) maps, one row an image."""
+    return torch.tensor(images)[:, None, None, :]
+
+
+def test_dice_loss_is_the_papers_formula() -> None:
+    # sum(PT) = 1, sum(P) = 2, sum(T) = 2: 1 - (2 + 1) / (2 + 2 + 1)
+    loss = dice_loss(maps([0.5, 0.5, 0.5, 0.5]), maps([1.0, 1.0, 0.0, 0.0]))
+    assert loss.item() == pytest.approx(0.4)
+
+
+def test_dice_loss_of_the_truth_itself_and_of_nothing_is_zero() -> None:
+    truth = maps([1.0, 0.0, 1.0, 0.0])
+    assert dice_loss(truth, truth).item() == 0
+    assert dice_loss(maps([0.0, 0.0]), maps([0.0, 0.0])).item() == 0
+
+
+def test_dice_loss_is_taken_per_image_before_the_mean() -> None:
+    probability = maps([1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0])
+    truth = maps([1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0])
+    # 0 for the first image, 1 - 1/3 for the second; pooled it would be 1 - 9/11.
+    assert dice_loss(probability, truth).item() == pytest.approx((0 + 2 / 3) / 2)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_dice_loss_stays_in_its_range_and_falls_when_the_map_nears_the_truth(seed: int) -> None:
+    torch.manual_seed(seed)
+    truth = (torch.rand(2, 1, 5, 6) < 0.3).float()
+    probability = torch.rand(2, 1, 5, 6)
+    nearer = (probability + truth) / 2
+    assert 0 <= dice_loss(nearer, truth).item() <= dice_loss(probability, truth).item() <= 1
+
+
+def test_bce_is_the_mean_log_likelihood() -> None:
+    loss = bce_loss(maps([0.0, math.log(3)]), maps([1.0, 0.0]))
+    assert loss.item() == pytest.approx((math.log(2) + math.log(4)) / 2)
+
+
+def test_balanced_bce_weighs_each_class_by_the_share_of_the_other() -> None:
+    # One edge pixel in four: it weighs 3/4, the others 1/4; every term is log 2.
+    loss = balanced_bce(torch.zeros(1, 1, 1, 4), maps([1.0, 0.0, 0.0, 0.0]))
+    assert loss.item() == pytest.approx((0.75 + 3 * 0.25) * math.log(2) / 4)
+
+
+def test_balanced_bce_leaves_negative_truth_out() -> None:
+    logits = torch.tensor([1.0, -2.0, 0.5]).view(1, 1, 1, 3)
+    with_ignored = torch.cat([logits, torch.full((1, 1, 1, 2), 9.0)], dim=3)
+    kept = balanced_bce(logits, maps([1.0, 0.0, 0.0]))
+    assert balanced_bce(with_ignored, maps([1.0, 0.0, 0.0, -1.0, -1.0])) == pytest.approx(kept)
+
+
+def test_balanced_bce_gives_both_classes_the_same_pull() -> None:
+    logits = torch.zeros(1, 1, 10, 10, requires_grad=True)
+    truth = torch.zeros(1, 1, 10, 10)
+    truth[..., 0, :3] = 1
+    balanced_bce(logits, truth).backward()
+    assert logits.grad is not None
+    assert logits.grad.sum().item() == pytest.approx(0, abs=1e-7)
+    assert logits.grad[..., 0, 0].item() < 0
+
+
+@pytest.mark.parametrize("loss", ["dice", "bce", "balanced_bce"])
+def test_losses_compute_in_float32(loss: str) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 1, 64, 64).bfloat16()
+    truth = (torch.rand(2, 1, 64, 64) < 0.1).bfloat16()
+    how = TrainSettings.model_validate({"loss": loss})
+    result = stage_loss(logits, truth, how)
+    assert result.dtype == torch.float32
+    assert torch.equal(result, stage_loss(logits.float(), truth.float(), how))
+
+
+def test_stage_loss_adds_the_mean_of_the_side_losses() -> None:
+    torch.manual_seed(0)
+    truth = (torch.rand(1, 1, 8, 8) < 0.5).float()
+    fused, *sides = torch.randn(4, 1, 1, 8, 8)
+    plain = TrainSettings(loss="bce")
+    sided = TrainSettings(loss="bce", side_weight=2)
+    expected = bce_loss(fused, truth) + 2 * sum(bce_loss(side, truth) for side in sides) / 3
+    assert torch.allclose(stage_loss(fused, truth, sided, sides), expected)
+    assert torch.equal(stage_loss(fused, truth, plain, sides), bce_loss(fused, truth))
+
+
+def test_stage_loss_of_dice_takes_the_sigmoid_itself() -> None:
+    logits, truth = torch.full((1, 1, 4, 4), 50.0), torch.ones(1, 1, 4, 4)
+    assert stage_loss(logits, truth, TrainSettings(loss="dice")).item() == pytest.approx(0)
