@@ -37,7 +37,8 @@ class Phantom:
     um_per_px : scale.
     boundary_line : (M, 2) float64, x and y of the junction from frame to frame.
     boundary_label : (M, 2) float64, the same as the expert drew it.
-    subject, group : whose biopsy it is, and "control" or "neuropathy".
+    subject, group : whose biopsy it is, and "control" or "neuropathy" (empty: not known).
+    window : x,y on the slide of the tissue it is drawn on; empty: painted.
     """
 
     image: NDArray[np.uint8]
@@ -53,6 +54,7 @@ class Phantom:
     boundary_label: Points
     subject: str
     group: str
+    window: str = ""
 
 
 def make_phantom(
@@ -77,7 +79,7 @@ def make_phantom(
     rng = np.random.default_rng([seed, index, 2])
     junction = draw_junction(rng, size)
     skin = lay_skin(rng, junction, subject.thickness)
-    fibres = grow_nerves(rng, _scene(rng, settings, subject, junction, skin.living))
+    fibres = grow_nerves(rng, plan_scene(rng, settings, subject, junction, skin.living))
     layers = paint_skin(rng, skin, settings.clutter, subject.pigment)
     nerves, strengths = stain_nerves(rng, fibres, junction.shape)
     layers[2] += settings.nerve_contrast * 0.8 * nerves
@@ -85,25 +87,22 @@ def make_phantom(
     return label(rng, settings, subject, image, junction, fibres, strengths)
 
 
-def _scene(
+def plan_scene(
     rng: np.random.Generator,
     settings: PhantomSettings,
     subject: Subject,
     junction: Junction,
     living: Bool,
 ) -> Scene:
-    mean = expected_crossings(settings, junction) * subject.density
-    return Scene(
-        junction,
-        living,
-        int(rng.poisson(mean * rng.gamma(8, 1 / 8))),
-        float(rng.gamma(5, 1 / 5)) * (0.4 + 0.6 * min(1.0, subject.density)),
-    )
+    """Draw how many nerves grow in one field of ``subject``; images of one subject vary."""
+    mean = expected_crossings(settings, junction) * subject.density * rng.gamma(8, 1 / 8)
+    others = (0.4 + 0.6 * min(1.0, subject.density)) * rng.gamma(5, 1 / 5)
+    return Scene(junction, living, int(rng.poisson(mean)), float(others))
 
 
 def expected_crossings(settings: PhantomSettings, junction: Junction) -> float:
     """Crossings of a control on average, in a field with this ``junction``."""
-    return settings.mean_crossings * (junction.length_px / 1600) ** settings.field_exponent
+    return float(settings.mean_crossings * (junction.length_px / 1600) ** settings.field_exponent)
 
 
 def label(

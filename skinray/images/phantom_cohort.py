@@ -20,12 +20,16 @@ from numpy.typing import NDArray
 from skinray.config import PhantomSettings
 from skinray.errors import CohortError
 from skinray.images.phantom import Phantom, make_phantom
+from skinray.images.phantom_graft import graft_phantom
+from skinray.images.phantom_slide import read_slides
+from skinray.images.phantom_window import Window, choose_windows
 
 COLUMNS = (
     "image", "subject", "group", "nerves", "dermis", "boundary", "dermis_side",
     "count", "second_count", "um_per_px",
 )  # fmt: skip
 FOLDERS = ("images", "nerves", "dermis", "boundary", "crossings")
+MANIFEST = "manifest.csv"
 _MARK = "phantom.json"
 _SHEET_IMAGES = 12
 
@@ -45,7 +49,8 @@ def write_cohort(
     Parameters
     ----------
     size : width and height of every image, in pixels.
-    tissue : folder of real tiles to draw the nerves on; none: painted skin.
+    tissue : folder of real tiles to draw the nerves on (see ``phantom_slide``); the subject of
+        an image is then its section, so folds go by image. None: painted skin.
     subjects : how many to deal the images to; none: 24 for 94 images as in the paper, and
         at least 6.
     progress : called with the number of images written and the number wanted.
@@ -56,16 +61,22 @@ def write_cohort(
 
     Raises
     ------
-    CohortError : ``out`` holds something else than a former phantom cohort.
+    CohortError : ``out`` holds something else than a former phantom cohort, or ``tissue`` is
+        no folder of coded tiles or has no fitting window. Nothing is written then.
     """
     settings = settings or PhantomSettings()
     wanted = subjects or max(min(images, 6), round(images * 24 / 94))
     settings = settings.override({"subjects": max(1, wanted)})
-    _claim(out)
+    _refuse_strangers(out)
     rows: list[dict[str, Any]] = []
     thumbnails: list[NDArray[np.uint8]] = []
-    make = partial(_make_and_write, out, settings, seed, size)
-    for row, thumbnail in _each(make, images):
+    make: Callable[[int], Phantom] = partial(make_phantom, settings, seed, size=size)
+    if tissue is not None:
+        rng = np.random.default_rng([seed, images, 4])
+        windows = choose_windows(rng, read_slides(tissue), size, images)
+        make = partial(_graft, settings, seed, windows)
+    _claim(out)
+    for row, thumbnail in _each(partial(_make_and_write, out, make), images):
         rows.append(row)
         thumbnails += [thumbnail] if len(thumbnails) < _SHEET_IMAGES else []
         if progress:
@@ -76,18 +87,27 @@ def write_cohort(
     return _write_manifest(out, rows)
 
 
-def _claim(out: Path) -> None:
-    """Make the folders; clear those of a former phantom cohort, refuse anything else."""
+def _refuse_strangers(out: Path) -> None:
+    """CohortError if ``out`` holds anything but a former phantom cohort."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / _MARK).exists())):
         raise CohortError(
             f"{out}: is not empty and no phantom cohort: choose another folder for the phantoms"
         )
+
+
+def _claim(out: Path) -> None:
+    """Make the folders and clear those of a former phantom cohort."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _MARK).write_text("{}\n", encoding="utf-8")
+    (out / MANIFEST).unlink(missing_ok=True)
     for folder in FOLDERS:
-        (out / folder).mkdir(parents=True, exist_ok=True)
+        (out / folder).mkdir(exist_ok=True)
         for old in (out / folder).iterdir():
             old.unlink()
-    (out / "manifest.csv").unlink(missing_ok=True)
-    (out / _MARK).write_text("{}\n", encoding="utf-8")
+
+
+def _graft(settings: PhantomSettings, seed: int, windows: list[Window], index: int) -> Phantom:
+    return graft_phantom(settings, seed, index, windows[index])
 
 
 def _each(make: Callable[[int], Any], images: int) -> Iterator[Any]:
@@ -101,9 +121,9 @@ def _each(make: Callable[[int], Any], images: int) -> Iterator[Any]:
 
 
 def _make_and_write(
-    out: Path, settings: PhantomSettings, seed: int, size: tuple[int, int], index: int
+    out: Path, make: Callable[[int], Phantom], index: int
 ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    phantom = make_phantom(settings, seed, index, size)
+    phantom = make(index)
     return write_phantom(out, f"phantom_{index:04d}", phantom), _thumbnail(phantom)
 
 
@@ -115,18 +135,29 @@ def write_phantom(out: Path, name: str, phantom: Phantom) -> dict[str, Any]:
     line = phantom.boundary_label[np.r_[0 : len(phantom.boundary_label) - 1 : 4, -1]]
     _write_geojson(out / "boundary" / f"{name}.geojson", "LineString", line)
     _write_geojson(out / "crossings" / f"{name}.geojson", "MultiPoint", phantom.crossings[:, ::-1])
-    return {
+    row = {
         "image": f"images/{name}.png",
         "subject": phantom.subject,
         "group": phantom.group,
         "nerves": f"nerves/{name}.png",
         "dermis": f"dermis/{name}.png",
         "boundary": f"boundary/{name}.geojson",
-        "dermis_side": "below",
+        "dermis_side": _side(phantom),
         "count": phantom.count,
         "second_count": phantom.second_count,
         "um_per_px": phantom.um_per_px,
     }
+    return row | ({"window": phantom.window} if phantom.window else {})
+
+
+def _side(phantom: Phantom) -> str:
+    """Where the dermis lies: the bottom, or else the point farthest inside it."""
+    dermis = phantom.dermis_label
+    if dermis[-1].all() and not dermis[0].any():
+        return "bottom"
+    inside = cv2.distanceTransform(np.pad(dermis, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+    return f"{column},{row}"
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
@@ -136,14 +167,15 @@ def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 
 def _write_geojson(path: Path, kind: str, points: NDArray[np.float64]) -> None:
-    geometry = {"type": kind, "coordinates": np.round(points, 2).tolist()}
+    """Write x, y in pixels from the image's outer corner, as GeoJSON of images counts them."""
+    geometry = {"type": kind, "coordinates": np.round(points + 0.5, 2).tolist()}
     feature = {"type": "Feature", "properties": {}, "geometry": geometry}
     text = json.dumps({"type": "FeatureCollection", "features": [feature]})
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def _write_manifest(out: Path, rows: list[dict[str, Any]]) -> Path:
-    path = out / "manifest.csv"
+    path = out / MANIFEST
     part = path.with_suffix(".part")
     with part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]) if rows else COLUMNS)

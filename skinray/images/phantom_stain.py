@@ -7,7 +7,6 @@ adds uneven light, defocus and noise.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -29,14 +28,19 @@ class Subject:
 
     Attributes
     ----------
+    name, group : such as "S01" and "control" or "neuropathy".
     stains : (3, 3) float64, optical density (RGB) of haematoxylin, protein and chromogen.
     strength : (3,) float64, how strongly each of them stained.
     light : (3,) float64, RGB of the empty slide, 0 to 255.
-    density : crossings per expected crossing of a control.
+    density : of nerves, 1 for an average control.
+    thickness : of epidermis and stratum corneum, 1 for an average one.
+    pigment : melanin of the basal layer, 1 for an average one.
+    blur_px : standard deviation of the best focus.
+    noise : standard deviation of the camera's noise in grey values.
     """
 
     name: str
-    group: Literal["control", "neuropathy"]
+    group: str
     stains: NDArray[np.float64]
     strength: NDArray[np.float64]
     light: NDArray[np.float64]
@@ -50,7 +54,7 @@ class Subject:
 def draw_subject(settings: PhantomSettings, seed: int, number: int) -> Subject:
     """Draw subject ``number`` (from 0); the same for every image of it."""
     rng = np.random.default_rng([seed, number, 1])
-    group: Literal["control", "neuropathy"] = "neuropathy" if number % 2 == 0 else "control"
+    group = "neuropathy" if number % 2 == 0 else "control"
     stains = np.array([HAEMATOXYLIN, PROTEIN, CHROMOGENS[settings.chromogen]])
     density = settings.neuropathy_ratio if group == "neuropathy" else 1.0
     return Subject(
