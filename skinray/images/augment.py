@@ -60,7 +60,8 @@ def draw(rng: np.random.Generator, settings: AugmentSettings) -> Transform:
     translate = rng.uniform(-1, 1, 2) * settings.translate_px
     rotate = rng.uniform(-1, 1) * settings.rotate_deg
     shear = rng.uniform(-1, 1, 2) * settings.shear_deg
-    orientation = settings.orientations_deg[rng.integers(len(settings.orientations_deg))]
+    # Not by ``integers``, which takes no value from the stream where there is no choice.
+    orientation = settings.orientations_deg[int(rng.random() * len(settings.orientations_deg))]
     crop = rng.random(2)
     flips = rng.random(2) < settings.flip_probability
     return Transform(
