@@ -61,19 +61,35 @@ class Cohort:
     biopsies: tuple[Biopsy, ...]
 
 
-def scan_cohort(root: Path) -> tuple[Cohort, list[Problem]]:
-    """Read the manifest of ``root``: the biopsies of sound rows, and every problem by row."""
+@dataclass(frozen=True)
+class Scan:
+    """What a manifest holds.
+
+    Attributes
+    ----------
+    sound : the rows without problems.
+    stated : all rows, for what concerns the cohort as a whole; files may be None or missing.
+    problems : in the order of rows.
+    """
+
+    sound: Cohort
+    stated: Cohort
+    problems: tuple[Problem, ...]
+
+
+def scan_cohort(root: Path) -> Scan:
+    """Read the manifest of ``root`` and look for its files; nothing is raised."""
     rows, problems = read_table(root)
-    biopsies = []
+    stated, sound = [], []
     for row in rows:
         reader = _RowReader(root, row)
-        biopsy = reader.biopsy()
+        stated.append(reader.biopsy())
         problems += reader.problems
         if not reader.problems:
-            biopsies.append(biopsy)
-    problems += _repeated_files(rows) + _subjects_of_two_groups(biopsies)
+            sound.append(stated[-1])
+    problems += _repeated_files(rows) + _subjects_of_two_groups(stated)
     problems.sort(key=lambda problem: problem.row or 0)
-    return Cohort(root, tuple(biopsies)), problems
+    return Scan(Cohort(root, tuple(sound)), Cohort(root, tuple(stated)), tuple(problems))
 
 
 @dataclass

@@ -41,11 +41,11 @@ def read_manifest(root: Path) -> Cohort:
     CohortError
         The table has problems; the message lists every one with row, file, reason and remedy.
     """
-    cohort, problems = scan_cohort(root)
-    if problems:
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        raise CohortError(f"{root}: {len(problems)} problem(s) in the manifest\n{lines}")
-    return cohort
+    scan = scan_cohort(root)
+    if scan.problems:
+        lines = "\n".join(f"  {problem}" for problem in scan.problems)
+        raise CohortError(f"{root}: {len(scan.problems)} problem(s) in the manifest\n{lines}")
+    return scan.sound
 
 
 def load_sample(biopsy: Biopsy, settings: ReadSettings) -> Sample:

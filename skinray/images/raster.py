@@ -9,7 +9,9 @@ Mask (:func:`to_mask`)
     An image of two values: the higher one is foreground (0/1, 0/255, 1/2 ...). One value:
     foreground unless it is 0. Lossy files and files with soft edges: above half of white. A few
     low values (0, 1, 2, 3 ...) are a map of several classes, from which no mask can be told: an
-    error. Where the file has transparent pixels they are background.
+    error. Where the file has transparent pixels they are background. White-is-zero grey counts
+    as stored: programs that write it for masks (ImageJ's inverting LUT, boolean arrays) store
+    foreground as the higher value.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Raster:
     bits : declared depth; white is ``2**bits - 1``.
     alpha : (H, W) of the same type, ``2**bits - 1`` where opaque; None: opaque.
     premultiplied : the samples are already multiplied by alpha.
+    white_is_zero : grey is stored inverted (TIFF only).
     lossy : the values may be a few levels off (JPEG).
     um_per_px : scale the file states, in micrometres a pixel; None: none.
     """
@@ -43,6 +46,7 @@ class Raster:
     bits: int
     alpha: Samples | None = None
     premultiplied: bool = False
+    white_is_zero: bool = False
     lossy: bool = False
     um_per_px: float | None = None
 
@@ -68,6 +72,8 @@ def check_size(width: int, height: int, max_pixels: int, source: str) -> None:
 def to_rgb(raster: Raster) -> NDArray[np.uint8]:
     """Bring a raster to (H, W, 3) uint8 RGB by the policy above."""
     rgb = to_8_bit(raster.samples, raster.bits)
+    if raster.white_is_zero:
+        rgb = 255 - rgb
     if rgb.ndim == 2:
         rgb = np.repeat(rgb[..., None], 3, axis=2)
     if raster.alpha is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ def decode_tiff(data: bytes, source: str, max_pixels: int) -> Raster:
         bits=bits,
         alpha=None if alpha is None else upright(alpha, orientation),
         premultiplied=pages[0].extrasamples[:1] == (_ASSOCIATED,),
+        white_is_zero=int(pages[0].photometric) == _WHITE_IS_ZERO,
         lossy=int(pages[0].compression) == _JPEG,
         um_per_px=um_per_px,
     )
@@ -69,6 +71,8 @@ def _pages_of_one_image(
     imagej = tiff.imagej_metadata or {}
     if len(pages) == 1 and int(imagej.get("images", 1)) == 1:
         return pages
+    if not pages:
+        raise UnreadableImageError(source, "a TIFF without an image in it", "export it again")
     channels = ome is not None and ome.planes == (3, 1, 1) and len(pages) == 3
     if channels and {(page.shape, page.samplesperpixel) for page in pages} == {(pages[0].shape, 1)}:
         return pages
@@ -92,7 +96,7 @@ def _check_page(page: tifffile.TiffPage, data: bytes, max_pixels: int, source: s
         raise UnreadableImageError(source, f"TIFF samples of the kind {page.dtype}", _PLAIN)
     if page.imagedepth != 1 or page.samplesperpixel > 5:
         raise UnreadableImageError(source, f"TIFF of the shape {page.shape}", _PLAIN)
-    expected = page.chunked[0] * page.chunked[1] * page.chunked[2] * page.chunked[3]
+    expected = math.prod(page.chunked)
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     whole = all(size > 0 and start + size <= len(data) for start, size in segments)
     if len(segments) != expected or not whole:
@@ -136,12 +140,9 @@ def _colour(
         raise UnreadableImageError(source, f"TIFF colours of the kind {page.photometric!s}", _PLAIN)
     colour = planes[..., :count]
     alpha: Samples | None = planes[..., count] if _has_alpha(page) else None
-    if photometric == _WHITE_IS_ZERO:
-        white = (1 << bits) - 1
-        colour = np.asarray(white - np.minimum(colour, white), planes.dtype)
-    elif photometric == _PALETTE:
+    if photometric == _PALETTE:
         return _paint(colour[..., 0], page, source), None, 8
-    elif photometric == _CMYK:
+    if photometric == _CMYK:
         colour, alpha = _ink_to_rgb(to_8_bit(colour, bits)), None
         bits = 8
     return (colour[..., 0] if count == 1 else colour), alpha, bits
