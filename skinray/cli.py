@@ -86,9 +86,10 @@ def phantom(
     from skinray.progress import bar
 
     with bar("Drawing biopsies", images) as tell:
-        folder = write_cohort(
+        manifest = write_cohort(
             out, images, seed, parse_size(size), tissue, subjects=subjects, progress=tell
         )
+    folder = manifest.parent
     typer.echo(f"Cohort: {folder}\nLook at: {folder / 'contact_sheet.png'}")
 
 

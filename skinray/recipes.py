@@ -54,12 +54,13 @@ def paper() -> RunSettings:
 def demo() -> RunSettings:
     """Return minutes on two cores: narrow networks from random weights, small images, all stages."""
     nerve = TrainSettings(
-        loss="dice", learning_rate=3e-3, weight_decay=1e-4, epochs=10, batch_size=4,
-        draws_per_image=1, plateau_patience_epochs=10, clip_norm=1.0,
+        loss="dice", learning_rate=3e-3, weight_decay=1e-4, epochs=14, batch_size=4,
+        plateau_factor=0.3, plateau_patience_epochs=3, clip_norm=1.0, validate_every_epochs=100,
     )  # fmt: skip
-    dermis = nerve.override({"loss": "bce"})
+    dermis = nerve.override({"loss": "bce", "epochs": 24})
     hed = {"width": 0.25, "batch_norm": True}
-    unet = {"features": 8, "depth": 3}
+    deeplab = {"width": 0.5, "aspp_channels": 64, "atrous_rates": [2, 4, 6], "dropout": 0.1}
+    unet = {"features": 8, "depth": 4}
     grid = {"train.learning_rate": (1e-3, 3e-3)}
     augment = AugmentSettings(crop_px=192, translate_px=20)
     return paper().override(
@@ -68,14 +69,18 @@ def demo() -> RunSettings:
             "folds.components_held_out": None,
             "nerve": StageSettings(
                 main=_arm("HED not pretrained", "hed", nerve, options=hed, grid=grid),
-                baselines=(_arm("U-Net", "unet", nerve, options=unet),),
+                baselines=(_arm("U-Net", "unet", nerve, options=unet, grid={}),),
                 augment=augment,
             ).model_dump(),
             "dermis": StageSettings(
                 main=_arm(
-                    "DeepLabV3 not pretrained", "deeplabv3_mobilenet_v3_large", dermis, grid=grid
+                    "DeepLabV3 not pretrained",
+                    "deeplabv3_mobilenet_v3_large",
+                    dermis,
+                    options=deeplab,
+                    grid=grid,
                 ),
-                baselines=(_arm("U-Net", "unet", dermis, options=unet),),
+                baselines=(_arm("U-Net", "unet", dermis, options=unet, grid={}),),
                 augment=augment,
             ).model_dump(),
             "tune.epochs_fraction": 0.25,

@@ -19,6 +19,10 @@ class TrialProgress(Callback):  # type: ignore[misc]
         self.ended = 0
         self.steps = Steps(title, sum(epochs.values()))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the console behind: Tune stores its callbacks, and a console cannot be stored."""
+        return {"epochs": self.epochs, "seen": self.seen, "ended": self.ended}
+
     def __enter__(self) -> Self:
         self.steps.__enter__()
         return self

@@ -37,23 +37,38 @@ class Resources:
 def session() -> Iterator[None]:
     """Use the cluster that ``RAY_ADDRESS`` names (a submitted job has it), else a local one.
 
-    Clusters ask for a token by default; a client sends its own only in this mode, so it is
-    switched on unless the user decided otherwise.
+    Raises
+    ------
+    ResourcesError
+        If the cluster cannot be reached or started.
     """
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    # Workers must not fight over the cores that the trials were given.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        ray.init(
-            address="local",
-            num_cpus=max(LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
-            log_to_driver=False,
-        )
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            # Clusters ask for a token by default, and a client sends its own only in this mode.
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            ray.init(log_to_driver=False)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=max(LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
+                log_to_driver=False,
+                _node_ip_address="127.0.0.1",
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"the Ray cluster at {address}" if address else "a local Ray"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ResourcesError(
+            f"{where} cannot be used: {reason}; "
+            + (
+                "check RAY_ADDRESS, and that this user's Ray token is the cluster's"
+                if address
+                else "free memory and disk in the temporary folder, then run again"
+            )
+        ) from error
     try:
         yield
     finally:
