@@ -1,0 +1,1 @@
+"""Agreement, tables, overlays and one self-contained page from the records of a run."""

@@ -20,9 +20,9 @@ StageName = Literal["nerve", "dermis"]
 
 
 class Record(BaseModel):
-    """Base of all records: immutable, unknown keys refused."""
+    """Base of all records: immutable, unknown keys refused, NaN kept through the file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class CountRow(Record):

@@ -1,0 +1,103 @@
+"""The report of a run: ``report.html``, complete in one file, and ``report.json``."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from skinray.report import paper
+from skinray.report.examples import make_examples
+from skinray.report.explain import answer, caveats, explain_agreement
+from skinray.report.figures import bland_altman, scatter
+from skinray.report.results import RunResults
+from skinray.report.scores import Scores, score_run
+from skinray.report.tables import build_tables, interval, mean_sd, number
+from skinray.report.training_figures import grid_charts, training_curves
+
+
+def write_report(run_dir: Path) -> Path:
+    """Render ``results.json`` of ``run_dir`` as a page for people and a file for programs.
+
+    Both files appear whole or not at all. The page needs no other file, no script and no
+    network. An image or prediction that is gone is replaced by a sentence.
+
+    Returns
+    -------
+    The path of ``report.html``; ``report.json`` lies beside it.
+
+    Raises
+    ------
+    SkinrayError
+        The folder holds no ``results.json``.
+    """
+    results = RunResults.load(run_dir)
+    scores = score_run(results)
+    _write(run_dir / "report.json", json.dumps(_exact(results, scores), indent=1, allow_nan=False))
+    return _write(run_dir / "report.html", render(results, scores, run_dir))
+
+
+def render(results: RunResults, scores: Scores, run_dir: Path) -> str:
+    """Return the page as HTML."""
+    nerve, dermis, folds, second = build_tables(results, scores)
+    counted = bool(results.counts)
+    environment = Environment(
+        loader=PackageLoader("skinray.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "mean_sd": mean_sd, "interval": interval}
+    return environment.get_template("template.html").render(
+        results=results,
+        scores=scores,
+        paper=paper,
+        answer=answer(scores),
+        caveats=caveats(results, scores),
+        fold_table=folds,
+        second_table=second,
+        arm_tables=(nerve, dermis),
+        explained=explain_agreement(scores.pooled.agreement),
+        charts=[
+            scatter(results.counts, scores),
+            bland_altman(results.counts, scores.pooled.agreement),
+        ]
+        if counted
+        else [],
+        examples=make_examples(results, run_dir),
+        curves=training_curves(results),
+        grids=grid_charts(results),
+        settings=yaml.safe_dump(results.settings, sort_keys=False, allow_unicode=True),
+        minutes=results.seconds / 60,
+    )
+
+
+def _exact(results: RunResults, scores: Scores) -> dict[str, Any]:
+    """Every figure unrounded; what is not known or not finite is null."""
+    told = results.model_dump(exclude={"curves"})
+    tables = {"answer": answer(scores), "caveats": caveats(results, scores), **asdict(scores)}
+    plain: dict[str, Any] = _plain({"scores": tables, "run": told})
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _write(path: Path, text: str) -> Path:
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+    return path
