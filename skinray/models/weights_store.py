@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +120,9 @@ def download(url: str, target: Path, remedy: str, progress: Progress | None = No
         ):
             length = answer.headers.get("Content-Length")
             _copy(answer, file, int(length) if length else None, progress)
-    except (urllib.error.URLError, OSError, EOFError) as error:
-        with contextlib.suppress(OSError):
-            target.unlink(missing_ok=True)
-        reason = getattr(error, "reason", None) or error
+    except (OSError, EOFError, HTTPException) as error:  # urllib's own errors are OSErrors
+        target.unlink(missing_ok=True)
+        reason = _first_line(error).removeprefix("<urlopen error ").removesuffix(">")
         raise WeightsError(f"{url}: cannot be downloaded ({reason}); {remedy}") from None
 
 
