@@ -45,10 +45,12 @@ class Example:
 
 def pick(rows: Sequence[CountRow]) -> list[tuple[str, CountRow]]:
     """Choose best, median and worst image: by error of the count, then by nerve Dice."""
+    if not rows:
+        return []
     ranked = sorted(rows, key=_error)
     chosen = {0: "Best", (len(ranked) - 1) // 2: "Median", len(ranked) - 1: "Worst"}
     # Of fewer than three images, each is shown once.
-    return [(chosen[place], ranked[place]) for place in sorted(chosen) if place >= 0]
+    return [(chosen[place], ranked[place]) for place in sorted(chosen)]
 
 
 def make_examples(results: RunResults, run_dir: Path) -> list[Example]:

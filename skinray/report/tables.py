@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,8 +92,8 @@ def headline(scores: Scores) -> str:
 
 
 def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
-    """Show a figure; an empty cell where there is none."""
-    if value is None:
+    """Show a figure; an empty cell where there is none, or none that is finite."""
+    if value is None or not math.isfinite(value):
         return ""
     shown = round(value, digits) + 0.0  # -0.0 becomes 0.0
     return f"{shown:{'+' if sign and shown else ''}.{digits}f}"

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_run import fake_results
+
+from skinray.report.agreement import Agreement, agreement
+from skinray.report.explain import answer, caveats, explain_agreement
+from skinray.report.results import RunResults
+from skinray.report.scores import score_run
+
+
+@pytest.fixture(scope="module")
+def results() -> RunResults:
+    return fake_results(Path("cohort"))
+
+
+def said(results: RunResults) -> str:
+    return "\n".join(caveats(results, score_run(results)))
+
+
+def test_the_answer_gives_r_and_the_error_beside_the_paper(results: RunResults) -> None:
+    scores = score_run(results)
+    assert scores.mean_r is not None
+    text = answer(scores)
+    assert f"r = {scores.mean_r.mean:.2f} on average over 5 folds" in text
+    assert "0.753 (0.156)" in text
+    assert f"off by {scores.pooled.agreement.mean_absolute_error:.1f} crossings" in text
+
+
+@pytest.mark.parametrize(
+    ("shift", "leaning"),
+    [(3, "3.0 too high"), (-3, "3.0 too low"), (0, "neither too high nor too low")],
+)
+def test_the_answer_says_which_way_the_model_leans(
+    results: RunResults, shift: int, leaning: str
+) -> None:
+    counts = [row.model_copy(update={"model": row.expert + shift}) for row in results.counts]
+    assert f"leans {leaning}" in answer(score_run(results.model_copy(update={"counts": counts})))
+
+
+def test_the_answer_to_no_counts_is_that_there_is_none(results: RunResults) -> None:
+    empty = results.model_copy(update={"counts": [], "folds": []})
+    assert answer(score_run(empty)).startswith("No fold has enough differing counts")
+
+
+def test_folds_by_image_are_warned_of(results: RunResults) -> None:
+    assert "images the model never saw" in said(results)
+    by_image = said(results.model_copy(update={"fold_unit": "image"}))
+    assert "makes the figures look better" in by_image
+    assert "images the model never saw" not in by_image
+
+
+def test_a_search_on_the_held_out_images_is_warned_of(results: RunResults) -> None:
+    assert "somewhat too good" not in said(results)
+    settings = {**results.settings, "tune": {"validation": "held_out"}}
+    assert "somewhat too good" in said(results.model_copy(update={"settings": settings}))
+
+
+def test_overlapping_intervals_of_model_and_second_expert_are_said(results: RunResults) -> None:
+    assert "overlap: these images cannot tell" in said(results)
+    perfect = [
+        row.model_copy(update={"expert": i, "model": i, "second_expert": (7 * i) % 10})
+        for i, row in enumerate(results.component_counts)
+    ]
+    apart = results.model_copy(update={"component_counts": perfect})
+    assert "overlap" not in said(apart)
+
+
+def test_what_is_missing_and_the_run_s_own_notes_are_said(results: RunResults) -> None:
+    text = said(results)
+    assert "Not measured: HED, BSDS500" in text
+    assert f"3 of {len(results.trials)} trials failed" in text
+    assert text.splitlines()[-1] == "The images are painted, not photographed."
+
+
+def test_folds_without_a_correlation_are_counted(results: RunResults) -> None:
+    counts = [
+        row.model_copy(update={"model": 1}) if row.fold < 3 else row for row in results.counts
+    ]
+    assert "2 of 5 folds give no correlation" in said(results.model_copy(update={"counts": counts}))
+
+
+def test_every_figure_is_explained_with_its_interval() -> None:
+    found = agreement([2, 5, 9, 4], [1, 5, 8, 6])
+    rows = {row.name: row for row in explain_agreement(found)}
+    assert rows["Bias"].value == "0.00"
+    assert rows["ICC(2,1)"].value == f"{found.icc:.2f}"
+    assert rows["Pearson's r"].interval.startswith("[")
+    assert all(row.meaning for row in rows.values())
+    assert {row.value for row in explain_agreement(Agreement(0))} == {"not known"}
