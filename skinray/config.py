@@ -172,6 +172,23 @@ class TrainSettings(Settings):
     )
 
 
+class PretrainSettings(Settings):
+    """HED's training on the edges of BSDS500, as far as it is known (Xie and Tu 2015)."""
+
+    seed: int = Field(0, ge=0)
+    splits: tuple[Literal["train", "val", "test"], ...] = ("train", "val")
+    min_annotators: int = Field(3, ge=1, description="who must agree that a pixel is an edge")
+    disputed: Literal["background", "ignore"] = Field(
+        "background", description="edges of fewer annotators: as HED, or left out of the loss"
+    )
+    model: ModelSettings = ModelSettings(name="hed")
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(10, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(2e-4, ge=0)
+    crop_px: int = Field(320, ge=8)
+
+
 class ArmSettings(Settings):
     """One row of table 1 or 2: a network and its training."""
 

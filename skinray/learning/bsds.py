@@ -13,15 +13,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy.io import loadmat
 
-from skinray.config import AugmentSettings, ModelSettings, Settings, TrainSettings
+from skinray.config import AugmentSettings, PretrainSettings, TrainSettings
 from skinray.errors import CohortError, LabelError
 from skinray.images.read import read_image
 from skinray.images.sample import Sample
@@ -35,24 +33,6 @@ from skinray.models.weights_store import write_state
 
 EDGE, IGNORED = 1, 255
 WEIGHTS, STATE = "hed_bsds500.safetensors", "state.safetensors"
-
-
-class PretrainSettings(Settings):
-    """HED's training on BSDS500."""
-
-    seed: int = Field(0, ge=0)
-    splits: tuple[Literal["train", "val", "test"], ...] = ("train", "val")
-    min_annotators: int = Field(3, ge=1, description="who must agree that a pixel is an edge")
-    disputed: Literal["background", "ignore"] = Field(
-        "background", description="edges of fewer annotators: as HED, or left out of the loss"
-    )
-    model: ModelSettings = ModelSettings(name="hed")
-    train: TrainSettings = TrainSettings(
-        loss="balanced_bce", side_weight=5, weight_decay=2e-4, epochs=100, batch_size=10
-    )
-    augment: AugmentSettings = AugmentSettings(
-        translate_px=0, rotate_deg=180, shear_deg=0, orientations_deg=(0,), crop_px=320
-    )
 
 
 def pairs(data: Path, splits: tuple[str, ...]) -> list[tuple[Path, Path]]:
@@ -124,7 +104,7 @@ def pretrain_hed(
     data: Path,
     out: Path,
     settings: PretrainSettings | None = None,
-    progress: Callable[[EpochEnd], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Train HED on BSDS500; return a ``.safetensors`` file that ``weights=`` takes.
 
@@ -133,7 +113,7 @@ def pretrain_hed(
     data : BSDS500, as in :func:`pairs`.
     out : folder for the weights and the state of the training. Called again with the same
         settings, it goes on after the last whole epoch.
-    progress : told of each epoch.
+    progress : called with the epochs done and the epochs in all.
 
     Raises
     ------
@@ -157,12 +137,13 @@ def pretrain_hed(
     def on_epoch(end: EpochEnd, snapshot: Callable[[], TrainState]) -> None:
         snapshot().save(state_file, owner)
         if progress is not None:
-            progress(end)
+            progress(end.epoch + 1, settings.epochs)
 
+    train = training(settings)
     state = fit(
-        Objective(network, settings.train),
+        Objective(network, train),
         network,
-        settings.train,
+        train,
         lambda epoch, row: _batches(samples, names, settings, epoch, row),
         seed=settings.seed,
         device=device,
@@ -174,6 +155,18 @@ def pretrain_hed(
     return Path(out) / WEIGHTS
 
 
+def training(settings: PretrainSettings) -> TrainSettings:
+    """Return the training of :func:`pretrain_hed`: HED's loss on five sides and the fusion."""
+    return TrainSettings(
+        loss="balanced_bce",
+        side_weight=5,  # times the mean of five side losses: their sum, as in HED
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+    )
+
+
 def _digest(names: list[str]) -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
@@ -182,11 +175,18 @@ def _batches(
     samples: list[Sample], names: list[str], settings: PretrainSettings, epoch: int, row: int
 ) -> Iterator[Batch]:
     """Yield an epoch's batches; of the int8 truth, a negative pixel is left out of the loss."""
-    size = settings.train.batch_size
-    rows = epoch_plan(names, settings.seed, epoch, settings.train.draws_per_image, size)
+    size = settings.batch_size
+    turned = AugmentSettings(
+        translate_px=0,
+        rotate_deg=180,
+        shear_deg=0,
+        orientations_deg=(0,),
+        crop_px=settings.crop_px,
+    )
+    rows = epoch_plan(names, settings.seed, epoch, multiple=size)
     for start in range(row, len(rows), size):
         crops = [
-            augmented(samples[at.image], at, names[at.image], settings.seed, settings.augment)
+            augmented(samples[at.image], at, names[at.image], settings.seed, turned)
             for at in rows[start : start + size]
         ]
         truth = np.stack([crop.nerve for crop in crops]).view(np.int8)  # 255 becomes -1

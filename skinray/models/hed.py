@@ -80,7 +80,7 @@ class HED(nn.Module):
         maps = []
         for stage, side in zip(self.stages, self.sides, strict=True):
             features = stage(features)
-            maps.append(upsample(side(features), size))
+            maps.append(upsample(side(features).float(), size))
         maps.append(self.fuse(torch.cat(maps, dim=1)))
         return [logits[..., :height, :width].float() for logits in maps]
 

@@ -164,7 +164,7 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
     Parameters
     ----------
     name : a key of ``WEIGHTS``.
-    progress : called with bytes done and bytes in all (or None) as they come.
+    progress : called with bytes done and bytes in all as they come.
 
     Raises
     ------

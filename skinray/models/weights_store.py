@@ -17,8 +17,8 @@ from torch import Tensor
 
 from skinray.errors import WeightsError
 
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes that have arrived and the bytes in all (None: not known)."""
+Progress = Callable[[int, int], None]
+"""Called with the bytes that have arrived and the bytes in all, as far as these are known."""
 
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30
@@ -132,7 +132,7 @@ def _copy(source: Any, target: Any, total: int | None, progress: Progress | None
         target.write(chunk)
         done += len(chunk)
         if progress is not None:
-            progress(done, total)
+            progress(done, done if total is None else total)
     if total is not None and done < total:
         raise EOFError(f"{done} of {total} bytes came")
 

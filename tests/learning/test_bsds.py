@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from scipy.io import savemat
 
+from skinray.config import PretrainSettings
 from skinray.errors import CohortError, LabelError, TrainingError
-from skinray.learning.bsds import PretrainSettings, pairs, pretrain_hed, read_edges, read_sample
-from skinray.learning.checkpoint import EpochEnd
+from skinray.learning.bsds import pairs, pretrain_hed, read_edges, read_sample
 from skinray.models import build
 from skinray.models.weights import load_weights
 
@@ -21,9 +21,9 @@ TINY = PretrainSettings().override(
     {
         "splits": ["train"],
         "model.options": {"width": 1 / 32},
-        "train.epochs": 3,
-        "train.batch_size": 2,
-        "augment.crop_px": 32,
+        "epochs": 3,
+        "batch_size": 2,
+        "crop_px": 32,
     }
 )
 
@@ -96,9 +96,9 @@ def test_bad_annotations_are_named(data: Path, tmp_path: Path) -> None:
 
 
 def test_pretraining_gives_weights_that_hed_takes(data: Path, tmp_path: Path) -> None:
-    ends: list[EpochEnd] = []
-    path = pretrain_hed(data, tmp_path / "out", TINY, ends.append)
-    assert [end.epoch for end in ends] == [0, 1, 2]
+    told: list[tuple[int, int]] = []
+    path = pretrain_hed(data, tmp_path / "out", TINY, lambda *done: told.append(done))
+    assert told == [(1, 3), (2, 3), (3, 3)]
     network = build("hed", width=1 / 32)
     load_weights(network, str(path))
     assert torch.equal(network.state_dict()["fuse.weight"], load_file(path)["fuse.weight"])
@@ -111,20 +111,21 @@ class KilledError(Exception):
 def test_an_interrupted_pretraining_ends_as_an_unbroken_one(data: Path, tmp_path: Path) -> None:
     whole = load_file(pretrain_hed(data, tmp_path / "whole", TINY))
 
-    def kill(end: EpochEnd) -> None:
-        if end.epoch == 1:
+    def kill(done: int, _: int) -> None:
+        if done == 2:
             raise KilledError
 
     with pytest.raises(KilledError):
         pretrain_hed(data, tmp_path / "cut", TINY, kill)
-    later: list[EpochEnd] = []
-    resumed = load_file(pretrain_hed(data, tmp_path / "cut", TINY, later.append))
-    assert [end.epoch for end in later] == [2]
+    later: list[int] = []
+    path = pretrain_hed(data, tmp_path / "cut", TINY, lambda done, _: later.append(done))
+    assert later == [3]
+    resumed = load_file(path)
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
 def test_a_training_of_other_settings_is_not_continued(data: Path, tmp_path: Path) -> None:
-    short = TINY.override({"train.epochs": 1})
+    short = TINY.override({"epochs": 1})
     pretrain_hed(data, tmp_path / "out", short)
     with pytest.raises(TrainingError, match="other settings"):
         pretrain_hed(data, tmp_path / "out", short.override({"seed": 1}))

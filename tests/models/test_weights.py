@@ -289,7 +289,7 @@ def test_a_download_is_checked_imported_and_kept(
     server: Server, published: Path, register: Register, cache: Path
 ) -> None:
     register(address(server), sha256_of(published))
-    seen: list[tuple[int, int | None]] = []
+    seen: list[tuple[int, int]] = []
     path = fetch("tiny", lambda done, total: seen.append((done, total)))
     size = published.stat().st_size
     assert seen[-1] == (size, size)
