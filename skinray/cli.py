@@ -44,6 +44,9 @@ def guarded(call: Any) -> None:
     except SkinrayError as error:
         Console(stderr=True).print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; a training run goes on with --resume", highlight=False)
+        sys.exit(130)
 
 
 def run_job(command: Any) -> None:

@@ -31,6 +31,7 @@ from skinray.progress import Steps
 from skinray.report.assemble import Measured, assemble, headline
 from skinray.report.page import write_report
 from skinray.report.results import RunResults
+from skinray.report.trials import write_trials
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def train_cv(
     ----------
     data : cohort folder with ``manifest.csv``.
     out : run folder, seen by every node; receives ``report.html``, ``report.json``,
-        ``results.json``, ``settings.yaml``, ``bundle/``, ``trials/`` and ``predictions/``.
+        ``results.json``, ``trials.csv``, ``settings.yaml``, ``bundle/``, ``trials/`` and
+        ``predictions/``.
     resume : go on with an interrupted run in ``out``.
 
     Raises
@@ -109,8 +111,8 @@ def train_cv(
         hardware=hardware(),
     )
     results.save(out)
-    report = write_report(out)
-    console.print(f"Report: {report.absolute()}", highlight=False, soft_wrap=True)
+    write_trials(results, out)
+    write_report(out)
     return results
 
 

@@ -23,6 +23,8 @@ from skinray.learning.validation import truth_of
 
 # Crops a block holds: large enough to hide the hand-over, small enough to stream.
 ROWS_PER_BLOCK = 16
+# A feed that stands still for this long gets no resources; Ray's own patience is half an hour.
+NO_PROGRESS_S = 120
 
 
 class Augmenter:
@@ -72,6 +74,7 @@ def plan_dataset(
         rows += remaining_rows(spec, workers, later, 0)
     table = [{"epoch": r.epoch, "image": r.image, "repeat": r.repeat} for r in rows]
     blocks = max(1, -(-len(table) // ROWS_PER_BLOCK))
+    ray.data.DataContext.get_current().execution_no_progress_timeout_s = NO_PROGRESS_S
     return ray.data.from_items(table, override_num_blocks=blocks).map_batches(
         Augmenter,
         fn_constructor_args=(spec, source),

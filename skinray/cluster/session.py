@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -46,16 +47,18 @@ def session() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
+    _quiet()
     try:
         if address:
             # Clusters ask for a token by default, and a client sends its own only in this mode.
             os.environ.setdefault("RAY_AUTH_MODE", "token")
-            ray.init(log_to_driver=False)
+            ray.init(log_to_driver=False, logging_level=logging.WARNING)
         else:
             ray.init(
                 address="local",
                 num_cpus=max(LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
                 log_to_driver=False,
+                logging_level=logging.WARNING,
                 _node_ip_address="127.0.0.1",
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -75,6 +78,16 @@ def session() -> Iterator[None]:
         ray.shutdown()
 
 
+def _quiet() -> None:
+    """Keep Ray's banners out of the way of our own progress; its warnings still show."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logging.getLogger("ray.tune").setLevel(logging.WARNING)
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    # Says on every local start that the cluster is guarded by a token, which is as it should be.
+    setup = "ray._private.authentication.authentication_token_setup"
+    logging.getLogger(setup).setLevel(logging.ERROR)
+
+
 def trial_resources(settings: ClusterSettings) -> Resources:
     """Work out what one trial takes on the cluster that is joined.
 
@@ -86,13 +99,24 @@ def trial_resources(settings: ClusterSettings) -> Resources:
     gpus = settings.gpus_per_worker
     if gpus == "auto":
         gpus = 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
-    found = Resources(settings.cpus_per_worker, gpus, settings.worker_range, None)
-    _await(found, settings)
-    if len(ray.nodes()) == 1 and not gpus and not found.nested:
-        cores = os.cpu_count() or 1
-        at_once = max(1, cores // found.cpus_per_worker)
-        return Resources(found.cpus_per_worker, gpus, found.workers, at_once)
-    return found
+    wanted = Resources(settings.cpus_per_worker, gpus, settings.worker_range, None)
+    _await(wanted, settings)
+    return replace(wanted, at_once=_at_once(wanted, settings))
+
+
+def _at_once(wanted: Resources, settings: ClusterSettings) -> int | None:
+    """Return how many trials may run side by side; None: as many as fit.
+
+    On one machine without GPUs the logical CPUs outnumber the cores, and trials would only
+    slow each other down. Trials of several workers also need CPUs for the data that feeds
+    them: without a limit, their workers could take every CPU and wait for data for ever.
+    """
+    if wanted.nested:
+        cpus = wanted.workers[1] * wanted.cpus_per_worker + settings.data_workers
+        return max(1, int(ray.cluster_resources().get("CPU", 0) // cpus))
+    if len(ray.nodes()) == 1 and not wanted.gpus_per_worker:
+        return max(1, (os.cpu_count() or 1) // wanted.cpus_per_worker)
+    return None
 
 
 def _await(wanted: Resources, settings: ClusterSettings) -> None:

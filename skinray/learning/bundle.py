@@ -86,12 +86,12 @@ class Bundle:
         um_per_px : the image's scale, if known. An image at another scale than the
             training's is resampled for the networks; results are in its own pixels.
         """
-        maps = [
+        nerve, dermis = (
             predict_at_scale(network, image, um_per_px, self.info.um_per_px, self.device)
             for network in (self.nerve, self.dermis)
-        ]
-        found = find_crossings(*maps, settings=self.info.crossings, um_per_px=um_per_px)
-        return Prediction(maps[0], maps[1], found)
+        )
+        found = find_crossings(nerve, dermis, self.info.crossings, um_per_px)
+        return Prediction(nerve, dermis, found)
 
 
 def save(folder: Path, info: BundleInfo, nerve: nn.Module, dermis: nn.Module) -> Path:

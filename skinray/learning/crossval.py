@@ -146,7 +146,8 @@ class SpecMaker:
     ) -> TrialSpec:
         """Make one trial; its key names its folder."""
         resolved, augment = configured(self.settings.stage(stage), arm, point)
-        train, validation = split.train, ()
+        train: tuple[int, ...] = split.train
+        validation: tuple[int, ...] = ()
         if phase == "tune":
             train, validation = self._search_split(split)
             share = self.settings.tune.epochs_fraction
