@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from skinray.config import PhantomSettings
 from skinray.errors import SettingsError
 from skinray.images.phantom_junction import Bool, Junction, Points, draw_junction
-from skinray.images.phantom_nerves import Fibre, Scene, grow_nerves
+from skinray.images.phantom_nerves import grow_nerves
+from skinray.images.phantom_passes import Fibre
 from skinray.images.phantom_stain import Subject, draw_subject, photograph, transmit
+from skinray.images.phantom_strays import Scene
 from skinray.images.phantom_stroke import stain_nerves, strength_at
 from skinray.images.phantom_tissue import lay_skin, paint_skin
 from skinray.images.phantom_trace import draw_lines, second_opinion, shaky, trace_by_hand
@@ -82,7 +84,7 @@ def make_phantom(
     fibres = grow_nerves(rng, plan_scene(rng, settings, subject, junction, skin.living))
     layers = paint_skin(rng, skin, settings.clutter, subject.pigment)
     nerves, strengths = stain_nerves(rng, fibres, junction.shape)
-    layers[2] += settings.nerve_contrast * 0.8 * nerves
+    layers[2] += settings.nerve_contrast * 0.76 * nerves
     image = photograph(rng, transmit(layers, subject), subject.blur_px, subject.noise)
     return label(rng, settings, subject, image, junction, fibres, strengths)
 

@@ -54,7 +54,7 @@ def _collagen(rng: np.random.Generator, junction: Junction, course: Float) -> tu
     uneven = np.clip(1 + 0.22 * clouds(rng, shape, 150), 0.4, 1.8)
     body = (felt + deep * (bundles - felt)) * uneven
     taken = np.clip(0.35 + 0.45 * clouds(rng, shape, 75), 0.02, 1.5)
-    return body, 0.5 * body * taken
+    return body, 0.62 * body * taken
 
 
 def _elastic(rng: np.random.Generator, junction: Junction, course: Float, clutter: float) -> Float:
@@ -62,8 +62,8 @@ def _elastic(rng: np.random.Generator, junction: Junction, course: Float, clutte
     canvas = np.zeros(junction.shape, np.uint8)
     region = junction.depth > 9
     area = np.count_nonzero(region)
-    for line in streams(rng, course, pick(rng, region, clutter * area / 4200), 90):
-        stroke(canvas, line, rng.uniform(40, 235), int(rng.choice(3, p=[0.42, 0.46, 0.12])) + 1)
+    for line in streams(rng, course, pick(rng, region, clutter * area / 3400), 90):
+        stroke(canvas, line, rng.uniform(40, 205), int(rng.choice(3, p=[0.42, 0.46, 0.12])) + 1)
     for line in streams(rng, course, pick(rng, region, area / 700), 40, 0.6):
         stroke(canvas, line, rng.uniform(20, 90), int(rng.integers(1, 3)))
     return ink(canvas, 0.8)

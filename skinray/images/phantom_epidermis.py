@@ -40,17 +40,15 @@ def paint_epidermis(
     layers[0] += shown * base * (1 - 0.5 * border)
     layers[0] += soft * ink(nuclei) * (0.60 + 0.07 * grain)
     layers[1] += shown * (0.15 + 0.10 * upper + 0.03 * tone)
-    haze = 0.10 + 0.055 * clouds(rng, shape, 110) + 0.16 * upper + 0.05 * pigment * basal
+    haze = 0.12 + 0.07 * clouds(rng, shape, 110) + 0.16 * upper + 0.05 * pigment * basal
     layers[2] += shown * np.maximum(haze, 0.01) + soft * ink(granules) * 0.75
 
 
 def _cell_places(rng: np.random.Generator, junction: Junction, below: Float) -> Points:
-    """Centres (N, 2) of cells: a row along the junction, loosely packed ones above."""
+    """Place cells, centres (N, 2): a row along the junction, loosely packed ones above."""
     height, width = junction.shape
     basal = junction.line[:: int(rng.integers(10, 13))]
-    column, row = np.round(basal).astype(int).T
-    inward = junction.inward[row.clip(0, height - 1), column.clip(0, width - 1)]
-    basal = basal - inward * rng.uniform(6.5, 11.5, (len(basal), 1))
+    basal = basal - junction.inward_at(basal) * rng.uniform(6.5, 11.5, (len(basal), 1))
     basal = basal + rng.normal(0, 1.2, basal.shape)
     step = 18.0
     grid = np.mgrid[0 : height : step * 0.87, 0:width:step].astype(np.float64)

@@ -19,7 +19,7 @@ from skinray.images.phantom_texture import clouds
 # Optical densities in red, green and blue of one unit of stain.
 HAEMATOXYLIN = (0.65, 0.60, 0.29)
 PROTEIN = (0.16, 0.46, 0.30)
-CHROMOGENS = {"brown": (0.40, 0.62, 0.78), "purple": (0.55, 0.80, 0.38)}
+CHROMOGENS = {"brown": (0.43, 0.64, 0.74), "purple": (0.55, 0.80, 0.38)}
 
 
 @dataclass(frozen=True)

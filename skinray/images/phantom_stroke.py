@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from skinray.images.phantom_junction import Float, Points
-from skinray.images.phantom_nerves import Fibre
+from skinray.images.phantom_passes import Fibre
 
 _FOCUS_SIGMA_PX = (0.0, 0.9, 1.7)
 

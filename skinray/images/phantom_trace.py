@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from skinray.images.phantom_junction import Bool, Points
-from skinray.images.phantom_nerves import Fibre
+from skinray.images.phantom_passes import Fibre
 
 LINE_PX = 3
 
@@ -38,9 +38,9 @@ def trace_by_hand(
     """
     lines: list[Points] = []
     for fibre, strength in zip(fibres, strengths, strict=True):
-        if not len(fibre.passes) and strength.mean() < 0.5 and rng.random() < 0.3:
+        if not len(fibre.passes) and strength.mean() < 0.5 and rng.random() < 0.2:
             continue
-        path = _ends(rng, shaky(rng, fibre.path, 0.75, 9))
+        path = _ends(rng, shaky(rng, fibre.path, 0.6, 9))
         lines += _gaps(rng, path, fibre.passes)
     return lines
 
@@ -60,7 +60,7 @@ def _ends(rng: np.random.Generator, path: Points) -> Points:
 
 def _gaps(rng: np.random.Generator, path: Points, passes: Points) -> list[Points]:
     keep = np.ones(len(path), bool)
-    for start in rng.integers(0, len(path), int(rng.poisson(len(path) / 160))):
+    for start in rng.integers(0, len(path), int(rng.poisson(len(path) / 260))):
         stop = start + int(rng.integers(4, 10))
         middle = path[min((start + stop) // 2, len(path) - 1)]
         if not len(passes) or np.hypot(*(passes - middle).T).min() > 14:
@@ -81,7 +81,7 @@ def second_opinion(rng: np.random.Generator, seen: NDArray[np.float64], reach: f
     reach : crossings a field of this kind has on average.
     """
     strict = rng.normal(0.58, 0.38)
-    odds = 1 / (1 + np.exp(-(seen - strict) / 0.14))
+    odds = 1 / (1 + np.exp(-(seen - strict) / 0.25))
     found = int((rng.random(seen.size) < odds).sum())
     split, merged = rng.binomial(found, 0.12), rng.binomial(found, 0.12)
     added = rng.poisson(0.22 * reach * rng.gamma(1.0, 1.0))

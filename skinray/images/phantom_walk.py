@@ -12,7 +12,7 @@ from skinray.images.phantom_junction import Bool, Junction, Points, resample
 
 STEP_PX = 2.0
 _FREE_PX = 14.0
-_MARGIN_PX = 6.0
+_CLEAR_PX = 22.0
 
 
 @dataclass(frozen=True)
@@ -39,41 +39,52 @@ class Departures:
     home_px: NDArray[np.float64]
 
 
-def walk(
-    rng: np.random.Generator, field: Junction, living: Bool, go: Departures, clear_px: float = 22
-) -> list[Points]:
+def leaving(
+    rng: np.random.Generator, start: Points, heading: NDArray[np.float64], side: int
+) -> Departures:
+    """Return departures of fibres that go away from the junction for good."""
+    many = len(start)
+    length = rng.gamma(2.6, 20, many) + 16 if side < 0 else rng.gamma(2.2, 55, many) + 22
+    return Departures(
+        start=start,
+        heading=heading,
+        length_px=length,
+        side=np.full(many, side),
+        wander=rng.uniform(0.04, 0.13, many),
+        lift=np.full(many, 0.10 if side < 0 else 0.02),
+        home_px=np.full(many, np.nan),
+    )
+
+
+def turned(vectors: Points, angle: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the headings of ``vectors`` (N, 2), each turned by its ``angle``."""
+    return np.asarray(np.arctan2(vectors[:, 1], vectors[:, 0]) + angle)
+
+
+def walk(rng: np.random.Generator, field: Junction, living: Bool, go: Departures) -> list[Points]:
     """Let all walkers go at once and return each course, 1 px between its points.
 
-    A walker is pushed back within ``clear_px`` of the junction once it has left its start,
-    and ends at its length, at the edge of the ``living`` tissue or past the frame.
+    A walker is pushed back from the junction once it has left its start, and ends at its
+    length, at the edge of the ``living`` tissue or past the frame.
     """
     height, width = field.shape
     position, heading = go.start.copy(), go.heading.copy()
-    turn = np.zeros_like(heading)
-    habit = np.stack([np.cos(heading), np.sin(heading)], 1)
-    alive = np.ones(heading.size, bool)
-    steps = np.zeros(heading.size, np.int64)
+    turn, habit = np.zeros_like(heading), _unit(heading)
+    alive, steps = np.ones(heading.size, bool), np.zeros(heading.size, np.int64)
     trail = [position.copy()]
-    far_corner = np.array([width, height]) + _MARGIN_PX
     for number in range(int(np.ceil(go.length_px.max(initial=0) / STEP_PX))):
+        travelled = number * STEP_PX
         column = np.clip(np.round(position[:, 0]).astype(np.int64), 0, width - 1)
         row = np.clip(np.round(position[:, 1]).astype(np.int64), 0, height - 1)
-        away = field.inward[row, column] * go.side[:, None]
-        far = field.depth[row, column] * go.side
-        push = 1.6 * np.clip((clear_px - far) / clear_px, 0, 1.2) * (number * STEP_PX > _FREE_PX)
-        push = push + go.lift
-        seek = np.clip((go.home_px - far) / 18, -1, 1)
-        push = push + np.where(np.isnan(seek), 0.0, 1.1 * np.nan_to_num(seek))
-        ahead = np.stack([np.cos(heading), np.sin(heading)], 1)
-        habit = 0.96 * habit + 0.04 * ahead
-        want = ahead + 0.5 * habit + push[:, None] * away
-        error = np.arctan2(want[:, 1], want[:, 0]) - heading
-        error = (error + np.pi) % (2 * np.pi) - np.pi
+        push = _push(go, field.depth[row, column] * go.side, travelled)
+        habit = 0.96 * habit + 0.04 * _unit(heading)
+        away = field.inward[row, column] * (go.side * push)[:, None]
+        want = _unit(heading) + 0.5 * habit + away
         turn = 0.86 * turn + go.wander * rng.standard_normal(heading.size)
-        heading = heading + np.clip(error, -0.22, 0.22) + turn
-        ahead = position + STEP_PX * np.stack([np.cos(heading), np.sin(heading)], 1)
-        inside = (ahead > -_MARGIN_PX).all(1) & (ahead < far_corner).all(1)
-        alive &= inside & living[row, column] & (number * STEP_PX < go.length_px)
+        heading = heading + _swerve(want, heading) + turn
+        ahead = position + STEP_PX * _unit(heading)
+        inside = (np.abs(ahead - [width / 2, height / 2]) < [width / 2 + 6, height / 2 + 6]).all(1)
+        alive &= inside & living[row, column] & (travelled < go.length_px)
         if not alive.any():
             break
         position = np.where(alive[:, None], ahead, position)
@@ -81,6 +92,23 @@ def walk(
         trail.append(position.copy())
     courses = np.stack(trail)
     return [_smooth(courses[: count + 1, k]) for k, count in enumerate(steps)]
+
+
+def _unit(heading: NDArray[np.float64]) -> Points:
+    return np.stack([np.cos(heading), np.sin(heading)], 1)
+
+
+def _push(go: Departures, far: NDArray[np.float32], travelled: float) -> NDArray[np.float64]:
+    """How strongly each walker is drawn away from the junction, ``far`` pixels from it."""
+    shy = 1.6 * np.clip(1 - far / _CLEAR_PX, 0, 1.2) * (travelled > _FREE_PX)
+    seek = np.nan_to_num(np.clip((go.home_px - far) / 18, -1, 1))
+    return np.asarray(shy + go.lift + 1.1 * seek, np.float64)
+
+
+def _swerve(want: Points, heading: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn of one step, at most .22 radians, from ``heading`` towards ``want`` (N, 2)."""
+    error = np.arctan2(want[:, 1], want[:, 0]) - heading
+    return np.clip((error + np.pi) % (2 * np.pi) - np.pi, -0.22, 0.22)
 
 
 def _smooth(course: Points) -> Points:
