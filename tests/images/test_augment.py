@@ -239,6 +239,23 @@ def test_apply_leaves_its_input_and_gives_the_crop():
     assert {array.dtype for array in found.arrays().values()} == {np.dtype(np.uint8)}
 
 
+def test_masks_of_0_and_255_come_back_as_0_and_1():
+    sample = noise((120, 160))
+    bright = replace(sample, nerve=sample.nerve * 255, dermis=sample.dermis * 255)
+    for epoch in range(3):
+        transform = draw(generator(0, epoch, "a"), SMALL)
+        assert_same(apply(transform, bright, SMALL), apply(transform, sample, SMALL))
+
+
+def test_looking_past_the_image_mirrors_all_of_it():
+    """A crop far outside sees the image mirrored again and again, as numpy pads it."""
+    sample = noise((30, 40))
+    found = apply(replace(STILL, translate_px=(-90, 70)), sample, SMALL)
+    wide = each(lambda a: pad(a, 200), sample)
+    top, left = 200 + (30 - 64) // 2 - 70, 200 + (40 - 64) // 2 + 90
+    assert_same(found, each(lambda a: a[top : top + 64, left : left + 64], wide))
+
+
 def test_the_same_generator_draws_the_same():
     first = draw(generator(7, 3, "fold/a.png"), SMALL)
     assert first == draw(generator(7, 3, "fold/a.png"), SMALL)
@@ -300,7 +317,7 @@ def test_crops_reach_every_place():
         crop_px=8,
     )  # fmt: skip
     rows, columns = np.mgrid[:10, :11].astype(np.uint8)
-    sample = Sample(np.zeros((10, 11, 3), np.uint8), rows, columns)
+    sample = Sample(np.stack([rows, columns, rows], axis=2), rows * 0, rows * 0)
     seen = [apply(draw(generator(0, e, "a"), settings), sample, settings) for e in range(300)]
-    corners = {(int(view.nerve[0, 0]), int(view.dermis[0, 0])) for view in seen}
+    corners = {tuple(view.image[0, 0, :2].tolist()) for view in seen}
     assert corners == {(row, column) for row in range(3) for column in range(4)}

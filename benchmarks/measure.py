@@ -1,0 +1,66 @@
+"""What the benchmarks share: interleaved timing in CPU time, and the machine's name."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def interleaved(
+    contenders: dict[str, Callable[[int], object]], repeats: int
+) -> dict[str, list[float]]:
+    """Time each contender on inputs 0 to ``repeats`` - 1, in turn, in ms of CPU time.
+
+    What slows the machine down for a while slows all contenders, so ratios stay good. One
+    round before the first is not counted.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for repeat in range(-1, repeats):
+        for name, run in contenders.items():
+            begin = time.process_time()
+            run(max(repeat, 0))
+            if repeat >= 0:
+                times[name].append((time.process_time() - begin) * 1e3)
+    return times
+
+
+def median_row(name: str, times: Sequence[float]) -> str:
+    """Return a table row: name, median, lower and upper quartile, repeats."""
+    low, middle, high = statistics.quantiles(times, n=4)
+    return f"| {name} | {middle:.1f} | {low:.1f} - {high:.1f} | {len(times)} |"
+
+
+def machine() -> str:
+    """Return processor, cores, system, load of the last minute, and date."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        model = names[0].split(":", 1)[1].strip() if names else model
+    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    load = os.getloadavg()[0]
+    return f"{model}, {os.cpu_count()} cores, {platform.system()}, load {load:.1f}; {today}"
+
+
+def versions(*packages: str) -> str:
+    """Return the packages with their versions, after Python's."""
+    named = [f"{package} {version(package)}" for package in packages]
+    return ", ".join([f"Python {platform.python_version()}", *named])
+
+
+def write(name: str, lines: Sequence[str]) -> Path:
+    """Print the result and write it to ``results/<name>.md``."""
+    text = "\n".join(lines) + "\n"
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.md"
+    path.write_text(text, encoding="utf-8")
+    return path
