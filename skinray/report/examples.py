@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skinray.config import CrossingSettings, ReadSettings, validate
 from skinray.crossings import find_crossings
 from skinray.errors import SkinrayError
-from skinray.images.cohort import Scan, scan_cohort
+from skinray.images.cohort import Biopsy, Scan, scan_cohort
 from skinray.images.manifest import load_sample
 from skinray.images.sample import Sample
 from skinray.report.overlays import encode_jpeg, overlay
@@ -92,11 +92,21 @@ def _sample(row: CountRow, results: RunResults, scan: Scan) -> Sample:
     for biopsy in scan.sound.biopsies:
         if biopsy.name == row.image or biopsy.image == Path(row.path):
             read = validate(ReadSettings, results.settings.get("read") or {}, "settings.yaml")
-            return load_sample(biopsy, read)
+            return _at_scale_of_the_maps(biopsy, row, read)
     own = [problem for problem in scan.problems if problem.file == row.image]
     if not scan.sound.biopsies:
         own += scan.problems
     raise SkinrayError(str(own[0]) if own else f"{row.image}: no longer in the cohort's manifest")
+
+
+def _at_scale_of_the_maps(biopsy: Biopsy, row: CountRow, read: ReadSettings) -> Sample:
+    """Read the sample on the pixels of its stored maps: the run brings images to one scale."""
+    if biopsy.um_per_px == row.um_per_px or None in (biopsy.um_per_px, row.um_per_px):
+        return load_sample(biopsy, read)
+    # Loads torch, which a report needs for nothing else: only where images were resampled.
+    from skinray.learning.scale import LabelledReader
+
+    return LabelledReader(read, row.um_per_px)(biopsy)
 
 
 def _model_drawing(

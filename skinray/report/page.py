@@ -17,7 +17,7 @@ from skinray.report.explain import answer, caveats, explain_agreement
 from skinray.report.figures import bland_altman, scatter
 from skinray.report.results import RunResults
 from skinray.report.scores import Scores, score_run
-from skinray.report.tables import build_tables, interval, mean_sd, number
+from skinray.report.tables import build_tables, component_split, interval, mean_sd, number
 from skinray.report.training_figures import grid_charts, training_curves
 
 
@@ -59,6 +59,7 @@ def render(results: RunResults, scores: Scores, run_dir: Path) -> str:
         scores=scores,
         paper=paper,
         answer=answer(scores),
+        component_split=component_split(results),
         caveats=caveats(results, scores),
         fold_table=folds,
         second_table=second,

@@ -44,7 +44,7 @@ class Table:
 
 def build_tables(results: RunResults, scores: Scores) -> tuple[Table, Table, Table, Table]:
     """Return tables 1, 2 and 3 and the comparison with the second expert."""
-    split = results.component_split or "the component split"
+    split = component_split(results)
     return (
         _arm_table(
             f"Table 1. Nerve labelling ({split}): mean (sd) over images",
@@ -61,6 +61,14 @@ def build_tables(results: RunResults, scores: Scores) -> tuple[Table, Table, Tab
         _fold_table(scores),
         _second_expert_table(scores, split),
     )
+
+
+def component_split(results: RunResults) -> str:
+    """Say how many images taught and how many scored the networks of tables 1 and 2."""
+    held = len(results.component_counts)
+    if not held:
+        return results.component_split
+    return f"{results.images - held} train / {held} held out"
 
 
 def tables_text(results: RunResults) -> str:
@@ -159,7 +167,8 @@ def _paper_row(
     name: str, theirs: dict[str, dict[int, paper.MeanSd]], tolerances: dict[int, str]
 ) -> Row:
     cells = tuple(mean_sd(theirs[name].get(k)) for k in tolerances)
-    return Row((f"  the paper's {name}", str(paper.HELD_OUT), *cells), "paper")
+    start = " (pretrained)" if name == "U-Net" else ""
+    return Row((f"  the paper's {name}{start}", str(paper.HELD_OUT), *cells), "paper")
 
 
 def _fold_table(scores: Scores) -> Table:

@@ -51,7 +51,9 @@ def _curve_chart(stage: str, arm: str, curves: Sequence[Curve]) -> Chart:
             colour = COLOURS[index % len(COLOURS)]
             look = {"color": colour, "linewidth": 1.4 if few else 0.7, "alpha": 1 if few else 0.5}
             epochs = [point.epoch for point in curve.points]
-            loss.plot(epochs, [_finite(p.loss) for p in curve.points], label=curve.split, **look)
+            loss.plot(
+                epochs, [_finite(p.loss) for p in curve.points], label=_split(curve.split), **look
+            )
             rate.plot(epochs, [_finite(p.learning_rate) for p in curve.points], **look)
             checked = _checked(curve.points)
             validation.plot(
@@ -187,6 +189,10 @@ def _order(value: Any) -> tuple[bool, float, str]:
 
 def _name(path: str) -> str:
     return path.rsplit(".", 1)[-1].replace("_", " ")
+
+
+def _split(name: str) -> str:
+    return {"components": "component split", "all": "all images"}.get(name, name.replace("-", " "))
 
 
 def _shown(value: Any) -> str:

@@ -94,7 +94,7 @@ def fake_results(cohort: Path, images: int = 30, seed: int = 3, folds: int = 5) 
         fold_unit="subject",
         counts=counts,
         folds=[_fold_row(fold, counts) for fold in range(1, folds + 1)],
-        component_split=f"{images - 10} train / 10 held out",
+        component_split="components",
         component_counts=counts[:10],
         arms=_arm_rows(counts, rng),
         trials=_trials(rng, folds),
@@ -201,7 +201,7 @@ def _trials(rng: np.random.Generator, folds: int) -> list[TrialRow]:
                             phase="tune",
                             stage=stage,
                             arm=arm,
-                            split=f"fold {fold}",
+                            split=f"fold-{fold}",
                             params={"train.learning_rate": rate, "train.weight_decay": decay},
                             status="failed" if failed else "done",
                             score=None if failed else _unit(rng, level, 0.01),
@@ -230,7 +230,7 @@ def _curves(rng: np.random.Generator, folds: int) -> list[Curve]:
                         validation=float(0.7 - 0.5 * np.exp(-epoch / 10)) if checked else None,
                     )
                 )
-            curves.append(Curve(stage=stage, arm=arm, split=f"fold {fold}", points=points))
+            curves.append(Curve(stage=stage, arm=arm, split=f"fold-{fold}", points=points))
     return curves
 
 

@@ -93,7 +93,7 @@ def test_concordance_interval_holds_the_truth_19_times_in_20(
     rng = np.random.default_rng(1)
     covariance = [[1, rho * scale], [rho * scale, scale**2]]
     truth = 2 * rho * scale / (1 + scale**2 + shift**2)
-    draws = rng.multivariate_normal([0, shift], covariance, size=(400, 60))
+    draws = rng.multivariate_normal([0, shift], covariance, size=(400, 250))
     held = 0
     for draw in draws:
         band = agreement(draw[:, 0], draw[:, 1]).concordance_interval

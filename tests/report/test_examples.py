@@ -68,6 +68,23 @@ def test_both_sides_are_drawn_on_the_image(run: tuple[Path, RunResults]) -> None
         assert example.traced == example.row.expert
 
 
+def test_maps_of_a_common_scale_are_drawn_on_the_image_at_that_scale(
+    run: tuple[Path, RunResults],
+) -> None:
+    run_dir, results = run
+    rank, shown = pick(results.counts)[0]
+    with np.load(run_dir / str(shown.prediction)) as stored:
+        half = {name: stored[name][::2, ::2] for name in ("nerve", "dermis", "boundary")}
+        half["points"] = stored["points"] / 2
+    np.savez(run_dir / str(shown.prediction), **half)
+    counts = [r.model_copy(update={"um_per_px": 4.0}) if r is shown else r for r in results.counts]
+    examples = make_examples(results.model_copy(update={"counts": counts}), run_dir)
+    example = example_of(examples, rank)
+    assert example.problem == ""
+    for uri in (example.model_uri, example.expert_uri):
+        assert pixels(uri).shape == (SIZE[0] // 2, SIZE[1] // 2, 3)
+
+
 def test_what_is_gone_is_a_sentence_and_costs_the_others_nothing(
     run: tuple[Path, RunResults],
 ) -> None:

@@ -20,7 +20,7 @@ def results() -> RunResults:
     return fake_results(Path("cohort"))
 
 
-def trial(score: float | None, params: dict[str, Any], split: str = "fold 1") -> TrialRow:
+def trial(score: float | None, params: dict[str, Any], split: str = "fold-1") -> TrialRow:
     return TrialRow(
         trial="t",
         phase="tune",
@@ -125,7 +125,7 @@ def test_heat_map_means_over_splits_and_takes_the_best_of_other_settings(
     (alt,) = grids(
         results,
         trial(0.4, first),
-        trial(0.6, first, "fold 2"),
+        trial(0.6, first, "fold-2"),
         trial(0.1, first | {"batch_size": 2}),
         trial(0.7, first | {"learning_rate": 1e-4, "weight_decay": 0.1}),
     )

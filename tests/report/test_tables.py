@@ -63,6 +63,12 @@ def test_what_was_not_measured_says_why(results: RunResults) -> None:
     assert "Not part of this run: DeepLabV3 transfer learning." in text
 
 
+def test_the_split_is_told_in_images(results: RunResults) -> None:
+    assert "Table 1. Nerve labelling (20 train / 10 held out)" in tables_text(results)
+    bare = results.model_copy(update={"component_counts": [], "component_split": "fold-1"})
+    assert "Table 2. Dermis labelling (fold-1)" in tables_text(bare)
+
+
 def test_text_fits_the_terminal_and_is_plain(results: RunResults) -> None:
     arms = [
         arm.model_copy(update={"label": f"[red]{arm.label}[/red] :smile: " + "long " * 20})
