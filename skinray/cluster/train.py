@@ -25,6 +25,7 @@ from skinray.learning.trial import (
     finish,
     finished,
     interrupted,
+    log_epoch,
     new_network,
     validator,
 )
@@ -162,6 +163,8 @@ class _Reporter:
 
     def epoch(self, end: EpochEnd, snapshot: Snapshot) -> None:
         """Store the state after an epoch and say how it went."""
+        if self.rank == 0:
+            log_epoch(self.folder, end)
         self._store(snapshot)
         ray.train.report({"epoch": end.epoch + 1, "loss": end.loss})
 

@@ -1,9 +1,10 @@
 """One trial: one configuration of one network, trained on one split.
 
 A trial is a pure function of its :class:`TrialSpec` and the images, and owns a folder:
-``outcome.json`` and ``weights.safetensors`` when it is done, ``state.safetensors`` while it
-runs. Called again, it returns at once or goes on from its last finished epoch, so a run that
-was killed anywhere is continued by calling everything once more.
+``epochs.jsonl`` from the start, ``state.safetensors`` while it runs, ``outcome.json`` and
+``weights.safetensors`` when it is done. Called again, it returns at once or goes on from its
+last finished epoch, so a run that was killed anywhere is continued by calling everything
+once more.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +32,8 @@ from skinray.learning.validation import StageName, validation_score
 from skinray.models import build
 from skinray.models.weights import load_weights
 
-STATE, WEIGHTS, OUTCOME = "state.safetensors", "weights.safetensors", "outcome.json"
+STATE, WEIGHTS = "state.safetensors", "weights.safetensors"
+OUTCOME, LOG = "outcome.json", "epochs.jsonl"
 
 
 class TrialSpec(Settings):
@@ -116,6 +119,7 @@ def run_trial(
     feed = Feed(spec, samples, threads)
 
     def store(end: EpochEnd, snapshot: Snapshot) -> None:
+        log_epoch(folder, end)
         snapshot().save(folder / STATE, spec.fingerprint())
         if on_epoch is not None:
             on_epoch(end)
@@ -132,6 +136,13 @@ def run_trial(
         on_epoch=store,
     )
     return finish(spec, folder, network, state, samples, device, time.monotonic() - began)
+
+
+def log_epoch(folder: Path, end: EpochEnd) -> None:
+    """Append an epoch to the trial's log; one that had to be repeated stands there twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(end)) + "\n")
 
 
 def validator(

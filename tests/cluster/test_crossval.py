@@ -1,0 +1,123 @@
+"""The main job from a folder to a report, on a local Ray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skinray.cluster.crossval import train_cv
+from skinray.config import RunSettings
+from skinray.errors import SettingsError
+from skinray.images.manifest import read_manifest
+from skinray.images.read import read_image
+from skinray.learning import bundle
+from skinray.report.results import RunResults
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def run(
+    ray_session: Any, small_cohort: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, RunResults]:
+    from tests.cluster.conftest import small
+
+    out = tmp_path_factory.mktemp("run") / "first"
+    return out, train_cv(small_cohort, out, small())
+
+
+def tables(results: RunResults) -> dict[str, Any]:
+    """Everything measured; not when and how fast."""
+    whole = json.loads(results.model_dump_json())
+    kept = ("counts", "folds", "arms", "component_counts", "curves")
+    return {key: whole[key] for key in kept} | {
+        "trials": [
+            {k: v for k, v in trial.items() if k not in ("seconds", "images_per_s")}
+            for trial in whole["trials"]
+        ]
+    }
+
+
+def test_every_image_is_held_out_once(run: tuple[Path, RunResults], small_cohort: Path) -> None:
+    _, results = run
+    cohort = read_manifest(small_cohort)
+    assert sorted(row.image for row in results.counts) == sorted(b.name for b in cohort.biopsies)
+    expert = {b.name: b.count for b in cohort.biopsies}
+    assert {row.image: row.expert for row in results.counts} == expert
+    by_fold: dict[int, set[str]] = {}
+    for row in results.counts:
+        by_fold.setdefault(row.fold, set()).add(row.subject)
+    assert sum(len(subjects) for subjects in by_fold.values()) == results.subjects == 6
+
+
+def test_the_search_has_one_trial_a_configuration_and_fold(run: tuple[Path, RunResults]) -> None:
+    _, results = run
+    search = [trial for trial in results.trials if trial.phase == "tune"]
+    assert len(search) == 2 * 2 * 3
+    assert all(trial.status == "done" and trial.score is not None for trial in search)
+    assert len([trial for trial in results.trials if trial.phase == "fit"]) == 2 * (3 + 1)
+
+
+def test_the_run_leaves_what_it_promises(run: tuple[Path, RunResults]) -> None:
+    out, results = run
+    for name in ("report.html", "report.json", "results.json", "trials.csv", "settings.yaml"):
+        assert (out / name).stat().st_size > 0, name
+    assert RunResults.load(out) == results
+    html = (out / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    assert "https://" not in html
+
+
+def test_the_bundle_counts_new_images(run: tuple[Path, RunResults], small_cohort: Path) -> None:
+    out, _ = run
+    loaded = bundle.load(out / "bundle")
+    image = read_image(read_manifest(small_cohort).biopsies[0].image)
+    found = loaded.predict(image.pixels, um_per_px=0.5)
+    assert found.nerve.shape == found.dermis.shape == image.pixels.shape[:2]
+    assert found.crossings.count == len(found.crossings.points)
+    assert loaded.info.um_per_px == 0.5
+
+
+def test_the_same_seed_gives_the_same_tables(
+    run: tuple[Path, RunResults], small_cohort: Path, small_settings: RunSettings, tmp_path: Path
+) -> None:
+    _, first = run
+    again = train_cv(small_cohort, tmp_path / "second", small_settings)
+    assert tables(again) == tables(first)
+
+
+def test_a_finished_run_is_not_overwritten_and_resumes_at_once(
+    run: tuple[Path, RunResults], small_cohort: Path, small_settings: RunSettings
+) -> None:
+    out, first = run
+    with pytest.raises(SettingsError, match="--resume"):
+        train_cv(small_cohort, out, small_settings)
+    weights = sorted(out.glob("trials/*/weights.safetensors"))
+    before = [path.stat().st_mtime_ns for path in weights]
+    resumed = train_cv(small_cohort, out, small_settings, resume=True)
+    assert tables(resumed) == tables(first)
+    assert [path.stat().st_mtime_ns for path in weights] == before
+    with pytest.raises(SettingsError, match="other settings"):
+        train_cv(small_cohort, out, small_settings.override({"seed": 9}), resume=True)
+
+
+def test_a_diverging_configuration_is_reported_and_not_chosen(
+    ray_session: Any, small_cohort: Path, small_settings: RunSettings, tmp_path: Path
+) -> None:
+    settings = small_settings.override(
+        {
+            "nerve.main.grid": {"train.learning_rate": (1e25, 3e-3)},
+            "dermis.main.grid": {},
+            "nerve.main.train.max_skipped_steps": 0,
+            "fit.enabled": False,
+        }
+    )
+    results = train_cv(small_cohort, tmp_path / "run", settings)
+    failed = [trial for trial in results.trials if trial.status == "failed"]
+    assert len(failed) == 3
+    assert all("lower learning_rate" in trial.error for trial in failed)
+    chosen = next(arm for arm in results.arms if arm.stage == "nerve").chosen
+    assert chosen == {"train.learning_rate": 3e-3}

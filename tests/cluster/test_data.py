@@ -1,0 +1,94 @@
+"""Ray Data gives the batches of the plan, whatever the number of actors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skinray.cluster.data import ShardFeed, execution_options, plan_dataset, remaining_rows
+from skinray.cluster.sources import DiskSource, StoreSource, open_source
+from skinray.config import ClusterSettings, ReadSettings, RunSettings
+from skinray.images.manifest import read_manifest
+from skinray.learning.crossval import SpecMaker, make_splits
+from skinray.learning.feed import Feed
+from skinray.learning.scale import LabelledReader
+from skinray.learning.trial import TrialSpec
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def spec(small_cohort: Path, small_settings: RunSettings) -> TrialSpec:
+    cohort = read_manifest(small_cohort)
+    maker = SpecMaker(small_settings, cohort, "data")
+    split = make_splits(cohort, small_settings).folds[0]
+    return maker.make("fit", "nerve", small_settings.nerve.main, split, {})
+
+
+@pytest.fixture
+def source(ray_session: Any, small_cohort: Path) -> StoreSource:
+    reader = LabelledReader(ReadSettings())
+    opened = open_source(read_manifest(small_cohort).biopsies, reader, ClusterSettings())
+    assert isinstance(opened, StoreSource)
+    return opened
+
+
+def batches_of(dataset: Any, spec: TrialSpec) -> list[tuple[np.ndarray, np.ndarray]]:
+    dataset.context.execution_options = execution_options()
+    feed = ShardFeed(spec, dataset, (1, 1), 1)
+    found = []
+    for epoch in range(spec.arm.train.epochs):
+        found += [(i.numpy(), m.numpy()) for i, m in feed.batches(epoch)]
+    return found
+
+
+def test_one_and_two_data_workers_and_none_give_the_same_batches(
+    spec: TrialSpec, source: StoreSource
+) -> None:
+    here = Feed(spec, source)
+    wanted = [
+        (i.numpy(), m.numpy())
+        for epoch in range(spec.arm.train.epochs)
+        for i, m in here.batches(epoch)
+    ]
+    one = batches_of(plan_dataset(spec, source, (1, 1), 1), spec)
+    two = batches_of(plan_dataset(spec, source, (1, 1), 2), spec)
+    assert len(wanted) == len(one) == len(two) == spec.arm.train.epochs * len(spec.train) // 2
+    for own, single, double in zip(wanted, one, two, strict=True):
+        for part in range(2):
+            np.testing.assert_array_equal(own[part], single[part])
+            np.testing.assert_array_equal(own[part], double[part])
+
+
+def test_the_disk_and_the_object_store_hold_the_same_samples(
+    source: StoreSource, small_cohort: Path
+) -> None:
+    biopsies = read_manifest(small_cohort).biopsies
+    reader = LabelledReader(ReadSettings())
+    disk = open_source(biopsies, reader, ClusterSettings(decoded_cache="disk"))
+    assert isinstance(disk, DiskSource)
+    assert len(disk) == len(source) == len(biopsies)
+    for ours, theirs in zip(disk, source, strict=True):
+        for name, array in ours.arrays().items():
+            np.testing.assert_array_equal(array, theirs.arrays()[name])
+    assert len(disk[2:5]) == len(source[2:5]) == 3
+
+
+def test_a_cohort_larger_than_the_object_store_is_read_from_disk(
+    ray_session: Any, small_cohort: Path
+) -> None:
+    biopsies = read_manifest(small_cohort).biopsies * 400
+    opened = open_source(biopsies, LabelledReader(ReadSettings()), ClusterSettings())
+    assert isinstance(opened, DiskSource)
+
+
+def test_an_epoch_is_shared_evenly_by_any_number_of_workers(spec: TrialSpec) -> None:
+    rows = remaining_rows(spec, (1, 3), 0, 0)
+    assert len(rows) % (2 * 6) == 0
+    assert {row.image for row in rows} == set(range(len(spec.train)))
+    rest = remaining_rows(spec, (1, 3), 0, 5)
+    assert rest == rows[5 : 5 + len(rest)]
+    assert len(rest) % 12 == 0
