@@ -16,12 +16,12 @@ from skinray.config import FoldSettings, ReadSettings
 from skinray.errors import CohortError, SkinrayError
 from skinray.images.cohort import Biopsy, Cohort, scan_cohort
 from skinray.images.folds import assign_folds
-from skinray.images.manifest import load_dermis, load_nerves
+from skinray.images.manifest import load_dermis, load_nerves, read_manifest
 from skinray.images.problems import FileError, Problem
 from skinray.images.read import read_image
 from skinray.images.table import MANIFEST
 
-__all__ = ["Problem", "check_cohort", "remarks"]
+__all__ = ["Problem", "check_cohort", "checked_cohort", "remarks"]
 
 Label = Literal["nerves", "dermis"]
 
@@ -63,6 +63,27 @@ def check_cohort(
     return sorted(problems, key=lambda problem: problem.row or 0)
 
 
+def checked_cohort(
+    root: Path,
+    read: ReadSettings,
+    folds: FoldSettings,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Cohort:
+    """Return a cohort that :func:`check_cohort` finds nothing wrong with.
+
+    Raises
+    ------
+    CohortError
+        With every problem: row, file, reason, remedy.
+    """
+    problems = check_cohort(root, read, folds, seed, progress)
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise CohortError(f"{root}: {len(problems)} problem(s)\n{lines}")
+    return read_manifest(root)
+
+
 def remarks(cohort: Cohort, folds: FoldSettings) -> list[str]:
     """Say what does not hinder a training but should be known of its result."""
     subjects: dict[str, set[str]] = defaultdict(set)
@@ -76,7 +97,10 @@ def remarks(cohort: Cohort, folds: FoldSettings) -> list[str]:
     ]
     without = sum(biopsy.count is None for biopsy in cohort.biopsies)
     if without:
-        lines.append(f"{without} image(s) without the expert's count take no part in table 3")
+        lines.append(
+            f"{without} image(s) without the expert's count: the crossings of their labels stand "
+            "in for it"
+        )
     return lines
 
 

@@ -108,13 +108,8 @@ def _from_pillow(
         if array.ndim == 3 and array.shape[2] in (2, 4):
             array, alpha = array[..., :-1], array[..., -1]
         samples = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    return Raster(
-        samples=upright(samples, orientation),
-        bits=bits,
-        alpha=None if alpha is None else upright(alpha, orientation),
-        lossy=lossy,
-        um_per_px=um_per_px,
-    )
+    raster = Raster(samples, bits, alpha, lossy=lossy, um_per_px=um_per_px)
+    return upright(raster, orientation)
 
 
 def _plain_mode(image: Pillow.Image, source: str) -> Pillow.Image:

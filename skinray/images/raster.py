@@ -16,7 +16,7 @@ Mask (:func:`to_mask`)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ Samples = NDArray[Any]  # uint8 or uint16
 
 @dataclass(frozen=True)
 class Raster:
-    """One image as its file stores it, upright.
+    """One image as its file stores it.
 
     Attributes
     ----------
@@ -126,8 +126,13 @@ def to_8_bit(samples: Samples, bits: int) -> NDArray[np.uint8]:
     return samples.astype(np.uint8, copy=False)
 
 
-def upright(array: Samples, orientation: int) -> Samples:
+def upright(raster: Raster, orientation: int) -> Raster:
     """Turn stored rows and columns to the upright image (EXIF and TIFF tag 274, 1 to 8)."""
+    alpha = None if raster.alpha is None else _turn(raster.alpha, orientation)
+    return replace(raster, samples=_turn(raster.samples, orientation), alpha=alpha)
+
+
+def _turn(array: Samples, orientation: int) -> Samples:
     if orientation in (5, 6, 7, 8):
         array = array.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

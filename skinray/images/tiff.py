@@ -14,53 +14,66 @@ from __future__ import annotations
 import io
 import logging
 import math
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
-from PIL import Image as Pillow
 
 from skinray.images import scale
 from skinray.images.ome import OmeImage, read_ome
 from skinray.images.png_jpeg import jpeg_size
 from skinray.images.problems import UnreadableImageError
-from skinray.images.raster import Raster, Samples, check_size, to_8_bit, upright
+from skinray.images.raster import Raster, Samples, check_size, upright
+from skinray.images.tiff_colour import EXPORT_PLAIN, declared_bits, to_raster
 
 _NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 7, 8, 32946, 32773
 _COMPRESSIONS = (_NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS)
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
-_COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
 _REDUCED_OR_MASK = 0b101
-_ASSOCIATED, _UNASSOCIATED = 1, 2
-_PLAIN = "export it as 8-bit RGB, uncompressed or with LZW"
-_ORIENTATION, _MAX_SAMPLE, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 281, 282, 283, 296
+_MAX_PAGES = 1000
+_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 282, 283, 296
 
 
 def decode_tiff(data: bytes, source: str, max_pixels: int) -> Raster:
     """Decode the one image of a TIFF or OME-TIFF file; ImageError where there is not one."""
-    with _quiet(), tifffile.TiffFile(io.BytesIO(data), _multifile=False) as tiff:
+    _check_chain(data, source)
+    with _quiet(), _plain_tiff(data) as tiff:
         ome = read_ome(tiff.ome_metadata, source) if tiff.ome_metadata else None
         pages = _pages_of_one_image(tiff, ome, source)
         for page in pages:
             _check_page(page, data, max_pixels, source)
-        bits = _declared_bits(pages[0], ome, source)
         um_per_px = scale.believed(_scale(tiff, pages[0], ome), source)
         orientation = int(pages[0].tags.valueof(_ORIENTATION, 1))
         arrays = [_samples_last(page) for page in pages]
     array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1)
-    colour, alpha, bits = _colour(array, pages[0], bits, source)
-    return Raster(
-        samples=upright(colour, orientation),
-        bits=bits,
-        alpha=None if alpha is None else upright(alpha, orientation),
-        premultiplied=pages[0].extrasamples[:1] == (_ASSOCIATED,),
-        white_is_zero=int(pages[0].photometric) == _WHITE_IS_ZERO,
-        lossy=int(pages[0].compression) == _JPEG,
-        um_per_px=um_per_px,
+    raster = to_raster(array, pages[0], declared_bits(pages[0], ome, source), source)
+    return upright(replace(raster, um_per_px=um_per_px), orientation)
+
+
+def _plain_tiff(data: bytes) -> tifffile.TiffFile:
+    """Open without other files (multi-file OME) and makers' own ways to find pages."""
+    return tifffile.TiffFile(
+        io.BytesIO(data), _multifile=False, is_lsm=False, is_ndpi=False, is_scanimage=False
     )
+
+
+def _check_chain(data: bytes, source: str) -> None:
+    """Walk the chain of pages: tifffile follows one in a circle until memory ends."""
+    order = "<" if data.startswith(b"II") else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    count, entry, link = ("Q", 20, "Q") if big else ("H", 12, "I")
+    seen: set[int] = set()
+    at = 8 if big else 4  # where the offset of the next page stands
+    while offset := int(struct.unpack_from(order + link, data, at)[0]):
+        if offset in seen or len(seen) == _MAX_PAGES:
+            reason = "chain of pages in a circle" if offset in seen else "over 1000 pages"
+            raise UnreadableImageError(source, f"a TIFF with {reason}", EXPORT_PLAIN)
+        seen.add(offset)
+        entries = int(struct.unpack_from(order + count, data, offset)[0])
+        at = offset + struct.calcsize(order + count) + entries * entry
 
 
 def _pages_of_one_image(
@@ -91,11 +104,11 @@ def _check_page(page: tifffile.TiffPage, data: bytes, max_pixels: int, source: s
         check_size(page.tilewidth, page.tilelength, max_pixels, source)
     if int(page.compression) not in _COMPRESSIONS:
         name = getattr(page.compression, "name", page.compression)
-        raise UnreadableImageError(source, f"TIFF compression {name}", _PLAIN)
+        raise UnreadableImageError(source, f"TIFF compression {name}", EXPORT_PLAIN)
     if page.dtype is None or page.dtype.kind not in "bu" or page.dtype.itemsize > 2:
-        raise UnreadableImageError(source, f"TIFF samples of the kind {page.dtype}", _PLAIN)
+        raise UnreadableImageError(source, f"TIFF samples of the kind {page.dtype}", EXPORT_PLAIN)
     if page.imagedepth != 1 or page.samplesperpixel > 5:
-        raise UnreadableImageError(source, f"TIFF of the shape {page.shape}", _PLAIN)
+        raise UnreadableImageError(source, f"TIFF of the shape {page.shape}", EXPORT_PLAIN)
     expected = math.prod(page.chunked)
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     whole = all(size > 0 and start + size <= len(data) for start, size in segments)
@@ -116,7 +129,9 @@ def _check_jpeg_segments(
     for start, size in segments:
         width, height = jpeg_size(data[start : start + size], source)
         if width > limit_x or height > limit_y:
-            raise UnreadableImageError(source, "a JPEG tile larger than its page says", _PLAIN)
+            raise UnreadableImageError(
+                source, "a JPEG tile larger than its page says", EXPORT_PLAIN
+            )
 
 
 def _samples_last(page: tifffile.TiffPage) -> Samples:
@@ -125,63 +140,6 @@ def _samples_last(page: tifffile.TiffPage) -> Samples:
     if array.dtype == bool:
         array = array.astype(np.uint8)
     return np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
-
-
-def _colour(
-    array: Samples, page: tifffile.TiffPage, bits: int, source: str
-) -> tuple[Samples, Samples | None, int]:
-    """Split into grey or RGB, alpha, and their depth, by the photometric tag."""
-    photometric = int(page.photometric)
-    planes = np.atleast_3d(array)
-    count = _COLOURS.get(photometric, 0)
-    if photometric == _BLACK_IS_ZERO and page.samplesperpixel == 1:
-        count = planes.shape[-1]  # 3 where OME-XML called three grey pages channels
-    if count == 0 or planes.shape[-1] < count:
-        raise UnreadableImageError(source, f"TIFF colours of the kind {page.photometric!s}", _PLAIN)
-    colour = planes[..., :count]
-    alpha: Samples | None = planes[..., count] if _has_alpha(page) else None
-    if photometric == _PALETTE:
-        return _paint(colour[..., 0], page, source), None, 8
-    if photometric == _CMYK:
-        colour, alpha = _ink_to_rgb(to_8_bit(colour, bits)), None
-        bits = 8
-    return (colour[..., 0] if count == 1 else colour), alpha, bits
-
-
-def _has_alpha(page: tifffile.TiffPage) -> bool:
-    return bool(page.extrasamples) and page.extrasamples[0] in (_ASSOCIATED, _UNASSOCIATED)
-
-
-def _ink_to_rgb(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Turn (H, W, 4) cyan, magenta, yellow, black into RGB."""
-    return np.array(Pillow.fromarray(np.ascontiguousarray(ink), "CMYK").convert("RGB"))
-
-
-def _paint(indices: Samples, page: tifffile.TiffPage, source: str) -> NDArray[np.uint8]:
-    """Look up a palette: 16 bit by the standard, 8 bit as some programs write it."""
-    table = page.colormap
-    if table is None or indices.max() >= table.shape[1]:
-        raise UnreadableImageError(source, "a TIFF palette too short for its pixels", _PLAIN)
-    table8 = table if table.max() < 256 else table >> 8
-    return np.ascontiguousarray(table8.T.astype(np.uint8)[indices])
-
-
-def _declared_bits(page: tifffile.TiffPage, ome: OmeImage | None, source: str) -> int:
-    """Depth of white: OME's significant bits, a MaxSampleValue of 2^n - 1, or the sample size.
-
-    A MaxSampleValue that is not 2^n - 1 is a statistic of this one image and is not used.
-    """
-    bits = int(page.bitspersample)
-    if bits > 8:
-        stated = page.tags.valueof(_MAX_SAMPLE)
-        top = int(max(stated)) if isinstance(stated, tuple) else int(stated or 0)
-        if ome is not None and ome.significant_bits is not None:
-            bits = ome.significant_bits
-        elif top > 255 and top & (top + 1) == 0:
-            bits = top.bit_length()
-        if not 8 <= bits <= 16:
-            raise UnreadableImageError(source, f"a declared depth of {bits} bits", _PLAIN)
-    return bits
 
 
 def _scale(

@@ -205,6 +205,19 @@ def test_a_jpeg_tile_larger_than_its_page_is_refused():
     assert "larger than its page" in refused(bytes(data) + inner.getvalue(), "tile.tif")
 
 
+def test_a_circle_of_pages_ends():
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for _ in range(3):
+            writer.write(photo(), photometric="rgb", metadata=None)
+    data = bytearray(buffer.getvalue())
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as tiff:
+        second, third = (tiff.pages[index].offset for index in (1, 2))
+    entries = struct.unpack_from("<H", data, third)[0]
+    struct.pack_into("<I", data, third + 2 + 12 * entries, second)
+    assert "in a circle" in refused(bytes(data), "ring.tif")
+
+
 def test_ome_xml_cannot_expand_or_reach_outside():
     evil = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><OME>&b;</OME>'
     buffer = io.BytesIO()
