@@ -70,13 +70,9 @@ def make_phantom(
 
     Raises
     ------
-    SettingsError : ``size`` is too small for the layers of the skin.
+    SettingsError : ``size`` is too small for the layers of the skin, or ``seed`` is negative.
     """
-    if min(size) < SMALLEST_PX:
-        raise SettingsError(
-            f"phantom of {size[0]}x{size[1]} px has no room for the layers of the skin: "
-            f"ask for {SMALLEST_PX} px at least in both directions"
-        )
+    check_request(seed, size)
     subject = draw_subject(settings, seed, index % settings.subjects)
     rng = np.random.default_rng([seed, index, 2])
     junction = draw_junction(rng, size)
@@ -87,6 +83,17 @@ def make_phantom(
     layers[2] += settings.nerve_contrast * 0.76 * nerves
     image = photograph(rng, transmit(layers, subject), subject.blur_px, subject.noise)
     return label(rng, settings, subject, image, junction, fibres, strengths)
+
+
+def check_request(seed: int, size: tuple[int, int]) -> None:
+    """Refuse what cannot be painted, with a SettingsError that says what can."""
+    if min(size) < SMALLEST_PX:
+        raise SettingsError(
+            f"phantom of {size[0]}x{size[1]} px has no room for the layers of the skin: "
+            f"ask for {SMALLEST_PX} px at least in both directions"
+        )
+    if seed < 0:
+        raise SettingsError(f"seed {seed} of a phantom: give 0 or a positive number")
 
 
 def plan_scene(

@@ -8,18 +8,19 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from skinray.config import PhantomSettings
-from skinray.errors import CohortError
-from skinray.images.phantom import Phantom, make_phantom
+from skinray.errors import CohortError, SettingsError
+from skinray.images.phantom import Phantom, check_request, make_phantom
 from skinray.images.phantom_graft import graft_phantom
 from skinray.images.phantom_slide import read_slides
 from skinray.images.phantom_window import Window, choose_windows
@@ -32,6 +33,8 @@ FOLDERS = ("images", "nerves", "dermis", "boundary", "crossings")
 MANIFEST = "manifest.csv"
 _MARK = "phantom.json"
 _SHEET_IMAGES = 12
+_WORTH_PROCESSES = 8
+T = TypeVar("T")
 
 
 def write_cohort(
@@ -61,9 +64,13 @@ def write_cohort(
 
     Raises
     ------
+    SettingsError : no image asked for, too small a size, or a negative seed.
     CohortError : ``out`` holds something else than a former phantom cohort, or ``tissue`` is
         no folder of coded tiles or has no fitting window. Nothing is written then.
     """
+    if images < 1:
+        raise SettingsError(f"{images} phantoms: ask for one at least")
+    check_request(seed, size)
     settings = settings or PhantomSettings()
     wanted = subjects or max(min(images, 6), round(images * 24 / 94))
     settings = settings.override({"subjects": max(1, wanted)})
@@ -110,14 +117,22 @@ def _graft(settings: PhantomSettings, seed: int, windows: list[Window], index: i
     return graft_phantom(settings, seed, index, windows[index])
 
 
-def _each(make: Callable[[int], Any], images: int) -> Iterator[Any]:
+def _each(make: Callable[[int], T], images: int) -> Iterator[T]:
     """Call ``make`` for every image, over the processors if that pays."""
-    workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, images)
-    if workers < 2 or images < 4:
-        yield from map(make, range(images))
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), cv2.setNumThreads, (1,)) as pool:
-        yield from pool.map(make, range(images))
+    workers = min(os.cpu_count() or 1, images)
+    done = 0
+    if workers > 1 and images >= _WORTH_PROCESSES:
+        try:
+            with ProcessPoolExecutor(
+                workers, get_context("spawn"), cv2.setNumThreads, (1,)
+            ) as pool:
+                for result in pool.map(make, range(images)):
+                    yield result
+                    done += 1
+        except BrokenProcessPool:
+            # A script without a main guard cannot be imported by new processes.
+            pass
+    yield from map(make, range(done, images))
 
 
 def _make_and_write(

@@ -63,7 +63,7 @@ def _elastic(rng: np.random.Generator, junction: Junction, course: Float, clutte
     region = junction.depth > 9
     area = np.count_nonzero(region)
     for line in streams(rng, course, pick(rng, region, clutter * area / 3400), 90):
-        stroke(canvas, line, rng.uniform(40, 205), int(rng.choice(3, p=[0.42, 0.46, 0.12])) + 1)
+        stroke(canvas, line, rng.uniform(40, 190), int(rng.choice(3, p=[0.42, 0.46, 0.12])) + 1)
     for line in streams(rng, course, pick(rng, region, area / 700), 40, 0.6):
         stroke(canvas, line, rng.uniform(20, 90), int(rng.integers(1, 3)))
     return ink(canvas, 0.8)

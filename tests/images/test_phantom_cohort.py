@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from skinray.config import PhantomSettings, ReadSettings
-from skinray.errors import CohortError
+from skinray.errors import CohortError, SettingsError
 from skinray.images.manifest import load_sample, read_manifest
 from skinray.images.phantom import make_phantom
 from skinray.images.phantom_cohort import COLUMNS, write_cohort
@@ -23,10 +23,10 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("cohort") / "phantoms"
     calls = []
     manifest = write_cohort(
-        out, 6, seed=4, size=SIZE, subjects=3, progress=lambda *n: calls.append(n)
+        out, 9, seed=4, size=SIZE, subjects=3, progress=lambda *n: calls.append(n)
     )
     assert manifest == out / "manifest.csv"
-    assert calls == [(n, 6) for n in range(1, 7)]
+    assert calls == [(n, 9) for n in range(1, 10)]
     return out
 
 
@@ -37,7 +37,7 @@ def rows_of(folder):
 
 def test_every_file_of_the_manifest_is_there(folder):
     rows = rows_of(folder)
-    assert len(rows) == 6
+    assert len(rows) == 9
     assert tuple(rows[0]) == COLUMNS
     for row in rows:
         for column in ("image", "nerves", "dermis", "boundary"):
@@ -98,3 +98,13 @@ def test_a_former_cohort_is_replaced_and_nothing_else(tmp_path):
     with pytest.raises(CohortError, match="choose another folder"):
         write_cohort(tmp_path / "mine", 1, size=SIZE)
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [({"images": 0}, "one at least"), ({"seed": -1}, "seed -1"), ({"size": (90, 300)}, "192 px")],
+)
+def test_what_cannot_be_painted_is_refused_and_nothing_written(tmp_path, asked, message):
+    with pytest.raises(SettingsError, match=message):
+        write_cohort(tmp_path / "out", **({"images": 2, "size": SIZE} | asked))
+    assert not (tmp_path / "out").exists()
