@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -27,18 +28,28 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     def override(self, changes: dict[str, Any]) -> Self:
-        """Return a copy with dotted paths replaced, e.g. ``{"train.learning_rate": 1e-4}``."""
-        values = self.model_dump()
+        """Return a copy with dotted paths replaced, e.g. ``{"train.learning_rate": 1e-4}``.
+
+        Members of a list go by their number: ``nerve.baselines.0.train.epochs``.
+
+        Raises
+        ------
+        SettingsError
+            If a path names no setting (only ``options`` take new keys), or a value does not fit.
+        """
+        values = self.model_dump(mode="json")
         for path, value in changes.items():
             *parents, last = path.split(".")
-            place = values
-            for key in parents:
-                if not isinstance(place.get(key), dict):
-                    raise SettingsError(_unknown(path, place))
-                place = place[key]
-            if last not in place and parents[-1:] != ["options"]:
-                raise SettingsError(_unknown(path, place))
-            place[last] = value
+            place: Any = values
+            for depth, key in enumerate(parents):
+                at = _key(place, key)
+                if at is None or not isinstance(place[at], dict | list):
+                    raise SettingsError(_unknown(path, parents[:depth], place))
+                place = place[at]
+            at = last if parents[-1:] == ["options"] else _key(place, last)
+            if at is None:
+                raise SettingsError(_unknown(path, parents, place))
+            place[at] = value
         return validate(type(self), values)
 
     def fingerprint(self) -> str:
@@ -47,9 +58,17 @@ class Settings(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _unknown(path: str, place: dict[str, Any]) -> str:
-    known = ", ".join(sorted(place))
-    return f"unknown settings key '{path}': use one of {known}"
+def _key(place: dict[str, Any] | list[Any], key: str) -> Any:
+    """Return what ``place`` is indexed with for ``key``; None where it has no such member."""
+    if isinstance(place, dict):
+        return key if key in place else None
+    return int(key) if key.isdecimal() and int(key) < len(place) else None
+
+
+def _unknown(path: str, parents: list[str], place: dict[str, Any] | list[Any]) -> str:
+    known = sorted(place) if isinstance(place, dict) else [str(i) for i in range(len(place))]
+    where = f" below '{'.'.join(parents)}'" if parents else ""
+    return f"unknown settings key '{path}': use one of {', '.join(known) or '(none)'}{where}"
 
 
 def validate(kind: type[T], values: Any, source: str = "settings") -> T:
@@ -67,15 +86,42 @@ def validate(kind: type[T], values: Any, source: str = "settings") -> T:
         raise SettingsError(f"{source}: settings do not fit\n" + "\n".join(lines)) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads ``1e-4`` as the number it is in YAML 1.2; PyYAML alone takes it for a text."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what :class:`_Loader` reads: a text that looks like a number gets quotes."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the plain values of a YAML text; yaml.YAMLError if it is none."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def to_yaml(settings: Settings) -> str:
     """Write settings as YAML that :func:`from_yaml` reads back to an equal object."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+    values = settings.model_dump(mode="json")
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def from_yaml(kind: type[T], path: Path) -> T:
     """Read settings of ``kind`` from a YAML file; errors name the file and the key."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}); check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -298,8 +344,9 @@ class TuneSettings(Settings):
     )
     validation: Literal["inner", "held_out"] = Field(
         "inner",
-        description="score trials on a part of the training folds (no leak into the tables) "
-        "or on the held-out fold itself, as the paper's cross-validation can be read",
+        description="score a fold's trials on a part of its training images, or on its held-out "
+        "images themselves, as the paper's cross-validation can be read; the one configuration "
+        "with the best mean over the folds is used in all of them",
     )
 
 

@@ -24,7 +24,7 @@ SEARCH = {
 
 
 def paper() -> RunSettings:
-    """Return every figure of the paper: HED and DeepLabV3 fine-tuned, at 1600x1200, crops of 800."""
+    """Return every figure of the paper: HED and DeepLabV3, fine-tuned on crops of 800 px."""
     nerve = TrainSettings(loss="dice", learning_rate=1e-4, weight_decay=1e-3, epochs=200)
     dermis = TrainSettings(loss="bce", learning_rate=3e-4, weight_decay=1e-3, epochs=300)
     return RunSettings(
@@ -52,7 +52,7 @@ def paper() -> RunSettings:
 
 
 def demo() -> RunSettings:
-    """Return minutes on two cores: narrow networks from random weights, small images, all stages."""
+    """Return minutes on two cores: narrow networks, random weights, small images, all stages."""
     nerve = TrainSettings(
         loss="dice", learning_rate=3e-3, weight_decay=1e-4, epochs=14, batch_size=4,
         plateau_factor=0.3, plateau_patience_epochs=3, clip_norm=1.0, validate_every_epochs=100,
@@ -89,7 +89,7 @@ def demo() -> RunSettings:
 
 
 def real_tissue() -> RunSettings:
-    """Return the demo at the scale of real PAS-stained tissue; folds of images, as sections are few."""
+    """Return the demo for real PAS-stained tissue: folds of images, as sections are few."""
     return demo().override({"recipe": "real-tissue", "folds.unit": "image"})
 
 
