@@ -89,15 +89,19 @@ class TrainState:
             with safe_open(path, framework="pt") as file:
                 rest = json.loads((file.metadata() or {})["state"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            if rest["owner"] != owner:
+                raise TrainingError(
+                    f"{path}: checkpoint of other settings or other data; "
+                    "choose another --out, or delete it to train this part anew"
+                )
+            return cls._of(rest, tensors)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise TrainingError(
                 f"{path}: not a readable checkpoint ({error}); delete it to train this part anew"
             ) from None
-        if rest["owner"] != owner:
-            raise TrainingError(
-                f"{path}: checkpoint of other settings or other data; "
-                "choose another --out, or delete it to train this part anew"
-            )
+
+    @classmethod
+    def _of(cls, rest: dict[str, Any], tensors: Tensors) -> TrainState:
         slots: dict[int, dict[str, Any]] = {int(i): dict(s) for i, s in rest["slots"].items()}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):

@@ -92,7 +92,7 @@ def fit(
     objective : an :class:`Objective` of ``network``, possibly wrapped for several workers.
     batches : ``batches(epoch, row)`` gives the epoch's batches from row ``row`` of its plan
         on: (N, H, W, 3) uint8 images and (N, H, W) uint8 masks.
-    start : a state to go on from; none: begin anew.
+    start : a state to go on from, left as it is; none: begin anew.
     validate : scores the network in eval mode, higher is better; called every
         ``validate_every_epochs`` and after the last epoch.
     on_step, on_epoch : told after each step and epoch; their last argument takes a snapshot.
@@ -109,7 +109,7 @@ def fit(
     scheduler = ReduceLROnPlateau(
         optimizer, factor=settings.plateau_factor, patience=settings.plateau_patience_epochs
     )
-    state = start or TrainState({}, {}, {})
+    state = TrainState({}, {}, {}) if start is None else copy.copy(start)
     if start is not None:
         network.load_state_dict(start.model)
         optimizer.load_state_dict(start.optimizer)
@@ -123,19 +123,19 @@ def fit(
 
     while state.epoch < settings.epochs and not _stopped_early(state, settings):
         began, rate = time.perf_counter(), optimizer.param_groups[0]["lr"]
-        # Dropout's draws depend on (seed, epoch, row, rank) alone, so a resumed run repeats them.
-        draw = generator(seed, state.epoch, f"torch {state.row} {world.rank}")
-        torch.manual_seed(int(draw.integers(2**62)))
         objective.train()
         images = 0
         for batch in batches(state.epoch, state.row):
+            # Dropout's draws depend on the place in the plan alone: a resumed run repeats them.
+            draw = generator(seed, state.epoch, f"torch {state.row} {world.rank}")
+            torch.manual_seed(int(draw.integers(2**62)))
             _step(objective, optimizer, batch, settings, device, state)
             images += len(batch[0]) * world.size
             state.row += len(batch[0]) * world.size
             if on_step is not None:
                 on_step(snapshot)
         if state.steps == 0:
-            raise TrainingError(f"epoch {state.epoch + 1}: no step was taken; are there images?")
+            raise TrainingError(_no_step(state))
         loss = world.mean(state.loss_sum / state.steps)
         scheduler.step(loss)
         score = None
@@ -188,6 +188,15 @@ def _step(
             f"{', and ' + broken[0] + ' is spoilt' if broken else ''}): lower learning_rate "
             "or set clip_norm"
         )
+
+
+def _no_step(state: TrainState) -> str:
+    if state.skipped_steps:
+        return (
+            f"epoch {state.epoch + 1}: no step had a finite gradient: lower learning_rate "
+            "or set clip_norm"
+        )
+    return f"epoch {state.epoch + 1}: no image to train on: add images, or use fewer folds"
 
 
 def _is_due(epoch: int, settings: TrainSettings) -> bool:

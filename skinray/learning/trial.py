@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -167,7 +168,12 @@ def finished(spec: TrialSpec, folder: Path) -> TrialOutcome | None:
     path = folder / OUTCOME
     if not path.is_file():
         return None
-    outcome = TrialOutcome.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        outcome = TrialOutcome.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise TrainingError(
+            f"{path}: damaged; delete the folder {folder} to train this part anew"
+        ) from None
     if outcome.fingerprint != spec.fingerprint():
         raise TrainingError(
             f"{folder}: holds a trial of other settings or other data; choose another --out"
@@ -206,11 +212,23 @@ def finish(
 
 
 def trained_network(spec: TrialSpec, folder: Path) -> nn.Module:
-    """Return the network of a finished trial, in eval mode on the CPU."""
+    """Return the network of a finished trial, in eval mode on the CPU.
+
+    Raises
+    ------
+    TrainingError
+        If the trial has not finished, or its folder was altered since.
+    """
     if finished(spec, folder) is None:
         raise TrainingError(f"{folder}: trial {spec.key} has not finished; run it first")
     network = build(spec.arm.model.name, **spec.arm.model.options)
-    network.load_state_dict(load_file(folder / WEIGHTS))
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise TrainingError(
+            f"{folder / WEIGHTS}: missing or damaged ({error}); delete the folder {folder} to "
+            "train this part anew"
+        ) from None
     return network.eval()
 
 
