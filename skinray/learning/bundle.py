@@ -24,12 +24,14 @@ from torch import nn
 
 from skinray.config import CrossingSettings, ModelSettings
 from skinray.crossings import Crossings, find_crossings
-from skinray.errors import BundleError
+from skinray.crossings.density import to_mm
+from skinray.errors import BundleError, SettingsError
 from skinray.learning.model_card import model_card
 from skinray.learning.predict import predict_at_scale
 from skinray.models import build
 
 FORMAT = 1
+INFO, ASIDE = "bundle.json", ".old"
 STAGES: tuple[Literal["nerve", "dermis"], ...] = ("nerve", "dermis")
 
 
@@ -84,19 +86,29 @@ class Bundle:
         ----------
         image : (H, W, 3) uint8, RGB.
         um_per_px : the image's scale, if known. An image at another scale than the
-            training's is resampled for the networks; results are in its own pixels.
+            training's is resampled for the networks; results are in its own pixels. An
+            image of unknown scale is taken to be at the training's.
+
+        Raises
+        ------
+        SkinrayError
+            If the array is no RGB image of bytes, or the scale is not above 0.
         """
+        to_mm(0, um_per_px)
         nerve, dermis = (
             predict_at_scale(network, image, um_per_px, self.info.um_per_px, self.device)
             for network in (self.nerve, self.dermis)
         )
-        found = find_crossings(nerve, dermis, self.info.crossings, um_per_px)
+        settings = self.info.crossings
+        if um_per_px is None:
+            settings = settings.at_scale(self.info.um_per_px)
+        found = find_crossings(nerve, dermis, settings, um_per_px)
         return Prediction(nerve, dermis, found)
 
 
 def save(folder: Path, info: BundleInfo, nerve: nn.Module, dermis: nn.Module) -> Path:
     """Write a bundle; it appears whole or not at all, and replaces an older one."""
-    partial = folder.with_name(folder.name + ".part")
+    partial, aside = (folder.with_name(folder.name + end) for end in (".part", ASIDE))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for stage, network in zip(STAGES, (nerve, dermis), strict=True):
@@ -106,11 +118,16 @@ def save(folder: Path, info: BundleInfo, nerve: nn.Module, dermis: nn.Module) ->
         save_file(tensors, partial / f"{stage}.safetensors")
     (partial / "MODEL_CARD.md").write_text(model_card(info), encoding="utf-8")
     hashes = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
-    complete = info.model_copy(update={"sha256": hashes})
-    (partial / "bundle.json").write_text(complete.model_dump_json(indent=1), encoding="utf-8")
+    values = json.loads(info.model_copy(update={"sha256": hashes}).model_dump_json())
+    hashes[INFO] = _values_sha256(values)
+    text = json.dumps(values | {"sha256": hashes}, indent=1, ensure_ascii=False)
+    (partial / INFO).write_text(text, encoding="utf-8")
     if folder.exists():
-        shutil.rmtree(folder)
+        # A folder cannot replace a full one in one step; between the two the old one is whole.
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.replace(aside)
     partial.replace(folder)
+    shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
@@ -127,6 +144,8 @@ def load(path: Path | str, device: torch.device | str | None = None) -> Bundle:
     info = read_info(folder)
     for name, wanted in info.sha256.items():
         file = folder / name
+        if name == INFO:  # checked as it was read
+            continue
         if not file.is_file():
             raise BundleError(f"{file}: missing; copy the whole bundle folder again")
         if _sha256(file) != wanted:
@@ -140,11 +159,14 @@ def load(path: Path | str, device: torch.device | str | None = None) -> Bundle:
 
 def read_info(folder: Path) -> BundleInfo:
     """Read ``bundle.json`` alone; BundleError if it is missing or not understood."""
-    path = folder / "bundle.json"
+    path, aside = folder / INFO, folder.with_name(folder.name + ASIDE)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise BundleError(f"{folder}: no bundle.json; name the folder a training wrote") from None
+        remedy = "name the folder a training wrote"
+        if aside.is_dir() and not folder.exists():
+            remedy = f"its writing was interrupted; rename {aside}, the one before, or write anew"
+        raise BundleError(f"{folder}: no {INFO}; {remedy}") from None
     except ValueError as error:
         raise BundleError(f"{path}: not valid JSON ({error}); copy the bundle again") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
@@ -154,12 +176,21 @@ def read_info(folder: Path) -> BundleInfo:
     try:
         info = BundleInfo.model_validate(values)
     except ValidationError as error:
+        keys = ", ".join(sorted({".".join(map(str, e["loc"])) for e in error.errors()}))
         raise BundleError(
-            f"{path}: does not fit ({error.error_count()} problems): {error}"
+            f"{path}: missing, unknown or unfit: {keys}; copy it again from where it was made"
         ) from None
-    missing = {f"{stage}.safetensors" for stage in STAGES} - set(info.sha256)
+    missing = {INFO, *(f"{stage}.safetensors" for stage in STAGES)} - set(info.sha256)
     if missing or set(info.models) != set(STAGES):
-        raise BundleError(f"{path}: names no {', '.join(sorted(missing)) or 'models'}; train again")
+        raise BundleError(
+            f"{path}: names no {', '.join(sorted(missing)) or 'two models'}; "
+            "copy it again from where it was made"
+        )
+    if info.sha256[INFO] != _values_sha256(values):
+        raise BundleError(
+            f"{path}: altered since the bundle was written (SHA-256 differs); "
+            "copy it again from where it was made"
+        )
     return info
 
 
@@ -169,15 +200,23 @@ def default_device() -> torch.device:
 
 
 def _network(folder: Path, info: BundleInfo, stage: str) -> nn.Module:
-    model = info.models[stage]
-    network = build(model.name, **model.options)
+    model, file = info.models[stage], folder / f"{stage}.safetensors"
     try:
-        network.load_state_dict(load_file(folder / f"{stage}.safetensors"))
-    except (SafetensorError, RuntimeError) as error:
+        network = build(model.name, **model.options)
+        network.load_state_dict(load_file(file))
+    except (SettingsError, SafetensorError, RuntimeError) as error:
         raise BundleError(
-            f"{folder / stage}.safetensors: does not fit {model.name}: {error}"
+            f"{file}: does not fit {model.name} of this skinray ({error}); "
+            "use the skinray version that wrote it"
         ) from None
     return network.eval()
+
+
+def _values_sha256(values: dict[str, Any]) -> str:
+    """Hash the content of ``bundle.json`` but for this hash itself."""
+    others = {name: value for name, value in values["sha256"].items() if name != INFO}
+    text = json.dumps(values | {"sha256": others}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from skinray.errors import ImageError
+
 # Images whose scale differs from the training scale by less than this are not resampled.
 SAME_SCALE = 0.02
 
@@ -29,7 +31,17 @@ def predict_map(
     Returns
     -------
     (H, W) float32 in 0..1, on the pixels of ``image``.
+
+    Raises
+    ------
+    ImageError
+        If the array is no RGB image of bytes: read as one, it would give a wrong map.
     """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ImageError(
+            f"image of shape {image.shape} and type {image.dtype}: give (height, width, 3) uint8 "
+            "in RGB order, as skinray.images.read gives it"
+        )
     device = device or torch.device("cpu")
     pixels = torch.from_numpy(np.array(image, copy=True))[None].to(device)
     with evaluating(network), torch.inference_mode():
