@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import yaml
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from skinray import __version__
-from skinray.errors import CohortError, SettingsError, SkinrayError
+from skinray.errors import SettingsError, SkinrayError
 
 app = typer.Typer(
     name="skinray",
@@ -29,6 +29,9 @@ weights_app = typer.Typer(
 )
 app.add_typer(weights_app, name="weights")
 
+# What typer exits with after Ctrl-C.
+INTERRUPTED = 130
+
 Size = Annotated[str, typer.Option(help="Width x height in pixels, for example 1600x1200.")]
 
 
@@ -38,15 +41,26 @@ def main() -> None:
 
 
 def guarded(call: Any) -> None:
-    """Call a command; print a skinray error as a message instead of a trace."""
+    """Call a command; print what a user can mend as a message instead of a trace."""
     try:
         call()
     except SkinrayError as error:
-        Console(stderr=True).print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; a training run goes on with --resume", highlight=False)
-        sys.exit(130)
+        _complain(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _complain(
+            f"{error.filename}: {error.strerror}; check the path, its rights and the disk's space"
+        )
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            typer.echo("stopped; a training run goes on with --resume and its --out", err=True)
+        raise
+
+
+def _complain(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(1)
 
 
 def run_job(command: Any) -> None:
@@ -106,17 +120,15 @@ def check(
 ) -> None:
     """Validate a labelled cohort and say every problem at once: row, file, reason, remedy."""
     from skinray.config import FoldSettings, ReadSettings, validate
-    from skinray.images.cohort_check import check_cohort
+    from skinray.images.cohort_check import checked_cohort, remarks
     from skinray.progress import bar
 
     wanted = validate(FoldSettings, {"count": folds, "unit": fold_unit})
-    with bar("Checking images", None) as tell:
-        problems = check_cohort(data, ReadSettings(), wanted, progress=tell)
-    if not problems:
-        typer.echo(f"{data}: no problem found")
-        return
-    lines = "\n".join(f"  {problem}" for problem in problems)
-    raise CohortError(f"{data}: {len(problems)} problem(s)\n{lines}")
+    with bar("Checking images") as tell:
+        cohort = checked_cohort(data, ReadSettings(), wanted, progress=tell)
+    typer.echo(f"{data}: no problem found in {len(cohort.biopsies)} images")
+    for remark in remarks(cohort, wanted):
+        typer.echo(f"note: {remark}")
 
 
 @app.command()
@@ -135,7 +147,7 @@ def train_cv(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Change a setting, e.g. nerve.main.train.epochs=50. May be repeated."
+            "--set", help="Change a setting, e.g. seed=1 or folds.count=3. May be repeated."
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run.")] = None,
@@ -146,19 +158,19 @@ def train_cv(
         str | None, typer.Option(help="Folds of whole subjects (default) or of images.")
     ] = None,
 ) -> None:
-    """Tune, cross-validate and bundle the crossing counter on a labelled cohort.
+    r"""Tune, cross-validate and bundle the crossing counter on a labelled cohort.
 
     On one machine it starts its own Ray. On a cluster, submit it as a job:
 
-        ray job submit --working-dir . -- python jobs/train_cv.py --data /shared/cohort --out
-        /shared/run
+        ray job submit --working-dir . -- \
+          python jobs/train_cv.py --data /shared/cohort --out /shared/run
 
     Leaves `report.html`, `report.json` and `bundle/` in the run folder.
     """
-    from skinray.cluster.crossval import train_cv as run
+    from skinray.learning.run_folder import refuse_foreign
+    from skinray.progress import bar
     from skinray.recipes import recipe as named
-    from skinray.report.tables import tables_text
-    from skinray.run_paths import default_out, demo_cohort
+    from skinray.run_paths import DEMO_IMAGES, default_out, demo_cohort
 
     changes = dict(parse_assignment(text) for text in set_ or [])
     if seed is not None:
@@ -168,11 +180,20 @@ def train_cv(
     if fold_unit is not None:
         changes["folds.unit"] = fold_unit
     settings = named(recipe).override(changes)
-    out = out or default_out(settings.recipe)
-    results = run(data or demo_cohort(out), out, settings, resume=resume)
+    if resume and out is None:
+        raise SettingsError("--resume goes on with the run in --out: name its folder there")
+    out = (out or default_out(settings.recipe)).absolute()
+    refuse_foreign(out, resume=resume)
+    if data is None:
+        with bar("Drawing synthetic biopsies", DEMO_IMAGES) as tell:
+            data = demo_cohort(out, tell)
+    from skinray.cluster.crossval import train_cv as run
+    from skinray.report.tables import tables_text
+
+    results = run(data, out, settings, resume=resume)
     typer.echo(tables_text(results))
-    typer.echo(f"Bundle: {(out / 'bundle').absolute()}")
-    typer.echo(f"Report: {(out / 'report.html').absolute()}")
+    typer.echo(f"Bundle: {out / 'bundle'}")
+    typer.echo(f"Report: {out / 'report.html'}")
 
 
 @app.command()
@@ -238,17 +259,19 @@ def weights_import(
 def parse_size(text: str) -> tuple[int, int]:
     """Read ``WIDTHxHEIGHT``; SettingsError if it is not that."""
     width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) > 0 and int(height) > 0):
+    if not (width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
         raise SettingsError(f"size '{text}': write WIDTHxHEIGHT in pixels, for example 1600x1200")
     return int(width), int(height)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Read ``path.to.setting=VALUE`` with the value in YAML; SettingsError if it is not that."""
+    from skinray.config import parse_yaml
+
     path, sign, value = text.partition("=")
     if not sign or not path.strip():
         raise SettingsError(f"--set '{text}': write path.to.setting=VALUE")
     try:
-        return path.strip(), yaml.safe_load(value)
+        return path.strip(), parse_yaml(value)
     except yaml.YAMLError as error:
         raise SettingsError(f"--set '{text}': value is not YAML ({error})") from None

@@ -15,7 +15,7 @@ LOG_EVERY_S = 15.0
 
 
 def clock(seconds: float) -> str:
-    """Return seconds as ``m:ss`` or ``h:mm:ss``."""
+    """Return seconds as ``mm:ss`` or ``h:mm:ss``."""
     whole = round(seconds)
     hours, rest = divmod(whole, 3600)
     text = f"{rest // 60:02d}:{rest % 60:02d}"
@@ -61,6 +61,11 @@ class Steps:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, total=self.total)
 
+    def tell(self, done: int, total: int) -> None:
+        """Tell both at once, as the long functions of all packages do."""
+        self.resize(total)
+        self.set(done)
+
     def set(self, done: int, note: str = "") -> None:
         """Tell that ``done`` of the steps are done."""
         self.done = done
@@ -79,9 +84,4 @@ class Steps:
 def bar(title: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
     """Show progress while the block runs; yields ``tell(done, total)``."""
     with Steps(title, total or 1) as steps:
-
-        def tell(done: int, of: int) -> None:
-            steps.resize(of)
-            steps.set(done)
-
-        yield tell
+        yield steps.tell

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from skinray.images.phantom_cohort import write_cohort
@@ -24,9 +25,12 @@ def default_out(recipe: str) -> Path:
     return (root / f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
 
 
-def demo_cohort(out: Path) -> Path:
+def demo_cohort(out: Path, progress: Callable[[int, int], None] | None = None) -> Path:
     """Return the synthetic cohort beside the run folder, drawing it if it is not there yet."""
+    out = out.absolute()
     folder = out.with_name(out.name + "-cohort")
     if not (folder / "manifest.csv").is_file():
-        write_cohort(folder, DEMO_IMAGES, DEMO_SEED, DEMO_SIZE, subjects=DEMO_SUBJECTS)
+        write_cohort(
+            folder, DEMO_IMAGES, DEMO_SEED, DEMO_SIZE, subjects=DEMO_SUBJECTS, progress=progress
+        )
     return folder

@@ -18,12 +18,21 @@ from skinray.cluster.sources import Source, open_source
 from skinray.cluster.tune import TrialResult, run_trials
 from skinray.config import CrossingSettings, RunSettings
 from skinray.errors import TrainingError
-from skinray.images.manifest import Cohort, fingerprint, read_manifest
+from skinray.images.cohort_check import checked_cohort
+from skinray.images.manifest import Cohort, fingerprint
 from skinray.learning import bundle as bundles
-from skinray.learning.crossval import STAGES, SpecMaker, Split, Splits, choose, make_splits
+from skinray.learning.crossval import (
+    STAGES,
+    SpecMaker,
+    Split,
+    Splits,
+    check_trials,
+    choose,
+    make_splits,
+)
 from skinray.learning.held_out import SplitScores, fitted, stored_pair
 from skinray.learning.provenance import hardware, now, versions
-from skinray.learning.run_folder import claim
+from skinray.learning.run_folder import claim, refuse_foreign
 from skinray.learning.scale import LabelledReader, common_scale
 from skinray.learning.trial import TrialSpec, describe, trained_network
 from skinray.models.arms import usable_arms
@@ -77,10 +86,15 @@ def train_cv(
     """
     console = console or Console()
     began, started = time.monotonic(), now()
-    cohort = read_manifest(data)
+    # Whatever a user can have got wrong is found before Ray starts and a file is written.
+    refuse_foreign(out, resume=resume)
     usable, missing = usable_arms(settings)
+    with Steps("Checking images and labels", 1, console) as steps:
+        cohort = checked_cohort(data, usable.read, usable.folds, usable.seed, steps.tell)
     splits = make_splits(cohort, usable)
     data_fingerprint = fingerprint(cohort)
+    maker = SpecMaker(usable, cohort, data_fingerprint)
+    check_trials([*maker.search(splits), *maker.training(splits, {})])
     claim(out, settings, data_fingerprint, resume=resume)
     console.print(
         f"{len(cohort.biopsies)} images, {len({b.subject for b in cohort.biopsies})} subjects, "
@@ -91,12 +105,12 @@ def train_cv(
     with session():
         resources = trial_resources(usable.cluster)
         scale = common_scale(cohort.biopsies)
-        with Steps("Decoding images", len(cohort.biopsies)) as steps:
+        with Steps("Decoding images", len(cohort.biopsies), console) as steps:
             source = open_source(
                 cohort.biopsies,
                 LabelledReader(usable.read, scale),
                 usable.cluster,
-                lambda done, _: steps.set(done),
+                steps.tell,
             )
         run = Run(usable, cohort, data_fingerprint, out, scale, source, resources)
         measured = _measure(run, splits)

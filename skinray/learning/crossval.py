@@ -11,11 +11,13 @@ from itertools import product
 from statistics import fmean
 from typing import Any, Literal
 
+import torch
+
 from skinray.config import ArmSettings, RunSettings
-from skinray.errors import SettingsError, TrainingError
+from skinray.errors import SettingsError, TrainingError, WeightsError
 from skinray.images.folds import assign_folds, hold_out
 from skinray.images.manifest import Cohort
-from skinray.learning.trial import TrialSpec, configured
+from skinray.learning.trial import TrialSpec, configured, new_network
 from skinray.learning.validation import StageName
 
 STAGES: tuple[StageName, ...] = ("nerve", "dermis")
@@ -26,8 +28,8 @@ COMPONENTS, EVERYTHING = "components", "all"
 class Split:
     """Positions in the cohort: ``train`` teaches, ``held_out`` is scored.
 
-    ``inner`` is the part of ``train`` that scores the grid search's trials, so that the
-    choice of a configuration never looks at ``held_out``.
+    ``inner`` is the part of ``train`` that scores the grid search's trials on this split, so
+    that they never look at ``held_out``.
     """
 
     name: str
@@ -153,7 +155,9 @@ class SpecMaker:
             share = self.settings.tune.epochs_fraction
             epochs = max(1, round(resolved.train.epochs * share))
             resolved = resolved.override({"train.epochs": epochs})
-        mark = hashlib.sha256(json.dumps(point, sort_keys=True).encode()).hexdigest()[:6]
+        # Labels may differ in nothing that a file name can show, so the mark stands for both.
+        facts = json.dumps([arm.label, point], sort_keys=True)
+        mark = hashlib.sha256(facts.encode()).hexdigest()[:8]
         label = re.sub(r"[^a-z0-9]+", "-", arm.label.lower()).strip("-")
         return TrialSpec(
             key=f"{phase}-{stage}-{label}-{mark}-{split.name}",
@@ -175,6 +179,36 @@ class SpecMaker:
             return split.train, split.held_out
         inner = set(split.inner)
         return tuple(i for i in split.train if i not in inner), split.inner
+
+
+def check_trials(specs: Iterable[TrialSpec]) -> None:
+    """Raise now what a trial's network would raise later, on another machine.
+
+    Raises
+    ------
+    SettingsError
+        If a network cannot be built with its options, or lacks what its loss asks for.
+    WeightsError
+        If pretrained weights do not fit it.
+    """
+    distinct = {(s.arm.model.fingerprint(), s.arm.train.side_weight > 0): s for s in specs}
+    for spec in distinct.values():
+        model, where = spec.arm.model, f"{spec.stage} {spec.arm.label}"
+        try:
+            # Without weights to compare, the shapes are enough: no memory, no random numbers.
+            with torch.device("meta" if model.weights is None else "cpu"):
+                network = new_network(spec)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(
+                f"{where}: options {model.options} do not describe a {model.name} ({error}); "
+                "correct model.options"
+            ) from None
+        except (SettingsError, WeightsError) as error:
+            raise type(error)(f"{where}: {error}") from None
+        if spec.arm.train.side_weight > 0 and not hasattr(network, "forward_sides"):
+            raise SettingsError(
+                f"{where}: {model.name} has no side outputs; set train.side_weight to 0"
+            )
 
 
 def choose(

@@ -19,22 +19,40 @@ def claim(out: Path, settings: RunSettings, data_fingerprint: str, *, resume: bo
     Raises
     ------
     SettingsError
-        If the folder holds another run, or a run that was not asked to be resumed.
+        If the folder holds another run, or a run that was not asked to be resumed, or cannot
+        be written.
     """
+    refuse_foreign(out, resume=resume)
     science = settings.model_copy(update={"cluster": type(settings.cluster)()})
     owner = f"{science.fingerprint()} {data_fingerprint}\n"
     mark = out / OWNER
     if mark.is_file():
-        if not resume:
-            raise SettingsError(f"{out}: holds a run; add --resume, or choose another --out")
         if mark.read_text(encoding="utf-8") != owner:
             raise SettingsError(
                 f"{out}: its run had other settings or other data (see {out / SETTINGS}); "
                 "choose another --out"
             )
         return
-    if out.exists() and any(out.iterdir()):
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / SETTINGS).write_text(to_yaml(settings), encoding="utf-8")
+        mark.write_text(owner, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(
+            f"{out}: cannot be written ({error.strerror}); choose another --out"
+        ) from None
+
+
+def refuse_foreign(out: Path, *, resume: bool) -> None:
+    """Raise SettingsError if ``out`` is no place for this run; nothing is written.
+
+    A folder is free if it is new, empty, or holds a run that is to be resumed.
+    """
+    if (out / OWNER).is_file():
+        if not resume:
+            raise SettingsError(f"{out}: holds a run; add --resume, or choose another --out")
+    elif out.exists() and not out.is_dir():
+        raise SettingsError(f"{out}: is a file; choose another --out")
+    elif out.is_dir() and any(path.name != SETTINGS for path in out.iterdir()):
+        # Settings alone are left by a run that ended before it had claimed the folder.
         raise SettingsError(f"{out}: not empty and not a run; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / SETTINGS).write_text(to_yaml(settings), encoding="utf-8")
-    mark.write_text(owner, encoding="utf-8")

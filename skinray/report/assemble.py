@@ -222,9 +222,10 @@ def _notes(measured: Measured, settings: RunSettings, cohort: Cohort) -> list[st
     skipped = sum(o.history[-1].skipped_steps for _, o, _ in measured.trained if o and o.history)
     if skipped:
         notes.append(f"{skipped} training steps with a gradient that was not finite were skipped.")
-    if all(biopsy.count is None for biopsy in cohort.biopsies):
+    uncounted = sum(biopsy.count is None for biopsy in cohort.biopsies)
+    if uncounted:
         notes.append(
-            "The manifest has no counts: the expert's counts are those of the labels, found by "
-            "the crossing stage itself."
+            f"The manifest has no count for {uncounted} of {len(cohort.biopsies)} images: there "
+            "the expert's count is that of the labels, found by the crossing stage itself."
         )
     return notes
