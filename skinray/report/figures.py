@@ -163,8 +163,8 @@ def bland_altman(rows: Sequence[CountRow], found: Agreement) -> Chart:
         f"Bland-Altman plot of {found.n} images: bias {number(found.bias, 1) or 'not known'}, "
         f"95 % limits of agreement {limits} crossings.",
         "A dot is an image: how far the model's count lies from the expert's, over the size of "
-        "the count. About 95 of 100 images lie between the dashed lines; the bands are the "
-        "lines' own 95 % intervals.",
+        "the count. About 95 of 100 images lie between the dashed lines; the bars at the right "
+        "edge are the lines' own 95 % intervals.",
         svg,
     )
 
@@ -173,16 +173,24 @@ def _limit_lines(place: Axes, found: Agreement) -> None:
     place.axhline(0, color="#8a929b", linewidth=0.8)
     limits, bands = found.limits or (None, None), found.limits_intervals or (None, None)
     lines = (
-        (found.bias, found.bias_interval, "bias", "solid"),
-        (limits[0], bands[0], "lower limit", "dashed"),
-        (limits[1], bands[1], "upper limit", "dashed"),
+        (found.bias, found.bias_interval, "bias", "solid", 0.97),
+        (limits[0], bands[0], "lower limit", "dashed", 0.98),
+        (limits[1], bands[1], "upper limit", "dashed", 0.99),
     )
-    for value, band, name, dashes in lines:
+    for value, band, name, dashes, at in lines:
         if value is None:
             continue
         place.axhline(value, color=INK, linewidth=1.2, linestyle=dashes)
         if band:
-            place.axhspan(*band, color=INK, alpha=0.07, linewidth=0)
+            along = (at, at)
+            place.plot(
+                along,
+                band,
+                color=INK,
+                alpha=0.45,
+                marker="_",
+                transform=place.get_yaxis_transform(),
+            )
         place.annotate(
             f"{name} {number(value, 1, sign=True)}",
             (1.01, value),

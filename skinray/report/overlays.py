@@ -71,7 +71,7 @@ def encode_jpeg(image: NDArray[np.uint8], max_width: int = 1000, quality: int = 
 def _draw_rings(image: NDArray[np.uint8], points: NDArray[np.float64]) -> None:
     """Draw a red ring with a white rim round each crossing, sized to stay visible."""
     width = image.shape[1]
-    radius, thick = max(5, round(width / 80)), max(1, round(width / 400))
+    radius, thick = max(5, round(width / 110)), max(1, round(width / 500))
     for row, column in np.rint(points).astype(int).tolist():
         place = (column, row)
         cv2.circle(image, place, radius + thick, RIM, thick, cv2.LINE_AA)
