@@ -18,6 +18,7 @@ Points = NDArray[np.float64]  # (N, 2): x, y
 
 TANGENT_PX = 25.0  # length at an end that gives its direction; shorter, and the hand's tremor does
 LOOP_PX = 20.0  # loops of the line up to this length are a slip of the hand, and cut off
+MAX_EXTENSION = 2.0  # times the drawn length: beyond, the boundary would be mostly invented
 AT_FRAME_PX = 3.0  # an end as near to the frame as this has reached it
 _MARGIN_PX = 16.0  # the ends are carried beyond the frame, so that the line divides all of it
 _MIN_LEAN = 0.1  # difference in share of the two opposite frame edges that decides a side
@@ -81,7 +82,7 @@ def _extended(points: Points, shape: tuple[int, int], source: str) -> Points:
     end = _carried_out(points, shape)
     drawn = _length(points)
     added = _length_inside(points[0], start, shape) + _length_inside(points[-1], end, shape)
-    if added > drawn:
+    if added > MAX_EXTENSION * drawn:
         raise UnfitLabelError(
             source,
             f"the line closes nowhere: it is {drawn:.0f} px long, and would have to be extended "
@@ -134,7 +135,7 @@ def _without_loops(points: Points, source: str) -> Points:
 
 
 def _shortest_loop(points: Points) -> tuple[int, int, float, Points] | None:
-    """Segments i < j, not neighbours, that meet: (i, j, length of the line between, place)."""
+    """Segments i < j, not neighbours, that meet: (i, j, length of the loop, place)."""
     a, b = points[:-1], points[1:]
     travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*(b - a).T))])
     low, high = np.minimum(a, b), np.maximum(a, b)
@@ -144,15 +145,26 @@ def _shortest_loop(points: Points) -> tuple[int, int, float, Points] | None:
         near = ((low[i] <= high[later]) & (low[later] <= high[i])).all(axis=1)
         for j in np.flatnonzero(near) + i + 2:
             if _meet(a[i], b[i], a[j], b[j]):
-                length = float(travelled[j] - travelled[i + 1])
+                place = _crossing(a[i], b[i], a[j], b[j])
+                ends = np.hypot(*(b[i] - place)) + np.hypot(*(a[j] - place))
+                length = float(travelled[j] - travelled[i + 1] + ends)
                 if best is None or length < best[2]:
-                    best = (i, int(j), length, b[i])
+                    best = (i, int(j), length, place)
     return best
 
 
 def _meet(a: Points, b: Points, c: Points, d: Points) -> bool:
     """Whether segments ab and cd, whose boxes overlap, have a point in common."""
     return bool(_turn(a, b, c) * _turn(a, b, d) <= 0 and _turn(c, d, a) * _turn(c, d, b) <= 0)
+
+
+def _crossing(a: Points, b: Points, c: Points, d: Points) -> Points:
+    """Return the point in which segments that meet do so; on one line, the end of the first."""
+    across = (b[0] - a[0]) * (d[1] - c[1]) - (b[1] - a[1]) * (d[0] - c[0])
+    if across == 0:
+        return b
+    share = ((c[0] - a[0]) * (d[1] - c[1]) - (c[1] - a[1]) * (d[0] - c[0])) / across
+    return np.asarray(a + share * (b - a))
 
 
 def _turn(a: Points, b: Points, c: Points) -> float:

@@ -59,7 +59,7 @@ def _lines(value: Any, source: str) -> Iterator[Any]:
         for item in value:
             yield from _lines(item, source)
         return
-    kind = value.get("type") if isinstance(value, dict) else None
+    kind = str(value.get("type")) if isinstance(value, dict) else type(value).__name__
     if kind in _INSIDE:
         yield from _lines(_member(value, _INSIDE[kind], source), source)
     elif kind == "Feature":
@@ -71,7 +71,7 @@ def _lines(value: Any, source: str) -> Iterator[Any]:
     else:
         raise UnfitLabelError(
             source,
-            f"a geometry of the type {kind}, not a line",
+            f"a geometry of the type {kind[:40]}, not a line",
             "trace with the polyline tool and export LineString geometries",
         )
 

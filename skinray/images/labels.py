@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +16,7 @@ from skinray.config import ReadSettings
 from skinray.images.boundary_line import trace_line
 from skinray.images.dermis_fill import dermis_from_boundary
 from skinray.images.geojson import Polyline, looks_like_json, read_polylines
+from skinray.images.line_drawing import draw_line
 from skinray.images.problems import UnfitLabelError
 from skinray.images.read import read_mask
 
@@ -38,11 +38,10 @@ def read_nerves(
     """
     if not looks_like_json(path):
         return match_shape(read_mask(path, settings), shape, path)
-    mask = np.zeros(shape, np.uint8)
+    mask = np.zeros(shape, bool)
     for line in read_polylines(path, shape, settings):
-        pixels = np.floor(line).astype(np.int32)
-        cv2.polylines(mask, [pixels], False, 1, thickness=width_px)
-    return mask > 0
+        draw_line(mask, np.floor(line), width_px)
+    return mask
 
 
 def read_boundary(path: Path, shape: tuple[int, int], settings: ReadSettings) -> Polyline:
