@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from skinray.errors import ResourcesError
 
 # Ray Train, Data and Tune each hold logical CPUs; fewer than this and they wait for each other.
 LEAST_LOGICAL_CPUS = 4
+REACH_TIMEOUT_S = 10.0
 HEAD = "node:__internal_head__"
 
 
@@ -48,6 +50,8 @@ def session() -> Iterator[None]:
         return
     address = os.environ.get("RAY_ADDRESS")
     _quiet()
+    if address:
+        _reach(address)
     try:
         if address:
             # Clusters ask for a token by default, and a client sends its own only in this mode.
@@ -76,6 +80,20 @@ def session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Knock at a HOST:PORT first: Ray itself would knock for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or "/" in host:
+        return  # "auto", or an address of another kind, that Ray resolves
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_TIMEOUT_S).close()
+    except OSError as error:
+        raise ResourcesError(
+            f"the Ray cluster at {address} does not answer ({error.strerror or error}): check "
+            "RAY_ADDRESS and that the head node runs, or unset it to use this machine alone"
+        ) from None
 
 
 def _quiet() -> None:
