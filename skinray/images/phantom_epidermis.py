@@ -76,7 +76,8 @@ def _cell_mosaic(
     edge[:, 1:] += owner[:, 1:] != owner[:, :-1]
     edge[1:] += owner[1:] != owner[:-1]
     border = cv2.GaussianBlur(np.minimum(edge, 1), (0, 0), 0.8)
-    return cv2.GaussianBlur(tones[owner], (0, 0), 1), border
+    tone = cv2.GaussianBlur(tones[owner], (0, 0), 1)
+    return np.asarray(tone, np.float32), np.asarray(border, np.float32)
 
 
 def _paint_cell(

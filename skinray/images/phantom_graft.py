@@ -39,7 +39,7 @@ def graft_phantom(settings: PhantomSettings, seed: int, index: int, window: Wind
     rng = np.random.default_rng([seed, index, 3])
     fibres = grow_nerves(rng, plan_scene(rng, settings, donor, junction, living_tissue(codes)))
     nerves, strengths = stain_nerves(rng, fibres, junction.shape)
-    nerves = cv2.GaussianBlur(nerves, (0, 0), donor.blur_px)
+    nerves = np.asarray(cv2.GaussianBlur(nerves, (0, 0), donor.blur_px), np.float32)
     uneven = np.clip(1 + 0.12 * clouds(rng, junction.shape, 60), 0.6, 1.3)
     amount = settings.nerve_contrast * donor.strength[2] * 0.8 * nerves * uneven
     density = amount[..., None] * _chromogen(donor)

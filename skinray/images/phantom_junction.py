@@ -86,8 +86,8 @@ def build(line: Points, dermis: Bool) -> Junction:
     depth = signed_depth(dermis)
     soft = cv2.GaussianBlur(depth, (0, 0), 3)
     slope = np.stack([cv2.Scharr(soft, cv2.CV_32F, 1, 0), cv2.Scharr(soft, cv2.CV_32F, 0, 1)], -1)
-    slope /= np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-6)
-    return Junction(line, dermis, depth, slope.astype(np.float32))
+    unit = slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-6)
+    return Junction(line, dermis, depth, np.asarray(unit, np.float32))
 
 
 def survives_smoothing(dermis: Bool, sigma_px: float = 10, threshold: float = 0.6) -> bool:
@@ -157,7 +157,7 @@ def _relax(line: Points, where: NDArray[np.bool_]) -> Points:
     share = np.minimum(1, 3 * gaussian_filter1d(where.astype(np.float64), 9))
     share[:12] = share[-12:] = 0
     soft = gaussian_filter1d(line, 6, axis=0, mode="nearest")
-    return line + share[:, None] * (soft - line)
+    return np.asarray(line + share[:, None] * (soft - line), np.float64)
 
 
 def _fill_below(line: Points, width: int, height: int) -> Bool:

@@ -57,7 +57,8 @@ def settle(fibre: Fibre, junction: Junction, taken: Points) -> tuple[Fibre | Non
     inside = np.abs(depth) < ZONE_PX
     edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(int)))
     height, width = junction.shape
-    passes, runs = [], []
+    passes: list[Points] = []
+    runs: list[Points] = []
     for first, last in zip(edges[::2], edges[1::2], strict=True):
         if not _is_pass(depth, first, last):
             return None, none
@@ -86,7 +87,7 @@ def _place(path: Points, depth: NDArray[np.float32], first: int, last: int) -> P
     """Return the point of ``path`` where its depth changes sign."""
     k = first + int(np.flatnonzero(np.diff(depth[first:last] >= 0))[0])
     share = depth[k] / (depth[k] - depth[k + 1])
-    return path[k] + share * (path[k + 1] - path[k])
+    return np.asarray(path[k] + share * (path[k + 1] - path[k]), np.float64)
 
 
 def nearest(points: Points, others: Points) -> float:

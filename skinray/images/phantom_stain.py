@@ -96,4 +96,4 @@ def photograph(
     grain = rng.standard_normal(scene.shape, dtype=np.float32)
     grain = 0.6 * grain + 0.9 * cv2.GaussianBlur(grain, (0, 0), 0.8)
     view += noise * grain * np.sqrt(np.maximum(view, 8) / 160)
-    return np.clip(np.round(view), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.round(view), 0, 255), np.uint8)

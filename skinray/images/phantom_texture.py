@@ -32,7 +32,7 @@ def stroke(canvas: Canvas, path: Points, value: float, width_px: int) -> None:
 def ink(canvas: Canvas, blur_px: float = 0) -> Float:
     """Return a canvas as values of 0 to 1, softened by ``blur_px``."""
     soft = cv2.GaussianBlur(canvas, (0, 0), blur_px) if blur_px else canvas
-    return np.asarray(soft, np.float32) / 255
+    return np.asarray(soft, np.float32) / np.float32(255)
 
 
 def clouds(rng: np.random.Generator, shape: tuple[int, int], grain_px: float) -> Float:
