@@ -1,8 +1,8 @@
 """Folds for cross-validation: whole subjects together, groups spread evenly, seeded.
 
 The result depends on names, subjects, groups and the seed alone; the order of the manifest's
-rows changes nothing. scikit-learn's StratifiedGroupKFold is not used since it balances classes
-only and may leave a fold empty, which a cohort of few subjects cannot afford.
+rows changes nothing. scikit-learn's StratifiedGroupKFold is not used since it leaves a fold empty
+now and then where subjects are few (13 of 3000 drawn cohorts of 5 to 7 subjects in 5 folds).
 """
 
 from __future__ import annotations

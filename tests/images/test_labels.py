@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 
 from skinray.config import ReadSettings
 from skinray.errors import LabelError
+from skinray.images.boundary_line import trace_line
 from skinray.images.labels import dermis_from_boundary, read_boundary, read_nerves
 from skinray.images.line_drawing import draw_line
 
@@ -433,3 +434,44 @@ def test_any_line_encloses_a_dermis_or_is_refused(points, side):
     assert filled.any()
     assert not filled.all()
     assert side != "20,20" or filled[20, 20]
+
+
+def longest_contour(dermis: np.ndarray) -> np.ndarray | None:
+    """The edge of a dermis inside the frame, if it is one line: x, y in order."""
+    contours, _ = cv2.findContours(dermis, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    edge = max(contours, key=len)[:, 0].astype(float)
+    inside = ((edge > 2) & (edge < np.array(dermis.shape[::-1]) - 3)).all(axis=1)
+    if inside.all() or not inside.any():
+        return None
+    turn = -int(np.flatnonzero(~inside)[0])
+    edge, inside = np.roll(edge, turn, axis=0), np.roll(inside, turn)
+    starts = np.flatnonzero(np.diff(inside.astype(int)) == 1)
+    return edge[inside] if len(starts) == 1 else None
+
+
+@pytest.mark.real_data
+def test_real_junctions_give_back_their_dermis(real_data):
+    """Dermis of real sections: its edge, drawn by 3 px, is filled to the same dermis."""
+    scores = []
+    for path in sorted((real_data / "skin_pas_dej/masks").glob("*.png"))[:40]:
+        codes = np.array(Pillow.open(path).convert("L"))
+        dermis = cv2.morphologyEx((codes == 3).astype(np.uint8), cv2.MORPH_OPEN, np.ones((9, 9)))
+        count, pieces, stats, _ = cv2.connectedComponentsWithStats(dermis, connectivity=4)
+        if count < 2 or not 0.1 < stats[1:, cv2.CC_STAT_AREA].max() / dermis.size < 0.9:
+            continue
+        largest = (pieces == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8)
+        filled_holes = np.zeros_like(largest)
+        outlines, _ = cv2.findContours(largest, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(filled_holes, outlines, -1, 1, -1)
+        edge = longest_contour(filled_holes)
+        if edge is None or len(edge) < 100:
+            continue
+        mask = np.zeros(codes.shape, bool)
+        draw_line(mask, edge, 3)
+        deep = cv2.distanceTransform(filled_holes, cv2.DIST_L2, 5)
+        row, column = np.unravel_index(deep.argmax(), deep.shape)
+        line = trace_line(mask, path.name)
+        found = dermis_from_boundary(line, codes.shape, f"{column},{row}", path.name)
+        scores.append(dice(found, filled_holes > 0))
+    assert len(scores) >= 5
+    assert min(scores) > 0.98

@@ -84,6 +84,12 @@ def test_tiff_layouts_give_equal_pixels(compression, layout, order):
     assert np.array_equal(pixels(data), RGB)
 
 
+def test_predictors_are_undone():
+    for compression in ("lzw", "zlib"):
+        data = tiff(RGB, photometric="rgb", compression=compression, predictor=True)
+        assert np.array_equal(pixels(data), RGB)
+
+
 def test_bigtiff_is_read():
     assert np.array_equal(pixels(tiff(RGB, bigtiff=True)), RGB)
 
@@ -145,6 +151,7 @@ def test_palettes_are_looked_up():
 
 
 def test_bilevel_and_inverted_grey():
+    assert pixels(raw_png(4, 1, 2, 0, b"\0\x1b"))[0, :, 0].tolist() == [0, 85, 170, 255]
     bits = np.array([[0, 1, 1, 0]], bool)
     assert pixels(png(bits))[0, :, 0].tolist() == [0, 255, 255, 0]
     assert pixels(tiff(bits, photometric="minisblack"))[0, :, 0].tolist() == [0, 255, 255, 0]
