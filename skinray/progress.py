@@ -25,15 +25,22 @@ def clock(seconds: float) -> str:
 class Steps:
     """Shows how many of a known number of equal steps are done, and for how long to wait."""
 
-    def __init__(self, title: str, total: int, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        console: Console | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.title, self.total, self.done = title, max(1, total), 0
+        self._now = now
         self.console = console or Console()
-        self._began = self._spoke = time.monotonic()
+        self._began = self._spoke = self._now()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
-        self._began = self._spoke = time.monotonic()
+        self._began = self._spoke = self._now()
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
@@ -51,7 +58,7 @@ class Steps:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        took = clock(time.monotonic() - self._began)
+        took = clock(self._now() - self._began)
         how = "done" if error is None else "stopped"
         self.console.print(f"{self.title}: {how} in {took}", highlight=False)
 
@@ -69,7 +76,7 @@ class Steps:
     def set(self, done: int, note: str = "") -> None:
         """Tell that ``done`` of the steps are done."""
         self.done = done
-        now = time.monotonic()
+        now = self._now()
         left = (now - self._began) / done * (self.total - done) if done else 0.0
         text = f"{note} ETA {clock(left)}".strip() if done else note
         if self._bar is not None and self._task is not None:

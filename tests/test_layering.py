@@ -1,0 +1,132 @@
+"""Who may import whom, read from the source; and that an import does nothing else."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import skinray
+
+ROOT = Path(skinray.__file__).parent
+MODULES = sorted(ROOT.rglob("*.py"))
+
+# Each layer may import itself and those before it.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("skinray", "errors"),
+    ("config", "progress"),
+    ("images", "crossings"),
+    ("models",),
+    ("learning",),
+    ("report",),
+    ("recipes", "run_paths"),
+    ("cluster",),
+    ("cli",),
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# Other packages that some layers must do without.
+HEAVY = {"torch", "torchvision", "ray", "safetensors", "matplotlib"}
+ALLOWED = {
+    "images": set(),
+    "crossings": set(),
+    "models": {"torch", "torchvision", "safetensors"},
+    "learning": {"torch", "safetensors"},
+    "report": {"matplotlib", "torch"},
+    "cluster": {"torch", "ray"},
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports anywhere, also within functions and for types."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer(module: str) -> str:
+    """``skinray.images.read`` -> ``images``; the package itself is ``skinray``."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in LEVEL else "skinray"
+
+
+def own_layer(path: Path) -> str:
+    inside = path.relative_to(ROOT).with_suffix("").parts
+    return "skinray" if inside[0] == "__init__" else inside[0]
+
+
+def test_every_module_has_a_layer() -> None:
+    assert len(MODULES) > 60
+    assert {own_layer(path) for path in MODULES} == set(LEVEL)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_downwards(path: Path) -> None:
+    own = own_layer(path)
+    for module in imports(path):
+        if module.split(".")[0] == "skinray":
+            other = layer(module)
+            assert LEVEL[other] <= LEVEL[own], f"{path} imports {module}"
+            crosswise = {own, other} == {"images", "crossings"}
+            assert not crosswise, f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_packages_stay_in_their_layers(path: Path) -> None:
+    used = {module.split(".")[0] for module in imports(path)} & HEAVY
+    assert used <= ALLOWED.get(own_layer(path), set())
+
+
+def test_jobs_import_the_command_line_alone() -> None:
+    jobs = sorted((ROOT.parent / "jobs").glob("*.py"))
+    assert jobs
+    for path in jobs:
+        ours = {m for m in imports(path) if m.split(".")[0] in {"skinray", "ray", "torch"}}
+        assert all(module.startswith("skinray.cli") for module in ours)
+
+
+IMPORT_ALL = """
+import importlib, os, pkgutil, random, sys
+import numpy, torch, sklearn.cluster  # scikit-learn draws as it is imported
+before = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state()
+import skinray
+names = [m.name for m in pkgutil.walk_packages(skinray.__path__, "skinray.")]
+names = [name for name in names if not name.startswith("skinray.cluster")]
+assert len(names) > 50, names
+for name in names:
+    importlib.import_module(name)
+print("ray:", sorted(name for name in sys.modules if name.split(".")[0] == "ray"))
+after = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state()
+print("seeds kept:", before[:2] == after[:2] and torch.equal(before[2], after[2]))
+"""
+
+
+def test_all_but_cluster_imports_without_ray_and_does_nothing(tmp_path: Path) -> None:
+    home, here, other = (tmp_path / name for name in ("home", "here", "other"))
+    for folder in (home, here, other):
+        folder.mkdir()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "MPLCONFIGDIR": str(other),  # matplotlib's own cache of fonts is not ours
+        "TMPDIR": str(other),
+        "PYTHONPATH": str(ROOT.parent),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL],
+        cwd=here, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.stderr == ""
+    assert run.stdout.splitlines() == ["ray: []", "seeds kept: True"]
+    assert list(home.iterdir()) == []
+    assert list(here.iterdir()) == []
