@@ -83,7 +83,7 @@ def demo() -> RunSettings:
                 baselines=(_arm("U-Net", "unet", dermis, options=unet, grid={}),),
                 augment=augment,
             ).model_dump(),
-            "tune.epochs_fraction": 0.25,
+            "tune.epochs_fraction": 0.4,
         }
     )
 
