@@ -112,7 +112,8 @@ def fit(
     state = TrainState({}, {}, {}) if start is None else copy.copy(start)
     if start is not None:
         network.load_state_dict(start.model)
-        optimizer.load_state_dict(start.optimizer)
+        # Adam goes on in the very tensors it is given.
+        optimizer.load_state_dict(copy.deepcopy(start.optimizer))
         scheduler.load_state_dict(start.scheduler)
 
     def snapshot() -> TrainState:

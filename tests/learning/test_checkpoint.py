@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny import ConvNetwork, same_weights
+from torch.optim import Adam
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from skinray.errors import TrainingError
+from skinray.learning.checkpoint import EpochEnd, TrainState
+
+
+def trained_state(steps: int = 3) -> TrainState:
+    """A state with all that a training leaves behind."""
+    torch.manual_seed(0)
+    network = ConvNetwork()
+    optimizer = Adam(network.parameters(), lr=0.1, weight_decay=1e-3)
+    scheduler = ReduceLROnPlateau(optimizer, factor=0.3, patience=0)
+    for loss in torch.rand(steps).tolist():
+        optimizer.zero_grad()
+        network(torch.rand(2, 3, 8, 8)).square().mean().backward()
+        optimizer.step()
+        scheduler.step(loss + 1 / 3)
+    return TrainState(
+        model=network.state_dict(),
+        optimizer=optimizer.state_dict(),
+        scheduler=scheduler.state_dict(),
+        epoch=4,
+        row=6,
+        loss_sum=1 / 3,
+        steps=3,
+        skipped_steps=1,
+        best={"weight": torch.arange(3.0)},
+        best_score=-1 / 7,
+        stale_epochs=2,
+        history=[EpochEnd(0, 2 / 3, 0.1, None, 8, 1.5), EpochEnd(1, 0.1, 0.03, 0.7, 8, 1.25, 1)],
+    )
+
+
+def test_everything_comes_back_to_the_bit(tmp_path: Path) -> None:
+    before = trained_state()
+    before.save(tmp_path / "deep" / "state.safetensors", "me")
+    after = TrainState.load(tmp_path / "deep" / "state.safetensors", "me")
+    assert same_weights(before.model, after.model)
+    assert same_weights(before.best or {}, after.best or {})
+    assert after.scheduler == before.scheduler
+    assert after.history == before.history
+    for name in ("epoch", "row", "loss_sum", "steps", "skipped_steps", "best_score"):
+        assert getattr(after, name) == getattr(before, name), name
+    assert after.stale_epochs == 2
+
+
+def test_the_optimizer_comes_back_to_the_bit(tmp_path: Path) -> None:
+    before = trained_state()
+    before.save(tmp_path / "state", "")
+    after = TrainState.load(tmp_path / "state", "").optimizer
+    assert after["state"].keys() == before.optimizer["state"].keys()
+    for index, slot in before.optimizer["state"].items():
+        assert same_weights(slot, after["state"][index])
+    assert {"step", "exp_avg", "exp_avg_sq"} <= after["state"][0].keys()
+    (old,), (new,) = before.optimizer["param_groups"], after["param_groups"]
+    assert {**new, "betas": tuple(new["betas"])} == old
+    # and torch takes it
+    optimizer = Adam(ConvNetwork().parameters())
+    optimizer.load_state_dict(after)
+    assert optimizer.param_groups[0]["lr"] == old["lr"] < 0.1
+
+
+def test_a_fresh_state_has_no_best_weights(tmp_path: Path) -> None:
+    TrainState({}, {}, {}).save(tmp_path / "state")
+    after = TrainState.load(tmp_path / "state")
+    assert (after.best, after.best_score, after.history, after.epoch) == (None, None, [], 0)
+
+
+def test_a_loss_that_is_not_finite_comes_back(tmp_path: Path) -> None:
+    state = TrainState({}, {}, {}, loss_sum=float("inf"), best_score=-float("inf"))
+    state.save(tmp_path / "state")
+    assert TrainState.load(tmp_path / "state").best_score == -float("inf")
+
+
+def test_a_state_of_another_training_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    trained_state().save(path, "me")
+    with pytest.raises(TrainingError, match=r"other settings or other data; choose another --out"):
+        TrainState.load(path, "you")
+
+
+def damage(kind: str, path: Path) -> None:
+    whole = path.read_bytes()
+    if kind == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("no checkpoint at all")
+    elif kind == "missing":
+        path.unlink()
+    elif kind == "foreign":
+        save_file({"x": torch.zeros(1)}, path)
+    elif kind == "not JSON":
+        save_file({"x": torch.zeros(1)}, path, metadata={"state": "{"})
+    else:
+        rest = {"owner": "me", "numbers": {"epoch": 1, "unheard_of": 2}}
+        if kind == "unknown number":
+            empty = {"slots": {}, "groups": [], "scheduler": {}, "history": [], "has_best": False}
+            rest |= empty
+        save_file({"x": torch.zeros(1)}, path, metadata={"state": json.dumps(rest)})
+
+
+KINDS = [
+    "cut", "empty", "text", "missing", "foreign", "not JSON", "parts missing", "unknown number",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_state_is_named_with_the_remedy(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "state.safetensors"
+    trained_state().save(path, "me")
+    damage(kind, path)
+    with pytest.raises(TrainingError, match=r"not a readable checkpoint .*delete it") as caught:
+        TrainState.load(path, "me")
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_killed_save_leaves_the_state_before(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    trained_state().save(path, "me")
+    # what a process that dies in the midst of writing leaves
+    (tmp_path / "state.part").write_bytes(path.read_bytes()[:100])
+    assert TrainState.load(path, "me").epoch == 4
+    later = trained_state()
+    later.epoch = 5
+    later.save(path, "me")
+    assert TrainState.load(path, "me").epoch == 5
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+
+
+def test_saving_changes_nothing_in_memory(tmp_path: Path) -> None:
+    state = trained_state()
+    network = ConvNetwork()
+    state.model = network.state_dict()
+    state.save(tmp_path / "state")
+    before = {k: v.clone() for k, v in TrainState.load(tmp_path / "state").model.items()}
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 1
+    assert same_weights(before, TrainState.load(tmp_path / "state").model)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny import Spy, drawn_sample, tiny_spec
+
+from skinray.images.augment import apply, draw, generator
+from skinray.learning.feed import AHEAD, Feed, as_batch, augmented
+from skinray.learning.loop import Batch
+from skinray.learning.plan import PlanRow, epoch_plan
+from skinray.learning.trial import TrialSpec
+
+SAMPLES = [drawn_sample(seed) for seed in range(5)]
+
+
+def epoch_of(spec: TrialSpec, epoch: int = 0, row: int = 0, threads: int = 1) -> list[Batch]:
+    return list(Feed(spec, SAMPLES, threads).batches(epoch, row))
+
+
+def same(first: list[Batch], second: list[Batch]) -> bool:
+    return len(first) == len(second) and all(
+        torch.equal(a, b)
+        for one, two in zip(first, second, strict=True)
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+def test_batches_are_crops_of_the_image_and_its_mask() -> None:
+    batches = epoch_of(tiny_spec())
+    assert [tuple(image.shape) for image, _ in batches] == [(2, 32, 32, 3)] * 2
+    assert [tuple(mask.shape) for _, mask in batches] == [(2, 32, 32)] * 2
+    assert all(part.dtype == torch.uint8 for batch in batches for part in batch)
+
+
+@pytest.mark.parametrize(("stage", "colour"), [("nerve", 0), ("dermis", 1)])
+def test_the_mask_moves_with_the_image(stage: str, colour: int) -> None:
+    images, masks = map(torch.cat, zip(*epoch_of(tiny_spec(stage=stage)), strict=True))
+    inside = images[..., colour][masks == 1].float().mean()
+    outside = images[..., colour][masks == 0].float().mean()
+    assert inside > outside + 100
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_nothing(threads: int) -> None:
+    spec = tiny_spec(train=(0, 1, 2, 3, 4), names=tuple("abcde"), arm__train__draws_per_image=5)
+    assert len(Feed(spec, SAMPLES).rows(0)) > (AHEAD + 1) * threads
+    assert same(epoch_of(spec), epoch_of(spec, threads=threads))
+
+
+def test_every_epoch_draws_afresh_and_the_same_again() -> None:
+    spec = tiny_spec()
+    assert same(epoch_of(spec, 1), epoch_of(spec, 1))
+    assert not same(epoch_of(spec, 0), epoch_of(spec, 1))
+    assert not same(epoch_of(spec), epoch_of(tiny_spec(seed=2)))
+
+
+def test_a_draw_belongs_to_the_image_not_to_its_place() -> None:
+    row, how = PlanRow(2, 0, 0), tiny_spec().augment
+    first = Feed(tiny_spec(), SAMPLES).crop(row)
+    moved = Feed(tiny_spec(train=(1, 0, 2), names=("b", "a.png", "c")), SAMPLES)
+    again = moved.crop(PlanRow(2, 1, 0))
+    assert np.array_equal(first.image, again.image)
+    direct = apply(draw(generator(1, 2, "a.png", 0), how), SAMPLES[0], how)
+    assert np.array_equal(first.image, direct.image)
+    other = augmented(SAMPLES[0], PlanRow(2, 0, 1), "a.png", 1, how)
+    assert not np.array_equal(first.image, other.image)
+
+
+def test_an_epoch_goes_on_from_any_row() -> None:
+    spec = tiny_spec(train=(0, 1, 2, 3), names=tuple("abcd"))
+    assert same(epoch_of(spec)[1:], epoch_of(spec, row=2))
+    assert epoch_of(spec, row=4) == []
+
+
+def test_the_last_batch_is_padded() -> None:
+    spec = tiny_spec()
+    rows = Feed(spec, SAMPLES).rows(0)
+    assert len(rows) == 4
+    assert rows == epoch_plan(spec.names, spec.seed, 0, 1, spec.arm.train.batch_size)
+    assert [len(image) for image, _ in epoch_of(spec)] == [2, 2]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_only_training_images_are_read(threads: int) -> None:
+    spy = Spy(SAMPLES)
+    list(Feed(tiny_spec(train=(0, 3, 4)), spy, threads).batches(0))
+    assert set(spy.read) == {0, 3, 4}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_of_an_image_is_raised(threads: int) -> None:
+    with pytest.raises(IndexError):
+        list(Feed(tiny_spec(train=(0, 1, 9)), SAMPLES, threads).batches(0))
+
+
+def test_as_batch_shares_the_memory() -> None:
+    images, masks = np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4), np.uint8)
+    batch = as_batch(images, masks)
+    images += 1
+    assert int(batch[0].min()) == 1

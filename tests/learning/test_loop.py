@@ -1,0 +1,402 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import ConvNetwork, drawn_sample, same_weights, train_settings
+from torch import Tensor, nn
+
+from skinray.config import TrainSettings
+from skinray.errors import TrainingError
+from skinray.learning.checkpoint import EpochEnd, TrainState
+from skinray.learning.loop import (
+    Batch,
+    Objective,
+    Snapshot,
+    World,
+    bfloat16_pays,
+    fit,
+    kept_weights,
+)
+from skinray.learning.losses import bce_loss, dice_loss
+from skinray.models import build
+
+CPU = torch.device("cpu")
+SAMPLES = [drawn_sample(seed, (16, 16), nerves=1) for seed in range(6)]
+IMAGES = torch.stack([torch.from_numpy(sample.image) for sample in SAMPLES])
+TRUTHS = torch.stack([torch.from_numpy(sample.nerve) for sample in SAMPLES])
+
+
+def batches(epoch: int, row: int) -> Iterator[Batch]:
+    """Six rows in batches of two, in an order of the epoch's own."""
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(epoch))[row:]
+    for pair in order.view(-1, 2):
+        yield IMAGES[pair], TRUTHS[pair]
+
+
+def network(dropout: float = 0.0) -> ConvNetwork:
+    torch.manual_seed(0)
+    return ConvNetwork(dropout)
+
+
+def train(net: nn.Module, settings: TrainSettings | None = None, **options: Any) -> TrainState:
+    settings = settings or train_settings()
+    options = {"seed": 5, "device": CPU, "batches": batches} | options
+    return fit(Objective(net, settings), net, settings, **options)
+
+
+def measured(state: TrainState) -> list[tuple[float, ...]]:
+    """The history without what the clock says."""
+    return [(e.epoch, e.loss, e.learning_rate, e.skipped_steps) for e in state.history]
+
+
+# learning
+
+
+def test_a_drawn_line_is_learnt_by_heart() -> None:
+    settings = train_settings(epochs=60, learning_rate=0.03, weight_decay=0)
+    state = train(network(), settings, batches=lambda epoch, row: [(IMAGES[:2], TRUTHS[:2])])
+    losses = [end.loss for end in state.history]
+    assert losses[0] > 0.5
+    assert losses[-1] < 0.05
+
+
+def test_the_weights_that_come_back_are_the_networks() -> None:
+    net = network()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    state = train(net)
+    assert same_weights(state.model, net.state_dict())
+    assert not same_weights(state.model, before)
+
+
+def test_the_history_tells_of_every_epoch() -> None:
+    state = train(network(), train_settings(epochs=3))
+    assert [end.epoch for end in state.history] == [0, 1, 2]
+    assert [end.images for end in state.history] == [6, 6, 6]
+    assert state.epoch == 3
+    assert (state.row, state.steps, state.loss_sum) == (0, 0, 0.0)
+
+
+def test_the_loss_told_is_the_mean_over_steps() -> None:
+    settings = train_settings(epochs=1, learning_rate=1e-30)  # does not move
+    net = network()
+    with torch.no_grad():
+        expected = [
+            Objective(net.train(), settings)(image, truth).item() for image, truth in batches(0, 0)
+        ]
+    assert train(net, settings).history[0].loss == pytest.approx(sum(expected) / 3, abs=1e-7)
+
+
+@pytest.mark.parametrize("loss", ["dice", "bce"])
+def test_the_objective_is_the_named_loss_of_the_network(loss: str) -> None:
+    net = network().eval()
+    x = IMAGES.permute(0, 3, 1, 2).float() / 255
+    truth = TRUTHS[:, None].float()
+    logits = net(x)
+    expected = dice_loss(logits.sigmoid(), truth) if loss == "dice" else bce_loss(logits, truth)
+    found = Objective(net, train_settings(loss=loss))(IMAGES, TRUTHS)
+    torch.testing.assert_close(found, expected)
+
+
+def test_side_outputs_count_where_they_are_weighed() -> None:
+    hed = build("hed", width=1 / 16, convolutions=(1, 1), channels=(64, 128)).eval()
+    plain = Objective(hed, train_settings())(IMAGES, TRUTHS)
+    weighed = Objective(hed, train_settings(side_weight=0.5))(IMAGES, TRUTHS)
+    *sides, fused = hed.forward_sides(IMAGES.permute(0, 3, 1, 2).float() / 255)
+    truth = TRUTHS[:, None].float()
+    side = torch.stack([dice_loss(s.sigmoid(), truth) for s in sides]).mean()
+    torch.testing.assert_close(plain, dice_loss(fused.sigmoid(), truth))
+    torch.testing.assert_close(weighed, plain + 0.5 * side)
+
+
+# going on
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_two_epochs_and_two_more_are_four(tmp_path: Path, dropout: float) -> None:
+    whole = train(network(dropout), train_settings(epochs=4))
+    train(network(dropout), train_settings(epochs=2)).save(tmp_path / "state")
+    torch.manual_seed(99)  # another process has other random numbers
+    net = ConvNetwork(dropout)
+    rest = train(net, train_settings(epochs=4), start=TrainState.load(tmp_path / "state"))
+    assert same_weights(rest.model, whole.model)
+    assert measured(rest) == measured(whole)
+    assert rest.scheduler == whole.scheduler
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("stop", [1, 4, 5, 6])
+def test_a_run_killed_after_any_step_goes_on_from_there(
+    tmp_path: Path, dropout: float, stop: int
+) -> None:
+    settings = train_settings(epochs=3)
+    whole = train(network(dropout), settings)
+    steps = 0
+
+    def kill(snapshot: Snapshot) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == stop:
+            snapshot().save(tmp_path / "state")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(network(dropout), settings, on_step=kill)
+    torch.manual_seed(99)
+    state = TrainState.load(tmp_path / "state")
+    assert (state.epoch, state.row) == ((stop - 1) // 3, 2 * ((stop - 1) % 3 + 1))
+    rest = train(ConvNetwork(dropout), settings, start=state)
+    assert same_weights(rest.model, whole.model)
+    assert measured(rest) == measured(whole)
+
+
+def test_a_start_is_left_as_it_is() -> None:
+    start = train(network(), train_settings(epochs=1))
+    before = {k: v.clone() for k, v in start.model.items()}
+    first = train(ConvNetwork(), train_settings(epochs=3), start=start)
+    assert (start.epoch, len(start.history)) == (1, 1)
+    assert same_weights(start.model, before)
+    assert same_weights(
+        first.model, train(ConvNetwork(), train_settings(epochs=3), start=start).model
+    )
+
+
+def test_a_finished_training_is_not_trained_further() -> None:
+    settings = train_settings(epochs=2)
+    done = train(network(), settings)
+    again = train(network(), settings, start=done, batches=lambda epoch, row: 1 / 0)
+    assert same_weights(again.model, done.model)
+    assert again.history == done.history
+
+
+def test_snapshots_do_not_change_as_training_goes_on() -> None:
+    taken: list[tuple[TrainState, dict[str, Tensor]]] = []
+
+    def keep(end: EpochEnd, snapshot: Snapshot) -> None:
+        state = snapshot()
+        taken.append((state, {k: v.clone() for k, v in state.model.items()}))
+
+    train(network(), train_settings(epochs=3), on_epoch=keep)
+    assert [state.epoch for state, _ in taken] == [1, 2, 3]
+    assert [len(state.history) for state, _ in taken] == [1, 2, 3]
+    assert all(same_weights(state.model, copied) for state, copied in taken)
+
+
+def test_dropout_is_of_the_seed_alone() -> None:
+    first, second = train(network(0.5)), train(network(0.5))
+    assert same_weights(first.model, second.model)
+    assert not same_weights(first.model, train(network(0.5), seed=6).model)
+
+
+# numbers that are not finite
+
+
+class Hiccup(nn.Module):
+    """A network whose output is spoilt on the calls named."""
+
+    def __init__(self, spoilt: Callable[[int], bool], value: float = math.nan) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(3, 1, 1)
+        self.calls, self.spoilt, self.value = 0, spoilt, value
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.calls += 1
+        logits: Tensor = self.inner(image)
+        return logits * self.value if self.spoilt(self.calls) else logits
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_step_that_is_not_finite_is_skipped_and_counted(value: float) -> None:
+    net = Hiccup(lambda call: call == 2, value)
+    state = train(net, train_settings(epochs=2, loss="bce"))
+    assert [end.skipped_steps for end in state.history] == [1, 1]
+    assert all(math.isfinite(end.loss) for end in state.history)
+    assert all(torch.isfinite(value).all() for value in state.model.values())
+
+
+def test_a_skipped_step_leaves_the_weights() -> None:
+    weights: list[Tensor] = []
+    net = Hiccup(lambda call: call == 2)
+    train(
+        net, train_settings(epochs=1), on_step=lambda s: weights.append(s().model["inner.weight"])
+    )
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[1], weights[2])
+
+
+def test_too_many_skipped_steps_end_the_run_with_the_epoch_named() -> None:
+    net = Hiccup(lambda call: call >= 5)
+    said = r"epoch 2: loss nan, gradient norm nan; 2 steps were not finite \(at most 1 are skipped"
+    with pytest.raises(TrainingError, match=said) as caught:
+        train(net, train_settings(epochs=9, max_skipped_steps=1))
+    assert "lower learning_rate or set clip_norm" in str(caught.value)
+    assert net.calls == 6
+
+
+def test_an_epoch_without_a_finite_step_ends_the_run() -> None:
+    net = Hiccup(lambda call: call > 3)
+    with pytest.raises(TrainingError, match="epoch 2: no step had a finite gradient"):
+        train(net, train_settings(epochs=9, max_skipped_steps=5))
+
+
+def test_spoilt_running_statistics_end_the_run_at_once() -> None:
+    class Norm(Hiccup):
+        def __init__(self) -> None:
+            super().__init__(lambda call: call == 2)
+            self.norm = nn.BatchNorm2d(1)
+
+        def forward(self, image: Tensor) -> Tensor:
+            logits: Tensor = self.norm(super().forward(image))
+            return logits
+
+    with pytest.raises(TrainingError, match=r"network\.norm\.running_mean is spoilt"):
+        train(Norm(), train_settings(epochs=1))
+
+
+def test_no_image_is_told_as_such() -> None:
+    with pytest.raises(TrainingError, match="epoch 1: no image to train on"):
+        train(network(), batches=lambda epoch, row: [])
+
+
+def test_the_gradient_is_clipped() -> None:
+    def norm(clip: float | None) -> float:
+        net = network()
+        train(net, train_settings(epochs=1, loss="bce", clip_norm=clip))
+        return float(
+            torch.stack([p.grad.norm() for p in net.parameters() if p.grad is not None]).norm()
+        )
+
+    assert norm(None) > 0.1
+    assert norm(1e-3) == pytest.approx(1e-3, rel=1e-3)
+    assert norm(1e3) == pytest.approx(norm(None), rel=1e-6)
+
+
+# schedule, validation, early stop
+
+
+class Unmoved(nn.Module):
+    """A network that no training changes: its loss stays flat."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return image[:, :1] + 0 * self.weight
+
+
+def test_a_flat_loss_lowers_the_learning_rate() -> None:
+    settings = train_settings(
+        epochs=6, learning_rate=1e-2, weight_decay=0, plateau_patience_epochs=1, plateau_factor=0.1
+    )
+    rates = [end.learning_rate for end in train(Unmoved(), settings).history]
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4])
+
+
+def scored(values: list[float], **settings: Any) -> tuple[TrainState, list[TrainState]]:
+    """Train with a validation that gives these values in turn; every epoch's state besides."""
+    states: list[TrainState] = []
+    told = iter(values)
+
+    def validate(net: nn.Module) -> float:
+        assert not net.training
+        return next(told)
+
+    state = train(
+        network(), train_settings(validate_every_epochs=1, **settings),
+        validate=validate, on_epoch=lambda end, snapshot: states.append(snapshot()),
+    )  # fmt: skip
+    return state, states
+
+
+def test_the_best_epochs_weights_are_kept() -> None:
+    state, states = scored([0.1, 0.5, 0.4, 0.5], epochs=4, keep="best")
+    assert [end.validation for end in state.history] == [0.1, 0.5, 0.4, 0.5]
+    assert state.best_score == 0.5
+    assert same_weights(kept_weights(state), states[1].model)
+    assert not same_weights(state.model, states[1].model)
+
+
+def test_the_last_weights_are_kept_where_that_is_wished() -> None:
+    state, states = scored([0.5, 0.1], epochs=2, keep="last")
+    assert state.best is None
+    assert same_weights(kept_weights(state), states[1].model)
+
+
+def test_training_stops_early_and_stays_stopped() -> None:
+    state, states = scored([0.1, 0.5, 0.4, 0.3, 0.6], epochs=9, keep="best", early_stop_epochs=2)
+    assert len(state.history) == 4
+    settings = train_settings(epochs=9, early_stop_epochs=2)
+    again = train(network(), settings, start=state, batches=lambda epoch, row: 1 / 0)
+    assert len(again.history) == 4
+    assert same_weights(kept_weights(state), states[1].model)
+
+
+def test_without_validation_the_loss_decides() -> None:
+    settings = train_settings(epochs=9, weight_decay=0, early_stop_epochs=3, keep="best")
+    state = train(Unmoved(), settings)
+    assert len(state.history) == 4
+    assert state.best is not None
+    assert state.best_score == -state.history[0].loss
+
+
+@pytest.mark.parametrize(("epochs", "due"), [(7, [2, 5, 6]), (6, [2, 5]), (1, [0])])
+def test_validation_comes_every_few_epochs_and_at_the_end(epochs: int, due: list[int]) -> None:
+    settings = train_settings(epochs=epochs, validate_every_epochs=3)
+    state = train(network(), settings, validate=lambda net: 0.5)
+    assert [end.epoch for end in state.history if end.validation is not None] == due
+
+
+def test_stale_epochs_count_from_the_best_also_where_few_are_scored() -> None:
+    scores = iter([0.5, 0.4, 0.3, 0.2])
+    settings = train_settings(epochs=20, validate_every_epochs=3, early_stop_epochs=6)
+    state = train(network(), settings, validate=lambda net: next(scores))
+    assert len(state.history) == 9
+
+
+# several workers
+
+
+def test_a_worker_counts_all_workers_rows_and_means_its_loss() -> None:
+    asked: list[float] = []
+
+    def mean(value: float) -> float:
+        asked.append(value)
+        return 0.25
+
+    def half(epoch: int, row: int) -> Iterator[Batch]:
+        yield IMAGES[:2], TRUTHS[:2]
+
+    rows: list[int] = []
+    state = train(
+        network(), train_settings(epochs=2), batches=half, world=World(1, 2, mean),
+        on_step=lambda snapshot: rows.append(snapshot().row),
+    )  # fmt: skip
+    assert [end.images for end in state.history] == [4, 4]
+    assert rows == [4, 4]
+    assert len(asked) == 2
+    assert [end.loss for end in state.history] == [0.25, 0.25]
+
+
+def test_workers_drop_out_differently() -> None:
+    first = train(network(0.5), world=World(0, 2)).model
+    assert not same_weights(first, train(network(0.5), world=World(1, 2)).model)
+
+
+def test_bfloat16_is_used_where_it_pays() -> None:
+    assert not bfloat16_pays(train_settings(), CPU)
+    assert bfloat16_pays(train_settings(precision="bfloat16"), CPU)
+    assert not bfloat16_pays(train_settings(precision="float32"), torch.device("cuda"))
+
+
+def test_bfloat16_trains_with_weights_in_float32() -> None:
+    state = train(network(), train_settings(precision="bfloat16", epochs=1))
+    assert {value.dtype for k, value in state.model.items() if "num" not in k} == {torch.float32}
+    assert math.isfinite(state.history[0].loss)
+    full = train(network(), train_settings(precision="float32", epochs=1))
+    assert state.history[0].loss == pytest.approx(full.history[0].loss, abs=0.02)
+    assert not same_weights(state.model, full.model)
