@@ -14,8 +14,9 @@ from skinray.images.manifest import Biopsy, load_sample
 from skinray.images.sample import Sample
 from skinray.learning.predict import scale_factor
 
-# Shares of a pixel this small are the arithmetic's, not the tracing's.
-ROUNDING = 1e-4
+# With a half, lines one pixel wide tear where they step from one column to the next; with
+# 0.45 none of 4000 random ones did, and this is a little less.
+LEAST_COVER = 0.4
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,22 @@ def common_scale(biopsies: Iterable[Biopsy]) -> float | None:
 def resampled(sample: Sample, factor: float) -> Sample:
     """Return the sample with ``factor`` times the pixels along each side.
 
-    The image is averaged when it shrinks. A pixel of the result is nerve where nerve covers it
-    at least half as much as a line of one pixel of the source would, so that a thin tracing
-    does not tear.
+    The image is averaged when it shrinks; there a pixel is nerve where nerve covers
+    ``LEAST_COVER`` of what a line of one pixel of the source would, so that a thin tracing does
+    not tear.
     """
     if factor == 1.0:
         return sample
     height, width = sample.shape
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    how, least = cv2.INTER_LINEAR, 0.5
+    if factor < 1:
+        how, least = cv2.INTER_AREA, LEAST_COVER * factor
     image = cv2.resize(sample.image, size, interpolation=how)
     covered = cv2.resize(sample.nerve.astype(np.float32), size, interpolation=how)
     dermis = cv2.resize(sample.dermis, size, interpolation=cv2.INTER_NEAREST_EXACT)
     return Sample(
         np.asarray(image, np.uint8),
-        (np.asarray(covered) >= 0.5 * min(1.0, factor) - ROUNDING).astype(np.uint8),
+        (np.asarray(covered) >= least).astype(np.uint8),
         np.asarray(dermis, np.uint8),
     )
