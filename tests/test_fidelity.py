@@ -21,11 +21,9 @@ from skinray.images.sample import Sample
 from skinray.learning.checkpoint import TrainState
 from skinray.learning.crossval import SpecMaker, choose, make_splits
 from skinray.learning.held_out import SplitScores, expert_count, score_split
-from skinray.learning.loop import Objective, fit, kept_weights
+from skinray.learning.loop import Objective, fit
 from skinray.learning.metrics import tolerant_dice
-from skinray.learning.predict import predict_at_scale
-from skinray.learning.scale import common_scale, resampled
-from skinray.learning.validation import TOLERANCES, scores, validation_score
+from skinray.learning.validation import validation_score
 from skinray.recipes import paper
 
 ROOT = Path(__file__).parents[1]
@@ -176,17 +174,6 @@ def test_the_rate_falls_when_the_training_loss_flattens() -> None:
     assert rates == pytest.approx([1e-3] * 4 + [1e-4] * 3)
 
 
-def test_the_last_epochs_weights_are_kept() -> None:
-    def worse() -> Any:
-        falling = count(0, -1)
-        return lambda network: float(next(falling))
-
-    network, state = idle_training(worse(), epochs=3)
-    assert torch.equal(kept_weights(state)["weight"], network.weight)
-    network, state = idle_training(worse(), epochs=3, keep="best")
-    assert kept_weights(state)["weight"] > network.weight
-
-
 def test_search_trials_never_see_their_held_out_fold() -> None:
     cohort = cohort_of([2, 3, 1, 2, 2, 4, 1])
     for validation in ("inner", "held_out"):
@@ -220,18 +207,12 @@ def test_the_best_mean_over_folds_is_chosen() -> None:
 
 
 def test_a_trial_is_scored_by_the_most_tolerant_dice() -> None:
-    assert TOLERANCES == {"nerve": (0, 1, 3), "dermis": (0,)}
     drawn = drawn_sample()
     moved = Sample(drawn.image, np.roll(drawn.nerve, 2, axis=1), drawn.dermis)
     expected = [tolerant_dice(s.nerve, moved.nerve, 3) for s in (moved, drawn)]
     assert expected[0] == 1 > expected[1] > tolerant_dice(drawn.nerve, moved.nerve, 1)
     found = validation_score("nerve", NERVE_TRUTH, [drawn, moved])
     assert found == pytest.approx(np.mean(expected))
-
-
-def test_a_pixel_is_predicted_from_one_half_on() -> None:
-    probability = np.array([[0.5, 0.4999]], np.float32)
-    assert scores("dermis", probability, np.array([[1, 0]], np.uint8)) == {0: 1.0}
 
 
 class Faint(nn.Module):
@@ -260,31 +241,6 @@ def test_the_fit_sees_training_images_alone(tmp_path: Path) -> None:
     assert first.read == second.read
     assert first.read.index(3) == len(first.read) - 1, "held out: read once, after the fit"
     assert [image.position for image in found.images] == [3]
-
-
-def test_a_cohort_is_brought_to_its_median_scale() -> None:
-    scales = (0.25, 0.5, None, 1.0, 0.5)
-    assert common_scale(biopsy(f"{at}.png", um_per_px=um) for at, um in enumerate(scales)) == 0.5
-    assert common_scale([biopsy("a.png")]) is None
-    drawn = drawn_sample(nerves=1)
-    small = resampled(drawn, 0.25)
-    assert small.shape == (24, 32)
-    assert small.nerve[7:17].any(axis=1).all(), "a thin line does not tear"
-
-
-class Seen(nn.Module):
-    """Remembers the size of what it saw."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        self.size = tuple(image.shape[-2:])
-        return image[:, :1]
-
-
-def test_an_image_of_another_scale_is_seen_at_the_trainings() -> None:
-    network, image = Seen(), np.zeros((40, 60, 3), np.uint8)
-    for um_per_px, size in ((0.25, (20, 30)), (0.5, (40, 60)), (1.0, (80, 120)), (None, (40, 60))):
-        assert predict_at_scale(network, image, um_per_px, 0.5).shape == (40, 60)
-        assert network.size == size
 
 
 def test_the_experts_count_is_the_manifests_else_that_of_the_labels() -> None:
