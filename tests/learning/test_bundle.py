@@ -46,7 +46,7 @@ def networks(seed: int = 0) -> tuple[nn.Module, nn.Module]:
     with torch.no_grad():
         x = torch.from_numpy(drawn_sample().image).permute(2, 0, 1)[None].float() / 255
         for network in pair:
-            network.head.weight *= 30
+            network.head.weight *= 1000
             network.head.bias -= network(x).mean()
     return pair
 
@@ -84,7 +84,7 @@ def test_a_prediction_is_the_networks_and_the_crossing_stages(made: Path) -> Non
     assert np.array_equal(found.nerve, nerve)
     assert np.array_equal(found.dermis, dermis)
     expected = find_crossings(nerve, dermis, info().crossings, 0.5)
-    assert expected.boundary.any()
+    assert expected.count > 0
     assert np.array_equal(found.crossings.points, expected.points)
     assert np.array_equal(found.crossings.boundary, expected.boundary)
     assert found.crossings.boundary_mm == expected.boundary_mm
