@@ -58,9 +58,15 @@ def demo() -> RunSettings:
         plateau_factor=0.3, plateau_patience_epochs=3, clip_norm=1.0, validate_every_epochs=100,
     )  # fmt: skip
     dermis = nerve.override({"loss": "bce", "epochs": 24})
-    hed = {"width": 0.25, "batch_norm": True}
-    deeplab = {"width": 0.5, "aspp_channels": 64, "atrous_rates": [2, 4, 6], "dropout": 0.1}
-    unet = {"features": 8, "depth": 4}
+    hed = {"width": 0.25, "batch_norm": True, "group_norm": True}
+    deeplab = {
+        "width": 0.5,
+        "aspp_channels": 64,
+        "atrous_rates": [2, 4, 6],
+        "dropout": 0.1,
+        "group_norm": True,
+    }
+    unet = {"features": 8, "depth": 4, "group_norm": True}
     grid = {"train.learning_rate": (1e-3, 3e-3)}
     augment = AugmentSettings(crop_px=192, translate_px=20)
     return paper().override(

@@ -30,7 +30,7 @@ from skinray.learning.crossval import (
     choose,
     make_splits,
 )
-from skinray.learning.held_out import SplitScores, fitted, stored_pair
+from skinray.learning.held_out import SplitScores, fitted, looked_at_by_fit, stored_pair
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign
 from skinray.learning.scale import LabelledReader, common_scale
@@ -230,13 +230,14 @@ def _final_crossings(
     run: Run, splits: Splits, by_split: dict[str, SplitScores]
 ) -> CrossingSettings:
     """Search once more over all held-out maps: each was made by networks that never saw it."""
-    pairs = [
-        stored_pair(
-            run.out / "predictions" / split.name / image.prediction,
-            run.source[image.position],
-            run.um_per_px,
-        )
+    places = {
+        image.position: run.out / "predictions" / split.name / image.prediction
         for split in splits.folds
         for image in by_split[split.name].images
+    }
+    search = run.settings.fit
+    pairs = [
+        stored_pair(places[at], run.source[at], run.um_per_px)
+        for at in looked_at_by_fit(sorted(places), search, run.settings.seed)
     ]
-    return fitted(pairs[: run.settings.fit.max_images], run.settings.crossings, run.settings.fit)[0]
+    return fitted(pairs, run.settings.crossings, search)[0]

@@ -99,6 +99,8 @@ def _reach(address: str) -> None:
 def _quiet() -> None:
     """Keep Ray's banners out of the way of our own progress; its warnings still show."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Ctrl-C ends the run here and now; Tune would end its part and hand back half a result.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     logging.getLogger("ray.tune").setLevel(logging.WARNING)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     # Says on every local start that the cluster is guarded by a token, which is as it should be.

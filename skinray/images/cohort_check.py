@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from skinray.config import FoldSettings, ReadSettings
 from skinray.errors import CohortError, SkinrayError
 from skinray.images.cohort import Biopsy, Cohort, scan_cohort
 from skinray.images.folds import assign_folds
-from skinray.images.manifest import load_dermis, load_nerves, read_manifest
+from skinray.images.manifest import load_dermis, load_nerves, read_manifest, scale_of
 from skinray.images.problems import FileError, Problem
 from skinray.images.read import read_image
 from skinray.images.table import MANIFEST
@@ -70,7 +71,7 @@ def checked_cohort(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Cohort:
-    """Return a cohort that :func:`check_cohort` finds nothing wrong with.
+    """Return a cohort that :func:`check_cohort` finds nothing wrong with, with its scales.
 
     Raises
     ------
@@ -81,7 +82,15 @@ def checked_cohort(
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise CohortError(f"{root}: {len(problems)} problem(s)\n{lines}")
-    return read_manifest(root)
+    cohort = read_manifest(root)
+    return replace(cohort, biopsies=tuple(_scaled(biopsy, read) for biopsy in cohort.biopsies))
+
+
+def _scaled(biopsy: Biopsy, read: ReadSettings) -> Biopsy:
+    """Fill in the scale that the image file itself states, where the manifest has none."""
+    if biopsy.um_per_px is not None:
+        return biopsy
+    return replace(biopsy, um_per_px=scale_of(biopsy, read_image(biopsy.image, read)))
 
 
 def remarks(cohort: Cohort, folds: FoldSettings) -> list[str]:

@@ -84,16 +84,12 @@ def score_split(
     train, held_out : positions. The search sees ``train`` alone.
     folder : receives one ``.npz`` of maps for each held-out image.
     """
-    looked_at = sorted(train)
-    if len(looked_at) > search.max_images:
-        pick = generator(seed, 0, "fit").permutation(len(looked_at))[: search.max_images]
-        looked_at = sorted(looked_at[i] for i in pick)
-    looked_at = looked_at if search.enabled else []
+    looked_at = looked_at_by_fit(train, search, seed)
     total = len(looked_at) + len(held_out)
     pairs = []
     for at in looked_at:
-        nerve, dermis = _maps(networks, samples[at], device)
-        pairs.append(_pair(nerve, dermis, samples[at], um_per_px))
+        sample = samples[at]
+        pairs.append(_pair(*_maps(networks, sample, device), sample, um_per_px))
         if progress is not None:
             progress(len(pairs), total)
     chosen, consistency = fitted(pairs, settings, search)
@@ -117,6 +113,14 @@ def score_split(
         if progress is not None:
             progress(len(pairs) + done, total)
     return SplitScores(images, chosen, consistency)
+
+
+def looked_at_by_fit(positions: Sequence[int], search: FitSettings, seed: int) -> list[int]:
+    """Draw the positions whose images the parameter search looks at: at most ``max_images``."""
+    if not search.enabled:
+        return []
+    order = generator(seed, 0, "fit").permutation(len(positions))
+    return sorted(positions[int(i)] for i in order[: search.max_images])
 
 
 def stored_pair(path: Path, sample: Sample, um_per_px: float | None) -> FitPair:

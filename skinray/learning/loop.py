@@ -68,7 +68,7 @@ def bfloat16_pays(settings: TrainSettings, device: torch.device) -> bool:
     """Whether to compute in bfloat16: only GPUs have it fast; a CPU is slower with it."""
     if settings.precision != "auto":
         return settings.precision == "bfloat16"
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def fit(

@@ -25,6 +25,7 @@ from skinray.models.layers import (
     pad_to_stride,
     set_norm_momentum,
     upsample,
+    use_group_norm,
 )
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -50,6 +51,7 @@ class DeepLabV3(nn.Module):
     dropout : after the pyramid; torchvision's is .5.
     bn_momentum : momentum of all running statistics; .1 is the ResNets' own, while
         torchvision's MobileNetV3 comes with .01.
+    group_norm : group norms instead of the batch norms, for training from random weights.
     wrap_init : the first convolution starts as the identity plus a little noise, or random.
 
     Raises
@@ -66,6 +68,7 @@ class DeepLabV3(nn.Module):
         atrous_rates: Sequence[int] = (12, 24, 36),
         dropout: float = 0.5,
         bn_momentum: float = 0.1,
+        group_norm: bool = False,
         wrap_init: Literal["identity", "random"] = "identity",
     ) -> None:
         super().__init__()
@@ -79,6 +82,8 @@ class DeepLabV3(nn.Module):
         self.classifier = _classifier(features, aspp_channels, atrous_rates, dropout)
         self.head = nn.Conv2d(VOC_CLASSES, 1, 1)
         set_norm_momentum(self, bn_momentum)
+        if group_norm:
+            use_group_norm(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1.

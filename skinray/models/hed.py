@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from skinray.errors import SettingsError
-from skinray.models.layers import pad_to_stride, set_norm_momentum, upsample
+from skinray.models.layers import pad_to_stride, set_norm_momentum, upsample, use_group_norm
 
 BGR_MEAN = (104.00698793, 116.66876762, 122.67891434)
 """Mean of the training images as pytorch-hed subtracts it: blue, green, red, 0-255."""
@@ -30,6 +30,7 @@ class HED(nn.Module):
     ----------
     width : factor on every stage's channels; 1 is VGG16 (14.7 million parameters).
     batch_norm : a batch norm after each convolution; the published network has none.
+    group_norm : group norms instead of the batch norms, for training from random weights.
     convolutions : 3x3 convolutions of each stage; a 2x2 max pooling lies between stages.
     channels : channels of each stage at width 1.
     bn_momentum : momentum of the running statistics, where there are batch norms.
@@ -49,6 +50,7 @@ class HED(nn.Module):
         convolutions: Sequence[int] = (2, 2, 3, 3, 3),
         channels: Sequence[int] = (64, 128, 256, 512, 512),
         bn_momentum: float = 0.1,
+        group_norm: bool = False,
     ) -> None:
         super().__init__()
         _check(width, convolutions, channels)
@@ -62,6 +64,8 @@ class HED(nn.Module):
         self.stride = 2 ** (len(convolutions) - 1)
         self.register_buffer("mean", torch.tensor(BGR_MEAN).view(1, 3, 1, 1), persistent=False)
         set_norm_momentum(self, bn_momentum)
+        if group_norm:
+            use_group_norm(self)
         self._initialise()
 
     def forward(self, image: Tensor) -> Tensor:

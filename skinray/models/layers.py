@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from skinray.errors import SettingsError
 
+MOST_GROUPS = 8
+
 
 def pad_to_stride(image: Tensor, stride: int) -> Tensor:
     """Repeat the last row and column until both sides are multiples of ``stride``.
@@ -48,6 +50,22 @@ def set_norm_momentum(network: nn.Module, momentum: float) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = momentum
+
+
+def use_group_norm(network: nn.Module) -> None:
+    """Put a group norm (Wu and He, 2018) in the place of every batch norm below ``network``.
+
+    It uses each image's own statistics, in training as in evaluation. With a few images a
+    batch and stains that differ between subjects, a batch norm's running statistics miss
+    what single images need, and the scores of evaluation mode jump from epoch to epoch.
+    """
+    for name, module in network.named_children():
+        if isinstance(module, nn.BatchNorm2d):
+            channels = module.num_features
+            groups = max(n for n in range(1, MOST_GROUPS + 1) if channels % n == 0)
+            setattr(network, name, nn.GroupNorm(groups, channels))
+        else:
+            use_group_norm(module)
 
 
 class LenientBatchNorm2d(nn.BatchNorm2d):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from skinray.errors import SettingsError
-from skinray.models.layers import pad_to_stride, set_norm_momentum
+from skinray.models.layers import pad_to_stride, set_norm_momentum, use_group_norm
 
 
 class UNet(nn.Module):
@@ -25,6 +25,7 @@ class UNet(nn.Module):
     doubling : each level has twice the channels of the one above; false: all the same.
     depth : levels, the lowest included; 5 gives Buda's four poolings.
     batch_norm : a batch norm after each 3x3 convolution.
+    group_norm : group norms instead of the batch norms, for training from random weights.
     standardise : bring each channel of each image to mean 0 and deviation 1 first, as Buda's
         training did; false: leave it in 0..1.
     bn_momentum : momentum of the running statistics.
@@ -43,6 +44,7 @@ class UNet(nn.Module):
         batch_norm: bool = True,
         standardise: bool = True,
         bn_momentum: float = 0.1,
+        group_norm: bool = False,
     ) -> None:
         super().__init__()
         if features < 1 or depth < 2:
@@ -62,6 +64,8 @@ class UNet(nn.Module):
         self.decoders = nn.ModuleList(_Block(2 * high, high, batch_norm) for _, high in rising)
         self.head = nn.Conv2d(features, 1, 1)
         set_norm_momentum(self, bn_momentum)
+        if group_norm:
+            use_group_norm(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""

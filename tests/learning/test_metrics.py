@@ -29,7 +29,7 @@ def line(row: int) -> Mask:
 
 
 def by_distance_transform(pred: Mask, truth: Mask, k: float) -> float:
-    """SPEC's formula word for word."""
+    """The paper's formula word for word."""
     if not pred.any() and not truth.any():
         return 1.0
     distance = distance_transform_edt(~truth) if truth.any() else np.full(truth.shape, np.inf)

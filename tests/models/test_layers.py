@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skinray.errors import SettingsError
-from skinray.models import build
+from skinray.models import MODELS, build
 from skinray.models.layers import LenientBatchNorm2d, pad_to_stride, set_norm_momentum
 
 
@@ -52,3 +52,20 @@ def test_momentum_reaches_every_norm() -> None:
     assert {norm.momentum for norm in norms} == {0.3}
     with pytest.raises(SettingsError, match="above 0"):
         set_norm_momentum(network, 1.5)
+
+
+# The ResNets share DeepLabV3's code with the small backbone.
+@pytest.mark.parametrize("name", [name for name in sorted(MODELS) if "resnet" not in name])
+def test_a_group_norm_takes_every_batch_norms_place(name: str) -> None:
+    small = {"hed": {"width": 0.1, "batch_norm": True}, "unet": {"features": 4, "depth": 3}}
+    network = build(name, group_norm=True, **small.get(name, {}))
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    groups = [m for m in network.modules() if isinstance(m, nn.GroupNorm)]
+    assert not norms
+    assert groups
+    assert all(m.num_channels % m.num_groups == 0 for m in groups)
+    image = torch.rand(2, 3, 64, 64)
+    torch.manual_seed(0)
+    alone = network.eval()(image[:1])
+    together = network(image)[:1]
+    torch.testing.assert_close(alone, together, rtol=1e-3, atol=1e-4)
