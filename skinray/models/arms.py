@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skinray.config import RunSettings
 from skinray.errors import WeightsError
-from skinray.models.weights import available
+from skinray.models.weights import WEIGHTS, available
 
 
 def usable_arms(settings: RunSettings) -> tuple[RunSettings, dict[tuple[str, str], str]]:
@@ -17,7 +17,8 @@ def usable_arms(settings: RunSettings) -> tuple[RunSettings, dict[tuple[str, str
     Raises
     ------
     WeightsError
-        If the weights of a main arm are missing: without it there is no count.
+        If the weights of a main arm are missing: without it there is no count. Also if an arm
+        names weights that are neither published nor a file.
     """
     missing: dict[tuple[str, str], str] = {}
     changes = {}
@@ -27,6 +28,11 @@ def usable_arms(settings: RunSettings) -> tuple[RunSettings, dict[tuple[str, str
             weights = arm.model.weights
             if weights is None or available(weights):
                 continue
+            if weights not in WEIGHTS:
+                raise WeightsError(
+                    f"{stage} {arm.label}: {weights} is neither a file nor published weights: "
+                    f"correct model.weights, or use one of {', '.join(WEIGHTS)}"
+                )
             remedy = (
                 f"weights '{weights}' are not on this machine: `skinray weights fetch {weights}`, "
                 f"or `skinray weights import {weights} FILE`"
