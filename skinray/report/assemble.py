@@ -59,7 +59,8 @@ def headline(measured: Measured) -> dict[str, Any]:
     for k in images[0].nerve_dice:
         figures[f"nerve Dice, k = {k} (mean)"] = round(fmean(i.nerve_dice[k] for i in images), 3)
     if correlations:
-        figures["Pearson r with the expert's counts (mean over folds)"] = round(
+        of = f"{len(correlations)} of {len(measured.splits.folds)} folds"
+        figures[f"Pearson r with the expert's counts (mean of {of})"] = round(
             fmean(correlations), 3
         )
     return figures
