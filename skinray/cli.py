@@ -11,8 +11,6 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 import yaml
-from rich.console import Console
-from rich.table import Table
 
 from skinray import __version__
 from skinray.errors import SettingsError, SkinrayError
@@ -197,7 +195,9 @@ def train_cv(
 
 
 @app.command()
-def report(run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
+def report(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run.")],
+) -> None:
     """Render a run's report again from its stored results."""
     from skinray.report.page import write_report
 
@@ -226,13 +226,11 @@ def weights_list() -> None:
     """List the published weights, where they come from, and whether they are at hand."""
     from skinray.models.weights import rows
 
-    table = Table(title="Published weights")
-    listed = rows()
-    for name in listed[0]:
-        table.add_column(name, overflow="fold")
-    for row in listed:
-        table.add_row(*(str(value) for value in row.values()))
-    Console().print(table)
+    # Lines, not a table: names and addresses are there to be copied.
+    for row in rows():
+        typer.echo(f"{row['name']} ({row['model']}; in cache: {row['in cache']})")
+        for key in ("trained on", "address", "licence", "sha256"):
+            typer.echo(f"    {key}: {row[key]}")
 
 
 @weights_app.command("fetch")
@@ -266,7 +264,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Read ``path.to.setting=VALUE`` with the value in YAML; SettingsError if it is not that."""
-    from skinray.config import parse_yaml
+    from skinray.config import parse_yaml, yaml_reason
 
     path, sign, value = text.partition("=")
     if not sign or not path.strip():
@@ -274,4 +272,5 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     try:
         return path.strip(), parse_yaml(value)
     except yaml.YAMLError as error:
-        raise SettingsError(f"--set '{text}': value is not YAML ({error})") from None
+        reason = yaml_reason(error)
+        raise SettingsError(f"--set '{text}': value is not YAML ({reason}); quote it") from None

@@ -111,6 +111,13 @@ def parse_yaml(text: str) -> Any:
         loader.dispose()
 
 
+def yaml_reason(error: yaml.YAMLError) -> str:
+    """Return what is wrong with a YAML text, and where, on one line."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return where + " ".join((getattr(error, "problem", None) or str(error)).split())
+
+
 def to_yaml(settings: Settings) -> str:
     """Write settings as YAML that :func:`from_yaml` reads back to an equal object."""
     values = settings.model_dump(mode="json")
@@ -124,8 +131,10 @@ def from_yaml(kind: type[T], path: Path) -> T:
         values = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not valid YAML ({error}); mend the line it names") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not valid YAML (no UTF-8); save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML ({yaml_reason(error)}); mend it") from None
     return validate(kind, values, str(path))
 
 

@@ -164,8 +164,9 @@ def test_exponents_are_numbers(text: str, value: object) -> None:
     ("content", "said"),
     [
         (None, "cannot be read .*check the path"),
-        (b"seed: [1", "not valid YAML"),
-        (b"\xff\xfe\x00", "not valid YAML"),
+        (b"seed: 1\nfolds: [1", r"not valid YAML \(line 2, column 10: expected .*\); mend it"),
+        (b"seed: \x00", r"not valid YAML \(.*\); mend it"),
+        (b"\xff\xfe\x00", r"not valid YAML \(no UTF-8\); save it as UTF-8"),
         (b"", r"\(top level\)"),
         (b"sead: 1\n", "sead: unknown key"),
     ],
