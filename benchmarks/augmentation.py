@@ -6,6 +6,7 @@ show the same picture, which is checked.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 from typing import Any
@@ -28,6 +29,7 @@ REPEATS, RATIO_FLOOR, CEILING_MS = 40, 20.0, 20.0
 
 def main() -> None:
     """Measure, print and write ``results/augmentation.md``."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     phantom = make_phantom(PhantomSettings(), 40, 0)

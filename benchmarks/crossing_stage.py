@@ -5,6 +5,7 @@ Run: ``python benchmarks/crossing_stage.py``. Both give the same points, which i
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ IMAGES, REPEATS, SEED, FLOOR = 6, 18, 40, 3.0
 
 def main() -> None:
     """Measure, print and write ``results/crossing_stage.md``."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     cv2.setNumThreads(1)
     phantoms = [make_phantom(PhantomSettings(), SEED, index) for index in range(IMAGES)]
     inputs = {

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from skinray.learning.provenance import hardware
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -39,15 +41,9 @@ def median_row(name: str, times: Sequence[float]) -> str:
 
 
 def machine() -> str:
-    """Return processor, cores, system, load of the last minute, and date."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
-        model = names[0].split(":", 1)[1].strip() if names else model
+    """Return processor and GPUs, system, load of the last minute, and date."""
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    load = os.getloadavg()[0]
-    return f"{model}, {os.cpu_count()} cores, {platform.system()}, load {load:.1f}; {today}"
+    return f"{hardware()}, {platform.system()}, load {os.getloadavg()[0]:.1f}; {today}"
 
 
 def versions(*packages: str) -> str:

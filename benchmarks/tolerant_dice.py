@@ -5,6 +5,7 @@ Run: ``python benchmarks/tolerant_dice.py``. Both give the same scores, which is
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 
@@ -23,6 +24,7 @@ TOLERANCES = (1, 3)
 
 def main() -> None:
     """Measure, print and write ``results/tolerant_dice.md``."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     cv2.setNumThreads(1)
     pairs = [masks(index) for index in range(IMAGES)]
     lines = [

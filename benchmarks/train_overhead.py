@@ -1,0 +1,220 @@
+"""What Ray Train and Ray Data cost a training step, against the same loop without Ray.
+
+Run: ``python benchmarks/train_overhead.py``. Both train the same networks with the same loop on
+the same augmented crops, at 1 and at 2 workers. Without Ray: one process a worker, which makes
+its crops itself, and PyTorch's own DistributedDataParallel over gloo. With Ray: TorchTrainer,
+fed by Ray Data, as ``skinray train-cv`` uses them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from loop_without_ray import without_ray
+from measure import machine, versions, write
+from process_tree import CpuAtChange
+
+from skinray.cli import guarded
+from skinray.config import (
+    ArmSettings,
+    AugmentSettings,
+    ClusterSettings,
+    ModelSettings,
+    PhantomSettings,
+    TrainSettings,
+)
+from skinray.images.phantom import make_phantom
+from skinray.images.sample import Sample
+from skinray.learning.trial import STATE, TrialSpec, finished
+
+IMAGES, SEED, ALLOWED = 4, 40, 1.05
+# Ray gives its workers niceness 15, so whatever runs beside would slow down its side alone.
+NICENESS = "RAY_worker_niceness"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A size of step to compare at."""
+
+    name: str
+    model: ModelSettings
+    crop_px: int
+    batch_size: int
+    steps: int
+    epochs: int
+    left_out: int
+
+
+SCALES = {
+    "full": Scale("HED at its published width", ModelSettings(name="hed"), 256, 2, 4, 6, 2),
+    "demo": Scale(
+        "the demo recipe's HED",
+        ModelSettings(name="hed", options={"width": 0.25, "batch_norm": True}),
+        192, 4, 12, 8, 3,
+    ),
+}  # fmt: skip
+WORKERS = (1, 2)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a step of one run took: wall time, CPU time of all processes; and the losses."""
+
+    seconds: float
+    cpu_seconds: float
+    losses: list[float]
+
+
+def main() -> None:
+    """Measure, print and write ``results/train_overhead.md``."""
+    options = arguments()
+    os.environ[NICENESS] = "0"
+    samples = [phantom(index) for index in range(IMAGES)]
+    lines = [
+        "# A training step with and without Ray",
+        "",
+        "Without Ray: one process a worker, which makes its crops itself, gradients averaged by",
+        "DistributedDataParallel over gloo. With Ray: TorchTrainer and Ray Data (one augmenting",
+        "actor) on a Ray started for each run by `skinray.cluster.session`. Each worker has one",
+        "thread, and all processes the same niceness. Seconds a step are an epoch's wall time by",
+        "its steps, the first epochs left out; the checkpoint that both write after an epoch is",
+        "not in it. CPU seconds are those of every process there is of a version, Ray's own too;",
+        "on a machine that does other work beside, they are the steadier measure. Each round runs",
+        "every version once, in turn; with one worker both had the same losses.",
+        "",
+        f"Machine: {machine()}. {versions('torch', 'ray', 'opencv-python')}. "
+        f"{options.rounds} rounds.",
+    ]  # fmt: skip
+    for name in options.scale or SCALES:
+        lines += compare(SCALES[name], samples, options.rounds)
+    write("train_overhead", lines)
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scale", choices=list(SCALES), action="append", help="default: all")
+    return parser.parse_args(argv)
+
+
+def phantom(index: int, size: tuple[int, int] = (640, 480)) -> Sample:
+    """Return a synthetic biopsy with its labels."""
+    drawn = make_phantom(PhantomSettings(), SEED, index, size)
+    masks = (drawn.nerve_label.astype(np.uint8), drawn.dermis_label.astype(np.uint8))
+    return Sample(drawn.image, *masks)
+
+
+def compare(scale: Scale, samples: Sequence[Sample], rounds: int) -> list[str]:
+    """Run all versions in turn, ``rounds`` times, and return the lines of the result."""
+    runs: dict[tuple[str, int], list[Run]] = {}
+    for turn in range(rounds):
+        for workers in WORKERS:
+            # Every second round runs the other way round: neither version always comes first.
+            order = sorted(VERSIONS, reverse=bool(turn % 2))
+            both = {name: measure(name, scale, samples, workers) for name in order}
+            if workers == 1 and not np.allclose(both["plain"].losses, both["ray"].losses, 1e-4):
+                sys.exit("the two trained differently, so their times mean nothing")
+            for name, run in both.items():
+                runs.setdefault((name, workers), []).append(run)
+                print(
+                    f"round {turn + 1}, {workers} workers, {name}: {run.seconds:.3f} s a step, "
+                    f"{run.cpu_seconds:.3f} s of CPU",
+                    flush=True,
+                )
+    title = f"{scale.name}, crops of {scale.crop_px} px, {scale.batch_size} a worker and step"
+    lines = [
+        "",
+        f"## {title[0].upper()}{title[1:]}",
+        "",
+        f"{scale.epochs} epochs of {scale.steps} steps, the first {scale.left_out} left out.",
+    ]
+    for what, of in (("Seconds a step", "seconds"), ("CPU seconds a step", "cpu_seconds")):
+        lines += table(what, of, runs)
+    return lines
+
+
+def table(what: str, of: str, runs: dict[tuple[str, int], list[Run]]) -> list[str]:
+    """Return the medians of both versions over the rounds, and the rounds' ratios."""
+    lines = [
+        "",
+        f"| {what} | without Ray | with Ray | ratio: median of rounds | lowest and highest |",
+        "|---|---|---|---|---|",
+    ]
+    for workers in WORKERS:
+        plain, ours = ([getattr(r, of) for r in runs[v, workers]] for v in ("plain", "ray"))
+        ratios = [b / a for a, b in zip(plain, ours, strict=True)]
+        ratio = statistics.median(ratios)
+        verdict = ("met" if ratio <= ALLOWED else "NOT met") if of == "seconds" else "no limit"
+        lines.append(
+            f"| {workers} worker{'s' * (workers > 1)} | {statistics.median(plain):.3f} "
+            f"| {statistics.median(ours):.3f} | **{ratio:.3f}** ({verdict}) "
+            f"| {min(ratios):.3f} - {max(ratios):.3f} |"
+        )
+    return lines
+
+
+def measure(version: str, scale: Scale, samples: Sequence[Sample], workers: int) -> Run:
+    """Train once and return what a step took after the first epochs."""
+    spec = trial(scale, workers, len(samples))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # The state is stored after each epoch: its changes are the epochs' ends.
+        with CpuAtChange(folder / STATE) as cpu:
+            VERSIONS[version](spec, samples, workers, folder)
+        outcome = finished(spec, folder)
+    if outcome is None:
+        sys.exit(f"{version} on {workers} workers came to no end")
+    steady = outcome.history[scale.left_out :]
+    # The last state is deleted at once, so the last epoch may not have been seen.
+    ends = cpu.seconds[scale.left_out - 1 : scale.epochs - 1]
+    return Run(
+        seconds=statistics.median(end.seconds for end in steady) / scale.steps,
+        cpu_seconds=(ends[-1] - ends[0]) / (len(ends) - 1) / scale.steps,
+        losses=[end.loss for end in outcome.history],
+    )
+
+
+def trial(scale: Scale, workers: int, images: int) -> TrialSpec:
+    """Return a trial of ``scale.steps`` steps an epoch on every worker."""
+    crops = scale.steps * scale.batch_size * workers
+    train = TrainSettings(
+        learning_rate=1e-4, epochs=scale.epochs, batch_size=scale.batch_size,
+        draws_per_image=crops // images, plateau_patience_epochs=scale.epochs,
+    )  # fmt: skip
+    return TrialSpec(
+        key="overhead", phase="fit", stage="nerve", split="all", seed=SEED, data="phantoms",
+        arm=ArmSettings(label=scale.name, model=scale.model, train=train),
+        augment=AugmentSettings(crop_px=scale.crop_px, translate_px=20),
+        train=tuple(range(images)), names=tuple(str(i) for i in range(images)),
+    )  # fmt: skip
+
+
+def with_ray(spec: TrialSpec, samples: Sequence[Sample], workers: int, folder: Path) -> None:
+    """Train as ``skinray train-cv`` does a trial of several workers."""
+    import ray
+
+    from skinray.cluster.session import Resources, session
+    from skinray.cluster.sources import StoreSource
+    from skinray.cluster.train import train_on_workers
+
+    with session():
+        source = StoreSource([ray.put(sample) for sample in samples])
+        resources = Resources(1, 0.0, (workers, workers), None)
+        settings = ClusterSettings(workers=workers, max_failures=0)
+        train_on_workers(spec, source, folder, resources, settings)
+
+
+Version = Callable[[TrialSpec, Sequence[Sample], int, Path], None]
+VERSIONS: dict[str, Version] = {"plain": without_ray, "ray": with_ray}
+
+if __name__ == "__main__":
+    guarded(main)

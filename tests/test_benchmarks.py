@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from skinray.config import AugmentSettings
+from skinray.learning.feed import Feed
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SCRIPTS = (
+    "augmentation", "crossing_stage", "drive", "paper_fold", "tolerant_dice", "train_overhead",
+)  # fmt: skip
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Import a script as running it would; results go to a temporary folder."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    def module(name: str) -> ModuleType:
+        found = importlib.import_module(name)
+        for one in (found, importlib.import_module("measure")):
+            monkeypatch.setattr(one, "RESULTS", tmp_path / "results", raising=False)
+        return found
+
+    return module
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_explains_itself(name, load, monkeypatch, capsys):
+    script = load(name)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit) as end:
+        script.main()
+    assert end.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert script.__doc__.split()[:5] == said.partition("[-h]")[2].split("] ")[-1].split()[:5]
+
+
+def test_readme_names_every_script():
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    assert [name for name in SCRIPTS if f"python benchmarks/{name}.py" not in text] == []
+
+
+# --- drive ---------------------------------------------------------------------------------
+
+
+def draw_drive(folder: Path, images: int, size: int = 64) -> None:
+    for kind in ("images", "manual1", "fov"):
+        (folder / kind).mkdir(parents=True)
+    for number in range(images):
+        vessels = np.zeros((size, size), np.uint8)
+        vessels[:, 20 + number : 23 + number] = 255
+        field = np.zeros_like(vessels)
+        field[: size // 2] = 255
+        colours = np.repeat(200 - vessels[..., None] // 2, 3, axis=2)
+        for kind, pixels in (("images", colours), ("manual1", vessels), ("fov", field)):
+            cv2.imwrite(str(folder / kind / f"{number:02d}.png"), pixels)
+
+
+def test_drive_reads_photographs_with_vessels_and_field(load, tmp_path):
+    draw_drive(tmp_path / "drive", 2)
+    first, second = load("drive").read_drive(tmp_path / "drive")
+    assert first.sample.image.shape == (64, 64, 3)
+    assert first.sample.nerve.sum() == 3 * 64
+    assert second.sample.nerve[0, 21:24].tolist() == [1, 1, 1]
+    assert first.field.sum() == 32 * 64
+    assert not first.sample.dermis.any()
+
+
+def test_drive_scores_inside_the_field_of_view_alone(load, tmp_path, monkeypatch):
+    drive = load("drive")
+    draw_drive(tmp_path / "drive", 1)
+    photographs = drive.read_drive(tmp_path / "drive")
+    # A perfect map inside the field, everything claimed outside.
+    claimed = np.ones((64, 64), np.float32)
+    claimed[:32] = photographs[0].sample.nerve[:32]
+    monkeypatch.setattr(drive, "predict_map", lambda network, image: claimed)
+    arm = drive.arms(Path("none"), drive.TRAIN.override({"epochs": 1, "draws_per_image": 1}))[0]
+    found = drive.measure(arm, AugmentSettings(crop_px=16), photographs, photographs, 0)
+    assert found == [{0: 1.0, 1: 1.0, 3: 1.0}]
+
+
+def test_drive_compares_one_network_from_two_starts_with_hed(load, tmp_path):
+    drive = load("drive")
+    random, brain, hed = drive.arms(tmp_path / "w.safetensors", drive.TRAIN)
+    assert random.model.name == brain.model.name == "unet_lgg"
+    assert (random.model.weights, brain.model.weights) == (None, str(tmp_path / "w.safetensors"))
+    assert hed.model.name == "hed"
+    assert random.train == brain.train == hed.train
+
+
+def test_drive_row_is_mean_and_sd_over_images(load):
+    found = [{0: 0.5, 1: 0.6, 3: 1.0}, {0: 0.7, 1: 0.6, 3: 0.8}]
+    row = load("drive").row("HED", found, time.monotonic())
+    assert row == "| HED | 0.600 (0.100) | 0.600 (0.000) | 0.900 (0.100) | 0.0 min |"
+
+
+def test_drive_says_where_the_data_should_lie(load, tmp_path):
+    with pytest.raises(SystemExit, match="SKINRAY_REAL_DATA"):
+        load("drive").arguments(["--data", str(tmp_path)])
+
+
+# --- paper_fold ----------------------------------------------------------------------------
+
+
+def test_paper_fold_without_gpu_says_not_measured(load, monkeypatch):
+    script = load("paper_fold")
+    monkeypatch.setattr(sys, "argv", ["paper_fold.py"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    script.main()
+    path = script.RESULTS / "paper_fold.md"
+    assert "Not measured: no GPU at hand" in path.read_text(encoding="utf-8")
+    path.write_text("measured elsewhere", encoding="utf-8")
+    script.main()
+    assert path.read_text(encoding="utf-8") == "measured elsewhere"
+
+
+def test_paper_fold_takes_random_weights_where_published_ones_are_missing(
+    load, monkeypatch, tmp_path
+):
+    script = load("paper_fold")
+    monkeypatch.setenv("SKINRAY_CACHE", str(tmp_path))
+    settings = script.settings_of()
+    assert [arm.model.weights for arm in settings.nerve.arms] == [None, None]
+    assert [arm.label for arm in settings.nerve.arms] == [
+        "HED not pretrained", "U-Net, from random weights",
+    ]  # fmt: skip
+    assert settings.dermis.main.label == "DeepLabV3 not pretrained"
+    assert (settings.nerve.main.train.epochs, settings.dermis.main.train.epochs) == (200, 300)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "hed_bsds500.safetensors").touch()
+    settings = script.settings_of()
+    assert settings.nerve.main.model.weights == "hed_bsds500"
+    assert len(settings.nerve.arms) == 3
+    assert script.settings_of(main_only=True).nerve.baselines == ()
+
+
+def test_paper_fold_runs_through(load, monkeypatch, tmp_path, capsys):
+    script = load("paper_fold")
+    monkeypatch.setattr(
+        sys, "argv", ["paper_fold.py", "--tiny", "--threads", "1", "--out", str(tmp_path / "run")]
+    )
+    script.main()
+    said = capsys.readouterr().out
+    assert "3 images of 256x192 px, 3 subjects; fold 1 of 3 by subject: 2 train" in said
+    for line in (
+        "| HED not pretrained | 0.",
+        "| DeepLabV3 not pretrained | 0.",
+        "| this run | 1 |",
+    ):
+        assert line in said
+    assert not script.RESULTS.exists()
+
+
+# --- train_overhead ------------------------------------------------------------------------
+
+
+def test_overhead_ratio_is_the_median_over_rounds(load):
+    script = load("train_overhead")
+    times = {"plain": [1.0, 2.0, 4.0], "ray": [1.02, 2.2, 4.12]}
+    runs = {
+        (name, workers): [script.Run(value, 10 * value, []) for value in values]
+        for name, values in times.items()
+        for workers in (1, 2)
+    }
+    *_, one, two = script.table("Seconds a step", "seconds", runs)
+    assert one == "| 1 worker | 2.000 | 2.200 | **1.030** (met) | 1.020 - 1.100 |"
+    assert two.startswith("| 2 workers |")
+    assert "20.000 | 22.000 | **1.030** (no limit)" in script.table("CPU", "cpu_seconds", runs)[-1]
+
+
+def test_workers_without_ray_share_the_plan(load):
+    script, loop = load("train_overhead"), load("loop_without_ray")
+    spec = script.trial(script.SCALES["demo"], workers=2, images=4)
+    samples = [script.phantom(index, size=(224, 200)) for index in range(4)]
+    feed = Feed(spec, samples)
+    steps = script.SCALES["demo"].steps
+    alone = [image.numpy() for image, _ in loop.own_batches(feed, 0, 0, 1)]
+    shared = [[image.numpy() for image, _ in loop.own_batches(feed, 0, rank, 2)] for rank in (0, 1)]
+    assert [len(one) for one in shared] == [steps, steps]
+    both = np.stack([np.concatenate(one) for one in shared], axis=1)
+    np.testing.assert_array_equal(both.reshape(-1, *both.shape[2:]), np.concatenate(alone))
+
+
+def test_cpu_of_a_tree_counts_descendants_and_their_ended_children(load, tmp_path):
+    ticks = os.sysconf("SC_CLK_TCK")
+    table = {
+        10: (1, 2, 3, 0, 0),
+        11: (10, 10, 0, 5, 0),
+        12: (11, 100, 0, 0, 0),
+        13: (1, 7, 0, 0, 0),
+    }
+    for pid, (parent, *used) in table.items():
+        (tmp_path / str(pid)).mkdir()
+        fields = ["S", parent, *[0] * 9, *[value * ticks for value in used]]
+        line = f"{pid} (a) name) {' '.join(map(str, fields))}\n"
+        (tmp_path / str(pid) / "stat").write_text(line)
+    assert load("process_tree").tree_cpu_seconds(10, tmp_path) == 2 + 3 + 10 + 5 + 100
+
+
+def test_cpu_is_noted_at_every_change(load, tmp_path):
+    tree = load("process_tree")
+    path = tmp_path / "state"
+    with tree.CpuAtChange(path) as cpu:
+        for written in (1, 2, 3):
+            path.write_text(str(written))
+            deadline = time.monotonic() + 20
+            while len(cpu.seconds) < written and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert len(cpu.seconds) == written
+    assert cpu.seconds == sorted(cpu.seconds)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_overhead_compares_the_same_training(load, monkeypatch):
+    script = load("train_overhead")
+    scale = dataclasses.replace(script.SCALES["demo"], crop_px=32, steps=2, epochs=4, left_out=1)
+    samples = [script.phantom(index, size=(224, 200)) for index in range(4)]
+    plain, ours = (script.measure(name, scale, samples, 1) for name in ("plain", "ray"))
+    np.testing.assert_allclose(plain.losses, ours.losses, rtol=1e-4)
+    assert min(plain.seconds, ours.seconds) > 0
