@@ -54,10 +54,10 @@ def paper() -> RunSettings:
 def demo() -> RunSettings:
     """Return minutes on two cores: narrow networks, random weights, small images, all stages."""
     nerve = TrainSettings(
-        loss="dice", learning_rate=3e-3, weight_decay=1e-4, epochs=14, batch_size=4,
-        plateau_factor=0.3, plateau_patience_epochs=3, clip_norm=1.0, validate_every_epochs=100,
+        loss="dice", learning_rate=3e-3, weight_decay=1e-4, epochs=12, batch_size=4,
+        plateau_factor=0.5, plateau_patience_epochs=2, clip_norm=1.0, validate_every_epochs=100,
     )  # fmt: skip
-    dermis = nerve.override({"loss": "bce", "epochs": 24})
+    dermis = nerve.override({"loss": "bce", "epochs": 20})
     hed = {"width": 0.25, "batch_norm": True, "group_norm": True}
     deeplab = {
         "width": 0.5,

@@ -101,7 +101,10 @@ def _quiet() -> None:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Ctrl-C ends the run here and now; Tune would end its part and hand back half a result.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    # Each trial logs its own epochs; three more logs of each would only cost time.
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     logging.getLogger("ray.tune").setLevel(logging.WARNING)
+    logging.getLogger("ray.tune.utils.util").setLevel(logging.ERROR)  # timings of its own
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     # Says on every local start that the cluster is guarded by a token, which is as it should be.
     setup = "ray._private.authentication.authentication_token_setup"
