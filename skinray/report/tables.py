@@ -159,7 +159,7 @@ def _arm_table(
     rest = [name for name in theirs if name not in shown]
     rows.extend(_paper_row(name, theirs, tolerances) for name in rest)
     if rest:
-        notes.append(f"Not part of this run: {', '.join(rest)}.")
+        notes.append(f"Not part of this run: the paper's {', '.join(rest)}.")
     return Table(title, ("", "n", *tolerances.values()), tuple(rows), tuple(notes))
 
 
