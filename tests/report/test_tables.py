@@ -60,7 +60,7 @@ def test_what_was_not_measured_says_why(results: RunResults) -> None:
     assert "not measured" in line(text, "HED, BSDS500  ")
     reason = "HED, BSDS500 was not measured: the published weights hed-bsds500 are not on this"
     assert reason in text
-    assert "Not part of this run: DeepLabV3 transfer learning." in text
+    assert "Not part of this run: the paper's DeepLabV3 transfer learning." in text
 
 
 def test_the_split_is_told_in_images(results: RunResults) -> None:
