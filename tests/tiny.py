@@ -32,7 +32,7 @@ UNET = {"features": 4, "depth": 2}
 def drawn_sample(seed: int = 0, size: tuple[int, int] = SIZE, nerves: int = 2) -> Sample:
     """A biopsy drawn so that colours tell the truth: red marks nerves, green the dermis.
 
-    The dermis is the lower half; ``nerves`` straight lines 3 px wide cross its edge.
+    The dermis is the lower half; ``nerves`` straight lines a few px wide cross its edge.
     """
     height, width = size
     rng = np.random.default_rng(seed)

@@ -149,3 +149,12 @@ def test_saving_changes_nothing_in_memory(tmp_path: Path) -> None:
         for parameter in network.parameters():
             parameter += 1
     assert same_weights(before, TrainState.load(tmp_path / "state").model)
+
+
+def test_an_optimizer_may_keep_plain_numbers(tmp_path: Path) -> None:
+    slot = {"step": 3, "momentum_buffer": torch.ones(2)}
+    TrainState({}, {"state": {4: slot}, "param_groups": []}, {}).save(tmp_path / "state")
+    found = TrainState.load(tmp_path / "state").optimizer["state"]
+    assert list(found) == [4]
+    assert found[4]["step"] == 3
+    assert torch.equal(found[4]["momentum_buffer"], slot["momentum_buffer"])
