@@ -117,9 +117,10 @@ def check(
     ),
 ) -> None:
     """Validate a labelled cohort and say every problem at once: row, file, reason, remedy."""
-    from skinray.config import FoldSettings, ReadSettings, validate
+    from skinray.config import FoldSettings, ReadSettings
     from skinray.images.cohort_check import checked_cohort, remarks
     from skinray.progress import bar
+    from skinray.settings import validate
 
     wanted = validate(FoldSettings, {"count": folds, "unit": fold_unit})
     with bar("Checking images") as tell:
@@ -264,7 +265,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def parse_assignment(text: str) -> tuple[str, Any]:
     """Read ``path.to.setting=VALUE`` with the value in YAML; SettingsError if it is not that."""
-    from skinray.config import parse_yaml, yaml_reason
+    from skinray.settings import parse_yaml, yaml_reason
 
     path, sign, value = text.partition("=")
     if not sign or not path.strip():

@@ -13,9 +13,9 @@ from skinray.config import (
     RunSettings,
     StageSettings,
     TrainSettings,
-    from_yaml,
 )
 from skinray.errors import SettingsError
+from skinray.settings import from_yaml
 
 SEARCH = {
     "train.learning_rate": (3e-5, 1e-4, 3e-4, 1e-3),

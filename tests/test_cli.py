@@ -16,8 +16,8 @@ import typer
 from tiny import read_rows, tiny_run, write_manifest
 
 from skinray import __version__, cli, run_paths
-from skinray.config import to_yaml
 from skinray.errors import SettingsError
+from skinray.settings import to_yaml
 
 Command = Callable[..., "Ended"]
 TWO_SIDED_LINE = {

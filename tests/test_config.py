@@ -12,15 +12,11 @@ from skinray.config import (
     ClusterSettings,
     CrossingSettings,
     RunSettings,
-    Settings,
     StageSettings,
     TrainSettings,
-    from_yaml,
-    parse_yaml,
-    to_yaml,
-    validate,
 )
 from skinray.errors import SettingsError
+from skinray.settings import Settings, from_yaml, parse_yaml, to_yaml, validate
 
 
 def test_settings_cannot_be_changed_in_place() -> None:

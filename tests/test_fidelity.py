@@ -15,7 +15,7 @@ from scipy import stats
 from tiny import DERMIS_TRUTH, NERVE_TRUTH, Spy, biopsy, cohort_of, drawn_sample, tiny_run
 from torch import Tensor, nn
 
-from skinray.config import CrossingSettings, FitSettings, TrainSettings, parse_yaml
+from skinray.config import CrossingSettings, FitSettings, TrainSettings
 from skinray.crossings import find_crossings
 from skinray.images.sample import Sample
 from skinray.learning.checkpoint import TrainState
@@ -25,6 +25,7 @@ from skinray.learning.loop import Objective, fit
 from skinray.learning.metrics import tolerant_dice
 from skinray.learning.validation import validation_score
 from skinray.recipes import paper
+from skinray.settings import parse_yaml
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "fidelity.md"

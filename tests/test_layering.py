@@ -19,7 +19,8 @@ MODULES = sorted(ROOT.rglob("*.py"))
 # Each layer may import itself and those before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("skinray", "errors"),
-    ("config", "progress"),
+    ("settings", "progress"),
+    ("config",),
     ("images", "crossings"),
     ("models",),
     ("learning",),

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from skinray.config import RunSettings, from_yaml, to_yaml
+from skinray.config import RunSettings
 from skinray.errors import SettingsError
 from skinray.learning.crossval import check_trials
 from skinray.learning.trial import TrialSpec
 from skinray.models.weights import WEIGHTS
 from skinray.recipes import RECIPES, demo, paper, recipe
+from skinray.settings import from_yaml, to_yaml
 
 # Every figure of the paper that is a setting, by its place in the recipe.
 PAPER = {

@@ -19,11 +19,11 @@ from skinray.config import (
     RunSettings,
     StageSettings,
     TrainSettings,
-    validate,
 )
 from skinray.images.cohort import Biopsy, Cohort
 from skinray.images.sample import Sample
 from skinray.learning.trial import TrialSpec
+from skinray.settings import validate
 
 SIZE = (96, 128)
 UNET = {"features": 4, "depth": 2}

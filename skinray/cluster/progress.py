@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from ray.tune import Callback
 
@@ -11,7 +10,7 @@ from skinray.progress import Steps
 
 
 class TrialProgress(Callback):  # type: ignore[misc]
-    """Counts the epochs of all trials of a phase, as Tune hears of them."""
+    """Counts the epochs of all trials of a phase in ``steps``, as Tune hears of them."""
 
     def __init__(self, title: str, epochs: dict[str, int]) -> None:
         self.epochs = epochs
@@ -22,18 +21,6 @@ class TrialProgress(Callback):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Leave the console behind: Tune stores its callbacks, and a console cannot be stored."""
         return {"epochs": self.epochs, "seen": self.seen, "ended": self.ended}
-
-    def __enter__(self) -> Self:
-        self.steps.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.steps.__exit__(kind, error, trace)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
@@ -16,7 +17,24 @@ from skinray.learning.scale import LabelledReader
 STORE_SHARE = 0.5
 
 
-class DiskSource(Sequence[Sample]):
+class Source(Sequence[Sample], ABC):
+    """A cohort's samples by position."""
+
+    @abstractmethod
+    def sample(self, at: int) -> Sample:
+        """Return one sample; ``at`` is in range."""
+
+    @overload
+    def __getitem__(self, at: int) -> Sample: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, at: int | slice) -> Sample | Sequence[Sample]:
+        """Return the sample at a position, or those of a part; IndexError beyond the end."""
+        places = range(len(self))[at]
+        return self.sample(places) if isinstance(places, int) else [*map(self.sample, places)]
+
+
+class DiskSource(Source):
     """Images read and decoded at each access: for cohorts larger than the object store."""
 
     def __init__(self, biopsies: Sequence[Biopsy], reader: LabelledReader) -> None:
@@ -26,18 +44,12 @@ class DiskSource(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.biopsies)
 
-    @overload
-    def __getitem__(self, at: int) -> Sample: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, at: int | slice) -> Sample | Sequence[Sample]:
-        """Return the sample at a position, or a part of the source."""
-        if isinstance(at, slice):
-            return DiskSource(self.biopsies[at], self.reader)
+    def sample(self, at: int) -> Sample:
+        """Read one sample."""
         return self.reader(self.biopsies[at])
 
 
-class StoreSource(Sequence[Sample]):
+class StoreSource(Source):
     """Images decoded once, held in the object store and seen without a copy."""
 
     def __init__(self, refs: Sequence[Any]) -> None:
@@ -46,19 +58,10 @@ class StoreSource(Sequence[Sample]):
     def __len__(self) -> int:
         return len(self.refs)
 
-    @overload
-    def __getitem__(self, at: int) -> Sample: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, at: int | slice) -> Sample | Sequence[Sample]:
-        """Return the sample at a position, or a part of the source."""
-        if isinstance(at, slice):
-            return StoreSource(self.refs[at])
-        sample: Sample = ray.get(self.refs[at])
-        return sample
-
-
-Source = DiskSource | StoreSource
+    def sample(self, at: int) -> Sample:
+        """Look one sample up."""
+        found: Sample = ray.get(self.refs[at])
+        return found
 
 
 def open_source(

@@ -23,7 +23,6 @@ from skinray.cluster.sources import Source
 from skinray.cluster.train import train_on_workers
 from skinray.config import ClusterSettings
 from skinray.errors import SkinrayError
-from skinray.learning.checkpoint import EpochEnd
 from skinray.learning.trial import TrialOutcome, TrialSpec, finished, run_trial
 
 # A share of the head node's own marker: a driver runs there without taking a worker's CPU.
@@ -78,9 +77,8 @@ def _tune(
     progress: TrialProgress,
 ) -> dict[str, str]:
     by_key = {spec.key: spec for spec in specs}
-    task = _nested if resources.nested else _plain
     trainable = tune.with_parameters(
-        task, specs=by_key, source=source, folder=str(folder.absolute()),
+        _run, specs=by_key, source=source, folder=str(folder.absolute()),
         resources=resources, settings=settings,
     )  # fmt: skip
     tuner = Tuner(
@@ -97,7 +95,7 @@ def _tune(
             verbose=0,
         ),
     )
-    with progress:
+    with progress.steps:
         grid = tuner.fit()
     errors = {}
     for result in grid:
@@ -117,7 +115,7 @@ def _request(resources: Resources) -> PlacementGroupFactory:
     return PlacementGroupFactory([bundle])
 
 
-def _plain(
+def _run(
     config: dict[str, Any],
     *,
     specs: dict[str, TrialSpec],
@@ -126,38 +124,26 @@ def _plain(
     resources: Resources,
     settings: ClusterSettings,
 ) -> None:
+    """Train one trial: in this process, or as the driver of several workers."""
     spec = specs[config["trial"]]
-    torch.set_num_threads(resources.cpus_per_worker)
+    own = Path(folder) / spec.key
 
-    def report(end: EpochEnd) -> None:
-        tune.report({"trial": spec.key, "epoch": end.epoch + 1, "loss": end.loss, "error": ""})
+    def tell(epoch: int, error: str = "") -> None:
+        tune.report({"trial": spec.key, "epoch": epoch, "error": error})
 
-    device = torch.device("cuda" if resources.gpus_per_worker else "cpu")
     try:
+        if resources.nested:
+            callbacks = [TuneReportCallback()]
+            train_on_workers(spec, source, own, resources, settings, callbacks)
+            return
+        torch.set_num_threads(resources.cpus_per_worker)
+        device = torch.device("cuda" if resources.gpus_per_worker else "cpu")
         outcome = run_trial(
-            spec, source, Path(folder) / spec.key,
-            device=device, threads=resources.cpus_per_worker, on_epoch=report,
+            spec, source, own, device=device, threads=resources.cpus_per_worker,
+            on_epoch=lambda end: tell(end.epoch + 1),
         )  # fmt: skip
     except SkinrayError as error:
         # Would fail again each time: say why instead of being restarted.
-        tune.report({"trial": spec.key, "epoch": 0, "loss": None, "error": str(error)})
-        return
-    tune.report({"trial": spec.key, "epoch": len(outcome.history), "loss": None, "error": ""})
-
-
-def _nested(
-    config: dict[str, Any],
-    *,
-    specs: dict[str, TrialSpec],
-    source: Source,
-    folder: str,
-    resources: Resources,
-    settings: ClusterSettings,
-) -> None:
-    spec = specs[config["trial"]]
-    try:
-        train_on_workers(
-            spec, source, Path(folder) / spec.key, resources, settings, [TuneReportCallback()]
-        )
-    except SkinrayError as error:
-        tune.report({"trial": spec.key, "epoch": 0, "loss": None, "error": str(error)})
+        tell(0, str(error))
+    else:
+        tell(len(outcome.history))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from skinray.config import RunSettings, to_yaml
+from skinray.config import RunSettings
 from skinray.errors import SettingsError
+from skinray.settings import to_yaml
 
 SETTINGS, OWNER = "settings.yaml", "run.sha256"
 

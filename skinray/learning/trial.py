@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from skinray.config import ArmSettings, AugmentSettings, Settings, StageSettings
+from skinray.config import ArmSettings, AugmentSettings, StageSettings
 from skinray.errors import TrainingError
 from skinray.images.augment import generator
 from skinray.images.sample import Sample
@@ -32,6 +32,7 @@ from skinray.learning.loop import Objective, Snapshot, fit, kept_weights
 from skinray.learning.validation import StageName, validation_score
 from skinray.models import build
 from skinray.models.weights import load_weights
+from skinray.settings import Settings
 
 STATE, WEIGHTS = "state.safetensors", "weights.safetensors"
 OUTCOME, LOG = "outcome.json", "epochs.jsonl"

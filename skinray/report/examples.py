@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config import CrossingSettings, ReadSettings, validate
+from skinray.config import CrossingSettings, ReadSettings
 from skinray.crossings import find_crossings
 from skinray.errors import SkinrayError
 from skinray.images.cohort import Biopsy, Scan, scan_cohort
@@ -20,6 +20,7 @@ from skinray.images.manifest import load_sample
 from skinray.images.sample import Sample
 from skinray.report.overlays import encode_jpeg, overlay
 from skinray.report.results import CountRow, RunResults
+from skinray.settings import validate
 
 
 @dataclass(frozen=True)

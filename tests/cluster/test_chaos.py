@@ -16,10 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
-from skinray.config import to_yaml
 from skinray.learning.checkpoint import TrainState
 from skinray.learning.trial import TrialOutcome
 from skinray.report.results import RunResults
+from skinray.settings import to_yaml
 from tests.cluster.conftest import small
 from tests.cluster.test_crossval import tables
 

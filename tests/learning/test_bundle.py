@@ -12,7 +12,7 @@ import torch
 from tiny import DERMIS_TRUTH, NERVE_TRUTH, UNET, drawn_sample, same_weights
 from torch import nn
 
-from skinray.config import CrossingSettings, ModelSettings, validate
+from skinray.config import CrossingSettings, ModelSettings
 from skinray.crossings import find_crossings
 from skinray.errors import BundleError, SkinrayError
 from skinray.learning import bundle
@@ -20,6 +20,7 @@ from skinray.learning.bundle import BundleInfo, load, read_info, save
 from skinray.learning.model_card import model_card
 from skinray.learning.predict import predict_map
 from skinray.models import build
+from skinray.settings import validate
 
 
 def info(**changes: Any) -> BundleInfo:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny import DERMIS_TRUTH, NERVE_TRUTH, ColourNetwork, Spy, biopsy, drawn_sample
 
-from skinray.config import CrossingSettings, FitSettings, validate
+from skinray.config import CrossingSettings, FitSettings
 from skinray.crossings import find_crossings
 from skinray.crossings.fit import FitPair, fit_crossings
 from skinray.learning.held_out import (
@@ -17,6 +17,7 @@ from skinray.learning.held_out import (
     score_split,
     stored_pair,
 )
+from skinray.settings import validate
 
 # By position: an image with as many crossings as its number, modulo four.
 SAMPLES = [drawn_sample(seed, nerves=seed % 4) for seed in range(8)]

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from tiny import tiny_run
 
-from skinray.config import RunSettings, from_yaml
+from skinray.config import RunSettings
 from skinray.errors import SettingsError
 from skinray.learning.run_folder import OWNER, SETTINGS, claim, refuse_foreign
+from skinray.settings import from_yaml
 
 
 def contents(folder: Path) -> dict[str, bytes]:

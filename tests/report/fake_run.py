@@ -19,7 +19,6 @@ from skinray.config import (
     Scalar,
     StageSettings,
     TrainSettings,
-    validate,
 )
 from skinray.report.results import (
     ArmRow,
@@ -31,6 +30,7 @@ from skinray.report.results import (
     StageName,
     TrialRow,
 )
+from skinray.settings import validate
 
 SIZE = (240, 320)
 RATES, DECAYS = (3e-4, 1e-3, 3e-3), (0.0, 1e-4, 1e-3)

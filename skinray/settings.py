@@ -1,0 +1,132 @@
+"""What all settings have in common: frozen, validated, overridden by path, YAML both ways."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from skinray.errors import SettingsError
+
+T = TypeVar("T", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def override(self, changes: dict[str, Any]) -> Self:
+        """Return a copy with dotted paths replaced, e.g. ``{"train.learning_rate": 1e-4}``.
+
+        Members of a list go by their number: ``nerve.baselines.0.train.epochs``.
+
+        Raises
+        ------
+        SettingsError
+            If a path names no setting (only ``options`` take new keys), or a value does not fit.
+        """
+        values = self.model_dump(mode="json")
+        for path, value in changes.items():
+            *parents, last = path.split(".")
+            place: Any = values
+            for depth, key in enumerate(parents):
+                at = _key(place, key)
+                if at is None or not isinstance(place[at], dict | list):
+                    raise SettingsError(_unknown(path, parents[:depth], place))
+                place = place[at]
+            at = last if parents[-1:] == ["options"] else _key(place, last)
+            if at is None:
+                raise SettingsError(_unknown(path, parents, place))
+            place[at] = value
+        return validate(type(self), values)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the settings as canonical JSON: equal settings, equal fingerprint."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _key(place: dict[str, Any] | list[Any], key: str) -> Any:
+    """Return what ``place`` is indexed with for ``key``; None where it has no such member."""
+    if isinstance(place, dict):
+        return key if key in place else None
+    return int(key) if key.isdecimal() and int(key) < len(place) else None
+
+
+def _unknown(path: str, parents: list[str], place: dict[str, Any] | list[Any]) -> str:
+    known = sorted(place) if isinstance(place, dict) else [str(i) for i in range(len(place))]
+    where = f" below '{'.'.join(parents)}'" if parents else ""
+    return f"unknown settings key '{path}': use one of {', '.join(known) or '(none)'}{where}"
+
+
+def validate(kind: type[T], values: Any, source: str = "settings") -> T:
+    """Build settings of ``kind`` from plain values; every problem in one SettingsError."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+            reason = problem["msg"]
+            if problem["type"] == "extra_forbidden":
+                reason = "unknown key; remove it or correct its spelling"
+            lines.append(f"  {where}: {reason}")
+        raise SettingsError(f"{source}: settings do not fit\n" + "\n".join(lines)) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads ``1e-4`` as the number it is in YAML 1.2; PyYAML alone takes it for a text."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what :class:`_Loader` reads: a text that looks like a number gets quotes."""
+
+
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the plain values of a YAML text; yaml.YAMLError if it is none."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def yaml_reason(error: yaml.YAMLError) -> str:
+    """Return what is wrong with a YAML text, and where, on one line."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return where + " ".join((getattr(error, "problem", None) or str(error)).split())
+
+
+def to_yaml(settings: Settings) -> str:
+    """Write settings as YAML that :func:`from_yaml` reads back to an equal object."""
+    values = settings.model_dump(mode="json")
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def from_yaml(kind: type[T], path: Path) -> T:
+    """Read settings of ``kind`` from a YAML file; errors name the file and the key."""
+    try:
+        values = parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not valid YAML (no UTF-8); save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not valid YAML ({yaml_reason(error)}); mend it") from None
+    return validate(kind, values, str(path))
