@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from commands import Command, Ended
 from tiny import write_drawn_cohort
+
+from skinray import cli
 
 REAL_DATA = Path(os.environ.get("SKINRAY_REAL_DATA", Path(__file__).parents[1] / "../shared/data"))
 
@@ -23,3 +28,37 @@ def real_data() -> Path:
 def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten drawn biopsies of five subjects as a cohort folder; copy it before damaging it."""
     return write_drawn_cohort(tmp_path_factory.mktemp("drawn") / "cohort")
+
+
+@pytest.fixture
+def cohort(tiny_cohort: Path, tmp_path: Path) -> Path:
+    """The drawn cohort as a folder of one's own, to damage."""
+    return shutil.copytree(tiny_cohort, tmp_path / "cohort")
+
+
+@pytest.fixture
+def skinray(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run ``skinray WORDS`` as the console script does, in this process."""
+
+    def run(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["skinray", *map(str, words)])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray must not be started: whoever tries is told so by a trace."""
+    from skinray.cluster import crossval
+
+    def started() -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(crossval, "session", started)

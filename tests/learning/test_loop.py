@@ -3,14 +3,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from tiny import ConvNetwork, drawn_sample, same_weights, train_settings
+from tiny import ConvNetwork, same_weights, train_settings
 from torch import Tensor, nn
+from toy_training import CPU, IMAGES, TRUTHS, batches, measured, network, train
 
-from skinray.config import TrainSettings
 from skinray.errors import TrainingError
 from skinray.learning.checkpoint import EpochEnd, TrainState
 from skinray.learning.loop import (
@@ -19,40 +18,9 @@ from skinray.learning.loop import (
     Snapshot,
     World,
     bfloat16_pays,
-    fit,
-    kept_weights,
 )
 from skinray.learning.losses import bce_loss, dice_loss
 from skinray.models import build
-
-CPU = torch.device("cpu")
-SAMPLES = [drawn_sample(seed, (16, 16), nerves=1) for seed in range(6)]
-IMAGES = torch.stack([torch.from_numpy(sample.image) for sample in SAMPLES])
-TRUTHS = torch.stack([torch.from_numpy(sample.nerve) for sample in SAMPLES])
-
-
-def batches(epoch: int, row: int) -> Iterator[Batch]:
-    """Six rows in batches of two, in an order of the epoch's own."""
-    order = torch.randperm(6, generator=torch.Generator().manual_seed(epoch))[row:]
-    for pair in order.view(-1, 2):
-        yield IMAGES[pair], TRUTHS[pair]
-
-
-def network(dropout: float = 0.0) -> ConvNetwork:
-    torch.manual_seed(0)
-    return ConvNetwork(dropout)
-
-
-def train(net: nn.Module, settings: TrainSettings | None = None, **options: Any) -> TrainState:
-    settings = settings or train_settings()
-    options = {"seed": 5, "device": CPU, "batches": batches} | options
-    return fit(Objective(net, settings), net, settings, **options)
-
-
-def measured(state: TrainState) -> list[tuple[float, ...]]:
-    """The history without what the clock says."""
-    return [(e.epoch, e.loss, e.learning_rate, e.skipped_steps) for e in state.history]
-
 
 # learning
 
@@ -273,89 +241,6 @@ def test_the_gradient_is_clipped() -> None:
     assert norm(None) > 0.1
     assert norm(1e-3) == pytest.approx(1e-3, rel=1e-3)
     assert norm(1e3) == pytest.approx(norm(None), rel=1e-6)
-
-
-# schedule, validation, early stop
-
-
-class Unmoved(nn.Module):
-    """A network that no training changes: its loss stays flat."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-    def forward(self, image: Tensor) -> Tensor:
-        return image[:, :1] + 0 * self.weight
-
-
-def test_a_flat_loss_lowers_the_learning_rate() -> None:
-    settings = train_settings(
-        epochs=6, learning_rate=1e-2, weight_decay=0, plateau_patience_epochs=1, plateau_factor=0.1
-    )
-    rates = [end.learning_rate for end in train(Unmoved(), settings).history]
-    assert rates == pytest.approx([1e-2, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4])
-
-
-def scored(values: list[float], **settings: Any) -> tuple[TrainState, list[TrainState]]:
-    """Train with a validation that gives these values in turn; every epoch's state besides."""
-    states: list[TrainState] = []
-    told = iter(values)
-
-    def validate(net: nn.Module) -> float:
-        assert not net.training
-        return next(told)
-
-    state = train(
-        network(), train_settings(validate_every_epochs=1, **settings),
-        validate=validate, on_epoch=lambda end, snapshot: states.append(snapshot()),
-    )  # fmt: skip
-    return state, states
-
-
-def test_the_best_epochs_weights_are_kept() -> None:
-    state, states = scored([0.1, 0.5, 0.4, 0.5], epochs=4, keep="best")
-    assert [end.validation for end in state.history] == [0.1, 0.5, 0.4, 0.5]
-    assert state.best_score == 0.5
-    assert same_weights(kept_weights(state), states[1].model)
-    assert not same_weights(state.model, states[1].model)
-
-
-def test_the_last_weights_are_kept_where_that_is_wished() -> None:
-    state, states = scored([0.5, 0.1], epochs=2, keep="last")
-    assert state.best is None
-    assert same_weights(kept_weights(state), states[1].model)
-
-
-def test_training_stops_early_and_stays_stopped() -> None:
-    state, states = scored([0.1, 0.5, 0.4, 0.3, 0.6], epochs=9, keep="best", early_stop_epochs=2)
-    assert len(state.history) == 4
-    settings = train_settings(epochs=9, early_stop_epochs=2)
-    again = train(network(), settings, start=state, batches=lambda epoch, row: 1 / 0)
-    assert len(again.history) == 4
-    assert same_weights(kept_weights(state), states[1].model)
-
-
-def test_without_validation_the_loss_decides() -> None:
-    settings = train_settings(epochs=9, weight_decay=0, early_stop_epochs=3, keep="best")
-    state = train(Unmoved(), settings)
-    assert len(state.history) == 4
-    assert state.best is not None
-    assert state.best_score == -state.history[0].loss
-
-
-@pytest.mark.parametrize(("epochs", "due"), [(7, [2, 5, 6]), (6, [2, 5]), (1, [0])])
-def test_validation_comes_every_few_epochs_and_at_the_end(epochs: int, due: list[int]) -> None:
-    settings = train_settings(epochs=epochs, validate_every_epochs=3)
-    state = train(network(), settings, validate=lambda net: 0.5)
-    assert [end.epoch for end in state.history if end.validation is not None] == due
-
-
-def test_stale_epochs_count_from_the_best_also_where_few_are_scored() -> None:
-    scores = iter([0.5, 0.4, 0.3, 0.2])
-    settings = train_settings(epochs=20, validate_every_epochs=3, early_stop_epochs=6)
-    state = train(network(), settings, validate=lambda net: next(scores))
-    assert len(state.history) == 9
 
 
 # several workers
