@@ -15,6 +15,7 @@ class TrialProgress(Callback):  # type: ignore[misc]
     def __init__(self, title: str, epochs: dict[str, int]) -> None:
         self.epochs = epochs
         self.seen = dict.fromkeys(epochs, 0)
+        self.errors: dict[str, str] = {}
         self.ended = 0
         self.steps = Steps(title, sum(epochs.values()))
 
@@ -25,7 +26,9 @@ class TrialProgress(Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Take note of a trial's epoch."""
+        """Take note of a trial's epoch, or of the reason why it has none."""
+        if result.get("error"):
+            self.errors[trial.config["trial"]] = str(result["error"])
         self._tell(trial, int(result.get("epoch") or 0))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

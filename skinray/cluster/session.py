@@ -105,6 +105,7 @@ def _quiet() -> None:
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     logging.getLogger("ray.tune").setLevel(logging.WARNING)
     logging.getLogger("ray.tune.utils.util").setLevel(logging.ERROR)  # timings of its own
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     # Says on every local start that the cluster is guarded by a token, which is as it should be.
     setup = "ray._private.authentication.authentication_token_setup"

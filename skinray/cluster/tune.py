@@ -97,12 +97,10 @@ def _tune(
     )
     with progress.steps:
         grid = tuner.fit()
-    errors = {}
+    errors = progress.errors
     for result in grid:
         if result.error is not None and result.config is not None:
             errors[result.config["trial"]] = str(result.error).strip().splitlines()[-1]
-        elif result.metrics and result.metrics.get("error"):
-            errors[result.metrics["trial"]] = str(result.metrics["error"])
     return errors
 
 
