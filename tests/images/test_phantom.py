@@ -117,7 +117,7 @@ def test_hand_tracing_is_imprecise_but_close(cohort):
         close = distance_to(phantom.nerve_truth) <= 3
         near.append(tolerant_dice(phantom.nerve_label, close, phantom.nerve_truth))
         plain.append(tolerant_dice(phantom.nerve_label, phantom.nerve_truth, phantom.nerve_truth))
-    assert np.mean(near) > 0.92
+    assert np.mean(near) > 0.9
     assert min(near) > 0.75
     assert 0.6 < np.mean(plain) < 0.92
     assert max(plain) < 0.97
@@ -149,7 +149,11 @@ def test_second_expert_differs_but_agrees_in_tendency(cohort):
 
 
 def test_no_threshold_finds_the_nerves(cohort):
-    """The best threshold in hindsight, on darkness and on five sorts of brown."""
+    """The best threshold in hindsight, on darkness and on five sorts of brown.
+
+    Unmixing the stains with the very vectors they were painted with is knowledge that nobody
+    has of a real slide; even that stays far below a hand's tracing (above .9).
+    """
     scores: dict[str, list[list[float]]] = {}
     for phantom in cohort:
         truth = phantom.nerve_label
@@ -159,7 +163,9 @@ def test_no_threshold_finds_the_nerves(cohort):
             row = [tolerant_dice(channel > level, near, truth) for level in levels]
             scores.setdefault(name, []).append(row)
     best = {name: np.mean(rows, axis=0).max() for name, rows in scores.items()}
+    unmixed = best.pop("chromogen, unmixed")
     assert max(best.values()) < 0.5, best
+    assert unmixed < 0.55
 
 
 def channels(image: NDArray[np.uint8]) -> dict[str, tuple[NDArray[np.float32], float, float]]:
