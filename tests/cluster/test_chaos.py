@@ -21,7 +21,7 @@ from skinray.learning.trial import TrialOutcome
 from skinray.report.results import RunResults
 from skinray.settings import to_yaml
 from tests.cluster.conftest import small
-from tests.cluster.test_crossval import tables
+from tests.cluster.test_train_cv_job import tables
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(900)]
 
