@@ -34,7 +34,7 @@ REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 WEIGHTS = "unet_lgg_depth4_f32.safetensors"
 AUGMENT = AugmentSettings(crop_px=256, translate_px=30)
 TRAIN = TrainSettings(
-    loss="dice", learning_rate=1e-3, weight_decay=1e-5, epochs=12, batch_size=2, draws_per_image=4,
+    loss="dice", learning_rate=1e-3, weight_decay=1e-5, epochs=8, batch_size=2, draws_per_image=4,
     plateau_factor=0.3, plateau_patience_epochs=1, clip_norm=1.0,
 )  # fmt: skip
 TRAIN_IMAGES = 10
@@ -109,11 +109,13 @@ def read_drive(folder: Path) -> list[Photograph]:
 
 
 def arms(weights: Path, train: TrainSettings) -> list[ArmSettings]:
-    """Return the rows of the table: one U-Net from two starts, and HED at its published width."""
+    """Return the rows of the table: one U-Net from two starts, and HED at half its width."""
     starts = {
         "U-Net, random weights": ModelSettings(name="unet_lgg"),
         "U-Net, brain-MRI weights": ModelSettings(name="unet_lgg", weights=str(weights)),
-        "HED, random weights": ModelSettings(name="hed"),
+        "HED (half the width, group norm), random weights": ModelSettings(
+            name="hed", options={"width": 0.5, "batch_norm": True, "group_norm": True}
+        ),
     }
     return [ArmSettings(label=k, model=v, train=train) for k, v in starts.items()]
 
