@@ -34,6 +34,7 @@ from skinray.config import (
 from skinray.images.phantom import make_phantom
 from skinray.images.sample import Sample
 from skinray.learning.trial import STATE, TrialSpec, finished
+from skinray.recipes import recipe
 
 IMAGES, SEED, ALLOWED = 4, 40, 1.05
 # Ray gives its workers niceness 15, so whatever runs beside would slow down its side alone.
@@ -53,12 +54,12 @@ class Scale:
     left_out: int
 
 
+DEMO = recipe("demo").nerve
 SCALES = {
     "full": Scale("HED at its published width", ModelSettings(name="hed"), 256, 2, 4, 6, 2),
     "demo": Scale(
         "the demo recipe's HED",
-        ModelSettings(name="hed", options={"width": 0.25, "batch_norm": True}),
-        192, 4, 12, 8, 3,
+        DEMO.main.model, DEMO.augment.crop_px, DEMO.main.train.batch_size, 12, 8, 3,
     ),
 }  # fmt: skip
 WORKERS = (1, 2)
