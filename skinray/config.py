@@ -24,6 +24,26 @@ class ReadSettings(Settings):
     )
 
 
+class PredictSettings(Settings):
+    """How the networks see a whole image. A bundle carries it: all who count share it."""
+
+    max_pixels: int = Field(
+        3_000_000, ge=4096, description="larger images go through the networks in tiles"
+    )
+    tile_px: int = Field(1536, ge=64, multiple_of=32, description="side of a tile")
+    overlap_px: int = Field(
+        384, ge=32, multiple_of=32, description="shared by neighbouring tiles, and blended"
+    )
+
+    @model_validator(mode="after")
+    def _tiles_move_on(self) -> Self:
+        if 2 * self.overlap_px > self.tile_px:
+            raise ValueError(
+                f"overlap_px {self.overlap_px} is above half of tile_px {self.tile_px}"
+            )
+        return self
+
+
 class FoldSettings(Settings):
     """How the cohort is split for cross-validation."""
 
@@ -276,6 +296,11 @@ class RunSettings(Settings):
 
     recipe: str = "custom"
     seed: int = Field(0, ge=0)
+    ensemble: bool = Field(
+        False,
+        description="the bundle holds every fold's networks, their probabilities averaged, instead "
+        "of one pair trained on all images",
+    )
     read: ReadSettings = ReadSettings()
     folds: FoldSettings = FoldSettings()
     nerve: StageSettings

@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("models",),
     ("learning",),
     ("report",),
+    ("service",),
     ("recipes", "run_paths"),
     ("cluster",),
     ("cli",),
@@ -38,6 +39,7 @@ ALLOWED = {
     "models": {"torch", "torchvision", "safetensors"},
     "learning": {"torch", "safetensors"},
     "report": {"matplotlib", "torch"},
+    "service": set(),
     "cluster": {"torch", "ray"},
 }
 

@@ -175,7 +175,7 @@ def _measure(run: Run, splits: Splits) -> Measured:
         arms=list(zip(rows, arms, strict=True)),
         um_per_px=run.um_per_px,
     )
-    _save_bundle(run, specs, splits.everything, by_split, splits, measured)
+    _save_bundle(run, specs, by_split, splits, measured)
     return measured
 
 
@@ -200,21 +200,24 @@ def _main_pair(
 def _save_bundle(
     run: Run,
     specs: list[TrialSpec],
-    everything: Split,
     by_split: dict[str, SplitScores],
     splits: Splits,
     measured: Measured,
 ) -> None:
-    pair = _main_pair(specs, run.settings, everything)
-    networks = [trained_network(spec, run.trials / spec.key) for spec in pair]
+    members = splits.folds if run.settings.ensemble else (splits.everything,)
+    pairs = [_main_pair(specs, run.settings, split) for split in members]
+    nerve, dermis = (
+        [trained_network(spec, run.trials / spec.key) for spec in stage]
+        for stage in zip(*pairs, strict=True)
+    )
     info = bundles.BundleInfo(
         models={
             stage: spec.arm.model.override({"weights": None})
-            for stage, spec in zip(STAGES, pair, strict=True)
+            for stage, spec in zip(STAGES, pairs[0], strict=True)
         },
         crossings=_final_crossings(run, splits, by_split),
         um_per_px=run.um_per_px,
-        fold=everything.name,
+        fold="folds" if run.settings.ensemble else splits.everything.name,
         settings=run.settings.model_dump(mode="json"),
         metrics=headline(measured),
         versions=versions(),
@@ -223,7 +226,7 @@ def _save_bundle(
         subjects=len({biopsy.subject for biopsy in run.cohort.biopsies}),
         created=now(),
     )
-    bundles.save(run.out / "bundle", info, networks[0], networks[1])
+    bundles.save(run.out / "bundle", info, nerve, dermis)
 
 
 def _final_crossings(

@@ -126,7 +126,9 @@ class SpecMaker:
         self, splits: Splits, chosen: dict[tuple[StageName, str], dict[str, Any]]
     ) -> list[TrialSpec]:
         """List the final trainings: the main arm on every split, baselines on one."""
-        main = [*splits.folds, splits.everything]
+        main = [*splits.folds]
+        if not self.settings.ensemble:
+            main.append(splits.everything)
         if not splits.components_is_fold:
             main.append(splits.components)
         specs = []

@@ -25,7 +25,10 @@ For research. Not a medical device: no diagnosis may rest on its counts alone.
 {% for stage, model in info.models.items() -%}
 | {{ stage }} | {{ model.name }} | {{ model.options or "-" }} |
 {% endfor %}
-**Measured on held-out images in cross-validation** (this bundle itself saw every image):
+**Measured on held-out images in cross-validation**
+{% if info.members == 1 %}(this bundle itself saw every image)\
+{% else %}(for each image, by the one of its {{ info.members }} members that never saw it)\
+{% endif %}:
 
 {% for name, value in info.metrics.items() -%}
 - {{ name }}: {{ value }}

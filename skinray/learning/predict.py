@@ -11,22 +11,29 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from skinray.config import PredictSettings
 from skinray.errors import ImageError
+from skinray.images.tiles import blend, cut
 
 # Images whose scale differs from the training scale by less than this are not resampled.
 SAME_SCALE = 0.02
+WHOLE = PredictSettings()
 
 
 def predict_map(
-    network: nn.Module, image: NDArray[np.uint8], device: torch.device | None = None
+    network: nn.Module,
+    image: NDArray[np.uint8],
+    device: torch.device | None = None,
+    settings: PredictSettings = WHOLE,
 ) -> NDArray[np.float32]:
-    """Return the probability map of one image.
+    """Return the probability map of one image, in tiles where it is large.
 
     Parameters
     ----------
     network : maps (1, 3, H, W) float RGB in 0..1 to (1, 1, H, W) logits.
-    image : (H, W, 3) uint8, RGB.
+    image : (H, W, 3) uint8, RGB, of any size.
     device : where the network lies; none: the CPU.
+    settings : from which size on tiles are cut, and how.
 
     Returns
     -------
@@ -43,11 +50,22 @@ def predict_map(
             "in RGB order, as skinray.images.read gives it"
         )
     device = device or torch.device("cpu")
-    pixels = torch.from_numpy(np.array(image, copy=True))[None].to(device)
+    shape = image.shape[0], image.shape[1]
     with evaluating(network), torch.inference_mode():
-        logits = network(pixels.permute(0, 3, 1, 2).float().div_(255))
-        probability = torch.sigmoid(logits.float())[0, 0]
-    result: NDArray[np.float32] = probability.cpu().numpy()
+        if shape[0] * shape[1] <= settings.max_pixels:
+            return _forward(network, image, device)
+        tiles = cut(shape, settings.tile_px, settings.overlap_px)
+        maps = ((t, _forward(network, image[t.rows, t.columns], device)) for t in tiles)
+        # Weights sum to 1 but for rounding, which may lift a blend of ones a little above 1.
+        return np.minimum(blend(maps, shape), np.float32(1))
+
+
+def _forward(
+    network: nn.Module, image: NDArray[np.uint8], device: torch.device
+) -> NDArray[np.float32]:
+    pixels = torch.from_numpy(np.array(image, copy=True))[None].to(device)
+    logits = network(pixels.permute(0, 3, 1, 2).float().div_(255))
+    result: NDArray[np.float32] = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
     return result
 
 
@@ -57,6 +75,7 @@ def predict_at_scale(
     um_per_px: float | None,
     trained_um_per_px: float | None,
     device: torch.device | None = None,
+    settings: PredictSettings = WHOLE,
 ) -> NDArray[np.float32]:
     """Predict at the scale the network was trained at, then bring the map back.
 
@@ -65,12 +84,12 @@ def predict_at_scale(
     """
     factor = scale_factor(um_per_px, trained_um_per_px)
     if factor == 1.0:
-        return predict_map(network, image, device)
+        return predict_map(network, image, device, settings)
     height, width = image.shape[:2]
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     resized = cv2.resize(image, size, interpolation=how)
-    small = predict_map(network, np.asarray(resized, np.uint8), device)
+    small = predict_map(network, np.asarray(resized, np.uint8), device, settings)
     back = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(back, np.float32)
 

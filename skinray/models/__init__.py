@@ -18,6 +18,7 @@ from torch import nn
 from skinray.errors import SettingsError
 from skinray.models.deeplabv3 import IMAGENET_MEAN, IMAGENET_STD, Backbone, DeepLabV3
 from skinray.models.hed import BGR_MEAN, HED
+from skinray.models.pixel import PixelClassifier
 from skinray.models.unet import UNet
 
 
@@ -81,6 +82,14 @@ _SPECS = (
         "unet_lgg",
         partial(UNet, doubling=False, depth=4, standardise=False),
         "U-Net with 32 features on each of four levels, as published for brain MRI",
+        normalise="RGB 0-1",
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    ),
+    ModelSpec(
+        "pixel",
+        PixelClassifier,
+        "logistic regression on single pixels' colours: the floor, and a quick stand-in",
         normalise="RGB 0-1",
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),

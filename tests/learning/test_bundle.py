@@ -70,12 +70,13 @@ def test_a_bundle_is_a_folder_of_four_files(made: Path) -> None:
 
 def test_what_is_loaded_is_what_was_saved(made: Path) -> None:
     loaded = load(made)
-    for mine, theirs in zip(networks(), (loaded.nerve, loaded.dermis), strict=True):
+    for mine, stage in zip(networks(), (loaded.nerve, loaded.dermis), strict=True):
+        (theirs,) = stage.networks
         assert same_weights(mine.state_dict(), theirs.state_dict())
         assert not theirs.training
     kept = ("models", "crossings", "um_per_px", "fold", "settings", "versions", "created")
     assert all(getattr(loaded.info, name) == getattr(info(), name) for name in kept)
-    assert loaded.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert loaded.nerve.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_a_prediction_is_the_networks_and_the_crossing_stages(made: Path) -> None:
@@ -92,7 +93,12 @@ def test_a_prediction_is_the_networks_and_the_crossing_stages(made: Path) -> Non
 
 
 def test_the_truth_is_counted(made: Path) -> None:
-    seeing = replace(load(made, "cpu"), nerve=NERVE_TRUTH, dermis=DERMIS_TRUTH)
+    loaded = load(made, "cpu")
+    seeing = replace(
+        loaded,
+        nerve=replace(loaded.nerve, networks=(NERVE_TRUTH,)),
+        dermis=replace(loaded.dermis, networks=(DERMIS_TRUTH,)),
+    )
     for nerves in range(4):
         sample = drawn_sample(nerves, nerves=nerves)
         found = seeing.predict(sample.image)
@@ -103,8 +109,12 @@ def test_the_truth_is_counted(made: Path) -> None:
 def test_an_image_of_unknown_scale_is_taken_at_the_trainings(made: Path) -> None:
     """Crossing lengths stand at 0.5 um/px; these networks were trained at 0.25."""
     at = {"um_per_px": 0.25}
+    plain_bundle = load(made, "cpu")
     loaded = replace(
-        load(made, "cpu"), dermis=DERMIS_TRUTH, info=read_info(made).model_copy(update=at)
+        plain_bundle,
+        nerve=replace(plain_bundle.nerve, um_per_px=0.25),
+        dermis=replace(plain_bundle.dermis, um_per_px=0.25, networks=(DERMIS_TRUTH,)),
+        info=read_info(made).model_copy(update=at),
     )
     image = drawn_sample().image
     known, unknown = loaded.predict(image, 0.25), loaded.predict(image)
@@ -307,3 +317,36 @@ def test_the_card_does_without_a_scale() -> None:
 
 def test_the_card_takes_texts_as_they_are() -> None:
     assert "- r & <sd>: 0.5" in model_card(info(metrics={"r & <sd>": 0.5}))
+
+
+# ensembles
+
+
+def test_an_ensemble_maps_the_mean_of_its_members(tmp_path: Path) -> None:
+    image = drawn_sample().image
+    pairs = [networks(seed) for seed in range(3)]
+    folder = save(tmp_path / "bundle", info(), *(list(stage) for stage in zip(*pairs, strict=True)))
+    assert {f"{stage}-{n}.safetensors" for stage in bundle.STAGES for n in (2, 3)} <= {
+        path.name for path in folder.iterdir()
+    }
+    loaded = load(folder, "cpu")
+    assert loaded.info.members == 3
+    found = loaded.predict(image, 0.5)
+    for at, mine in enumerate((found.nerve, found.dermis)):
+        singles = [predict_map(pair[at], image) for pair in pairs]
+        np.testing.assert_allclose(mine, np.mean(singles, axis=0), atol=1e-6)
+        assert not np.array_equal(mine, singles[0])
+
+
+def test_a_lost_or_altered_member_is_found(tmp_path: Path) -> None:
+    pairs = [networks(seed) for seed in range(2)]
+    folder = save(tmp_path / "bundle", info(), *(list(stage) for stage in zip(*pairs, strict=True)))
+    member = folder / "dermis-2.safetensors"
+    member.write_bytes((folder / "dermis.safetensors").read_bytes())
+    with pytest.raises(BundleError, match="altered since"):
+        load(folder)
+    with pytest.raises(BundleError, match="altered since"):
+        bundle.load_stage(folder, read_info(folder), "dermis", "cpu")
+    member.unlink()
+    with pytest.raises(BundleError, match="missing"):
+        load(folder)

@@ -150,6 +150,13 @@ def test_the_chosen_configuration_is_trained_everywhere() -> None:
     assert everything.train == tuple(range(len(COHORT.biopsies)))
 
 
+def test_an_ensemble_trains_the_folds_and_no_pair_on_everything() -> None:
+    made = maker(ensemble=True)
+    splits = make_splits(COHORT, made.settings)
+    trained = [s.split for s in made.training(splits, {}) if s.stage == "dermis"]
+    assert trained == [*(f"fold-{k}" for k in range(1, 6)), "components"]
+
+
 def test_the_components_may_be_a_fold_already_trained() -> None:
     made = maker(folds__components_held_out=None)
     splits = make_splits(COHORT, made.settings)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tiny import NERVE_TRUTH, ConvNetwork, drawn_sample
 from torch import Tensor, nn
 
+from skinray.config import PredictSettings
 from skinray.errors import ImageError
 from skinray.learning.predict import evaluating, predict_at_scale, predict_map, scale_factor
 
@@ -118,3 +119,43 @@ def test_a_map_comes_back_to_its_place() -> None:
 def test_scale_factor_is_the_ratio_and_one_where_nearly_so(own: float, trained: float) -> None:
     factor, ratio = scale_factor(own, trained), own / trained
     assert factor == (1 if abs(ratio - 1) <= 0.02 else ratio)
+
+
+# tiles
+
+TILED = PredictSettings(max_pixels=4096, tile_px=128, overlap_px=64)
+
+
+def test_a_large_image_goes_through_in_tiles_and_no_seam_shows() -> None:
+    """A network that sees 2 px round each pixel: tiles of 128 px give what the whole gives."""
+    torch.manual_seed(0)
+    network, image = ConvNetwork().eval(), drawn_sample(size=(300, 410), nerves=5).image
+    whole = predict_map(network, image)
+    seen: list[tuple[int, ...]] = []
+    network.register_forward_pre_hook(lambda _, x: seen.append(tuple(x[0].shape[2:])))
+    tiled = predict_map(network, image, settings=TILED)
+    assert len(seen) == 4 * 6
+    assert max(max(size) for size in seen) == 128
+    np.testing.assert_allclose(tiled, whole, atol=1e-6)
+
+
+def test_tiles_of_a_network_that_looks_far_meet_without_a_step() -> None:
+    """A global mean makes each tile's map another; the steps at seams stay those of a slope."""
+
+    class Mean(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return 8 * (image.mean((1, 2, 3), keepdim=True) - 0.5).expand_as(image[:, :1])
+
+    image = np.zeros((128, 512, 3), np.uint8)
+    image[:, 256:] = 255
+    found = predict_map(Mean(), image, settings=TILED)
+    assert found.max() - found.min() > 0.9
+    assert np.abs(np.diff(found, axis=1)).max() <= 1 / 32 + 1e-6
+    assert (found <= 1).all()
+
+
+def test_ones_stay_ones_where_tiles_are_mixed() -> None:
+    image = np.full((300, 410, 3), 255, np.uint8)
+    found = predict_map(NERVE_TRUTH, image, settings=TILED)
+    assert (found <= 1).all()
+    np.testing.assert_allclose(found, 1, atol=1e-6)

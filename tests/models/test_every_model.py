@@ -18,6 +18,7 @@ PARAMETERS = {
     "deeplabv3_mobilenet_v3_large": 11_025_583,
     "unet": 7_763_041,
     "unet_lgg": 161_633,
+    "pixel": 4,
 }
 
 
@@ -29,7 +30,8 @@ def network(request: pytest.FixtureRequest) -> nn.Module:
     MobileNetV3 shrink every signal to nothing.
     """
     torch.manual_seed(0)
-    built = build(request.param, bn_momentum=1.0)
+    norms = {"bn_momentum": 1.0} if "bn_momentum" in MODELS[request.param].options else {}
+    built = build(request.param, **norms)
     with torch.no_grad():
         built.train()(image(4, 3, 48, 48))
     return built
