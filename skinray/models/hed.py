@@ -62,7 +62,7 @@ class HED(nn.Module):
         self.sides = nn.ModuleList(nn.Conv2d(size, 1, 1) for size in sizes[1:])
         self.fuse = nn.Conv2d(len(convolutions), 1, 1)
         self.stride = 2 ** (len(convolutions) - 1)
-        self.register_buffer("mean", torch.tensor(BGR_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(BGR_MEAN), persistent=False)
         set_norm_momentum(self, bn_momentum)
         if group_norm:
             use_group_norm(self)
@@ -79,7 +79,7 @@ class HED(nn.Module):
         repetition and cropped back; at multiples the result is the published network's.
         """
         height, width = image.shape[-2:]
-        features = pad_to_stride(image.flip(1) * 255 - self.mean, self.stride)
+        features = pad_to_stride(image.flip(1) * 255 - self.mean.view(1, 3, 1, 1), self.stride)
         size = features.shape[-2:]
         maps = []
         for stage, side in zip(self.stages, self.sides, strict=True):

@@ -92,9 +92,11 @@ class ChannelNormalise(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        # One axis: with four, channels_last gives a lone buffer strides that the broadcast of
+        # buffers between training processes refuses.
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Normalise ``image``, (N, C, H, W)."""
-        return (image - self.mean) / self.std
+        return (image - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)

@@ -138,3 +138,9 @@ def test_options_that_describe_no_network_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=says):
         build(name, **options)
+
+
+def test_buffers_can_be_broadcast_one_by_one_in_channels_last(network: nn.Module) -> None:
+    """Between training processes a lone buffer is flattened and copied back onto itself."""
+    for buffer in network.to(memory_format=torch.channels_last).buffers():
+        buffer.copy_(buffer.contiguous().view(-1).view(buffer.shape))
