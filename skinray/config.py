@@ -291,6 +291,42 @@ class ClusterSettings(Settings):
         return self
 
 
+class PoolSettings(Settings):
+    """The actors of one stage of scoring, and what each of them takes."""
+
+    actors: int | Literal["auto"] = Field(
+        "auto", description="most actors; auto: one a GPU where they take any, else one a core"
+    )
+    cpus_per_actor: float = Field(1, gt=0)
+    gpus_per_actor: float | Literal["auto"] = Field(
+        "auto", description="auto: a GPU's share that lets both networks live on it, if there is one"
+    )
+
+
+class ScoreSettings(Settings):
+    """How a cohort is scored: what decides results, then how the work is spread."""
+
+    read: ReadSettings = ReadSettings()
+    um_per_px: float | None = Field(
+        None, ge=0.01, le=20, description="scale of every image; overrides manifest and files"
+    )
+    overlays: bool = Field(True, description="write a picture and a GeoJSON file of each image")
+    layout: Literal["auto", "fused", "separate"] = Field(
+        "auto",
+        description="all stages in one actor, or each in actors of its own; auto: separate "
+        "where there are GPUs",
+    )
+    images_per_part: int = Field(
+        8, ge=1, description="committed together: what a kill costs an actor at most"
+    )
+    threads: int = Field(1, ge=1, description="of a network on the CPU, in each actor")
+    fused: PoolSettings = PoolSettings()
+    nerve: PoolSettings = PoolSettings()
+    dermis: PoolSettings = PoolSettings()
+    decode_cpus: float = Field(1, gt=0, description="of a task that reads and decodes")
+    crossing_cpus: float = Field(1, gt=0, description="of a task that counts and writes")
+
+
 class RunSettings(Settings):
     """A whole cross-validated run; recipes.py holds the named ones."""
 
