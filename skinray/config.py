@@ -299,7 +299,8 @@ class PoolSettings(Settings):
     )
     cpus_per_actor: float = Field(1, gt=0)
     gpus_per_actor: float | Literal["auto"] = Field(
-        "auto", description="auto: a GPU's share that lets both networks live on it, if there is one"
+        "auto",
+        description="auto: a GPU's share that lets both networks live on it, if there is one",
     )
 
 
@@ -325,6 +326,32 @@ class ScoreSettings(Settings):
     dermis: PoolSettings = PoolSettings()
     decode_cpus: float = Field(1, gt=0, description="of a task that reads and decodes")
     crossing_cpus: float = Field(1, gt=0, description="of a task that counts and writes")
+
+
+class ServiceSettings(Settings):
+    """What the HTTP service takes in, and how much of it at once."""
+
+    max_body_bytes: int = Field(
+        256 << 20, ge=1024, description="larger requests are refused (413), before they are read"
+    )
+    max_pixels: int = Field(
+        100_000_000, gt=0, description="larger images are refused by their header (422)"
+    )
+    timeout_s: float = Field(
+        120,
+        gt=0,
+        description="from a request's arrival: 503 while it waits, 408 while it sends, then 504",
+    )
+    max_in_flight: int = Field(4, ge=1, description="images worked on at once")
+    max_queued: int = Field(16, ge=0, description="waiting beyond them; more are refused (503)")
+    retry_after_s: int = Field(2, ge=1, description="what refused clients are told to wait")
+    decode_threads: int = Field(2, ge=1, description="images decoded at once")
+    engine_threads: int = Field(
+        1, ge=1, description="images that networks in this process see at once"
+    )
+    labels: str | None = Field(
+        None, description="cohort folder that corrections are stored in; none: they are not"
+    )
 
 
 class RunSettings(Settings):

@@ -1,0 +1,162 @@
+"""From the two maps of one image to all that a client asked for: the last stage, everywhere."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from skinray.config import CrossingSettings
+from skinray.crossings import Crossings
+from skinray.crossings.clusters import cluster_centres
+from skinray.crossings.detect import two_sided
+from skinray.crossings.maps import threshold_map, true_pixels
+from skinray.learning.bundle import BundleInfo
+from skinray.learning.count import Count
+from skinray.report.geojson import to_geojson
+from skinray.report.overlays import overlay
+
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+# Fast: these pictures are sent once and thrown away.
+_PNG_LEVEL = 1
+
+
+@dataclass(frozen=True)
+class Want:
+    """What a client asked for beside the count.
+
+    Attributes
+    ----------
+    json : the count as a record; it is always in the answer.
+    geojson : points and boundary as GeoJSON.
+    overlay : the picture with nerves, boundary and crossings drawn on it.
+    maps : both probability maps, as grey pictures.
+    boundary : the pixels close to the boundary, as a picture.
+    image : the decoded image itself, for browsers that cannot show its format.
+    sweep : nerve thresholds to count at, beside the bundle's own.
+    """
+
+    json: bool = True
+    geojson: bool = False
+    overlay: bool = False
+    maps: bool = False
+    image: bool = False
+    sweep: tuple[float, ...] = ()
+    boundary: bool = False
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """The crossings at one nerve threshold: row and column of each."""
+
+    nerve_threshold: float
+    count: int
+    points: list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one image gave. Pictures are PNG files, of the image's own size; None: not asked for.
+
+    Attributes
+    ----------
+    count : the record that a scored cohort would hold.
+    nerve_threshold : the bundle's own, that the count was made with.
+    nerve_png, dermis_png : 8-bit grey, probability times 255.
+    boundary_png : 8-bit grey, 255 on the boundary.
+    sweep : in the order of the thresholds asked for.
+    """
+
+    count: Count
+    geojson: dict[str, Any] | None
+    overlay_png: bytes | None
+    nerve_png: bytes | None
+    dermis_png: bytes | None
+    boundary_png: bytes | None
+    image_png: bytes | None
+    sweep: list[SweepPoint] | None
+    nerve_threshold: float
+    bundle_id: str
+
+
+def make_answer(
+    info: BundleInfo,
+    image: NDArray[np.uint8],
+    nerve: NDArray[np.float32],
+    dermis: NDArray[np.float32],
+    um_per_px: float | None,
+    want: Want,
+) -> Answer:
+    """Count, and draw what was asked for. Pure: can run in any process.
+
+    Parameters
+    ----------
+    info : of the bundle that made the maps.
+    image : (H, W, 3) uint8 RGB.
+    nerve, dermis : (H, W) float32, probability, on the image's own pixels.
+    um_per_px : scale of the image; None: unknown.
+
+    Raises
+    ------
+    SkinrayError
+        If a map is no probability map, or does not have the image's size.
+    """
+    found = info.find_crossings(nerve, dermis, um_per_px)
+    settings = info.crossings.at_scale(info.um_per_px if um_per_px is None else um_per_px)
+    fibres = threshold_map(nerve, settings.nerve_threshold)
+    drawn = overlay(image, fibres, found.boundary, found.points) if want.overlay else None
+    return Answer(
+        count=Count.of(found, um_per_px),
+        geojson=to_geojson(found.points, found.dermis) if want.geojson else None,
+        overlay_png=None if drawn is None else to_png(drawn),
+        nerve_png=to_png(to_grey(nerve)) if want.maps else None,
+        dermis_png=to_png(to_grey(dermis)) if want.maps else None,
+        boundary_png=to_png(found.boundary.astype(np.uint8) * 255) if want.boundary else None,
+        image_png=to_png(image) if want.image else None,
+        sweep=sweep(nerve, found, settings, want.sweep) if want.sweep else None,
+        nerve_threshold=settings.nerve_threshold,
+        bundle_id=info.id,
+    )
+
+
+def sweep(
+    nerve: NDArray[np.float32],
+    found: Crossings,
+    settings: CrossingSettings,
+    thresholds: tuple[float, ...],
+) -> list[SweepPoint]:
+    """Count at other nerve thresholds; what hangs on the dermis alone is taken from ``found``.
+
+    Parameters
+    ----------
+    nerve : (H, W) float32, probability.
+    found : the crossings at the bundle's own threshold.
+    settings : of the crossing stage, at the image's own scale.
+    """
+    near = true_pixels(found.boundary)
+    probability = nerve[tuple(near.T)]
+    result = []
+    for threshold in thresholds:
+        fibres = threshold_map(nerve, threshold)
+        pixels = near[threshold_map(probability, threshold)]
+        centres = cluster_centres(pixels, settings.eps_px, settings.min_points)
+        kept = centres[two_sided(centres, fibres, found.dermis, settings)]
+        points = [(float(row), float(column)) for row, column in kept]
+        result.append(SweepPoint(threshold, len(points), points))
+    return result
+
+
+def to_grey(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a probability map as (H, W) uint8, 255 for 1."""
+    return np.rint(probability * np.float32(255)).astype(np.uint8)
+
+
+def to_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Return (H, W) grey or (H, W, 3) RGB bytes as a PNG file."""
+    stream = io.BytesIO()
+    Pillow.fromarray(pixels).save(stream, "PNG", compress_level=_PNG_LEVEL)
+    return stream.getvalue()

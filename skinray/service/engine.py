@@ -1,0 +1,105 @@
+"""What counts behind the service: one interface, and the engine that works in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinray.errors import SkinrayError
+from skinray.learning.bundle import Bundle, BundleInfo, Stage
+from skinray.service.answer import Answer, Want, make_answer
+
+T = TypeVar("T")
+
+
+class NotReadyError(SkinrayError):
+    """A network that cannot answer; the message says which, and why."""
+
+
+class BusyError(SkinrayError):
+    """No place for one more request just now; the client may come again soon."""
+
+
+class Engine(Protocol):
+    """Answers for images; how many processes stand behind it is its own matter.
+
+    Methods may raise :class:`BusyError` where the engine has limits of its own.
+    """
+
+    @property
+    def info(self) -> BundleInfo:
+        """The bundle that answers now."""
+
+    async def answer(
+        self, pixels: NDArray[np.uint8], um_per_px: float | None, want: Want
+    ) -> Answer:
+        """Count the crossings of an image, (H, W, 3) uint8 RGB, at a scale (None: unknown)."""
+
+    async def stage_map(
+        self, stage: Stage, pixels: NDArray[np.uint8], um_per_px: float | None
+    ) -> NDArray[np.float32]:
+        """Return one network's map of an image, (H, W) float32, probability."""
+
+    async def check_ready(self) -> None:
+        """Return where every network answers; NotReadyError where one does not."""
+
+
+class LocalEngine:
+    """Works in threads of this process.
+
+    Parameters
+    ----------
+    bundle : the loaded networks.
+    threads : images worked on at once; more wait.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        self._bundle = bundle
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="engine")
+
+    @property
+    def info(self) -> BundleInfo:
+        """The bundle that answers now."""
+        return self._bundle.info
+
+    async def answer(
+        self, pixels: NDArray[np.uint8], um_per_px: float | None, want: Want
+    ) -> Answer:
+        """Count the crossings of one image; see :class:`Engine`."""
+
+        def work() -> Answer:
+            nerve = self._bundle.nerve.map(pixels, um_per_px)
+            dermis = self._bundle.dermis.map(pixels, um_per_px)
+            return make_answer(self.info, pixels, nerve, dermis, um_per_px, want)
+
+        return await self._run(work)
+
+    async def stage_map(
+        self, stage: Stage, pixels: NDArray[np.uint8], um_per_px: float | None
+    ) -> NDArray[np.float32]:
+        """Return one network's map of an image; see :class:`Engine`."""
+        model = self._bundle.nerve if stage == "nerve" else self._bundle.dermis
+        return await self._run(lambda: model.map(pixels, um_per_px))
+
+    async def check_ready(self) -> None:
+        """Let both networks answer once, beside the images in work."""
+        for name, model in (("nerve", self._bundle.nerve), ("dermis", self._bundle.dermis)):
+            try:
+                sound = await asyncio.to_thread(model.answers)
+            except Exception as error:
+                raise NotReadyError(f"{name} network fails: {type(error).__name__}") from error
+            if not sound:
+                raise NotReadyError(f"{name} network gives values that are not finite")
+
+    def close(self) -> None:
+        """Finish the images in work; those that wait are given up."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        # A client that gives up while it waits takes its work along: the future is cancelled.
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
