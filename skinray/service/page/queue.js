@@ -1,0 +1,55 @@
+// Images on their way to the service, a few at a time, in the order they came.
+
+import { count } from "./service.js";
+import { setAnswer } from "./items.js";
+
+const AT_ONCE = 2;
+
+export class Queue {
+  /** `changed(item)` is called whenever the state of an image has changed. */
+  constructor(changed) {
+    this.changed = changed;
+    this.waiting = [];
+    this.running = new Map();
+  }
+
+  push(item) {
+    this.running.get(item)?.abort();
+    this.waiting = this.waiting.filter((one) => one !== item);
+    this.waiting.push(item);
+    item.status = "waiting";
+    item.note = "";
+    item.error = null;
+    this.changed(item);
+    this.#next();
+  }
+
+  drop(item) {
+    this.waiting = this.waiting.filter((one) => one !== item);
+    this.running.get(item)?.abort();
+  }
+
+  #next() {
+    while (this.running.size < AT_ONCE && this.waiting.length) this.#count(this.waiting.shift());
+  }
+
+  async #count(item) {
+    const control = new AbortController();
+    this.running.set(item, control);
+    item.status = "running";
+    this.changed(item);
+    const held = () => { item.note = "Service busy, waiting"; this.changed(item); };
+    try {
+      setAnswer(item, await count(item.file, item.umPerPx, control.signal, held));
+    } catch (error) {
+      if (!control.signal.aborted) {
+        item.status = "failed";
+        item.error = error;
+      }
+    }
+    if (this.running.get(item) === control) this.running.delete(item);
+    item.note = "";
+    if (!control.signal.aborted) this.changed(item);
+    this.#next();
+  }
+}

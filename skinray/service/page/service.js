@@ -1,0 +1,100 @@
+// The service's answers. Addresses are relative, so the page works below any prefix of a proxy.
+
+const WANTED = "maps,image,boundary,sweep";
+const TRIES = 8;
+const LONGEST_WAIT_S = 20;
+
+/** A refusal with what the service says of it: title and detail of its problem (RFC 9457). */
+export class Refusal extends Error {
+  constructor(title, detail, status = 0) {
+    super(detail);
+    this.title = title;
+    this.status = status;
+  }
+}
+
+export async function count(file, umPerPx, signal, waiting) {
+  const response = await send("v1/biopsies?include=" + WANTED, form(file, umPerPx), signal, waiting);
+  const answer = await response.json();
+  return { ...answer, blobs: blobs(answer) };
+}
+
+/** Crossings and boundary as the service gives them to QuPath. */
+export async function geojson(file, umPerPx) {
+  const headers = { Accept: "application/geo+json" };
+  return (await send("v1/biopsies", form(file, umPerPx), undefined, () => {}, headers)).json();
+}
+
+export async function saveLabel(file, umPerPx, threshold, points, subject) {
+  const body = form(file, umPerPx);
+  body.append("nerve_threshold", String(threshold));
+  body.append("points", JSON.stringify(points));
+  if (subject) body.append("subject", subject);
+  return (await send("v1/labels", body)).json();
+}
+
+/** Whether the service stores labels; what it answers is {enabled, images}. */
+export async function labels() {
+  try {
+    const response = await fetch("v1/labels", { headers: { Accept: "application/json" } });
+    return response.ok ? await response.json() : { enabled: false, images: 0 };
+  } catch {
+    return { enabled: false, images: 0 };
+  }
+}
+
+function form(file, umPerPx) {
+  const body = new FormData();
+  body.append("image", file, file.name);
+  if (umPerPx) body.append("um_per_px", String(umPerPx));
+  return body;
+}
+
+async function send(address, body, signal, waiting = () => {}, headers = { Accept: "application/json" }) {
+  for (let turn = 1; ; turn += 1) {
+    let response;
+    try {
+      response = await fetch(address, { method: "POST", body, headers, signal });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Refusal("No answer", "The service cannot be reached. Check that it runs, then try again.");
+    }
+    if (response.ok) return response;
+    const busy = response.status === 429 || response.status === 503;
+    if (!busy || turn === TRIES) throw await refusal(response);
+    waiting();
+    const wanted = Number(response.headers.get("Retry-After")) || 1;
+    await pause(Math.min(wanted, LONGEST_WAIT_S) * 1000, signal);
+  }
+}
+
+async function refusal(response) {
+  try {
+    const problem = await response.json();
+    const detail = typeof problem.detail === "string" ? problem.detail : "";
+    return new Refusal(problem.title ?? `Refused (${response.status})`, detail, response.status);
+  } catch {
+    return new Refusal(`Refused (${response.status})`, response.statusText || "no reason given", response.status);
+  }
+}
+
+const pause = (ms, signal) => new Promise((resolve, reject) => {
+  const timer = setTimeout(resolve, ms);
+  signal?.addEventListener("abort", () => {
+    clearTimeout(timer);
+    reject(new DOMException("aborted", "AbortError"));
+  });
+});
+
+/** Take the pictures out of an answer, as blobs: strings would take twice the memory. */
+function blobs(answer) {
+  const found = {};
+  for (const name of ["image", "nerve", "dermis", "boundary"]) {
+    const text = answer[`${name}_png`];
+    if (!text) continue;
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    found[name] = new Blob([bytes], { type: "image/png" });
+    delete answer[`${name}_png`];
+  }
+  return found;
+}

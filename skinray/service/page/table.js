@@ -1,0 +1,60 @@
+// The table of all images, and the words of their state.
+
+import { row } from "./items.js";
+
+const number = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+const WORDS = { waiting: "Waiting", running: "Counting…", done: "Counted", failed: "Failed" };
+
+/** Draw the table anew; `on` holds choose(item) and remove(item). */
+export function drawTable(body, items, current, on) {
+  const focused = document.activeElement?.dataset?.key;
+  body.replaceChildren(...items.map((item) => line(item, item === current, on)));
+  if (focused) body.querySelector(`[data-key="${focused}"]`)?.focus({ preventScroll: true });
+}
+
+function line(item, now, on) {
+  const values = row(item);
+  const tr = document.createElement("tr");
+  tr.classList.toggle("now", now);
+  const name = make("th", "", item.name, () => on.choose(item), `choose-${item.id}`, "link");
+  name.scope = "row";
+  if (now) name.firstChild.setAttribute("aria-current", "true");
+  tr.append(name);
+  if (item.status === "failed" && !item.answer) {
+    const why = make("td", "why bad", `Failed: ${item.error.message || item.error.title}`);
+    why.colSpan = 6;
+    tr.append(why);
+  } else {
+    const changed = values.added + values.removed > 0;
+    const state = item.error ? "Failed again" : changed ? "Corrected" : WORDS[item.status];
+    tr.append(
+      make("td", item.error ? "bad" : "", item.note || state),
+      make("td", "num", values.count ?? "–"),
+      make("td", "num", values.model_count ?? "–"),
+      make("td", "num", number(values.boundary_mm, 3)),
+      make("td", "num", number(values.density_per_mm, 2)),
+      make("td", "num", values.um_per_px ?? "–"),
+    );
+  }
+  const remove = make("td", "num", "✕", () => on.remove(item), `remove-${item.id}`, "remove");
+  remove.firstChild.setAttribute("aria-label", `Remove ${item.name} from the list`);
+  tr.append(remove);
+  return tr;
+}
+
+function make(tag, classes, text, click, key, look) {
+  const element = document.createElement(tag);
+  element.className = classes;
+  if (!click) {
+    element.textContent = text;
+    return element;
+  }
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = look;
+  button.dataset.key = key;
+  button.textContent = text;
+  button.addEventListener("click", click);
+  element.append(button);
+  return element;
+}
