@@ -1,4 +1,7 @@
-"""Polylines from GeoJSON, as QuPath and other tools export annotations."""
+"""Polylines from GeoJSON, as QuPath and other tools export annotations.
+
+The corner of the first pixel is 0, 0 there, and the middle of it .5, .5.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from skinray.config import ReadSettings
 from skinray.images.problems import UnfitLabelError, UnreadableImageError
 from skinray.images.read import read_bytes
 
-Polyline = NDArray[np.float64]  # (N, 2): x, y in pixels
+Polyline = NDArray[np.float64]  # (N, 2): x, y in pixels from the image's outer corner
+MIDDLE = 0.5  # of the first pixel, in x and in y; arrays call that place 0
 
 # A hand drawn to the edge of the image slips a little over it; micrometres or another
 # magnification reach much further.

@@ -1,8 +1,7 @@
 """Labels of a biopsy: traced nerves, and the boundary line that becomes the dermis.
 
 Masks are images; lines may also be GeoJSON as QuPath exports it. Coordinates are x, y in pixels
-with (0, 0) at the outer corner of the first pixel, so a vertex lies in the pixel (floor y,
-floor x).
+with (0, 0) at the outer corner of the first pixel, so the middle of that pixel is (.5, .5).
 """
 
 from __future__ import annotations
@@ -15,10 +14,13 @@ from numpy.typing import NDArray
 from skinray.config import ReadSettings
 from skinray.images.boundary_line import trace_line
 from skinray.images.dermis_fill import dermis_from_boundary
-from skinray.images.geojson import Polyline, looks_like_json, read_polylines
+from skinray.images.geojson import MIDDLE, Polyline, looks_like_json, read_polylines
 from skinray.images.line_drawing import draw_line
 from skinray.images.problems import UnfitLabelError
 from skinray.images.read import read_mask
+
+# A line between two pixels is drawn as one of the second: at its full width, not a pixel wider.
+TIE_PX = 1e-6
 
 __all__ = ["dermis_from_boundary", "match_shape", "read_boundary", "read_nerves"]
 
@@ -40,7 +42,7 @@ def read_nerves(
         return match_shape(read_mask(path, settings), shape, path)
     mask = np.zeros(shape, bool)
     for line in read_polylines(path, shape, settings):
-        draw_line(mask, np.floor(line), width_px)
+        draw_line(mask, line - MIDDLE + TIE_PX, width_px)
     return mask
 
 

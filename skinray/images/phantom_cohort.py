@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from skinray.config import PhantomSettings
 from skinray.errors import CohortError, SettingsError
+from skinray.images.geojson import MIDDLE
 from skinray.images.phantom import Phantom, check_request, make_phantom
 from skinray.images.phantom_graft import graft_phantom
 from skinray.images.phantom_slide import read_slides
@@ -183,7 +184,7 @@ def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 def _write_geojson(path: Path, kind: str, points: NDArray[np.float64]) -> None:
     """Write x, y in pixels from the image's outer corner, as GeoJSON of images counts them."""
-    geometry = {"type": kind, "coordinates": np.round(points + 0.5, 2).tolist()}
+    geometry = {"type": kind, "coordinates": np.round(points + MIDDLE, 2).tolist()}
     feature = {"type": "Feature", "properties": {}, "geometry": geometry}
     text = json.dumps({"type": "FeatureCollection", "features": [feature]})
     path.write_text(text + "\n", encoding="utf-8")

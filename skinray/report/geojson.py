@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from skinray.images.geojson import MIDDLE
 from skinray.report.overlays import BOUNDARY, CROSSING
 
-MIDDLE = 0.5
 DECIMALS = 3
 
 

@@ -49,10 +49,25 @@ def test_a_polyline_is_drawn_three_pixels_wide(tmp_path):
     assert mask.shape == SHAPE
     assert mask.dtype == bool
     rows = np.flatnonzero(mask[:, 20])
-    assert rows.tolist() == [19, 20, 21]  # the vertices lie in row 20: floor, not round
+    assert rows.tolist() == [19, 20, 21]
     columns = np.flatnonzero(mask[20])
     assert columns.min() in (9, 10)
     assert columns.max() in (30, 31)
+
+
+def test_half_a_pixel_is_the_middle_of_the_first_one(tmp_path):
+    path = write_json(tmp_path / "n.geojson", line((10.5, 20.5), (31.5, 24.5)))
+    expected = np.zeros(SHAPE, bool)
+    draw_line(expected, np.array([[10.0, 20.0], [31.0, 24.0]]), 3)
+    assert np.array_equal(read_nerves(path, SHAPE, READ), expected)
+
+
+def test_a_vertex_keeps_its_place_within_the_pixel(tmp_path):
+    """A line that rises from y = 20.1 to 20.9 lies in row 20 throughout, but not in its middle."""
+    path = write_json(tmp_path / "n.geojson", line((10.5, 20.1), (110.5, 20.9)))
+    mask = read_nerves(path, SHAPE, READ, width_px=2)
+    assert np.flatnonzero(mask[:, 12]).tolist() == [19, 20]
+    assert np.flatnonzero(mask[:, 108]).tolist() == [20, 21]
 
 
 def test_the_width_is_an_argument(tmp_path):
