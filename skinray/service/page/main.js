@@ -17,7 +17,7 @@ let shown = null; // the answer whose pictures the viewer holds
 let canSave = false;
 
 const queue = new Queue((item) => {
-  if (item.answer && !items.includes(item)) return;
+  if (!items.includes(item)) return;
   if (!current) choose(item);
   else if (item === current) showCurrent();
   showTable();
@@ -289,9 +289,10 @@ $("geojson").addEventListener("click", async () => {
     item.answer.geojson ??= await service.geojson(item.file, item.umPerPx);
     const text = JSON.stringify(files.corrected(item.answer.geojson, points(item)), null, 1);
     files.save(`${files.stem(item.name)}.geojson`, text, "application/geo+json");
+    $("download-note").hidden = true;
   } catch (error) {
-    say(error.message);
-    labelNote(error.message, "bad");
+    $("download-note").hidden = false;
+    $("download-note").textContent = error.message;
   }
   $("geojson").disabled = !current?.answer;
 });

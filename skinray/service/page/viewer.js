@@ -40,7 +40,8 @@ export class Viewer {
   /** Draw the nerves whose probability, 0 to 255, is above a level. */
   setLevel(level) {
     if (!this.scene) return;
-    this.nerves = tint(this.scene.nerve, this.scene.width, this.scene.height, level, NERVE);
+    this.level = level;
+    this.nerves = null; // made when it is drawn: a slider moves faster than large images are
     this.draw();
   }
 
@@ -133,7 +134,10 @@ export class Viewer {
     context.imageSmoothingQuality = "high";
     context.drawImage(this.scene.image, 0, 0);
     if (this.show.boundary) context.drawImage(this.boundary, 0, 0);
-    if (this.show.nerves) context.drawImage(this.nerves, 0, 0);
+    if (this.show.nerves) {
+      this.nerves ??= tint(this.scene.nerve, this.scene.width, this.scene.height, this.level, NERVE);
+      context.drawImage(this.nerves, 0, 0);
+    }
     context.setTransform(1, 0, 0, 1, 0, 0);
     if (!this.show.crossings) return;
     for (const { place, kind } of this.marks) {
@@ -159,8 +163,7 @@ export class Viewer {
     circle(8.5, 5.5, "#fff");
     circle(8.5, 2.75, red);
     if (kind !== "added") return;
-    context.fillStyle = "#fff"; // a cross tells what a person added, also without colour
-    context.strokeStyle = red;
+    // A cross tells what a person added, also without colour.
     for (const [width, colour] of [[4, "#fff"], [2, red]]) {
       context.beginPath();
       for (const [dx, dy] of [[4, 0], [0, 4]]) {
