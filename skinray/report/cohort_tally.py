@@ -1,0 +1,215 @@
+"""Figures of a scored cohort, gathered batch by batch in accumulators of fixed size."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Row = Mapping[str, Any]
+BINS = 4096
+MOST_REASONS, EXAMPLES = 200, 3
+ELSE = "other reasons"
+
+
+@dataclass
+class Moments:
+    """Number, mean, spread and range of values that are seen once (Chan's merging)."""
+
+    n: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Take in further values, (N,)."""
+        if not values.size:
+            return
+        mean, n = float(values.mean()), self.n + values.size
+        apart = mean - self.mean
+        self.squares += float(((values - mean) ** 2).sum()) + apart**2 * self.n * values.size / n
+        self.mean += apart * values.size / n
+        self.n = n
+        self.low, self.high = (
+            min(self.low, values.min().item()),
+            max(self.high, values.max().item()),
+        )
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation over the sample; None of fewer than two values."""
+        return math.sqrt(self.squares / (self.n - 1)) if self.n > 1 else None
+
+
+class Histogram:
+    """How often values at or above 0 fall into equal bins, as many bins for any range.
+
+    Where a value lies beyond the last bin, bins are joined in pairs until it does not: the
+    order in which values come changes nothing.
+
+    Attributes
+    ----------
+    width : of a bin. Bin i holds i * width <= value < (i + 1) * width.
+    """
+
+    def __init__(self, width: float, bins: int = BINS) -> None:
+        self.width = width
+        self.times = np.zeros(bins, np.int64)
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        """Take in further values, (N,), finite and at or above 0."""
+        if not values.size:
+            return
+        while values.max() >= self.width * len(self.times):
+            pairs = self.times.reshape(-1, 2).sum(axis=1)
+            self.times = np.concatenate([pairs, np.zeros_like(pairs)])
+            self.width *= 2
+        self.times += np.bincount((values / self.width).astype(np.int64), minlength=len(self.times))
+
+    @property
+    def n(self) -> int:
+        """Number of values."""
+        return int(self.times.sum())
+
+    def quantile(self, share: float) -> float | None:
+        """Return the lower edge of the bin that holds the value at ``share``; None of no values.
+
+        It is the value itself where values are whole numbers and bins are 1 wide.
+        """
+        if not self.n:
+            return None
+        rank = min(self.n, max(1, math.ceil(share * self.n)))
+        return float(np.searchsorted(np.cumsum(self.times), rank)) * self.width
+
+
+@dataclass
+class Reason:
+    """Images that failed for one reason: how many, the first few, and what to do."""
+
+    reason: str
+    remedy: str
+    images: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Failures:
+    """Failed images by reason; beyond a number of reasons, further ones share a line."""
+
+    by_reason: dict[str, Reason] = field(default_factory=dict)
+
+    def add(self, image: str, error: str) -> None:
+        """Take in a failed image and its message, ``file: reason: remedy``."""
+        reason, remedy = split_error(image, error)
+        key = re.sub(r"\d+", "#", reason)
+        if key not in self.by_reason and len(self.by_reason) >= MOST_REASONS:
+            key, reason, remedy = ELSE, ELSE, "see the column error of counts.csv"
+        found = self.by_reason.setdefault(key, Reason(reason, remedy))
+        found.images += 1
+        if len(found.examples) < EXAMPLES:
+            found.examples.append(image)
+
+    @property
+    def most_first(self) -> list[Reason]:
+        """The reasons, the most frequent first."""
+        return sorted(self.by_reason.values(), key=lambda reason: -reason.images)
+
+
+@dataclass
+class Tally:
+    """What a cohort adds up to.
+
+    An image whose bytes came before under another name is a duplicate: it is scored or failed
+    as that one, and left out of every figure of counts.
+
+    Attributes
+    ----------
+    images : rows; ``scored`` and ``failed`` add up to it. ``duplicates`` are among them.
+    counts, densities : of scored images that are no duplicates, ``counts.n`` of them; densities
+        of those with a scale and a boundary.
+    crossings, boundary_mm : sums over images with a known density, for the pooled one.
+    without_scale, without_boundary, without_crossing : of the same images; those without
+        crossing have a boundary.
+    far_scale : of the same images, those at a scale beyond a factor of two from the bundle's.
+    """
+
+    bundle_um_per_px: float | None = None
+    images: int = 0
+    scored: int = 0
+    failed: int = 0
+    duplicates: int = 0
+    counts: Moments = field(default_factory=Moments)
+    densities: Moments = field(default_factory=Moments)
+    scales: Moments = field(default_factory=Moments)
+    count_bins: Histogram = field(default_factory=lambda: Histogram(1))
+    density_bins: Histogram = field(default_factory=lambda: Histogram(1 / 64))
+    failures: Failures = field(default_factory=Failures)
+    crossings: int = 0
+    boundary_mm: float = 0.0
+    without_scale: int = 0
+    without_boundary: int = 0
+    without_crossing: int = 0
+    far_scale: int = 0
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Take in a batch of rows of ``counts.parquet``."""
+        scored = []
+        for row in rows:
+            self.images += 1
+            self.duplicates += bool(row["duplicate_of"])
+            if row["status"] != "ok":
+                self.failed += 1
+                self.failures.add(row["image"], row["error"] or "no reason was noted")
+                continue
+            self.scored += 1
+            if not row["duplicate_of"]:
+                scored.append(row)
+        self._add_counts(scored)
+
+    def _add_counts(self, rows: list[Row]) -> None:
+        counts = np.array([row["count"] for row in rows], np.float64)
+        dense = [row for row in rows if row["density_per_mm"] is not None]
+        densities = np.array([row["density_per_mm"] for row in dense], np.float64)
+        scales = np.array([r["um_per_px"] for r in rows if r["um_per_px"] is not None], np.float64)
+        self.counts.add(counts)
+        self.count_bins.add(counts)
+        self.densities.add(densities)
+        self.density_bins.add(densities)
+        self.scales.add(scales)
+        self.crossings += sum(row["count"] for row in dense)
+        self.boundary_mm += math.fsum(row["boundary_mm"] for row in dense)
+        self.without_scale += len(rows) - len(scales)
+        self.without_boundary += sum(not row["boundary_px"] for row in rows)
+        self.without_crossing += sum(not row["count"] and row["boundary_px"] > 0 for row in rows)
+        if self.bundle_um_per_px:
+            ratio = scales / self.bundle_um_per_px
+            self.far_scale += int(((ratio > 2) | (ratio < 0.5)).sum())
+
+    @property
+    def far_count(self) -> float | None:
+        """The count above which an image lies far outside (Tukey: 3 quartile ranges above)."""
+        low, high = self.count_bins.quantile(0.25), self.count_bins.quantile(0.75)
+        if low is None or high is None:
+            return None
+        return high + 3 * max(1.0, high - low)
+
+    @property
+    def pooled_density(self) -> float | None:
+        """Crossings a millimetre over all boundary of known length."""
+        return self.crossings / self.boundary_mm if self.boundary_mm else None
+
+
+def split_error(image: str, error: str) -> tuple[str, str]:
+    """Take ``file: reason: remedy`` apart; a message of another form is all reason."""
+    text = " ".join(error.split())
+    name = image.replace("\\", "/").rpartition("/")[2]
+    _, found, rest = text.partition(f"{name}: ")
+    text = rest if found else text
+    reason, colon, remedy = text.rpartition(": ")
+    return (reason, remedy) if colon else (text, "")
