@@ -6,6 +6,7 @@ Each verb imports what it needs when it is called, so ``skinray --help`` answers
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -29,6 +30,8 @@ app.add_typer(weights_app, name="weights")
 
 # What typer exits with after Ctrl-C.
 INTERRUPTED = 130
+# What `score` exits with if more images failed than it was told to bear.
+TOO_MANY_FAILED = 3
 
 Size = Annotated[str, typer.Option(help="Width x height in pixels, for example 1600x1200.")]
 
@@ -52,7 +55,9 @@ def guarded(call: Any) -> None:
         )
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            typer.echo("stopped; a training run goes on with --resume and its --out", err=True)
+            typer.echo(
+                "stopped; a run of train-cv or score goes on with --resume and its --out", err=True
+            )
         raise
 
 
@@ -193,6 +198,68 @@ def train_cv(
     typer.echo(tables_text(results))
     typer.echo(f"Bundle: {out / 'bundle'}")
     typer.echo(f"Report: {out / 'report.html'}")
+
+
+@app.command()
+def score(
+    bundle: Annotated[Path, typer.Option(help="Bundle folder that a training wrote.")],
+    images: Annotated[
+        str,
+        typer.Option(
+            help="Folder, glob in quotes, manifest.csv, or an address such as s3://bucket/folder."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Run folder, seen by every node; new or empty.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")
+    ] = False,
+    max_failures: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Exit with code 3 if more images than this fail; default: only if all of them do.",
+        ),
+    ] = None,
+    um_per_px: Annotated[
+        float | None,
+        typer.Option(help="Micrometres a pixel of every image; overrides manifest and files."),
+    ] = None,
+    no_overlays: Annotated[
+        bool, typer.Option("--no-overlays", help="Write no pictures and no GeoJSON.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a setting, e.g. layout=separate or fused.actors=4; repeatable."
+        ),
+    ] = None,
+) -> None:
+    r"""Count the crossings in every image of a cohort; each image has one row, failed or not.
+
+    It can be killed at any moment; the same command with --resume goes on and loses nothing. On a
+    cluster, submit it as a job:
+
+        ray job submit --working-dir . -- \
+          python jobs/score_cohort.py --bundle /shared/bundle --images /shared/in --out /shared/x
+
+    Leaves `counts.csv`, `counts.parquet`, `crossings.parquet`, `overlays/`, `geojson/` and
+    `report.html` in the run folder.
+    """
+    from skinray.config import ScoreSettings
+    from skinray.settings import validate
+
+    changes = dict(parse_assignment(text) for text in set_ or [])
+    changes = {path.removeprefix("score."): value for path, value in changes.items()}
+    chosen: dict[str, Any] = {"um_per_px": um_per_px} | ({"overlays": False} if no_overlays else {})
+    settings = validate(ScoreSettings, chosen, "options").override(changes)
+    from skinray.cluster.score import score as run
+
+    began = time.monotonic()
+    totals = run(bundle, images, out.absolute(), settings, resume=resume)
+    typer.echo(totals.text(time.monotonic() - began))
+    typer.echo(f"Counts: {out / 'counts.csv'}\nReport: {out / 'report.html'}")
+    if totals.too_many_failed(max_failures):
+        raise typer.Exit(TOO_MANY_FAILED)
 
 
 @app.command()

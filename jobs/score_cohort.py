@@ -1,0 +1,6 @@
+"""Score a cohort: ``ray job submit --working-dir . -- python jobs/score_cohort.py``."""
+
+from skinray.cli import run_job, score
+
+if __name__ == "__main__":
+    run_job(score)

@@ -1,0 +1,236 @@
+"""The stages of scoring as Ray Data runs them: batches of entries in, committed parts out.
+
+Images travel as plain bytes with their shape; a row whose fate is settled (a failure, a second
+name of the same bytes) travels along as its finished row, so that every entry is committed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+import torch
+from numpy.typing import NDArray
+
+from skinray.config import ScoreSettings
+from skinray.errors import BundleError
+from skinray.images.entry import Entry, from_rows
+from skinray.images.store import Store, open_store
+from skinray.learning.bundle import BundleInfo, Stage, load, load_stage, read_info
+from skinray.learning.count import Count
+from skinray.learning.score_folder import PENDING
+from skinray.learning.score_parts import commit
+from skinray.learning.scored import Scored
+from skinray.report.score_image import Opened, Turn, finish_image, open_image
+
+BATCHES_PER_FILE = 128
+MOST_DEATHS = 8
+WIRE = pa.schema(
+    [
+        ("image", pa.string()), ("identity", pa.string()), ("key", pa.string()),
+        ("sha256", pa.string()), ("um_per_px", pa.float64()), ("height", pa.int64()),
+        ("width", pa.int64()), ("settled", pa.string()), ("pixels", pa.large_binary()),
+        ("nerve", pa.large_binary()), ("dermis", pa.large_binary()),
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all stages of a run share."""
+
+    images: str
+    bundle: str
+    info: BundleInfo
+    out: Path
+    settings: ScoreSettings
+
+    def entries(self, batch: int) -> list[Entry]:
+        """Return the entries of one batch, out of the run folder."""
+        size = self.settings.images_per_part
+        file, at = divmod(batch, BATCHES_PER_FILE)
+        table = pq.read_table(self.out / PENDING / f"{file:06d}.parquet", partitioning=None)
+        return list(from_rows(table.slice(at * size, size).to_pylist()))
+
+    def check_bundle(self) -> None:
+        """Raise BundleError if the bundle is not the one the run began with."""
+        if read_info(Path(self.bundle)).id != self.info.id:
+            raise BundleError(f"{self.bundle}: replaced while it was used; start the run again")
+
+
+class Claims:
+    """Knows who computes which content, so that the same bytes are computed once.
+
+    A claim is its holder's for good: a worker that tries again after its death gets it back. If
+    this actor dies, contents may be computed twice, with the same result.
+    """
+
+    def __init__(self, keys: str) -> None:
+        path = Path(keys)
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        self.holders: dict[str, str] = dict.fromkeys(lines, "")
+        self.begun: Counter[str] = Counter()
+
+    def ask(self, key: str, image: str) -> Turn:
+        """Say whose turn a content is."""
+        if self.holders.setdefault(key, image) != image:
+            return "same"
+        self.begun[image] += 1
+        return "mine" if self.begun[image] <= MOST_DEATHS else "deadly"
+
+    def ended(self, image: str) -> None:
+        """Note that an image did not kill its worker."""
+        self.begun.pop(image, None)
+
+
+@dataclass
+class Opener:
+    """Opens the entries of batches, one image at a time."""
+
+    job: Job
+    claims: Any
+    store: Store | None = None
+
+    def __call__(self, entry: Entry) -> Opened | Scored:
+        """Open one entry."""
+        if self.store is None:
+            self.store, _ = open_store(self.job.images)
+        job = self.job
+        return open_image(entry, self.store, job.settings, job.info.um_per_px, self._ask)
+
+    def _ask(self, key: str, image: str) -> Turn:
+        turn: Turn = ray.get(self.claims.ask.remote(key, image))
+        return turn
+
+
+class Fused:
+    """All stages in one actor."""
+
+    def __init__(self, job: Job, claims: Any) -> None:
+        device = _device(job)
+        self.job, self.claims, self.opener = job, claims, Opener(job, claims)
+        self.bundle = load(job.bundle, device)
+        job.check_bundle()
+
+    def __call__(self, batches: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+        """Score and commit whole batches; return how many images."""
+        done = [self._score(int(batch)) for batch in batches["id"]]
+        return {"done": np.array(done)}
+
+    def _score(self, batch: int) -> int:
+        rows = []
+        for entry in self.job.entries(batch):
+            rows.append(self._row(self.opener(entry)))
+            self.claims.ended.remote(entry.image)
+        commit(self.job.out, rows)
+        return len(rows)
+
+    def _row(self, opened: Opened | Scored) -> Scored:
+        if isinstance(opened, Scored):
+            return opened
+        try:
+            nerve, dermis = (
+                stage.map(opened.pixels, opened.um_per_px)
+                for stage in (self.bundle.nerve, self.bundle.dermis)
+            )
+        except Exception as error:  # whatever it is, it is this image's row
+            return opened.failed(error)
+        return finish_image(opened, nerve, dermis, self.job.info, self.job.settings, self.job.out)
+
+
+@dataclass
+class Decode:
+    """Reads and decodes batches of entries, an image a table, so that large ones fit in memory."""
+
+    job: Job
+    claims: Any
+
+    def __call__(self, batches: pa.Table) -> Iterator[pa.Table]:
+        """Yield the images of whole batches."""
+        opener = Opener(self.job, self.claims)
+        for batch in batches["id"].to_pylist():
+            for entry in self.job.entries(batch):
+                opened = opener(entry)
+                self.claims.ended.remote(entry.image)
+                yield _to_wire(opened)
+
+
+class Predict:
+    """One stage's networks in an actor of their own."""
+
+    def __init__(self, job: Job, stage: Stage) -> None:
+        device = _device(job)
+        self.stage, self.model = stage, load_stage(job.bundle, job.info, stage, device)
+
+    def __call__(self, images: pa.Table) -> pa.Table:
+        """Fill in the column of this stage's maps."""
+        rows = images.to_pylist()
+        for row in rows:
+            if row["settled"] is not None:
+                continue
+            opened = _from_wire(row)
+            try:
+                row[self.stage] = self.model.map(opened.pixels, opened.um_per_px).tobytes()
+            except Exception as error:  # whatever it is, it is this image's row
+                row |= _settled(opened.failed(error))
+        return pa.Table.from_pylist(rows, WIRE)
+
+
+@dataclass
+class Finish:
+    """Counts, writes and commits."""
+
+    job: Job
+
+    def __call__(self, images: pa.Table) -> pa.Table:
+        """Commit the images as one part; return how many."""
+        rows = [self._row(row) for row in images.to_pylist()]
+        if rows:
+            commit(self.job.out, rows)
+        return pa.table({"done": [len(rows)]})
+
+    def _row(self, row: dict[str, Any]) -> Scored:
+        if row["settled"] is not None:
+            facts = json.loads(row["settled"])
+            count = facts.pop("count")
+            return Scored(**facts, count=count and Count.model_validate_json(count))
+        opened = _from_wire(row)
+        shape = opened.pixels.shape[:2]
+        nerve, dermis = (
+            np.frombuffer(row[stage], np.float32).reshape(shape) for stage in ("nerve", "dermis")
+        )
+        job = self.job
+        return finish_image(opened, nerve, dermis, job.info, job.settings, job.out)
+
+
+def _device(job: Job) -> torch.device:
+    torch.set_num_threads(job.settings.threads)
+    return torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+
+
+def _to_wire(opened: Opened | Scored) -> pa.Table:
+    if isinstance(opened, Scored):
+        row = {"image": opened.image, **_settled(opened)}
+    else:
+        row = {**vars(opened), "pixels": np.ascontiguousarray(opened.pixels).tobytes()}
+        row |= {"height": opened.pixels.shape[0], "width": opened.pixels.shape[1]}
+    return pa.Table.from_pylist([row], WIRE)
+
+
+def _settled(row: Scored) -> dict[str, Any]:
+    nothing = dict.fromkeys(("pixels", "nerve", "dermis"))
+    return {"settled": json.dumps(row.as_row()), **nothing}
+
+
+def _from_wire(row: dict[str, Any]) -> Opened:
+    pixels = np.frombuffer(row["pixels"], np.uint8).reshape(row["height"], row["width"], 3)
+    names = ("image", "identity", "key", "sha256", "um_per_px")
+    return Opened(**{name: row[name] for name in names}, pixels=pixels)

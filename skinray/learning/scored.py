@@ -1,0 +1,118 @@
+"""What scoring one image gives: a row that is committed, and the tables made of such rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from skinray.errors import ImageError, SkinrayError
+from skinray.images.entry import Entry
+from skinray.images.problems import FileError
+from skinray.learning.count import Count
+from skinray.learning.predict import scale_factor
+
+Status = Literal["ok", "failed", "same"]
+
+COUNTS = pa.schema(
+    [
+        ("image", pa.string()), ("subject", pa.string()), ("sha256", pa.string()),
+        ("status", pa.string()), ("error", pa.string()), ("count", pa.int64()),
+        ("boundary_px", pa.float64()), ("boundary_mm", pa.float64()),
+        ("density_per_mm", pa.float64()), ("um_per_px", pa.float64()), ("width", pa.int64()),
+        ("height", pa.int64()), ("duplicate_of", pa.string()), ("overlay", pa.string()),
+        ("geojson", pa.string()),
+    ]
+)  # fmt: skip
+CROSSINGS = pa.schema(
+    [
+        ("image", pa.string()), ("crossing", pa.int64()), ("row", pa.float64()),
+        ("column", pa.float64()),
+    ]
+)  # fmt: skip
+PART = pa.schema(
+    [
+        ("image", pa.string()), ("identity", pa.string()), ("key", pa.string()),
+        ("sha256", pa.string()), ("status", pa.string()), ("error", pa.string()),
+        ("count", pa.string()),
+    ]
+)  # fmt: skip
+LONGEST_REASON = 500
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One image, scored.
+
+    Attributes
+    ----------
+    image, identity : which image, and which version of it; see :func:`identity`.
+    key : what its result depends on, see :func:`content_key`; None: its bytes could not be read.
+    sha256 : of its bytes.
+    status : ``same``: another image of the same key has, or will have, the result.
+    error : reason and remedy of a failure.
+    count : the result.
+    """
+
+    image: str
+    identity: str
+    key: str | None
+    sha256: str | None
+    status: Status
+    error: str | None = None
+    count: Count | None = None
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the row of a part, as ``PART`` has it; the count as exact JSON."""
+        count = None if self.count is None else self.count.model_dump_json()
+        return {**vars(self), "count": count}
+
+
+def identity(entry: Entry) -> str:
+    """Return what tells this version of an image from any other of the same name."""
+    return json.dumps([entry.size, entry.stamp, entry.um_per_px])
+
+
+def content_key(sha256: str, um_per_px: float | None) -> str:
+    """Return what a result depends on: the bytes, and the scale where one is given beside them."""
+    return f"{sha256} {um_per_px!r}"
+
+
+def sha256_of(data: bytes) -> str:
+    """Return the SHA-256 of bytes as text."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def reason_of(error: Exception) -> str:
+    """Return why an image failed, without the image's name: reason and remedy in one line."""
+    if isinstance(error, FileError):
+        text = f"{error.reason}: {error.remedy}"
+    elif isinstance(error, SkinrayError):
+        text = str(error)
+    elif isinstance(error, MemoryError):
+        text = "does not fit in memory: crop or tile it, or score it on a larger machine"
+    else:
+        text = (
+            f"counting failed ({type(error).__name__}: {error}): look at the image, and report it"
+        )
+    line = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 3] + "..."
+
+
+def refuse_too_large(
+    shape: tuple[int, ...],
+    um_per_px: float | None,
+    trained_um_per_px: float | None,
+    max_pixels: int,
+) -> None:
+    """Raise ImageError if an image grows beyond ``max_pixels`` at the scale of the training."""
+    factor = scale_factor(um_per_px, trained_um_per_px)
+    pixels = shape[0] * shape[1] * factor**2
+    if factor > 1 and pixels > max_pixels:
+        raise ImageError(
+            f"at {um_per_px:g} um a pixel it has {pixels / 1e6:.0f} megapixels at the "
+            f"networks' {trained_um_per_px:g}: correct um_per_px, or raise read.max_pixels"
+        )
