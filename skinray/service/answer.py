@@ -152,7 +152,7 @@ def sweep(
 
 def to_grey(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return a probability map as (H, W) uint8, 255 for 1."""
-    return np.rint(probability * np.float32(255)).astype(np.uint8)
+    return np.asarray(np.rint(probability * np.float32(255)), np.uint8)
 
 
 def to_png(pixels: NDArray[np.uint8]) -> bytes:

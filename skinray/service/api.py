@@ -1,0 +1,91 @@
+"""The HTTP service, put together: an application that any engine can stand behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+
+from skinray.config import ServiceSettings
+from skinray.errors import SkinrayError
+from skinray.service import openapi, problems
+from skinray.service.biopsies import biopsies_router
+from skinray.service.engine import Engine
+from skinray.service.envelope import Envelope
+from skinray.service.form import Decoder
+from skinray.service.health import health_router
+from skinray.service.inference import Inference
+from skinray.service.label_routes import labels_router
+from skinray.service.limits import Limits
+from skinray.service.meter import Meter, NoMeter
+
+LOG = logging.getLogger("skinray.service")
+PAGE = Path(__file__).parent / "page"
+_DEFAULT = ServiceSettings()
+_NO_METER = NoMeter()
+
+
+def create_app(
+    engine: Engine, settings: ServiceSettings = _DEFAULT, meter: Meter = _NO_METER
+) -> FastAPI:
+    """Return the service as an ASGI application.
+
+    Parameters
+    ----------
+    engine : counts; the application neither starts nor ends it.
+    settings : what is taken in, and how much at once.
+    meter : told of requests, errors, times and counts.
+    """
+    decoder = Decoder(settings, meter)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        decoder.close()
+
+    app = FastAPI(
+        title="skinray",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.include_router(biopsies_router(engine, decoder, meter))
+    app.include_router(labels_router(engine, settings, decoder))
+    app.include_router(health_router(engine))
+    app.include_router(Inference(engine, settings, decoder, meter).router())
+    app.include_router(openapi.docs_router())
+    openapi.install(app)
+    problems.install(app)
+    _install_errors(app, settings)
+    _install_page(app)
+    # The last one added is the outermost.
+    app.add_middleware(Limits, settings=settings, meter=meter)
+    app.add_middleware(Envelope, meter=meter)
+    return app
+
+
+def _install_errors(app: FastAPI, settings: ServiceSettings) -> None:
+    """Answer errors of the layers below; those that are ours are logged."""
+
+    async def on_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, SkinrayError)  # noqa: S101 - registered for it alone
+        problem = problems.to_problem(error, settings.retry_after_s)
+        if problems.REASONS[problem.reason][0] == 500:
+            LOG.error("request %s failed", request.state.request_id, exc_info=error)
+        return problems.problem_response(request.scope, problem)
+
+    app.add_exception_handler(SkinrayError, on_error)
+
+
+def _install_page(app: FastAPI) -> None:
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html", media_type="text/html")
+
+    app.mount("/static", StaticFiles(directory=PAGE), name="static")

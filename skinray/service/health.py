@@ -1,0 +1,65 @@
+"""Whether the service lives, whether its networks answer, and what they are."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+
+import skinray
+from skinray.service.engine import Engine, NotReadyError
+from skinray.service.inference import find_model
+from skinray.service.models import Live, ModelMetadata, ModelReady, Ready, ServerMetadata
+from skinray.service.problems import responses
+
+# A network that takes longer for a small grey image is as good as none.
+READY_S = 30.0
+
+
+def health_router(engine: Engine) -> APIRouter:
+    """Return the routes of health and of what there is (Open Inference Protocol v2)."""
+    router = APIRouter(tags=["open inference protocol"])
+
+    @router.get("/v2", summary="The service")
+    async def server() -> ServerMetadata:
+        return ServerMetadata(
+            name="skinray", version=skinray.__version__, extensions=["binary_tensor_data"]
+        )
+
+    @router.get("/v2/health/live", summary="Whether the process answers")
+    async def live() -> Live:
+        return Live(live=True)
+
+    @router.get(
+        "/v2/health/ready",
+        summary="Whether every network answers",
+        responses=responses("not_ready"),
+    )
+    async def ready() -> Ready:
+        await check(engine)
+        return Ready(ready=True)
+
+    @router.get("/v2/models/{name}", summary="A model", responses=responses("not_found"))
+    async def model(name: str) -> ModelMetadata:
+        return ModelMetadata(**find_model(name).model_dump(), versions=[engine.info.id])
+
+    @router.get(
+        "/v2/models/{name}/ready",
+        summary="Whether a model answers",
+        responses=responses("not_found", "not_ready"),
+    )
+    async def model_ready(name: str) -> ModelReady:
+        find_model(name)
+        await check(engine)
+        return ModelReady(name=name, ready=True)
+
+    return router
+
+
+async def check(engine: Engine) -> None:
+    """Let the networks answer once; NotReadyError where one does not, or not in time."""
+    try:
+        async with asyncio.timeout(READY_S):
+            await engine.check_ready()
+    except TimeoutError:
+        raise NotReadyError(f"no answer of the networks within {READY_S:g} s") from None
