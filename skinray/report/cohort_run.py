@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +24,34 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """The bundle that counted, as far as the run or the bundle's folder tells."""
+    """The bundle that counted, as ``bundle.json`` in its folder tells; it may be gone since.
+
+    Attributes
+    ----------
+    found : whether the folder still holds that bundle; if not, only ``id``, ``folder`` and
+        ``um_per_px`` are known, which the run itself noted.
+    """
 
     id: str
-    folder: str = ""
+    folder: str
+    um_per_px: float | None
+    found: bool = False
     created: str = ""
-    images: int | None = None
-    subjects: int | None = None
+    images: int = 0
+    subjects: int = 0
     members: int = 1
-    um_per_px: float | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class CohortRun:
-    """``run.json``, and the bundle it names."""
+    """``run.json``: what was scored, when, with which settings and versions."""
 
-    told: dict[str, Any]
+    images: str
+    created: str
+    settings: dict[str, Any]
+    versions: dict[str, str]
     bundle: BundleFacts
 
 
@@ -64,7 +73,13 @@ def read_run(folder: Path) -> CohortRun:
         raise SkinrayError(f"{path}: not valid JSON ({error}); score into a new --out") from None
     if not isinstance(told, dict):
         raise SkinrayError(f"{path}: not a scoring run; score into a new --out")
-    return CohortRun(told, _bundle(told))
+    return CohortRun(
+        images=str(told.get("images") or ""),
+        created=str(told.get("created") or ""),
+        settings=told.get("settings") or {},
+        versions=told.get("versions") or {},
+        bundle=_bundle(told),
+    )
 
 
 def read_rows(folder: Path) -> Iterator[list[Row]]:
@@ -99,38 +114,21 @@ def read_rows(folder: Path) -> Iterator[list[Row]]:
 
 
 def _bundle(told: dict[str, Any]) -> BundleFacts:
-    """Take the bundle's facts from the run; what it lacks, from the folder, if still the same."""
-    named = told.get("bundle")
-    values = dict(named) if isinstance(named, dict) else {}
-    folder = str(values.get("path") or values.get("folder") or (named if not values else "") or "")
-    found = str(told.get("bundle_id") or values.get("id") or "")
-    values = _of_folder(folder, found) | values
-    models = values.get("models")
-    named_models = models if isinstance(models, dict) else {}
-    return BundleFacts(
-        id=found,
-        folder=folder,
-        created=str(values.get("created") or ""),
-        images=values.get("images"),
-        subjects=values.get("subjects"),
-        members=values.get("members") or 1,
-        um_per_px=values.get("um_per_px"),
-        metrics=values.get("metrics") or {},
-        models={
-            stage: str(model["name"] if isinstance(model, dict) else model)
-            for stage, model in named_models.items()
-        },
-        versions=values.get("versions") or {},
+    found = BundleFacts(
+        id=str(told.get("bundle") or ""),
+        folder=str(told.get("bundle_path") or ""),
+        um_per_px=told.get("trained_um_per_px"),
     )
-
-
-def _of_folder(folder: str, wanted: str) -> dict[str, Any]:
-    """Return ``bundle.json``'s values; nothing if it is gone or another bundle's."""
-    if not folder:
-        return {}
     try:
-        values = json.loads((Path(folder) / "bundle.json").read_text(encoding="utf-8"))
-        same = values["sha256"]["bundle.json"] == wanted
+        values = json.loads((Path(found.folder) / "bundle.json").read_text(encoding="utf-8"))
+        if values["sha256"]["bundle.json"] != found.id:
+            return found
+        return replace(
+            found,
+            found=True,
+            **{name: values[name] for name in ("created", "images", "subjects", "metrics")},
+            members=values.get("members", 1),
+            models={stage: model["name"] for stage, model in values["models"].items()},
+        )
     except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return dict(values) if same else {}
+        return found

@@ -124,10 +124,11 @@ class Subjects:
         for row in self._base.execute(_READ):
             yield Subject(*row)
 
-    def shared(self) -> Iterator[SharedImage]:
-        """Yield duplicates whose original belongs to another subject."""
-        for row in self._base.execute(_SHARED):
-            yield SharedImage(*row)
+    def shared(self, most: int) -> tuple[int, list[SharedImage]]:
+        """Return how many duplicates have an original of another subject, and the first ones."""
+        (times,) = self._base.execute(f"SELECT count(*) FROM ({_SHARED})").fetchone()  # noqa: S608
+        first = self._base.execute(f"{_SHARED} LIMIT ?", (most,))
+        return int(times), [SharedImage(*row) for row in first]
 
     def __len__(self) -> int:
         """Return the number of subjects."""
@@ -138,7 +139,10 @@ class Subjects:
         with path.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
             table.writerow(field.name for field in fields(Subject))
-            table.writerows(asdict(subject).values() for subject in self)
+            for subject in self:
+                name, *figures = asdict(subject).values()
+                # No spreadsheet may take a name for a formula.
+                table.writerow([f"'{name}" if name[0] in "=+-@\t\r" else name, *figures])
         return path
 
 

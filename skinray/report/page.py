@@ -38,14 +38,47 @@ def write_report(run_dir: Path) -> Path:
     """
     results = RunResults.load(run_dir)
     scores = score_run(results)
-    _write(run_dir / "report.json", json.dumps(_exact(results, scores), indent=1, allow_nan=False))
-    return _write(run_dir / "report.html", render(results, scores, run_dir))
+    write_whole(
+        run_dir / "report.json", json.dumps(_exact(results, scores), indent=1, allow_nan=False)
+    )
+    return write_whole(run_dir / "report.html", render(results, scores, run_dir))
 
 
 def render(results: RunResults, scores: Scores, run_dir: Path) -> str:
     """Return the page as HTML."""
     nerve, dermis, folds, second = build_tables(results, scores)
     counted = bool(results.counts)
+    return (
+        page_templates()
+        .get_template("template.html")
+        .render(
+            results=results,
+            scores=scores,
+            paper=paper,
+            answer=answer(scores),
+            component_split=component_split(results),
+            caveats=caveats(results, scores),
+            fold_table=folds,
+            second_table=second,
+            arm_tables=(nerve, dermis),
+            explained=explain_agreement(scores.pooled.agreement),
+            charts=[
+                scatter(results.counts, scores),
+                bland_altman(results.counts, scores.pooled.agreement),
+            ]
+            if counted
+            else [],
+            examples=make_examples(results, run_dir),
+            curves=training_curves(results),
+            grids=grid_charts(results),
+            settings=yaml.safe_dump(results.settings, sort_keys=False, allow_unicode=True),
+            minutes=results.seconds / 60,
+        )
+    )
+
+
+def page_templates() -> Environment:
+    """Return where the pages' templates come from, with the filters that they use."""
     environment = Environment(
         loader=PackageLoader("skinray.report", "."),
         autoescape=True,
@@ -54,50 +87,30 @@ def render(results: RunResults, scores: Scores, run_dir: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "mean_sd": mean_sd, "interval": interval}
-    return environment.get_template("template.html").render(
-        results=results,
-        scores=scores,
-        paper=paper,
-        answer=answer(scores),
-        component_split=component_split(results),
-        caveats=caveats(results, scores),
-        fold_table=folds,
-        second_table=second,
-        arm_tables=(nerve, dermis),
-        explained=explain_agreement(scores.pooled.agreement),
-        charts=[
-            scatter(results.counts, scores),
-            bland_altman(results.counts, scores.pooled.agreement),
-        ]
-        if counted
-        else [],
-        examples=make_examples(results, run_dir),
-        curves=training_curves(results),
-        grids=grid_charts(results),
-        settings=yaml.safe_dump(results.settings, sort_keys=False, allow_unicode=True),
-        minutes=results.seconds / 60,
-    )
+    return environment
 
 
 def _exact(results: RunResults, scores: Scores) -> dict[str, Any]:
     """Every figure unrounded; what is not known or not finite is null."""
     told = results.model_dump(exclude={"curves"})
     tables = {"answer": answer(scores), "caveats": caveats(results, scores), **asdict(scores)}
-    plain: dict[str, Any] = _plain({"scores": tables, "run": told})
-    return plain
+    exact: dict[str, Any] = plain({"scores": tables, "run": told})
+    return exact
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it; what is not finite is None."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
-def _write(path: Path, text: str) -> Path:
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file that appears whole or not at all."""
     partial = path.with_name(path.name + ".part")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
