@@ -1,0 +1,178 @@
+"""Rows of scored images, parts that are committed whole, and whose a run folder is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from stand_in import stand_in_bundle
+
+from skinray.config import ScoreSettings
+from skinray.errors import ImageError, SettingsError, SkinrayError
+from skinray.images.entry import Entry
+from skinray.images.problems import UnreadableImageError
+from skinray.learning.bundle import read_info
+from skinray.learning.count import Count
+from skinray.learning.score_folder import claim_folder, clear_traces, refuse_foreign
+from skinray.learning.score_ledger import Ledger
+from skinray.learning.score_parts import commit, committed
+from skinray.learning.scored import (
+    Scored,
+    content_key,
+    identity,
+    reason_of,
+    refuse_too_large,
+)
+
+# rows
+
+
+def test_a_reason_is_one_line_without_the_image() -> None:
+    assert reason_of(UnreadableImageError("a.png", "empty", "copy it")) == "empty: copy it"
+    assert reason_of(SkinrayError("a map\nof NaN")) == "a map of NaN"
+    assert "does not fit in memory" in reason_of(MemoryError())
+    assert "RuntimeError: boom" in reason_of(RuntimeError("boom"))
+    assert len(reason_of(RuntimeError("x" * 10_000))) == 500
+    reason_of(RuntimeError("\udce9")).encode()
+
+
+def test_identity_tells_versions_and_key_tells_contents() -> None:
+    entry = Entry("a", "/a", 1, "s")
+    others = [Entry("a", "/a", 2, "s"), Entry("a", "/a", 1, "t"), Entry("a", "/a", 1, "s", None, 1)]
+    assert len({identity(each) for each in (entry, *others)}) == 4
+    assert identity(entry) == identity(Entry("b", "/b", 1, "s", "subject"))
+    assert len({content_key("x", None), content_key("x", 0.5), content_key("y", None)}) == 3
+
+
+def test_a_wrong_scale_does_not_make_a_giant() -> None:
+    refuse_too_large((1000, 1000), 20, None, 10)
+    refuse_too_large((1000, 1000), 0.1, 0.5, 1000)  # shrinks
+    refuse_too_large((1000, 1000), 1.0, 0.5, 4_000_000)
+    with pytest.raises(ImageError, match=r"1600 megapixels .*correct um_per_px"):
+        refuse_too_large((1000, 1000), 20, 0.5, 250_000_000)
+
+
+# parts and ledger
+
+
+def entry(image: str, **facts: object) -> Entry:
+    return Entry(image, f"/in/{image}", 1, "s", **facts)  # type: ignore[arg-type]
+
+
+def result(image: str, sha: str, crossings: int = 1) -> Scored:
+    count = Count(
+        count=crossings, boundary_px=0.1 + 0.2, boundary_mm=None, density_per_mm=None,
+        um_per_px=None, width=4, height=3, points=[(1 / 3, 2.0)] * crossings,
+    )  # fmt: skip
+    key = content_key(sha, None)
+    return Scored(image, identity(entry(image)), key, sha, "ok", None, count)
+
+
+def same(image: str, sha: str) -> Scored:
+    return Scored(image, identity(entry(image)), content_key(sha, None), sha, "same")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "parts").mkdir()
+    return tmp_path
+
+
+def test_a_batch_that_is_tried_again_replaces_its_part(out: Path) -> None:
+    first = commit(out, [result("a", "1"), result("b", "2")])
+    assert commit(out, [result("b", "2"), result("a", "1")]) == first
+    commit(out, [result("a", "other content")])
+    assert len(list(committed(out))) == 2
+    assert not [path for path in (out / "parts").iterdir() if path.name.startswith(".")]
+
+
+def test_a_part_that_was_cut_off_is_not_there(out: Path) -> None:
+    part = commit(out, [result("a", "1")])
+    part.write_bytes(part.read_bytes()[:-9])
+    assert list(committed(out)) == []
+
+
+def test_the_ledger_knows_what_is_to_do_and_joins_what_is_equal(out: Path) -> None:
+    listing = [entry(name) for name in ("b", "a", "twin", "lost", "late")]
+    listing.append(entry("bad", problem="no such file: restore it"))
+    commit(out, [same("b", "1"), result("a", "2", 0)])
+    with Ledger() as ledger:
+        ledger.add_listing(listing)
+        ledger.add_parts(committed(out))
+        # b waits for a result of its content that nobody has committed.
+        assert [e.image for e in ledger.pending()] == ["b", "twin", "lost", "late"]
+        commit(out, [result("twin", "1", 2)])
+        commit(out, [result("late", "2", 0)])
+        commit(out, [Scored("elsewhere", "", None, None, "failed", "gone")])
+        ledger.add_parts(committed(out))
+        ledger.add_parts(committed(out))
+        assert list(ledger.pending()) == [entry("lost")]
+        assert set(ledger.contents()) == {content_key("1", None), content_key("2", None)}
+        rows = list(ledger.rows())
+        assert rows == list(ledger.rows())
+    assert [row["image"] for row in rows] == [e.image for e in listing]
+    assert [row["duplicate_of"] for row in rows] == [None, None, "b", None, "a", None]
+    assert [row["status"] for row in rows] == ["ok", "ok", "ok", None, "ok", None]
+    assert rows[0]["source"] == "twin"
+    assert Count.model_validate_json(rows[0]["count"]) == result("twin", "1", 2).count
+    assert rows[5]["problem"] == "no such file: restore it"
+
+
+def test_a_result_outlives_a_row_that_waited(out: Path) -> None:
+    commit(out, [same("a", "1"), result("z", "9")])
+    commit(out, [result("a", "1")])
+    for order in (1, -1):
+        with Ledger() as ledger:
+            ledger.add_listing([entry("a")])
+            ledger.add_parts(list(committed(out))[::order])
+            assert list(ledger.pending()) == []
+            assert [row["status"] for row in ledger.rows()] == ["ok"]
+
+
+def test_another_version_of_a_file_is_to_do(out: Path) -> None:
+    commit(out, [result("a", "1")])
+    with Ledger() as ledger:
+        changed = Entry("a", "/in/a", 1, "later")
+        ledger.add_listing([changed])
+        ledger.add_parts(committed(out))
+        assert list(ledger.pending()) == [changed]
+
+
+# the folder
+
+
+def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
+    bundle = stand_in_bundle(tmp_path / "bundle")
+    info, out, settings = read_info(bundle), tmp_path / "out", ScoreSettings()
+
+    def claim(resume: bool = True, images: str = "in", info=info, **changes: object) -> None:
+        claim_folder(out, info, bundle, images, settings.override(changes), resume=resume)
+
+    claim(resume=False)
+    told = (out / "run.json").read_text()
+    assert json.loads(told)["bundle"] == info.id
+    with pytest.raises(SettingsError, match="holds a run; add --resume"):
+        claim(resume=False)
+    claim(layout="separate", images_per_part=2)  # only how the work is spread
+    for changes in ({"um_per_px": 0.5}, {"overlays": False}, {"read.max_pixels": 5}):
+        with pytest.raises(SettingsError, match="its run has other settings"):
+            claim(**changes)
+    with pytest.raises(SettingsError, match="its run has other images"):
+        claim(images="elsewhere")
+    other = read_info(stand_in_bundle(tmp_path / "other", um_per_px=0.25))
+    with pytest.raises(SettingsError, match="its run has another bundle"):
+        claim(info=other)
+    assert (out / "run.json").read_text() == told
+    (out / "parts" / ".half").touch()
+    clear_traces(out)
+    assert list((out / "parts").iterdir()) == []
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place, reason in ((tmp_path, "not empty and not a scoring run"),
+                          (tmp_path / "file", "is a file")):  # fmt: skip
+        with pytest.raises(SettingsError, match=reason):
+            refuse_foreign(place, resume=True)
+    assert refuse_foreign(tmp_path / "new", resume=True) is False
