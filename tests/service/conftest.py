@@ -1,0 +1,34 @@
+"""A bundle of stand-in networks, the service in front of it, and one client of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from stand_in import stand_in_bundle
+
+from skinray.config import PredictSettings, ServiceSettings
+from skinray.learning import bundle as bundles
+from skinray.service.api import create_app
+from skinray.service.engine import LocalEngine
+
+SMALL = ServiceSettings(max_body_bytes=2_000_000, max_pixels=200_000, timeout_s=20)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> bundles.Bundle:
+    """Networks that see red as nerve and green as dermis; larger images go through in tiles."""
+    folder = tmp_path_factory.mktemp("service") / "bundle"
+    tiles = PredictSettings(max_pixels=40_000, tile_px=128, overlap_px=64)
+    return bundles.load(stand_in_bundle(folder, predict=tiles), "cpu")
+
+
+@pytest.fixture(scope="session")
+def client(bundle: bundles.Bundle) -> Iterator[TestClient]:
+    engine = LocalEngine(bundle)
+    # Errors are answered, not raised through the client: that is what is tested.
+    with TestClient(create_app(engine, SMALL), raise_server_exceptions=False) as client:
+        yield client
+    engine.close()
