@@ -263,13 +263,51 @@ def score(
 
 
 @app.command()
+def serve(
+    bundle: Annotated[Path, typer.Option(help="Bundle folder that a training wrote.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; 0.0.0.0: every network, without a password.")
+    ] = "127.0.0.1",
+    layout: Annotated[
+        str, typer.Option(help="fused: one process; separate: one for each stage.")
+    ] = "fused",
+    labels: Annotated[
+        Path | None, typer.Option(help="Cohort folder that corrections are stored in.")
+    ] = None,
+) -> None:
+    """Answer over HTTP on this machine: a page at `/`, the interface at `/docs`.
+
+    Ctrl-C ends it, after the images in work. On a cluster: `serve deploy serve_configs/gpu.yaml`.
+    """
+    from skinray.config import ServeSettings
+    from skinray.settings import validate
+
+    values: dict[str, Any] = {"bundle": str(bundle.absolute()), "layout": layout}
+    if labels is not None:
+        values["service"] = {"labels": str(labels.absolute())}
+    settings = validate(ServeSettings, values)
+    from skinray.cluster.serve_local import serve_bundle
+
+    def ready(address: str) -> None:
+        typer.echo(f"Page: {address}/\nInterface: {address}/docs\nCtrl-C ends it.")
+
+    serve_bundle(settings, host, port, ready)
+
+
+@app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run.")],
 ) -> None:
-    """Render a run's report again from its stored results."""
-    from skinray.report.page import write_report
+    """Render a run's report again from its stored results: of a training or of a scored cohort."""
+    from skinray.report.cohort_run import is_scoring_run
 
-    typer.echo(f"Report: {write_report(run_dir).absolute()}")
+    if is_scoring_run(run_dir):
+        from skinray.report.cohort_page import write_cohort_report as write
+    else:
+        from skinray.report.page import write_report as write
+
+    typer.echo(f"Report: {write(run_dir).absolute()}")
 
 
 @app.command()

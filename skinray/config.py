@@ -354,6 +354,21 @@ class ServiceSettings(Settings):
     )
 
 
+class ServeSettings(Settings):
+    """One service on Ray Serve: which bundle answers, from how many processes."""
+
+    bundle: str = Field(description="folder of the bundle, seen by every node")
+    layout: Literal["separate", "fused"] = Field(
+        "separate", description="each stage its own replicas, or all of them in one"
+    )
+    service: ServiceSettings = ServiceSettings()
+    batch_size: int = Field(
+        1, ge=1, description="images that a network's replica takes up together"
+    )
+    batch_wait_s: float = Field(0.01, ge=0, description="wait for a batch to fill")
+    ready_timeout_s: float = Field(20, gt=0, description="for every stage to answer a probe")
+
+
 class RunSettings(Settings):
     """A whole cross-validated run; recipes.py holds the named ones."""
 

@@ -1,0 +1,78 @@
+"""The service as a Ray Serve application: ``import_path: skinray.cluster.serve:app``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import BackpressureConfig
+
+from skinray.cluster.serve_bundles import BundleRef
+from skinray.cluster.serve_ingress import Fused, Ingress
+from skinray.cluster.serve_stages import CrossingStage, DermisStage, NerveStage
+from skinray.config import ServeSettings
+from skinray.learning.bundle import check
+from skinray.settings import validate
+
+# Beyond the images that the service itself admits: pages, health, and refusals in the making.
+SPARE_REQUESTS = 100
+# Images a stage's replica holds: one in work, the next at hand.
+AHEAD = 2
+
+
+def app(args: dict[str, Any]) -> Application:
+    """Build the application from the ``args`` of a Serve YAML file.
+
+    What is set here of replicas, CPUs and queues are defaults for a small machine: YAML sets
+    them by the deployments' names.
+
+    Raises
+    ------
+    SettingsError, BundleError
+        If the arguments do not fit, or the bundle's hashes are wrong.
+    """
+    settings = validate(ServeSettings, args, "args of skinray.cluster.serve:app")
+    path = Path(settings.bundle).absolute()
+    ref = BundleRef.of(path, check(path))
+    front = _front_options(settings)
+    if settings.layout == "fused":
+        cpus = {"num_cpus": 2}
+        return _deployment(Fused, http=True, ray_actor_options=cpus, **front).bind(settings, ref)
+    stage: dict[str, Any] = {
+        "ray_actor_options": {"num_cpus": 1},
+        "max_ongoing_requests": max(AHEAD, 2 * settings.batch_size),
+    }
+    nerve, dermis = (
+        _deployment(kind, **stage).bind(settings, ref) for kind in (NerveStage, DermisStage)
+    )
+    # It counts as ongoing what still waits for its maps, so it takes all that is admitted.
+    crossing = _deployment(
+        CrossingStage, ray_actor_options={"num_cpus": 0.5}, max_ongoing_requests=SPARE_REQUESTS
+    ).bind()
+    ingress = _deployment(Ingress, http=True, ray_actor_options={"num_cpus": 0.5}, **front)
+    return ingress.bind(settings, ref, nerve, dermis, crossing)
+
+
+def _deployment(kind: type, http: bool = False, **options: Any) -> Any:
+    name = kind.__name__
+    return serve.deployment(
+        serve.ingress()(kind) if http else kind,
+        name=name,
+        graceful_shutdown_timeout_s=30,
+        health_check_timeout_s=30,
+        **options,
+    )
+
+
+def _front_options(settings: ServeSettings) -> dict[str, Any]:
+    """Let the service refuse by itself; Serve's own queue is the last line behind it."""
+    admitted = settings.service.max_in_flight + settings.service.max_queued
+    return {
+        "max_ongoing_requests": admitted + SPARE_REQUESTS,
+        "max_queued_requests": SPARE_REQUESTS,
+        "backpressure_config": BackpressureConfig(
+            status_code=503, retry_after_s=settings.service.retry_after_s
+        ),
+    }

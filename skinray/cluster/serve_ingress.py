@@ -1,0 +1,117 @@
+"""The ingress: HTTP in, answers out, and the change from one bundle to the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+
+from skinray.cluster.serve_bundles import BundleRef
+from skinray.cluster.serve_engines import ChangingEngine, FusedEngine, RayEngine
+from skinray.cluster.serve_metrics import RayMeter
+from skinray.config import ServeSettings
+from skinray.errors import BundleError, SettingsError, SkinrayError
+from skinray.learning.bundle import check
+from skinray.service.api import create_app
+
+LOG = logging.getLogger("ray.serve")
+
+
+class InService(BaseModel):
+    """Which bundle answers, and whether another was refused."""
+
+    id: str = Field(description="SHA-256 that names the bundle")
+    refused: int = Field(description="bundles that this replica has refused since it began")
+    refusal: str | None = Field(description="why the last one named was refused; null: it was not")
+
+
+class Frontage:
+    """An engine with its HTTP service in one replica.
+
+    ``user_config: {bundle: PATH}`` names the bundle that answers, and may be changed at any
+    time; with ``id`` beside it, only the bundle of that id is taken.
+    """
+
+    def __init__(self, settings: ServeSettings, engine: ChangingEngine) -> None:
+        self._settings, self._engine = settings, engine
+        self._meter = RayMeter()
+        self._refused = 0
+        self._refusal: str | None = None
+        self._change: asyncio.Task[None] | None = None
+        self._started = False
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Return the application; Ray calls it in the replica."""
+        app = create_app(self._engine, self._settings.service, self._meter)
+
+        @app.get("/v1/bundle", tags=["bundle"], summary="Which bundle answers")
+        async def bundle() -> InService:
+            return InService(id=self._engine.info.id, refused=self._refused, refusal=self._refusal)
+
+        return app
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Change to the bundle that is named, or go on with the one before.
+
+        While a replica is in this method no request is sent to it. So only the first call,
+        which is part of its start, waits for the bundle; later ones go on beside the requests.
+        """
+        if self._change is not None:
+            self._change.cancel()
+        self._change = asyncio.create_task(self._take(user_config))
+        if not self._started:
+            self._started = True
+            await self._change
+
+    async def _take(self, wanted: dict[str, Any]) -> None:
+        try:
+            path, only = _named(wanted)
+            info = await asyncio.to_thread(check, path)
+            if only is not None and info.id != only:
+                raise BundleError(f"{path}: is {info.id}, not the {only} asked for; name that one")
+            if info.id != self._engine.info.id:
+                await self._engine.take(BundleRef.of(path, info))
+                LOG.info("bundle %s answers from now on", info.id)
+                self._meter.bundle("taken")
+            self._refusal = None
+        except (SkinrayError, OSError) as error:
+            self._refused, self._refusal = self._refused + 1, str(error)
+            self._meter.bundle("refused")
+            LOG.error("bundle refused, the one before goes on: %s", error)
+
+
+def _named(wanted: dict[str, Any]) -> tuple[Path, str | None]:
+    path, only = wanted.get("bundle"), wanted.get("id")
+    if not isinstance(path, str) or unknown_keys(wanted):
+        raise SettingsError(f"user_config {wanted}: write bundle: PATH, and id: SHA256 if you like")
+    return Path(path).absolute(), None if only is None else str(only)
+
+
+def unknown_keys(user_config: dict[str, Any]) -> set[str]:
+    """Return the keys of a ``user_config`` that mean nothing here."""
+    return set(user_config) - {"bundle", "id"}
+
+
+class Ingress(Frontage):
+    """The ingress before stages of their own."""
+
+    def __init__(
+        self, settings: ServeSettings, ref: BundleRef, nerve: Any, dermis: Any, crossing: Any
+    ) -> None:
+        engine = RayEngine(nerve, dermis, crossing, ref, settings.ready_timeout_s)
+        super().__init__(settings, engine)
+
+
+class Fused(Frontage):
+    """All in one replica, for small machines."""
+
+    def __init__(self, settings: ServeSettings, ref: BundleRef) -> None:
+        super().__init__(settings, FusedEngine(ref, settings.service.engine_threads))
+
+    async def check_health(self) -> None:
+        """Raise where a network cannot answer: Serve then replaces the replica."""
+        await self._engine.check_ready()

@@ -1,0 +1,128 @@
+"""The stages behind the ingress, each a deployment of its own: two networks, then crossings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from ray import serve
+
+from skinray.cluster.serve_bundles import BundleRef, Held, load_named_stage
+from skinray.cluster.serve_metrics import RayMeter
+from skinray.config import ServeSettings
+from skinray.errors import BundleError
+from skinray.learning.bundle import BundleInfo, Stage
+from skinray.learning.stage import StageModel
+from skinray.service.answer import Answer, Want, make_answer
+
+LOG = logging.getLogger("ray.serve")
+
+
+class Seen(NamedTuple):
+    """One image on its way through a network: bundle, (H, W, 3) uint8 pixels, scale."""
+
+    ref: BundleRef
+    pixels: NDArray[np.uint8]
+    um_per_px: float | None
+
+
+class NetworkStage:
+    """One network of the bundle; :class:`NerveStage` and :class:`DermisStage` are it."""
+
+    stage: Stage
+
+    def __init__(self, settings: ServeSettings, ref: BundleRef) -> None:
+        self._models = Held(lambda ref: load_named_stage(ref, self.stage))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.stage)
+        self._meter = RayMeter()
+        self._batched: Any = self._forward_alone
+        if settings.batch_size > 1:
+            batch = serve.batch(
+                max_batch_size=settings.batch_size, batch_wait_timeout_s=settings.batch_wait_s
+            )
+            self._batched = batch(self._forward_batch)
+        try:
+            self._models.get(ref)
+        except BundleError as error:  # the service may have moved on to another bundle
+            LOG.warning("%s stage starts without a bundle: %s", self.stage, error)
+
+    async def map(
+        self, ref: BundleRef, pixels: NDArray[np.uint8], um_per_px: float | None
+    ) -> NDArray[np.float32]:
+        """Return the map of an image, (H, W) float32, made by the bundle that is named."""
+        result: NDArray[np.float32] = await self._batched(Seen(ref, pixels, um_per_px))
+        return result
+
+    async def ready(self, ref: BundleRef) -> bool:
+        """Load the bundle if it is not, and say whether its network answers."""
+        return await asyncio.to_thread(lambda: self._models.get(ref).answers())
+
+    async def check_health(self) -> None:
+        """Raise where the network in use cannot answer: Serve then replaces the replica."""
+        model = self._models.latest()
+        if model is not None and not await asyncio.to_thread(model.answers):
+            raise RuntimeError(f"{self.stage} network gives values that are not finite")
+
+    async def _forward_alone(self, seen: Seen) -> NDArray[np.float32]:
+        return (await self._forward_batch([seen]))[0]
+
+    async def _forward_batch(self, batch: list[Seen]) -> list[NDArray[np.float32]]:
+        begun = perf_counter()
+        loop = asyncio.get_running_loop()
+        maps = await loop.run_in_executor(self._thread, forward, self._models, batch)
+        for _ in batch:
+            self._meter.stage(self.stage, (perf_counter() - begun) / len(batch))
+        return maps
+
+
+def forward(models: Held[StageModel], batch: Sequence[Seen]) -> list[NDArray[np.float32]]:
+    """Return the maps of a batch, in its order; pure but for bundles that are loaded on the way.
+
+    One image after the other, as everywhere else: sums over a stacked batch round otherwise,
+    and counts would depend on who else asked at that moment.
+    """
+    return [models.get(seen.ref).map(seen.pixels, seen.um_per_px) for seen in batch]
+
+
+class NerveStage(NetworkStage):
+    """The nerve network."""
+
+    stage: Stage = "nerve"
+
+
+class DermisStage(NetworkStage):
+    """The dermis network."""
+
+    stage: Stage = "dermis"
+
+
+class CrossingStage:
+    """From both maps to the answer; it knows no network, and holds nothing."""
+
+    def __init__(self) -> None:
+        self._meter = RayMeter()
+
+    async def answer(
+        self,
+        info: BundleInfo,
+        pixels: NDArray[np.uint8],
+        nerve: NDArray[np.float32],
+        dermis: NDArray[np.float32],
+        um_per_px: float | None,
+        want: Want,
+    ) -> Answer:
+        """Return what :func:`skinray.service.answer.make_answer` makes of it."""
+        begun = perf_counter()
+        answer = await asyncio.to_thread(make_answer, info, pixels, nerve, dermis, um_per_px, want)
+        self._meter.stage("crossing", perf_counter() - begun)
+        return answer
+
+    async def ready(self) -> bool:
+        """Answer."""
+        return True
