@@ -300,14 +300,12 @@ def report(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run.")],
 ) -> None:
     """Render a run's report again from its stored results: of a training or of a scored cohort."""
+    from skinray.report.cohort_page import write_cohort_report
     from skinray.report.cohort_run import is_scoring_run
+    from skinray.report.page import write_report
 
-    if is_scoring_run(run_dir):
-        from skinray.report.cohort_page import write_cohort_report as write
-    else:
-        from skinray.report.page import write_report as write
-
-    typer.echo(f"Report: {write(run_dir).absolute()}")
+    page = write_cohort_report(run_dir) if is_scoring_run(run_dir) else write_report(run_dir)
+    typer.echo(f"Report: {page.absolute()}")
 
 
 @app.command()
