@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -207,21 +208,27 @@ def _resources(pool: Pool) -> dict[str, Any]:
     }
 
 
-class _quiet_data:  # noqa: N801 - used like a function
-    """Ray Data without its own progress and banners, and with small blocks, for a while."""
-
-    def __enter__(self) -> None:
-        self.before = DataContext.get_current()
-        context = self.before.copy()
-        context.enable_progress_bars = False
-        context.print_on_execution_start = False
-        context.target_max_block_size = BLOCK_BYTES
-        context.execution_no_progress_timeout_s = NO_PROGRESS_S
-        DataContext._set_current(context)
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
-
-    def __exit__(self, *error: object) -> None:
-        DataContext._set_current(self.before)
+@contextmanager
+def _quiet_data() -> Iterator[None]:
+    """Keep Ray Data's own progress away and its blocks small, for a while."""
+    context, logger = DataContext.get_current(), logging.getLogger("ray.data")
+    changes: dict[str, Any] = {
+        "enable_progress_bars": False,
+        "print_on_execution_start": False,
+        "target_max_block_size": BLOCK_BYTES,
+        "execution_no_progress_timeout_s": NO_PROGRESS_S,
+    }
+    before = {name: getattr(context, name) for name in changes}
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        for name, value in changes.items():
+            setattr(context, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+        logger.setLevel(level)
 
 
 def _cause(error: BaseException) -> str:

@@ -71,10 +71,10 @@ def write_files(
 
 
 def copy_files(out: Path, source: str, image: str) -> None:
-    """Give an image copies of the files of another with the same bytes, where it has none."""
+    """Give an image copies of the files of another with the same bytes."""
     for kind, place in places(image).items():
         origin, target = out / places(source)[kind], out / place
-        if not target.exists() and origin.exists():
+        if origin.exists():
             _write(target, None, origin)
 
 
