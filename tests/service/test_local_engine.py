@@ -1,0 +1,86 @@
+"""The engine in this process: bounded, honest about its networks, and ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from stand_in import drawn_image
+
+from skinray.service.answer import Want
+from skinray.service.engine import LocalEngine, NotReadyError
+
+
+@dataclass
+class Stage:
+    """A stage that counts who is in it at once, or does not answer."""
+
+    inner: object
+    sound: bool = True
+    error: Exception | None = None
+    inside: int = 0
+    most: int = 0
+    calls: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    gate: threading.Event = field(default_factory=threading.Event)
+
+    def map(self, image, um_per_px):
+        with self.lock:
+            self.calls += 1
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        assert self.gate.wait(20)
+        with self.lock:
+            self.inside -= 1
+        return self.inner.map(image, um_per_px)
+
+    def answers(self):
+        if self.error is not None:
+            raise self.error
+        return self.sound
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def test_no_more_images_at_once_than_threads_and_who_leaves_is_not_counted(bundle):
+    async def run() -> None:
+        nerve = Stage(bundle.nerve)
+        engine = LocalEngine(replace(bundle, nerve=nerve), threads=2)
+        tasks = [asyncio.create_task(engine.answer(drawn_image(), None, Want())) for _ in range(6)]
+        await until(lambda: nerve.inside == 2)
+        tasks[5].cancel()
+        await asyncio.gather(tasks[5], return_exceptions=True)
+        nerve.gate.set()
+        answers = await asyncio.gather(*tasks[:5])
+        assert {answer.count.count for answer in answers} == {2}
+        assert (nerve.most, nerve.calls) == (2, 5)
+        engine.close()
+
+    asyncio.run(run())
+
+
+def test_stage_maps_are_those_of_the_bundle(bundle):
+    engine = LocalEngine(bundle)
+    for stage in ("nerve", "dermis"):
+        found = asyncio.run(engine.stage_map(stage, drawn_image(), 0.7))
+        assert np.array_equal(found, getattr(bundle, stage).map(drawn_image(), 0.7))
+    engine.close()
+
+
+def test_ready(bundle):
+    asyncio.run(LocalEngine(bundle).check_ready())
+    for changes, words in (
+        ({"sound": False}, "dermis network gives values that are not finite"),
+        ({"error": RuntimeError("CUDA error at /dev/x")}, "dermis network fails: RuntimeError"),
+    ):
+        engine = LocalEngine(replace(bundle, dermis=Stage(bundle.dermis, **changes)))
+        with pytest.raises(NotReadyError) as caught:
+            asyncio.run(engine.check_ready())
+        assert str(caught.value) == words
