@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import RayError
 from rich.console import Console
 
 from skinray.cluster.score_pools import Machines, Pool, Pools, plan_pools
@@ -122,7 +125,8 @@ def _compute(job: Job, ledger: Ledger, console: Console) -> None:
             failure = None
             try:
                 _round(job, left, console)
-            except ray.exceptions.RayError as error:  # workers died more often than Ray forgives
+            except (RayError, ExecutionTimeoutError, RuntimeError) as error:
+                # Workers died more often than Ray forgives, or cannot do what they should.
                 failure = error
                 console.print(f"interrupted ({type(error).__name__}); going on", highlight=False)
             ledger.add_parts(committed(job.out))
@@ -160,14 +164,49 @@ def _round(job: Job, images: int, console: Console) -> None:
         str(job.out / KEYS)
     )
     build = _fused if pools.layout == "fused" else _separate
-    done, began = 0, time.monotonic()
+    pace = Pace()
     with _quiet_data(), Steps("Scoring images", images, console) as steps:
         for block in build(job, claims, pools, batches).iter_batches(
             batch_size=None, batch_format="numpy", prefetch_batches=0
         ):
-            done += int(block["done"].sum())
-            rate = done / max(time.monotonic() - began, 1e-9)
-            steps.set(done, f"{rate:.2f} images/s")
+            pace.add(int(block["done"].sum()))
+            steps.set(pace.done, f"{pace.rate:.2f} images/s")
+    console.print(str(pace), highlight=False)
+
+
+@dataclass
+class Pace:
+    """Images done and how fast, the start of the actors and networks not counted.
+
+    Attributes
+    ----------
+    done : images so far.
+    first, first_s : images of the first block, and seconds until it was there.
+    last_s : seconds until the last block.
+    """
+
+    done: int = 0
+    first: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    def add(self, images: int) -> None:
+        """Note that so many more are done."""
+        self.last_s = time.monotonic() - self.began
+        if not self.done:
+            self.first, self.first_s = images, self.last_s
+        self.done += images
+
+    @property
+    def rate(self) -> float:
+        """Images a second since the first block; 0 before there is a second one."""
+        under_way = self.last_s - self.first_s
+        return (self.done - self.first) / under_way if under_way > 0 else 0.0
+
+    def __str__(self) -> str:
+        text = f"{self.done} images went through, the first after {self.first_s:.1f} s"
+        return f"{text}; once under way {self.rate:.2f} images/s" if self.rate else text
 
 
 def _fused(job: Job, claims: Any, pools: Pools, batches: int) -> Dataset:

@@ -51,12 +51,14 @@ class Job:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """Kill the driver alone, and wait until the Ray it had started is gone with it."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
+        """Kill the driver alone, and wait until nothing works for it any more."""
+        workers = [worker for worker in self.workers() if "Agent" not in _title(worker)]
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        _, alive = psutil.wait_procs(children, timeout=60)
-        assert not alive, alive
+        until = time.monotonic() + 60
+        while alive := [worker for worker in workers if _lives(worker)]:
+            assert time.monotonic() < until, alive
+            time.sleep(0.1)
 
     def workers(self) -> list[psutil.Process]:
         """Worker processes of the job's Ray, whatever they do."""
@@ -80,6 +82,14 @@ def _title(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process runs; one that is dead, but that nobody has waited for, does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def computed(out: Path) -> list[str]:
