@@ -121,7 +121,8 @@ class Decoder:
     def __init__(self, settings: ServiceSettings, meter: Meter) -> None:
         self._read = ReadSettings(max_pixels=settings.max_pixels)
         self._meter = meter
-        self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._most = settings.decode_threads
+        self._threads: ThreadPoolExecutor | None = None
 
     async def decode(self, data: bytes) -> Image:
         """Decode a file; SkinrayError where it is no whole image within the limits."""
@@ -133,9 +134,13 @@ class Decoder:
 
     async def run(self, work: Any, *arguments: Any) -> Any:
         """Do other work on images or tensors in the same threads."""
+        if self._threads is None:  # at the start, or when one that was closed goes on
+            self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="decode")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, work, *arguments)
 
     def close(self) -> None:
         """End the threads once their work is done."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+            self._threads = None

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 import skinray
 from skinray.service.engine import Engine, NotReadyError
 from skinray.service.inference import find_model
-from skinray.service.models import Live, ModelMetadata, ModelReady, Ready, ServerMetadata
+from skinray.service.models import Live, ModelMetadata, ModelName, ModelReady, Ready, ServerMetadata
 from skinray.service.problems import responses
 
 # A network that takes longer for a small grey image is as good as none.
@@ -40,7 +40,7 @@ def health_router(engine: Engine) -> APIRouter:
         return Ready(ready=True)
 
     @router.get("/v2/models/{name}", summary="A model", responses=responses("not_found"))
-    async def model(name: str) -> ModelMetadata:
+    async def model(name: ModelName) -> ModelMetadata:
         return ModelMetadata(**find_model(name).model_dump(), versions=[engine.info.id])
 
     @router.get(
@@ -48,7 +48,7 @@ def health_router(engine: Engine) -> APIRouter:
         summary="Whether a model answers",
         responses=responses("not_found", "not_ready"),
     )
-    async def model_ready(name: str) -> ModelReady:
+    async def model_ready(name: ModelName) -> ModelReady:
         find_model(name)
         await check(engine)
         return ModelReady(name=name, ready=True)

@@ -20,7 +20,7 @@ from skinray.service.engine import Engine
 from skinray.service.form import Decoder, checked_scale
 from skinray.service.inference_docs import ANSWERS, BODY, REFUSALS
 from skinray.service.meter import Meter
-from skinray.service.models import INPUTS, MODELS, Model
+from skinray.service.models import INPUTS, MODELS, Model, ModelName
 from skinray.service.problems import ProblemError, responses
 from skinray.service.tensors import (
     Array,
@@ -57,7 +57,7 @@ class Inference:
         )
         return router
 
-    async def infer(self, request: Request, name: str) -> Response:
+    async def infer(self, request: Request, name: ModelName) -> Response:
         """Send the image as a tensor UINT8 [height, width, 3], RGB, upright.
 
         Values come as JSON, nested or flat, or as bytes after the JSON part, whose length the
@@ -174,5 +174,5 @@ def compose(
     return Response(b"".join([text, *tail]), media_type="application/octet-stream", headers=headers)
 
 
-def _no_number(name: str) -> float:
+def _no_number(name: ModelName) -> float:
     raise ValueError(f"{name} is no JSON")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from skinray.service.tensors import TensorSpec
@@ -66,3 +69,5 @@ MODELS = {
     name: Model(name=name, inputs=tuple(INPUTS.values()), outputs=outputs)
     for name, outputs in (("biopsies", _COUNTED), ("nerve", (_MAP,)), ("dermis", (_MAP,)))
 }
+# Told in the description; one that is unknown is an address without a resource (404).
+ModelName = Annotated[str, Path(description="of a model", json_schema_extra={"enum": list(MODELS)})]
