@@ -1,10 +1,12 @@
-"""CPU time of this process and all that it started, read at every change of a file (Linux)."""
+"""CPU time and memory of a process and all that it started (Linux)."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,8 +14,35 @@ from typing import Self
 POLL_S = 0.05
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that processes hold: resident, and with shared pages dealt out among their holders."""
+
+    rss: int = 0
+    pss: int = 0
+
+
 def tree_cpu_seconds(root: int | None = None, proc: Path = Path("/proc")) -> float:
     """Return the CPU seconds used so far by process ``root`` (this one) and its descendants."""
+    return sum(ticks for _, ticks in _tree(root, proc)) / os.sysconf("SC_CLK_TCK")
+
+
+def tree_memory(root: int | None = None, proc: Path = Path("/proc")) -> Memory:
+    """Return the memory that process ``root`` (this one) and its descendants hold now."""
+    rss = pss = 0
+    for pid, _ in _tree(root, proc):
+        try:
+            lines = (proc / str(pid) / "smaps_rollup").read_text().splitlines()
+        except OSError:  # it ended meanwhile
+            continue
+        kib = {line.split(":")[0]: line.split()[1] for line in lines if line.endswith(" kB")}
+        rss += int(kib.get("Rss", 0)) << 10
+        pss += int(kib.get("Pss", 0)) << 10
+    return Memory(rss, pss)
+
+
+def _tree(root: int | None, proc: Path) -> Iterator[tuple[int, int]]:
+    """Yield each process of the tree, with the ticks of CPU that it has used."""
     children: dict[int, list[int]] = defaultdict(list)
     ticks: dict[int, int] = {}
     for stat in proc.glob("[0-9]*/stat"):
@@ -25,12 +54,11 @@ def tree_cpu_seconds(root: int | None = None, proc: Path = Path("/proc")) -> flo
         children[int(fields[1])].append(pid)
         # User and system time, its own and that of children that have ended.
         ticks[pid] = sum(map(int, fields[11:15]))
-    waiting, total = [os.getpid() if root is None else root], 0
+    waiting = [os.getpid() if root is None else root]
     while waiting:
         pid = waiting.pop()
-        total += ticks.get(pid, 0)
+        yield pid, ticks.get(pid, 0)
         waiting += children[pid]
-    return total / os.sysconf("SC_CLK_TCK")
 
 
 class CpuAtChange:

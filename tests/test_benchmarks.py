@@ -19,7 +19,8 @@ from skinray.learning.feed import Feed
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
-    "augmentation", "crossing_stage", "drive", "paper_fold", "tolerant_dice", "train_overhead",
+    "augmentation", "crossing_stage", "drive", "paper_fold", "score_efficiency", "score_memory",
+    "tolerant_dice", "train_overhead",
 )  # fmt: skip
 
 
