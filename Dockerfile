@@ -1,0 +1,24 @@
+# Serves a bundle over HTTP on CPUs, as a user without rights:
+#   docker build -t skinray .
+#   docker run --rm --shm-size=2g -p 127.0.0.1:8000:8000 -v "$PWD/bundle:/bundle:ro" skinray
+FROM python:3.11.7-slim-bookworm AS build
+WORKDIR /build
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY skinray ./skinray
+RUN python -m venv /opt/skinray \
+    && /opt/skinray/bin/pip install --no-cache-dir --constraint constraints.txt .
+
+FROM python:3.11.7-slim-bookworm
+RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin skinray
+COPY --from=build /opt/skinray /opt/skinray
+ENV PATH=/opt/skinray/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    RAY_USAGE_STATS_ENABLED=0
+USER 10001
+WORKDIR /home/skinray
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=30s --start-period=120s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=25)"]
+ENTRYPOINT ["skinray", "serve", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["--bundle", "/bundle"]
