@@ -13,6 +13,17 @@ export async function decode(blobs) {
   return { image, nerve, boundary, width: image.width, height: image.height };
 }
 
+/** The file itself, to look at while it is counted; null where the browser cannot read it. */
+export async function preview(file) {
+  try {
+    const image = await createImageBitmap(file);
+    const none = new Uint8Array(0);
+    return { image, nerve: none, boundary: none, width: image.width, height: image.height };
+  } catch {
+    return null;
+  }
+}
+
 /** A canvas of the pixels above a level, in one colour. */
 export function tint(values, width, height, level, colour) {
   const canvas = blank(width, height);

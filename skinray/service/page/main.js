@@ -2,7 +2,7 @@
 
 import * as edit from "./corrections.js";
 import * as files from "./downloads.js";
-import { decode, nearestTrue } from "./layers.js";
+import { decode, nearestTrue, preview } from "./layers.js";
 import { edited, marks, newItem, points, row, threshold } from "./items.js";
 import { Queue } from "./queue.js";
 import { drawTable } from "./table.js";
@@ -12,6 +12,7 @@ import * as service from "./service.js";
 const $ = (id) => document.getElementById(id);
 const SNAP_PX = 17; // a crossing lies on the boundary: the window of the two-sided filter
 const items = [];
+const SAID_MS = 6000;
 let current = null;
 let shown = null; // the answer whose pictures the viewer holds
 let canSave = false;
@@ -80,11 +81,27 @@ async function showCurrent() {
   for (const id of ["geojson", "png"]) $(id).disabled = !answer;
   showFigures();
   if (answer !== shown) await showPictures(item, answer);
+  else if (!item) viewer.setScene(null);
+  else if (!answer) await showPreview(item);
+}
+
+/** While an image is counted, show its file as it is. */
+async function showPreview(item) {
+  if (item.status !== "waiting" && item.status !== "running") return;
+  if (viewer.scene?.key === item.id) return;
+  viewer.setScene(null);
+  const scene = await preview(item.file);
+  if (!scene || current !== item || item.answer) return;
+  viewer.setMarks([]);
+  viewer.setScene({ ...scene, key: item.id }, 255);
 }
 
 async function showPictures(item, answer) {
   shown = null;
-  if (!answer) return viewer.setScene(null);
+  if (!answer) {
+    viewer.setScene(null);
+    return item ? showPreview(item) : undefined;
+  }
   try {
     const scene = await decode(answer.blobs);
     if (current !== item || item.answer !== answer) return undefined;
@@ -147,7 +164,12 @@ function showBundle(id) {
   $("bundle").replaceChildren("model ", code);
 }
 
-const say = (text) => { $("said").textContent = text; };
+/** Tell what happened, for a while; also to those who hear the page. */
+function say(text) {
+  $("said").textContent = text;
+  clearTimeout(say.timer);
+  say.timer = setTimeout(() => { $("said").textContent = ""; }, SAID_MS);
+}
 
 // --- corrections ----------------------------------------------------------------------------
 
@@ -213,7 +235,7 @@ $("fit").addEventListener("click", () => viewer.fit());
 $("actual").addEventListener("click", () => viewer.actual());
 
 function step(by) {
-  const all = marks(current);
+  const all = marks(current).sort((a, b) => a.place[1] - b.place[1] || a.place[0] - b.place[0]); // along the image
   if (!all.length) return say("No crossing");
   const at = viewer.cursor ? edit.nearest(all.map((mark) => mark.place), viewer.cursor, 2) : -1;
   const index = at < 0 ? (by > 0 ? 0 : all.length - 1) : (at + by + all.length) % all.length;

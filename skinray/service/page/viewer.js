@@ -133,7 +133,11 @@ export class Viewer {
     context.imageSmoothingEnabled = scale < 3;
     context.imageSmoothingQuality = "high";
     context.drawImage(this.scene.image, 0, 0);
-    if (this.show.boundary) context.drawImage(this.boundary, 0, 0);
+    if (this.show.boundary) {
+      // A line of 3 pixels must not fade where the whole image is in view.
+      const wide = this.zoom < 0.75 ? [[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]] : [[0, 0]];
+      for (const [x, y] of wide) context.drawImage(this.boundary, (x * unit) / scale, (y * unit) / scale);
+    }
     if (this.show.nerves) {
       this.nerves ??= tint(this.scene.nerve, this.scene.width, this.scene.height, this.level, NERVE);
       context.drawImage(this.nerves, 0, 0);
@@ -146,7 +150,8 @@ export class Viewer {
   }
 
   #ring(context, x, y, kind, unit) {
-    const circle = (radius, width, colour) => {
+    const radius = Math.min(8.5, Math.max(5.5, 15 * this.zoom)); // smaller where they crowd
+    const circle = (width, colour) => {
       context.beginPath();
       context.arc(x, y, radius * unit, 0, 2 * Math.PI);
       context.lineWidth = width * unit;
@@ -154,19 +159,19 @@ export class Viewer {
       context.stroke();
     };
     if (kind === "removed") {
-      context.setLineDash([3 * unit, 3 * unit]);
-      circle(8, 3.5, "rgb(255 255 255 / .9)");
-      circle(8, 1.5, "#3b4754");
+      circle(4.5, "rgb(255 255 255 / .85)");
+      context.setLineDash([3.5 * unit, 3.2 * unit]);
+      circle(2, "#2c3845");
       context.setLineDash([]);
       return;
     }
-    circle(8.5, 5.5, "#fff");
-    circle(8.5, 2.75, red);
+    circle(5.5, "#fff");
+    circle(2.75, red);
     if (kind !== "added") return;
     // A cross tells what a person added, also without colour.
     for (const [width, colour] of [[4, "#fff"], [2, red]]) {
       context.beginPath();
-      for (const [dx, dy] of [[4, 0], [0, 4]]) {
+      for (const [dx, dy] of [[radius / 2, 0], [0, radius / 2]]) {
         context.moveTo(x - dx * unit, y - dy * unit);
         context.lineTo(x + dx * unit, y + dy * unit);
       }
