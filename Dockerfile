@@ -9,6 +9,11 @@ RUN python -m venv /opt/skinray \
     && /opt/skinray/bin/pip install --no-cache-dir --constraint constraints.txt .
 
 FROM python:3.11.7-slim-bookworm
+# What OpenCV's library links to. Patch versions are the distribution's own.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 libxcb1 \
+    && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin skinray
 COPY --from=build /opt/skinray /opt/skinray
 ENV PATH=/opt/skinray/bin:$PATH \

@@ -12,19 +12,11 @@ from typing import Any
 
 import pytest
 import requests
+from serve_running import deploy, free_port, name_bundle, small_config
 from stand_in import drawn_image, stand_in_bundle
 
 from skinray.learning.bundle import load, read_info
-from tests.cluster.served import (
-    blind_bundle,
-    deploy,
-    free_port,
-    name_bundle,
-    png,
-    post,
-    sick_bundle,
-    small_config,
-)
+from tests.cluster.served import blind_bundle, png, post, sick_bundle
 
 pytestmark = [
     pytest.mark.ray,

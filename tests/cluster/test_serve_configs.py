@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from serve_running import CONFIGS
 from stand_in import stand_in_bundle
 
 from skinray.errors import BundleError, SettingsError
-from tests.cluster.served import CONFIGS
 
 ROOT = CONFIGS.parent
 FILES = sorted(CONFIGS.glob("*.yaml"))

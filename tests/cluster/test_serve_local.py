@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import requests
+from serve_running import free_port
 from stand_in import drawn_image, stand_in_bundle
 
-from tests.cluster.served import free_port, png, post
+from tests.cluster.served import png, post
 from tests.commands import Command
 
 

@@ -1,0 +1,120 @@
+"""The service under ten times what it can do, offered by a second process."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import threading
+from pathlib import Path
+
+import psutil
+from measure import machine, versions, write
+from serve_load import Reply, in_second_process, percentile
+from serve_overhead import write_image
+from serve_running import deploy, free_port, small_config
+from stand_in import stand_in_bundle
+
+from skinray.cluster.session import session
+
+TIMES, IN_FLIGHT, QUEUED = 10, 2, 4
+
+
+class Memory:
+    """The most that all processes of the service held together, while the block runs, in MB."""
+
+    def __init__(self) -> None:
+        self.most = 0.0
+        self._over = threading.Event()
+
+    def __enter__(self) -> Memory:
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.5):
+            total = 0
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    if "ray::" in " ".join(process.cmdline()):
+                        total += process.memory_info().rss - process.memory_info().shared
+                except psutil.Error:
+                    continue
+            self.most = max(self.most, total / 1e6)
+
+
+def verdict(at_capacity: list[Reply], over: list[Reply], memory: tuple[float, float]) -> list[str]:
+    """Return the rows of the table."""
+    accepted = [reply.seconds for reply in over if reply.status == 200]
+    refused = [reply for reply in over if reply.status == 503]
+    told = sum(reply.retry_after is not None for reply in refused)
+    others = len(over) - len(accepted) - len(refused)
+    base = percentile([reply.seconds for reply in at_capacity], 99)
+    quick = percentile([reply.seconds for reply in refused], 99)
+    slow = percentile(accepted, 99)
+    return [
+        f"| answers that are neither a count nor 503 | {others} of {len(over)} | 0 | "
+        f"{_met(others == 0)} |",
+        f"| 503 with Retry-After | {told} of {len(refused)} | all | {_met(told == len(refused))} |",
+        f"| time of a refusal, p50 | {percentile([r.seconds for r in refused], 50):.0f} ms | | |",
+        f"| time of a refusal, p99 | {quick:.0f} ms | <= 100 | {_met(quick <= 100)} |",
+        f"| p99 at capacity | {base:.0f} ms | | |",
+        f"| p99 of the accepted | {slow:.0f} ms | <= {2 * base:.0f} | {_met(slow <= 2 * base)} |",
+        f"| accepted | {len(accepted)} | | |",
+        f"| memory of all replicas and proxies, most | {memory[1]:.0f} MB | at capacity "
+        f"{memory[0]:.0f} MB | |",
+    ]
+
+
+def _met(held: bool) -> str:
+    return "met" if held else "NOT met"
+
+
+def main() -> None:
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--layout", default="fused", choices=("fused", "separate"))
+    options = parser.parse_args()
+    from ray import serve
+
+    before, port, seconds = machine(), free_port(), f"--seconds={options.seconds}"
+    address = f"http://127.0.0.1:{port}"
+    limits = {"max_in_flight": IN_FLIGHT, "max_queued": QUEUED}
+    with tempfile.TemporaryDirectory() as scratch, session():
+        folder = stand_in_bundle(Path(scratch) / "bundle")
+        image = write_image(Path(scratch) / "image.png")
+        try:
+            deploy(small_config(options.layout, folder, port, cpus=1.0, **limits))
+            in_second_process(address, image, "--clients=2", "--seconds=5")
+            with Memory() as quiet:
+                full = f"--clients={IN_FLIGHT + QUEUED}"
+                at_capacity = in_second_process(address, image, full, seconds)
+            rate = sum(reply.status == 200 for reply in at_capacity) / options.seconds
+            with Memory() as busy:
+                over = in_second_process(address, image, f"--rate={TIMES * rate:.1f}", seconds)
+            after = in_second_process(address, image, "--clients=1", "--seconds=3")
+        finally:
+            serve.shutdown()
+    alive = all(reply.status == 200 for reply in after)
+    write("serve_overload", [
+        "# Ten times what the service can do", "",
+        f"Layout {options.layout}, images of 1600x1200 (PNG), networks of one weight a colour; "
+        f"{IN_FLIGHT} images in work and {QUEUED} waiting are admitted. Capacity: as many clients "
+        f"as that, one request after the other, {options.seconds:g} s: {rate:.1f} images/s. Then "
+        f"{TIMES * rate:.0f} requests/s for {options.seconds:g} s, begun whether or not earlier "
+        "ones are answered, from a process that shares the machine's cores.", "",
+        "| | measured | asked | |", "|---|---|---|---|",
+        *verdict(at_capacity, over, (quiet.most, busy.most)),
+        f"| answers afterwards | {len(after)} of {len(after)} right away | all | {_met(alive)} |"
+        if alive else "| answers afterwards | not all | all | NOT met |", "",
+        f"Before: {before}. After: {machine()}. {versions('ray', 'torch', 'fastapi')}.",
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The service as the committed YAML files describe it, but at a small machine's size."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CONFIGS = Path(__file__).parents[1] / "serve_configs"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def small_config(
+    layout: str,
+    bundle: Path,
+    port: int,
+    replicas: int = 1,
+    cpus: float = 0.5,
+    args: dict[str, Any] | None = None,
+    **service: Any,
+) -> dict[str, Any]:
+    """Return ``local.yaml`` or ``gpu.yaml`` with fewer CPUs and no GPU."""
+    name = "local.yaml" if layout == "fused" else "gpu.yaml"
+    config: dict[str, Any] = yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8"))
+    config["proxy_location"] = "HeadOnly"
+    config["http_options"] |= {"host": "127.0.0.1", "port": port}
+    application = config["applications"][0]
+    application["args"]["bundle"] = str(bundle)
+    application["args"] |= args or {}
+    application["args"]["service"] |= service
+    for deployment in application["deployments"]:
+        deployment.pop("autoscaling_config", None)
+        deployment["num_replicas"] = replicas
+        deployment["ray_actor_options"] = {"num_cpus": cpus}
+        deployment["graceful_shutdown_timeout_s"] = 5
+        if deployment["name"] in ("Ingress", "Fused"):
+            deployment["user_config"] = {"bundle": str(bundle)}
+    return config
+
+
+def name_bundle(config: dict[str, Any], bundle: Path) -> dict[str, Any]:
+    """Name another bundle to the running service."""
+    for deployment in config["applications"][0]["deployments"]:
+        if "user_config" in deployment:
+            deployment["user_config"] = {"bundle": str(bundle)}
+    return config
+
+
+def deploy(config: dict[str, Any]) -> None:
+    """Do as ``serve deploy`` does, and wait until it is done."""
+    from ray import serve
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    serve.start(proxy_location="HeadOnly", http_options=config["http_options"])
+    client = _get_global_client()
+    client.deploy_apps(ServeDeploySchema.model_validate(config), _blocking=True)
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        states = [one.status for one in serve.status().applications.values()]
+        if states and all(state == "RUNNING" for state in states):
+            return
+        if "DEPLOY_FAILED" in states:
+            break
+        time.sleep(0.1)
+    raise RuntimeError(f"not deployed: {serve.status()}")
