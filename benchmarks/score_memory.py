@@ -103,7 +103,7 @@ def lines(runs: dict[int, list[Run]]) -> list[str]:
         "share them, so that no page counts twice; RSS counts them each time. Each run had all its",
         "images scored, with the crossings they were drawn with.",
         "",
-        f"Machine: {machine()}. {versions('torch', 'ray', 'pyarrow')}. {rounds} rounds.",
+        f"Machine: {machine()}. {versions('torch', 'ray', 'pyarrow')}. Rounds: {rounds}.",
         "",
         f"| Peak, MiB | {small} images | {large} images | ratio: median of rounds | lowest and "
         "highest |",

@@ -27,16 +27,32 @@ def test_too_few_images_give_no_rate() -> None:
         score_efficiency.steady_rate([("a", 1.0), ("a", 2.0), ("b", 5.0), ("b", 6.0)])
 
 
+def test_cpu_an_image_is_without_start_and_end() -> None:
+    cpu = [(0, 0.0), (1, 50.0), (2, 60.0), (4, 70.0), (7, 85.0), (8, 90.0)]
+    assert score_efficiency.cpu_an_image(cpu) == pytest.approx(25 / 5)
+    with pytest.raises(SystemExit, match="more --images"):
+        score_efficiency.cpu_an_image(cpu[:4])
+
+
 def test_efficiency_is_against_the_faster_bare_pass_of_each_round() -> None:
-    rates = score_efficiency.Rates(
-        score=[0.9, 1.9], start_s=[10, 20], bare={(1, 2): [1.0, 1.0], (2, 1): [0.5, 2.0]}
+    pace = score_efficiency.Pace
+    rounds = score_efficiency.Rounds(
+        score=[pace(0.9, 2.0), pace(1.9, 2.0)],
+        start_s=[10, 20],
+        bare={(1, 2): [pace(1.0, 1.8), pace(1.0, 9.0)], (2, 1): [pace(0.5, 9.0), pace(2.0, 1.6)]},
     )
-    assert rates.ratios() == pytest.approx([0.9, 0.95])
-    told = score_efficiency.lines(rates, Namespace(images=8, rounds=2, networks="paper"))
+    assert [found for two in rounds.ratios() for found in two] == pytest.approx(
+        [0.9, 0.9, 0.95, 0.8]
+    )
+    told = "\n".join(
+        score_efficiency.lines(rounds, Namespace(images=8, rounds=2, networks="paper"))
+    )
     assert (
-        "Ratio: **0.925** (asked: at least 0.95; NOT met), 0.900 - 0.950 over the rounds." in told
+        "Ratio of images/s: **0.925** (asked: at least 0.95; NOT met), 0.900 - 0.950 over" in told
     )
-    assert "| `skinray score` | 1.400 | 0.900 - 1.900 |" in told
+    assert "| `skinray score` | 1.400 | 0.900 - 1.900 | 2.00 |" in told
+    assert "Ratio of CPU, bare over scoring: 0.850, 0.800 - 0.900" in told
+    assert "| forward passes, 2 processes x 1 thread | 1.250 | 0.500 - 2.000 | 5.30 |" in told
 
 
 def test_bundle_of_random_networks_finds_something(tmp_path: Path) -> None:
