@@ -43,6 +43,7 @@ from skinray.learning.score_folder import (
     KEYS,
     LISTING,
     PENDING,
+    alone,
     claim_folder,
     clear_traces,
     refuse_foreign,
@@ -95,19 +96,24 @@ def score(
     if next(iter(listing), None) is None:
         raise CohortError(f"{images}: no image in it; name a folder with PNG, JPEG or TIFF files")
     claim_folder(out, info, bundle, images, settings, resume=resume)
+    with alone(out):
+        return _score(Job(images, str(bundle), info, out, settings), listing, console)
+
+
+def _score(job: Job, listing: Listing, console: Console) -> Totals:
+    out = job.out
     count = write_entries(listing, out / LISTING)
     console.print(
         f"{count} images listed ({listing.left_out} other files left out); run folder {out}",
         highlight=False,
         soft_wrap=True,
     )
-    job = Job(images, str(bundle), info, out, settings)
     with Ledger() as ledger:
         ledger.add_listing(read_entries(out / LISTING))
         ledger.add_parts(committed(out))
         _compute(job, ledger, console)
         with Steps("Writing tables", 1, console):
-            totals = write_tables(out, ledger.rows(), overlays=settings.overlays)
+            totals = write_tables(out, ledger.rows(), overlays=job.settings.overlays)
     from skinray.report.cohort_page import write_cohort_report
 
     write_cohort_report(out)
@@ -170,7 +176,7 @@ def _round(job: Job, images: int, console: Console) -> None:
             batch_size=None, batch_format="numpy", prefetch_batches=0
         ):
             pace.add(int(block["done"].sum()))
-            steps.set(pace.done, f"{pace.rate:.2f} images/s")
+            steps.set(pace.done, f"{pace.rate:.2f} images/s" if pace.rate else "")
     console.print(str(pace), highlight=False)
 
 

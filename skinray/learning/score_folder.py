@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,11 @@ from skinray.images.store import without_password
 from skinray.learning.bundle import BundleInfo
 from skinray.learning.provenance import now, versions
 from skinray.learning.score_parts import LOG, PARTS
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows
+    fcntl = None  # type: ignore[assignment]
 
 RUN, LISTING, PENDING, KEYS = "run.json", "listing.parquet", "pending", "keys.txt"
 # What decides results; all else is how the work is spread, which a resumed run may change.
@@ -69,6 +76,28 @@ def refuse_foreign(out: Path, *, resume: bool) -> bool:
     if out.is_dir() and any(not path.name.startswith(f".{RUN}") for path in out.iterdir()):
         raise SettingsError(f"{out}: not empty and not a scoring run; choose another --out")
     return False
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold a run's folder for this process while the block runs; a kill lets go of it.
+
+    Raises
+    ------
+    SettingsError
+        If another process works in the folder.
+    """
+    with (out / RUN).open("rb") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(
+                f"{out}: another process is at work on this run; wait for it, or end it first"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 def clear_traces(out: Path) -> None:

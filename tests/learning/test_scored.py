@@ -14,7 +14,7 @@ from skinray.images.entry import Entry
 from skinray.images.problems import UnreadableImageError
 from skinray.learning.bundle import read_info
 from skinray.learning.count import Count
-from skinray.learning.score_folder import claim_folder, clear_traces, refuse_foreign
+from skinray.learning.score_folder import alone, claim_folder, clear_traces, refuse_foreign
 from skinray.learning.score_ledger import Ledger
 from skinray.learning.score_parts import commit, committed
 from skinray.learning.scored import (
@@ -167,6 +167,17 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
     (out / "parts" / ".half").touch()
     clear_traces(out)
     assert list((out / "parts").iterdir()) == []
+
+
+def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    for _ in range(2):  # it is let go of
+        with (
+            alone(tmp_path),
+            pytest.raises(SettingsError, match="another process is at work"),
+            alone(tmp_path),
+        ):
+            pass
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
