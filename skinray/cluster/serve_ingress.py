@@ -14,7 +14,7 @@ from skinray.cluster.serve_bundles import BundleRef
 from skinray.cluster.serve_engines import ChangingEngine, FusedEngine, RayEngine
 from skinray.cluster.serve_metrics import RayMeter
 from skinray.config import ServeSettings
-from skinray.errors import BundleError, SettingsError, SkinrayError
+from skinray.errors import BundleError, SettingsError
 from skinray.learning.bundle import check
 from skinray.service.api import create_app
 
@@ -78,7 +78,7 @@ class Frontage:
                 LOG.info("bundle %s answers from now on", info.id)
                 self._meter.bundle("taken")
             self._refusal = None
-        except (SkinrayError, OSError) as error:
+        except Exception as error:  # whatever is wrong with it, the one before goes on
             self._refused, self._refusal = self._refused + 1, str(error)
             self._meter.bundle("refused")
             LOG.error("bundle refused, the one before goes on: %s", error)
