@@ -29,8 +29,8 @@ export class Viewer {
     const same = this.scene && scene && scene.width === this.scene.width && scene.key === this.scene.key;
     this.scene = scene;
     this.cursor = same ? this.cursor : null;
+    this.masks = {};
     if (scene) {
-      this.boundary = tint(scene.boundary, scene.width, scene.height, 127, BOUNDARY);
       this.setLevel(level);
       if (!same) this.fit();
     }
@@ -39,9 +39,7 @@ export class Viewer {
 
   /** Draw the nerves whose probability, 0 to 255, is above a level. */
   setLevel(level) {
-    if (!this.scene) return;
     this.level = level;
-    this.nerves = null; // made when it is drawn: a slider moves faster than large images are
     this.draw();
   }
 
@@ -136,17 +134,26 @@ export class Viewer {
     if (this.show.boundary) {
       // A line of 3 pixels must not fade where the whole image is in view.
       const wide = this.zoom < 0.75 ? [[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]] : [[0, 0]];
-      for (const [x, y] of wide) context.drawImage(this.boundary, (x * unit) / scale, (y * unit) / scale);
+      for (const [x, y] of wide) this.#drawMask(context, "boundary", 127, BOUNDARY, scale, (x * unit) / scale, (y * unit) / scale);
     }
-    if (this.show.nerves) {
-      this.nerves ??= tint(this.scene.nerve, this.scene.width, this.scene.height, this.level, NERVE);
-      context.drawImage(this.nerves, 0, 0);
-    }
+    if (this.show.nerves) this.#drawMask(context, "nerve", this.level, NERVE, scale, 0, 0);
     context.setTransform(1, 0, 0, 1, 0, 0);
     if (!this.show.crossings) return;
     for (const { place, kind } of this.marks) {
       this.#ring(context, (place[1] + 0.5 - left) * scale, (place[0] + 0.5 - top) * scale, kind, unit);
     }
+  }
+
+  /** Draw a mask, made anew where its level or the coarseness of the view has changed. */
+  #drawMask(context, name, level, colour, scale, x, y) {
+    const factor = 2 ** Math.max(0, Math.floor(Math.log2(1 / scale)));
+    const { width, height } = this.scene;
+    const made = this.masks[name];
+    if (made?.level !== level || made.factor !== factor) {
+      this.masks[name] = { level, factor, canvas: tint(this.scene[name], width, height, level, colour, factor) };
+    }
+    const { canvas } = this.masks[name];
+    context.drawImage(canvas, x, y, canvas.width * factor, canvas.height * factor);
   }
 
   #ring(context, x, y, kind, unit) {
