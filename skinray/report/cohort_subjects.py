@@ -45,11 +45,11 @@ _SHARED = """
 
 @dataclass(frozen=True)
 class Subject:
-    """One subject's images. Duplicates are scored or failed, and left out of the figures.
+    """One subject's images; duplicates and images without a boundary are in no figure of counts.
 
     Attributes
     ----------
-    crossings, mean_count : over scored images.
+    crossings, mean_count : over the scored images that count.
     boundary_mm : length of boundary in images with a scale.
     mean_density, pooled_density : crossings a mm: the mean over images, and all crossings over
         all millimetres. None: no image has a scale and a boundary.
@@ -148,7 +148,7 @@ class Subjects:
 
 def _sums(row: Row) -> tuple[str | int | float, ...]:
     ok, copy = row["status"] == "ok", bool(row["duplicate_of"])
-    counted = ok and not copy
+    counted = ok and not copy and row["boundary_px"] > 0
     scaled = counted and row["density_per_mm"] is not None
     count = int(row["count"]) if counted else 0
     density, length = (row["density_per_mm"], row["boundary_mm"]) if scaled else (0.0, 0.0)

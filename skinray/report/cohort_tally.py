@@ -126,17 +126,18 @@ class Tally:
     """What a cohort adds up to.
 
     An image whose bytes came before under another name is a duplicate: it is scored or failed
-    as that one, and left out of every figure of counts.
+    as that one, and left out of every figure of counts. So is an image without a boundary: its
+    count of 0 says nothing.
 
     Attributes
     ----------
     images : rows; ``scored`` and ``failed`` add up to it. ``duplicates`` are among them.
-    counts, densities : of scored images that are no duplicates, ``counts.n`` of them; densities
-        of those with a scale and a boundary.
+    counts, densities : of scored images that are no duplicates and have a boundary; densities
+        of those with a scale.
     crossings, boundary_mm : sums over images with a known density, for the pooled one.
-    without_scale, without_boundary, without_crossing : of the same images; those without
-        crossing have a boundary.
-    far_scale : of the same images, those at a scale beyond a factor of two from the bundle's.
+    without_scale, without_boundary, without_crossing : of scored images that are no duplicates;
+        those without crossing have a boundary.
+    far_scale : of the same, those at a scale beyond a factor of two from the bundle's.
     """
 
     bundle_um_per_px: float | None = None
@@ -173,7 +174,8 @@ class Tally:
         self._add_counts(scored)
 
     def _add_counts(self, rows: list[Row]) -> None:
-        counts = np.array([row["count"] for row in rows], np.float64)
+        bounded = [row for row in rows if row["boundary_px"]]
+        counts = np.array([row["count"] for row in bounded], np.float64)
         dense = [row for row in rows if row["density_per_mm"] is not None]
         densities = np.array([row["density_per_mm"] for row in dense], np.float64)
         scales = np.array([r["um_per_px"] for r in rows if r["um_per_px"] is not None], np.float64)
@@ -185,8 +187,8 @@ class Tally:
         self.crossings += sum(row["count"] for row in dense)
         self.boundary_mm += math.fsum(row["boundary_mm"] for row in dense)
         self.without_scale += len(rows) - len(scales)
-        self.without_boundary += sum(not row["boundary_px"] for row in rows)
-        self.without_crossing += sum(not row["count"] and row["boundary_px"] > 0 for row in rows)
+        self.without_boundary += len(rows) - len(bounded)
+        self.without_crossing += int((counts == 0).sum())
         if self.bundle_um_per_px:
             ratio = scales / self.bundle_um_per_px
             self.far_scale += int(((ratio > 2) | (ratio < 0.5)).sum())

@@ -44,7 +44,7 @@ def answer(tally: Tally, subjects: int) -> str:
         )
     if not tally.counts.n:
         return f"{text} There are no counts to report."
-    text += f" An image has {number(tally.counts.mean, 1)} nerve crossings on average"
+    text += f" An image with a boundary has {number(tally.counts.mean, 1)} crossings on average"
     if tally.pooled_density is None:
         return f"{text}; without a known scale there is no density."
     return f"{text}, and {number(tally.pooled_density, 2)} a millimetre of boundary."
@@ -67,8 +67,9 @@ def warnings(
         Warned(
             "No boundary found",
             "The dermis fills the whole image, or none of it, so there is nothing to count "
-            "along. The count 0 of these images says nothing about nerves: look at them, and "
-            "leave out those that do not show the junction of dermis and epidermis.",
+            "along. The count 0 of these images says nothing about nerves, and they are left "
+            "out of every mean here: leave them out of yours. Look at them: some may show no junction of "
+            "dermis and epidermis, and some may be misread.",
             tally.without_boundary,
             choice.without_boundary,
         ),

@@ -86,7 +86,7 @@ def test_cohort_adds_up() -> None:
         ]
     )
     assert (found.images, found.scored, found.failed, found.duplicates) == (9, 7, 2, 2)
-    assert (found.counts.n, found.counts.mean) == (6, 15 / 6)
+    assert (found.counts.n, found.counts.mean) == (5, 3.0)
     assert (found.densities.n, found.crossings) == (4, 9)
     assert found.boundary_mm == pytest.approx(0.5 + 1.5 + 0.25 + 0.15)
     assert found.pooled_density == pytest.approx(9 / 2.4)
@@ -136,7 +136,8 @@ def test_subjects_have_their_own_means() -> None:
     rows = [
         scored("a", 2, 1000, subject="P2"),
         scored("b", 4, 4000, subject="P2"),
-        scored("c", 5, 0, subject="P2", um_per_px=None),
+        scored("c", 5, 100, subject="P2", um_per_px=None),
+        scored("g", 0, 0, subject="P2"),
         scored("d", 2, 1000, subject="P2", duplicate_of="a"),
         failed("e", "x: y", subject="P1"),
         scored("f", 9, 1000, subject=None),
@@ -147,7 +148,7 @@ def test_subjects_have_their_own_means() -> None:
         lost, second = found
         assert len(found) == 2
     assert lost == Subject("P1", 1, 0, 1, 0, 0, None, None, None, None)
-    assert second == Subject("P2", 4, 4, 0, 1, 11, 11 / 3, 2.5, (2 / 0.5 + 4 / 2) / 2, 6 / 2.5)
+    assert second == Subject("P2", 5, 5, 0, 1, 11, 11 / 3, 2.5, (2 / 0.5 + 4 / 2) / 2, 6 / 2.5)
 
 
 def test_same_bytes_under_two_subjects_are_told() -> None:
