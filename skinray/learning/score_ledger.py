@@ -96,6 +96,10 @@ class Ledger:
         for image, path, *facts in found:
             yield Entry(image, os.fsdecode(path), *facts)
 
+    def left(self) -> int:
+        """Return how many entries are pending."""
+        return sum(1 for _ in self.pending())
+
     def contents(self) -> Iterator[str]:
         """Yield the key of each content that has a result."""
         yield from (
