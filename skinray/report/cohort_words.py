@@ -68,8 +68,8 @@ def warnings(
             "No boundary found",
             "The dermis fills the whole image, or none of it, so there is nothing to count "
             "along. The count 0 of these images says nothing about nerves, and they are left "
-            "out of every mean here: leave them out of yours. Look at them: some may show no junction of "
-            "dermis and epidermis, and some may be misread.",
+            "out of every mean here: leave them out of yours. Look at them: some may show no "
+            "junction of dermis and epidermis, and some may be misread.",
             tally.without_boundary,
             choice.without_boundary,
         ),
