@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import threading
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -60,6 +62,7 @@ def verdict(at_capacity: list[Reply], over: list[Reply], memory: tuple[float, fl
         f"| answers that are neither a count nor 503 | {others} of {len(over)} | 0 | "
         f"{_met(others == 0)} |",
         f"| 503 with Retry-After | {told} of {len(refused)} | all | {_met(told == len(refused))} |",
+        f"| answers by status (0: connection lost) | {_by_status(over)} | | |",
         f"| time of a refusal, p50 | {percentile([r.seconds for r in refused], 50):.0f} ms | | |",
         f"| time of a refusal, p99 | {quick:.0f} ms | <= 100 | {_met(quick <= 100)} |",
         f"| p99 at capacity | {base:.0f} ms | | |",
@@ -68,6 +71,11 @@ def verdict(at_capacity: list[Reply], over: list[Reply], memory: tuple[float, fl
         f"| memory of all replicas and proxies, most | {memory[1]:.0f} MB | at capacity "
         f"{memory[0]:.0f} MB | |",
     ]
+
+
+def _by_status(replies: list[Reply]) -> str:
+    counts = Counter(reply.status for reply in replies)
+    return ", ".join(f"{status}: {count}" for status, count in sorted(counts.items()))
 
 
 def _met(held: bool) -> str:
@@ -87,7 +95,8 @@ def main() -> None:
     limits = {"max_in_flight": IN_FLIGHT, "max_queued": QUEUED}
     with tempfile.TemporaryDirectory() as scratch, session():
         folder = stand_in_bundle(Path(scratch) / "bundle")
-        image = write_image(Path(scratch) / "image.png")
+        image = write_image(Path(scratch) / "image.jpg")
+        size_kb = image.stat().st_size / 1e3
         try:
             deploy(small_config(options.layout, folder, port, cpus=1.0, **limits))
             in_second_process(address, image, "--clients=2", "--seconds=5")
@@ -100,10 +109,12 @@ def main() -> None:
             after = in_second_process(address, image, "--clients=1", "--seconds=3")
         finally:
             serve.shutdown()
+    proxy = "HAProxy" if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" else "Serve's own"
     alive = all(reply.status == 200 for reply in after)
-    write("serve_overload", [
+    write("serve_overload" + ("_haproxy" if proxy == "HAProxy" else ""), [
         "# Ten times what the service can do", "",
-        f"Layout {options.layout}, images of 1600x1200 (PNG), networks of one weight a colour; "
+        f"Layout {options.layout}, proxy: {proxy}; images of 1600x1200 (JPEG, {size_kb:.0f} kB), "
+        "networks of one weight a colour; "
         f"{IN_FLIGHT} images in work and {QUEUED} waiting are admitted. Capacity: as many clients "
         f"as that, one request after the other, {options.seconds:g} s: {rate:.1f} images/s. Then "
         f"{TIMES * rate:.0f} requests/s for {options.seconds:g} s, begun whether or not earlier "
