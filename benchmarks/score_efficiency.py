@@ -177,6 +177,8 @@ def check(bundle: Path, images: Path, out: Path) -> None:
     rows = pq.read_table(out / "counts.parquet").to_pylist()
     if [row["status"] for row in rows] != ["ok"] * len(list(images.iterdir())):
         sys.exit("not every image was scored")
+    # As in the scoring workers: another number of threads adds up in another order.
+    torch.set_num_threads(1)
     loaded = load(bundle, "cpu")
     for row in rows[:CHECKED]:
         image = read_image(images / row["image"])
