@@ -52,7 +52,7 @@ class Job:
 
     def kill(self) -> None:
         """Kill the driver alone, and wait until nothing works for it any more."""
-        workers = [worker for worker in self.workers() if "Agent" not in _title(worker)]
+        workers = self.workers()
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
         until = time.monotonic() + 60
@@ -61,12 +61,13 @@ class Job:
             time.sleep(0.1)
 
     def workers(self) -> list[psutil.Process]:
-        """Worker processes of the job's Ray, whatever they do."""
+        """Worker processes of the job's Ray, whatever they do; without its agents runs no node."""
         try:
             children = psutil.Process(self.process.pid).children(recursive=True)
         except psutil.Error:
             return []
-        return [child for child in children if _title(child).startswith("ray::")]
+        titles = {child: _title(child) for child in children}
+        return [c for c, title in titles.items() if title[:5] == "ray::" and "Agent" not in title]
 
     def said(self) -> str:
         """What the job printed, the last of it."""
