@@ -85,7 +85,7 @@ def test_drawn_up_requests_get_what_is_described(app, path, method, mode):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_many_drawn_up_requests_get_what_is_described(app, path, method, mode):
-    sent = draw_up_requests(app, path, method, mode, settings(max_examples=200))
+    sent = draw_up_requests(app, path, method, mode, settings(max_examples=100))
     if mode == GenerationMode.POSITIVE and path not in HARD_TO_GUESS:
         assert 200 in sent
 
