@@ -4,8 +4,9 @@ import * as edit from "./corrections.js";
 import * as files from "./downloads.js";
 import { decode, nearestTrue, preview } from "./layers.js";
 import { edited, marks, newItem, points, row, threshold } from "./items.js";
+import { onDrop, onKeys } from "./input.js";
 import { Queue } from "./queue.js";
-import { drawTable } from "./table.js";
+import { drawBundle, drawProgress, drawTable } from "./table.js";
 import { Viewer } from "./viewer.js";
 import * as service from "./service.js";
 
@@ -22,7 +23,7 @@ const queue = new Queue((item) => {
   if (!current) choose(item);
   else if (item === current) showCurrent();
   showTable();
-  if (item.answer?.bundle) showBundle(item.answer.bundle);
+  if (item.answer?.bundle) drawBundle($("bundle"), item.answer.bundle);
 });
 const viewer = new Viewer($("canvas"), {
   pick,
@@ -54,13 +55,7 @@ function remove(item) {
 
 function showTable() {
   drawTable($("rows"), items, current, { choose, remove });
-  const ended = items.filter((item) => item.status === "done" || item.status === "failed").length;
-  const failed = items.filter((item) => item.status === "failed").length;
-  const all = items.length ? `${ended} of ${items.length} counted${failed ? `, ${failed} failed` : ""}` : "None yet";
-  if ($("progress-text").textContent !== all) $("progress-text").textContent = all;
-  $("progress").hidden = ended === items.length;
-  $("progress").max = Math.max(1, items.length);
-  $("progress").value = ended;
+  drawProgress($("progress-text"), $("progress"), items);
   $("downloads").disabled = items.length === 0;
 }
 
@@ -100,7 +95,7 @@ async function showPictures(item, answer) {
   shown = null;
   if (!answer) {
     viewer.setScene(null);
-    return item ? showPreview(item) : undefined;
+    return item && showPreview(item);
   }
   try {
     const scene = await decode(answer.blobs);
@@ -156,14 +151,6 @@ function showScale() {
   $("scale-all").disabled = used === "" || items.length < 2;
 }
 
-function showBundle(id) {
-  $("bundle").hidden = false;
-  const code = document.createElement("code");
-  code.textContent = id.slice(0, 8);
-  code.title = id;
-  $("bundle").replaceChildren("model ", code);
-}
-
 /** Tell what happened, for a while; also to those who hear the page. */
 function say(text) {
   $("said").textContent = text;
@@ -199,8 +186,7 @@ function pick(place, reach) {
 
 const undo = () => current?.history.past.length && change(edit.undo(current.history), "Undone");
 const redo = () => current?.history.future.length && change(edit.redo(current.history), "Redone");
-$("undo").addEventListener("click", undo);
-$("redo").addEventListener("click", redo);
+for (const [id, act] of [["undo", undo], ["redo", redo]]) $(id).addEventListener("click", act);
 $("reset").addEventListener("click", () => change(edit.change(current.history, edit.none), "Corrections discarded"));
 
 $("threshold").addEventListener("input", (event) => {
@@ -229,10 +215,9 @@ $("scale-all").addEventListener("click", () => {
 for (const name of ["nerves", "boundary", "crossings"]) {
   $(`layer-${name}`).addEventListener("change", (event) => viewer.setLayer(name, event.target.checked));
 }
-$("zoom-in").addEventListener("click", () => viewer.zoomIn());
-$("zoom-out").addEventListener("click", () => viewer.zoomOut());
-$("fit").addEventListener("click", () => viewer.fit());
-$("actual").addEventListener("click", () => viewer.actual());
+for (const [id, act] of [["zoom-in", "zoomIn"], ["zoom-out", "zoomOut"], ["fit", "fit"], ["actual", "actual"]]) {
+  $(id).addEventListener("click", () => viewer[act]());
+}
 
 function step(by) {
   const all = marks(current).sort((a, b) => a.place[1] - b.place[1] || a.place[0] - b.place[0]); // along the image
@@ -245,33 +230,7 @@ function step(by) {
   return say(`${index + 1} of ${all.length}, ${words[kind]}, row ${Math.round(place[0])}, column ${Math.round(place[1])}`);
 }
 
-const KEYS = {
-  "+": () => viewer.zoomIn(), "=": () => viewer.zoomIn(), "-": () => viewer.zoomOut(),
-  0: () => viewer.fit(), 1: () => viewer.actual(),
-  n: () => step(1), p: () => step(-1),
-  Enter: () => (viewer.cursor ? pick(viewer.cursor, viewer.reach) : viewer.moveCursor(0, 0)),
-  ArrowUp: () => viewer.moveCursor(-1, 0), ArrowDown: () => viewer.moveCursor(1, 0),
-  ArrowLeft: () => viewer.moveCursor(0, -1), ArrowRight: () => viewer.moveCursor(0, 1),
-};
-KEYS[" "] = KEYS.Enter;
-KEYS.Delete = KEYS.Enter;
-const PANS = { ArrowUp: [0, -60], ArrowDown: [0, 60], ArrowLeft: [-60, 0], ArrowRight: [60, 0] };
-
-$("canvas").addEventListener("keydown", (event) => {
-  if (!shown || event.ctrlKey || event.metaKey || event.altKey) return;
-  const act = event.shiftKey && PANS[event.key] ? () => viewer.pan(...PANS[event.key]) : KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
-  if (!act) return;
-  event.preventDefault();
-  act();
-});
-document.addEventListener("keydown", (event) => {
-  if (!(event.ctrlKey || event.metaKey) || event.target.matches?.("input[type=text], input[type=number]")) return;
-  const key = event.key.toLowerCase();
-  if (key !== "z" && key !== "y") return;
-  event.preventDefault();
-  if (key === "y" || event.shiftKey) redo();
-  else undo();
-});
+onKeys($("canvas"), { viewer, pick, step, undo, redo, ready: () => Boolean(shown) });
 
 // --- files in -------------------------------------------------------------------------------
 
@@ -281,21 +240,7 @@ $("choose").addEventListener("change", (event) => {
 });
 $("choose-empty").addEventListener("click", () => $("choose").click());
 $("retry").addEventListener("click", () => queue.push(current));
-let depth = 0;
-const dragging = (by) => {
-  depth = by === 0 ? 0 : Math.max(0, depth + by);
-  $("dropping").hidden = depth === 0;
-};
-const bringsFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-document.addEventListener("dragenter", (event) => { if (bringsFiles(event)) dragging(1); });
-document.addEventListener("dragleave", (event) => { if (bringsFiles(event)) dragging(-1); });
-document.addEventListener("dragover", (event) => { if (bringsFiles(event)) event.preventDefault(); });
-document.addEventListener("drop", (event) => {
-  if (!bringsFiles(event)) return;
-  event.preventDefault();
-  dragging(0);
-  addFiles(event.dataTransfer.files);
-});
+onDrop(addFiles, (over) => { $("dropping").hidden = !over; });
 
 // --- files out ------------------------------------------------------------------------------
 

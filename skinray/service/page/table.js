@@ -1,4 +1,4 @@
-// The table of all images, and the words of their state.
+// The table of all images, how far they are, and the model that counts them.
 
 import { row } from "./items.js";
 
@@ -57,4 +57,24 @@ function make(tag, classes, text, click, key, look) {
   button.addEventListener("click", click);
   element.append(button);
   return element;
+}
+
+/** Tell how many images are counted; the words change only where they must, since they are heard. */
+export function drawProgress(words, bar, items) {
+  const ended = items.filter((item) => item.status === "done" || item.status === "failed").length;
+  const failed = items.filter((item) => item.status === "failed").length;
+  const text = items.length ? `${ended} of ${items.length} counted${failed ? `, ${failed} failed` : ""}` : "None yet";
+  if (words.textContent !== text) words.textContent = text;
+  bar.hidden = ended === items.length;
+  bar.max = Math.max(1, items.length);
+  bar.value = ended;
+}
+
+/** Name the bundle that counts, by the beginning of its hash. */
+export function drawBundle(place, id) {
+  const code = document.createElement("code");
+  code.textContent = id.slice(0, 8);
+  code.title = id;
+  place.replaceChildren("model ", code);
+  place.hidden = false;
 }
