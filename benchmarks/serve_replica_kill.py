@@ -105,9 +105,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=90)
     parser.add_argument("--pause", type=float, default=15, help="between two kills, in s")
+    parser.add_argument("--layouts", nargs="+", default=list(REPLICAS), choices=list(REPLICAS))
     options = parser.parse_args()
     before = machine()
-    rows = [row(layout, options.seconds, options.pause) for layout in REPLICAS]
+    rows = [row(layout, options.seconds, options.pause) for layout in options.layouts]
     write("serve_replica_kill", [
         "# Replicas killed under steady load", "",
         f"Two replicas of each deployment, two clients for {options.seconds:g} s, kill -9 of one "
