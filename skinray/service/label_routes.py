@@ -45,7 +45,7 @@ _FORM = {
     },
 }
 _REFUSALS = (
-    "bad_request", "not_found", "slow_upload", "too_many_bytes", "unsupported_media_type",
+    "bad_request", "cross_site", "not_found", "slow_upload", "too_many_bytes", "unsupported_media_type",
     "invalid_field", "bad_um_per_px", "unreadable_image", "too_many_pixels", "unfit_label",
     "internal", "labels_unwritable", "busy", "timeout",
 )  # fmt: skip
@@ -68,6 +68,7 @@ def labels_router(engine: Engine, settings: ServiceSettings, decoder: Decoder) -
     )
     async def save(request: Request) -> LabelAnswer:
         """Send the image as for `/v1/biopsies`, with the crossings as they should be."""
+        _refuse_other_sites(request)
         form = await read_image_form(request, _FIELDS)
         if folder is None:
             raise ProblemError("not_found", "this service stores no labels: start it with a folder")
@@ -81,6 +82,12 @@ def labels_router(engine: Engine, settings: ServiceSettings, decoder: Decoder) -
         )  # fmt: skip
 
     return router
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """Keep a page of another website, open in the same browser, from storing labels here."""
+    if request.headers.get("sec-fetch-site", "none") in ("cross-site", "same-site"):
+        raise ProblemError("cross_site", "labels are stored from the service's own page")
 
 
 def _threshold(text: str | None) -> float | None:

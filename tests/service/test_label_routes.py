@@ -71,3 +71,11 @@ def test_a_folder_that_cannot_be_written_is_told_to_the_log_alone(stores, folder
 def test_without_a_folder_nothing_is_stored(client):
     assert client.get(URL).json() == {"enabled": False, "images": 0}
     refused(client.post(URL, files={"image": FILE}, data={"points": "[]"}), 404, "not_found")
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_another_websites_page_cannot_store(stores, folder, site):
+    fields, files = {"points": "[]"}, {"image": FILE}
+    headers = {"Sec-Fetch-Site": site}
+    refused(stores.post(URL, files=files, data=fields, headers=headers), 403, "cross_site")
+    assert not folder.exists()
