@@ -45,7 +45,8 @@ _FORM = {
     },
 }
 _REFUSALS = (
-    "bad_request", "cross_site", "not_found", "slow_upload", "too_many_bytes", "unsupported_media_type",
+    "bad_request", "cross_site", "not_found", "slow_upload", "too_many_bytes",
+    "unsupported_media_type",
     "invalid_field", "bad_um_per_px", "unreadable_image", "too_many_pixels", "unfit_label",
     "internal", "labels_unwritable", "busy", "timeout",
 )  # fmt: skip
