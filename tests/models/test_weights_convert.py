@@ -43,7 +43,8 @@ def test_hed_on_vgg16_has_the_features_of_vgg16(tmp_path: Path) -> None:
     assert torch.equal(network.state_dict()["sides.0.weight"], before)
     rgb = torch.rand(1, 3, 80, 80)
     mean = torch.tensor([0.48235, 0.45882, 0.40784]).view(1, 3, 1, 1)
-    ours, theirs = rgb.flip(1) * 255 - network.mean, (rgb - mean) * 255
+    own = network.mean.view(1, 3, 1, 1)
+    ours, theirs = rgb.flip(1) * 255 - own, (rgb - mean) * 255
     with torch.inference_mode():
         ends = [4, 9, 16]  # after the ReLU of each of the first three stages
         for stage, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
