@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from skinray.report.cohort_tally import Row
+from skinray.report.score_tables import spreadsheet_cell
 
 CACHE_KIB = 8192
 # Mean and pooled density differ: one weighs images alike, the other millimetres.
@@ -141,8 +142,7 @@ class Subjects:
             table.writerow(field.name for field in fields(Subject))
             for subject in self:
                 name, *figures = asdict(subject).values()
-                # No spreadsheet may take a name for a formula.
-                table.writerow([f"'{name}" if name[0] in "=+-@\t\r" else name, *figures])
+                table.writerow([spreadsheet_cell(name), *figures])
         return path
 
 

@@ -75,7 +75,7 @@ def write_tables(out: Path, rows: Iterable[dict[str, Any]], *, overlays: bool) -
         for row in rows:
             record, count = _record(out, row, overlays)
             counts.add(record)
-            sheet.writerow([_cell(record[name]) for name in COUNTS.names])
+            sheet.writerow([spreadsheet_cell(record[name]) for name in COUNTS.names])
             if count is not None:
                 totals.scored += 1
                 for number, (at_row, column) in enumerate(count.points, start=1):
@@ -105,7 +105,7 @@ def _record(out: Path, row: dict[str, Any], overlays: bool) -> tuple[dict[str, A
     return record, count
 
 
-def _cell(value: Any) -> Any:
+def spreadsheet_cell(value: Any) -> Any:
     """Return what stands in a cell: no text that a spreadsheet would take for a formula."""
     if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and not _is_number(value):
         return "'" + value
