@@ -26,6 +26,7 @@ from measure import machine, versions, write
 from process_tree import tree_cpu_seconds
 from stand_in import bundle_of
 
+from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.config import CrossingSettings, ModelSettings, PhantomSettings
 from skinray.images.phantom import make_phantom
 from skinray.images.read import read_image
@@ -244,6 +245,7 @@ def bare_worker(
     bundle: Path, paths: Sequence[Path], threads: int, barrier: object, ends: object
 ) -> None:
     """Send both networks' forward passes over the images; put who ended each image, and when."""
+    keep_freed_memory()  # as scoring's processes do
     torch.set_num_threads(threads)
     loaded = load(bundle, "cpu")
     networks = (loaded.nerve.networks[0], loaded.dermis.networks[0])
@@ -278,7 +280,8 @@ def lines(rounds: Rounds, options: argparse.Namespace) -> list[str]:
         "ready tensors in memory, in one process of two threads or two of one; the faster of the",
         "two is the yardstick, round by round. Images a second are of the time in which all",
         "processes are at work, without each one's first image. All processes have the same",
-        f"niceness. Counts and lengths of boundary of {min(CHECKED, options.images)} images were",
+        "niceness, and keep the memory they free.",
+        f" Counts and lengths of boundary of {min(CHECKED, options.images)} images were",
         "the library's own.",
         "",
         f"Machine: {machine()}. {versions('torch', 'ray')}. Rounds: {options.rounds}.",

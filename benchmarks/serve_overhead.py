@@ -13,16 +13,17 @@ import aiohttp
 import torch
 from measure import machine, versions, write
 from serve_load import ask
-from serve_running import deploy, free_port, small_config
+from serve_running import behind_haproxy, deploy, free_port, proxy, small_config
 from stand_in import drawn_image, stand_in_bundle
 
+from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.session import session
 from skinray.images.read import read_image
 from skinray.learning.bundle import Bundle, load
 from skinray.service.answer import Want, make_answer
 
 ASKED_MS = {"separate": 35.0, "fused": 10.0}
-THREADS = {"separate": 1, "fused": 2}
+CPUS = {"separate": 1.0, "fused": 2.0}  # of each replica
 SIZE = (1200, 1600)
 
 
@@ -40,9 +41,9 @@ async def compare(
 ) -> tuple[list[float], list[float]]:
     """Return seconds over HTTP and in process, image by image in turn."""
     port = free_port()
-    cpus = float(THREADS[layout])  # and no wait for a batch to fill
-    deploy(small_config(layout, folder, port, cpus=cpus, args={"batch_size": 1}))
-    torch.set_num_threads(THREADS[layout])
+    # A network has one thread, there as here; and there is no wait for a batch to fill.
+    deploy(small_config(layout, folder, port, cpus=CPUS[layout], args={"batch_size": 1}))
+    torch.set_num_threads(1)
     over_http, alone, data = [], [], image.read_bytes()
     expected = bundle.predict(read_image(image).pixels, 0.5).crossings.points.tolist()
     async with aiohttp.ClientSession() as client:
@@ -63,18 +64,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=60)
     options = parser.parse_args()
     rows, before = [], machine()
+    keep_freed_memory()  # as the replicas do
     with tempfile.TemporaryDirectory() as scratch:
         folder = stand_in_bundle(Path(scratch) / "bundle")
         image = write_image(Path(scratch) / "image.jpg")
         bundle = load(folder, "cpu")
         for layout, asked in ASKED_MS.items():
             rows.append(one_layout(layout, asked, folder, bundle, image, options.repeats))
-    write("serve_overhead", [
+    write(f"serve_overhead{'_haproxy' * behind_haproxy()}", [
         "# What the service adds to one image", "",
         "One image of 1600x1200 (JPEG) after the other, networks of one weight a colour, median of "
         f"{options.repeats}. In one process: decode, both networks, crossings, record. Over HTTP: "
-        "the same on Ray Serve, from the request's first byte to the answer's last. Separate "
-        "stages let both networks work at once, which is part of their figure.", "",
+        f"the same on Ray Serve behind {proxy()}, from the request's first byte to the answer's "
+        "last; both networks work at once there, which is part of its figure.", "",
         "| layout | over HTTP, ms | in one process, ms | added, ms | asked | |",
         "|---|---|---|---|---|---|", *rows, "",
         f"Before: {before}. After: {machine()}. {versions('ray', 'torch', 'fastapi')}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from contextlib import suppress
@@ -14,6 +15,16 @@ CONFIGS = Path(__file__).parents[1] / "serve_configs"
 
 
 DEPLOY_S = 240  # many replicas start slowly on two cores
+
+
+def behind_haproxy() -> bool:
+    """Say whether Serve runs HAProxy in the place of its own proxy."""
+    return os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+
+
+def proxy() -> str:
+    """Return what the proxy in use is called."""
+    return "HAProxy" if behind_haproxy() else "Serve's own proxy"
 
 
 def free_port() -> int:

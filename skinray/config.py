@@ -362,6 +362,12 @@ class ServeSettings(Settings):
         "separate", description="each stage its own replicas, or all of them in one"
     )
     service: ServiceSettings = ServiceSettings()
+    threads: int = Field(
+        1,
+        ge=1,
+        description="of each network on a CPU; as many as in scoring, or sums round otherwise and "
+        "a count may differ",
+    )
     batch_size: int = Field(
         1, ge=1, description="images that a network's replica takes up together"
     )

@@ -20,6 +20,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
+from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.config import ScoreSettings
 from skinray.errors import BundleError
 from skinray.images.entry import Entry, from_rows
@@ -212,6 +213,7 @@ class Finish:
 
 
 def _device(job: Job) -> torch.device:
+    keep_freed_memory()
     torch.set_num_threads(job.settings.threads)
     return torch.device("cuda" if ray.get_gpu_ids() else "cpu")
 

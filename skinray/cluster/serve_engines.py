@@ -56,11 +56,12 @@ class RayEngine:
         """Count the crossings of one image; see :class:`skinray.service.engine.Engine`."""
         ref, info = self._serving
         image = ray.put(pixels)
-        nerve, dermis = (
-            stage.map.remote(ref, image, um_per_px) for stage in self._networks.values()
-        )
+        threshold = None if want.nerve_probability else info.crossings.nerve_threshold
+        nerve = self._networks["nerve"].map.remote(ref, image, um_per_px, threshold)
+        dermis = self._networks["dermis"].map.remote(ref, image, um_per_px)
+        drawn = image if want.pixels else None
         # The maps go from stage to stage by themselves: nothing is awaited until the end.
-        result = self._crossing.answer.remote(info, image, nerve, dermis, um_per_px, want)
+        result = self._crossing.answer.remote(info, drawn, nerve, dermis, um_per_px, want)
         return await _ended(result)  # type: ignore[no-any-return]
 
     async def stage_map(

@@ -7,9 +7,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
+from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.serve_bundles import BundleRef
 from skinray.cluster.serve_engines import ChangingEngine, FusedEngine, RayEngine
 from skinray.cluster.serve_metrics import RayMeter
@@ -37,6 +39,8 @@ class Frontage:
     """
 
     def __init__(self, settings: ServeSettings, engine: ChangingEngine) -> None:
+        keep_freed_memory()
+        torch.set_num_threads(settings.threads)
         self._settings, self._engine = settings, engine
         self._meter = RayMeter()
         self._refused = 0

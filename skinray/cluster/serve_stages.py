@@ -10,12 +10,15 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from ray import serve
 
+from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.serve_bundles import BundleRef, Held, load_named_stage
 from skinray.cluster.serve_metrics import RayMeter
 from skinray.config import ServeSettings
+from skinray.crossings.maps import threshold_map
 from skinray.errors import BundleError
 from skinray.learning.bundle import BundleInfo, Stage
 from skinray.learning.stage import StageModel
@@ -25,11 +28,12 @@ LOG = logging.getLogger("ray.serve")
 
 
 class Seen(NamedTuple):
-    """One image on its way through a network: bundle, (H, W, 3) uint8 pixels, scale."""
+    """One image on its way through a network: bundle, (H, W, 3) uint8 pixels, scale, threshold."""
 
     ref: BundleRef
     pixels: NDArray[np.uint8]
     um_per_px: float | None
+    threshold: float | None = None
 
 
 class NetworkStage:
@@ -38,6 +42,8 @@ class NetworkStage:
     stage: Stage
 
     def __init__(self, settings: ServeSettings, ref: BundleRef) -> None:
+        keep_freed_memory()
+        torch.set_num_threads(settings.threads)
         self._models = Held(lambda ref: load_named_stage(ref, self.stage))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.stage)
         self._meter = RayMeter()
@@ -53,10 +59,18 @@ class NetworkStage:
             LOG.warning("%s stage starts without a bundle: %s", self.stage, error)
 
     async def map(
-        self, ref: BundleRef, pixels: NDArray[np.uint8], um_per_px: float | None
-    ) -> NDArray[np.float32]:
-        """Return the map of an image, (H, W) float32, made by the bundle that is named."""
-        result: NDArray[np.float32] = await self._batched(Seen(ref, pixels, um_per_px))
+        self,
+        ref: BundleRef,
+        pixels: NDArray[np.uint8],
+        um_per_px: float | None,
+        threshold: float | None = None,
+    ) -> NDArray[Any]:
+        """Return the map of an image, (H, W), made by the bundle that is named.
+
+        It is float32 probability; with a threshold, 1 above it as uint8: a quarter of the bytes
+        on the way to the next stage.
+        """
+        result: NDArray[Any] = await self._batched(Seen(ref, pixels, um_per_px, threshold))
         return result
 
     async def ready(self, ref: BundleRef) -> bool:
@@ -69,10 +83,10 @@ class NetworkStage:
         if model is not None and not await asyncio.to_thread(model.answers):
             raise RuntimeError(f"{self.stage} network gives values that are not finite")
 
-    async def _forward_alone(self, seen: Seen) -> NDArray[np.float32]:
+    async def _forward_alone(self, seen: Seen) -> NDArray[Any]:
         return (await self._forward_batch([seen]))[0]
 
-    async def _forward_batch(self, batch: list[Seen]) -> list[NDArray[np.float32]]:
+    async def _forward_batch(self, batch: list[Seen]) -> list[NDArray[Any]]:
         begun = perf_counter()
         loop = asyncio.get_running_loop()
         maps = await loop.run_in_executor(self._thread, forward, self._models, batch)
@@ -81,13 +95,20 @@ class NetworkStage:
         return maps
 
 
-def forward(models: Held[StageModel], batch: Sequence[Seen]) -> list[NDArray[np.float32]]:
+def forward(models: Held[StageModel], batch: Sequence[Seen]) -> list[NDArray[Any]]:
     """Return the maps of a batch, in its order; pure but for bundles that are loaded on the way.
 
     One image after the other, as everywhere else: sums over a stacked batch round otherwise,
     and counts would depend on who else asked at that moment.
     """
-    return [models.get(seen.ref).map(seen.pixels, seen.um_per_px) for seen in batch]
+    return [_seen_by(models.get(seen.ref), seen) for seen in batch]
+
+
+def _seen_by(model: StageModel, seen: Seen) -> NDArray[Any]:
+    probability = model.map(seen.pixels, seen.um_per_px)
+    if seen.threshold is None:
+        return probability
+    return threshold_map(probability, seen.threshold).view(np.uint8)
 
 
 class NerveStage(NetworkStage):
@@ -106,13 +127,14 @@ class CrossingStage:
     """From both maps to the answer; it knows no network, and holds nothing."""
 
     def __init__(self) -> None:
+        keep_freed_memory()
         self._meter = RayMeter()
 
     async def answer(
         self,
         info: BundleInfo,
-        pixels: NDArray[np.uint8],
-        nerve: NDArray[np.float32],
+        pixels: NDArray[np.uint8] | None,
+        nerve: NDArray[Any],
         dermis: NDArray[np.float32],
         um_per_px: float | None,
         want: Want,

@@ -62,6 +62,7 @@ def session() -> Iterator[None]:
                 address="local",
                 num_cpus=max(LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
                 log_to_driver=False,
+                include_dashboard=False,
                 logging_level=logging.WARNING,
                 _node_ip_address="127.0.0.1",
             )

@@ -68,7 +68,7 @@ class BundleInfo(BaseModel):
 
     def find_crossings(
         self,
-        nerve: NDArray[np.float32],
+        nerve: NDArray[Any],
         dermis: NDArray[np.float32],
         um_per_px: float | None = None,
     ) -> Crossings:
@@ -76,7 +76,8 @@ class BundleInfo(BaseModel):
 
         Parameters
         ----------
-        nerve, dermis : (H, W) float32, probability, on the image's own pixels.
+        nerve, dermis : (H, W) float32, probability, on the image's own pixels; for the nerves,
+            a uint8 mask of where it is above ``crossings.nerve_threshold`` will do.
         um_per_px : the image's scale; unknown: taken to be the training's, without lengths
             in millimetres.
         """

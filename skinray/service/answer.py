@@ -15,6 +15,7 @@ from skinray.crossings import Crossings
 from skinray.crossings.clusters import cluster_centres
 from skinray.crossings.detect import two_sided
 from skinray.crossings.maps import threshold_map, true_pixels
+from skinray.errors import SkinrayError
 from skinray.learning.bundle import BundleInfo
 from skinray.learning.count import Count
 from skinray.report.geojson import to_geojson
@@ -47,6 +48,16 @@ class Want:
     image: bool = False
     sweep: tuple[float, ...] = ()
     boundary: bool = False
+
+    @property
+    def pixels(self) -> bool:
+        """Whether the image itself is needed, beside its maps."""
+        return self.overlay or self.image
+
+    @property
+    def nerve_probability(self) -> bool:
+        """Whether the nerve map is needed as probabilities, not only above the threshold."""
+        return self.maps or bool(self.sweep)
 
 
 @dataclass(frozen=True)
@@ -85,8 +96,8 @@ class Answer:
 
 def make_answer(
     info: BundleInfo,
-    image: NDArray[np.uint8],
-    nerve: NDArray[np.float32],
+    image: NDArray[np.uint8] | None,
+    nerve: NDArray[Any],
     dermis: NDArray[np.float32],
     um_per_px: float | None,
     want: Want,
@@ -96,8 +107,10 @@ def make_answer(
     Parameters
     ----------
     info : of the bundle that made the maps.
-    image : (H, W, 3) uint8 RGB.
-    nerve, dermis : (H, W) float32, probability, on the image's own pixels.
+    image : (H, W, 3) uint8 RGB; None where ``want.pixels`` says that it is not needed.
+    nerve : (H, W) float32, probability, on the image's own pixels; a uint8 mask of it above the
+        bundle's threshold will do where ``want.nerve_probability`` says so.
+    dermis : (H, W) float32, probability.
     um_per_px : scale of the image; None: unknown.
 
     Raises
@@ -108,7 +121,12 @@ def make_answer(
     found = info.find_crossings(nerve, dermis, um_per_px)
     settings = info.crossings.at_scale(info.um_per_px if um_per_px is None else um_per_px)
     fibres = threshold_map(nerve, settings.nerve_threshold)
-    drawn = overlay(image, fibres, found.boundary, found.points) if want.overlay else None
+    drawn = own = None
+    if image is not None:
+        own = to_png(image) if want.image else None
+        drawn = overlay(image, fibres, found.boundary, found.points) if want.overlay else None
+    elif want.pixels:
+        raise SkinrayError("a picture of the image is asked for, but the image is not given")
     return Answer(
         count=Count.of(found, um_per_px),
         geojson=to_geojson(found.points, found.dermis) if want.geojson else None,
@@ -116,7 +134,7 @@ def make_answer(
         nerve_png=to_png(to_grey(nerve)) if want.maps else None,
         dermis_png=to_png(to_grey(dermis)) if want.maps else None,
         boundary_png=to_png(found.boundary.astype(np.uint8) * 255) if want.boundary else None,
-        image_png=to_png(image) if want.image else None,
+        image_png=own,
         sweep=sweep(nerve, found, settings, want.sweep) if want.sweep else None,
         nerve_threshold=settings.nerve_threshold,
         bundle_id=info.id,

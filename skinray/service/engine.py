@@ -50,7 +50,7 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Works in threads of this process.
+    """Works in threads of this process; both networks see an image at the same time.
 
     Parameters
     ----------
@@ -61,6 +61,7 @@ class LocalEngine:
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         self._bundle = bundle
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="engine")
+        self._dermis = ThreadPoolExecutor(threads, thread_name_prefix="engine-dermis")
 
     @property
     def info(self) -> BundleInfo:
@@ -73,9 +74,9 @@ class LocalEngine:
         """Count the crossings of one image; see :class:`Engine`."""
 
         def work() -> Answer:
+            dermis = self._dermis.submit(self._bundle.dermis.map, pixels, um_per_px)
             nerve = self._bundle.nerve.map(pixels, um_per_px)
-            dermis = self._bundle.dermis.map(pixels, um_per_px)
-            return make_answer(self.info, pixels, nerve, dermis, um_per_px, want)
+            return make_answer(self.info, pixels, nerve, dermis.result(), um_per_px, want)
 
         return await self._run(work)
 
@@ -99,6 +100,7 @@ class LocalEngine:
     def close(self) -> None:
         """Finish the images in work; those that wait are given up."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._dermis.shutdown(wait=True)
 
     async def _run(self, work: Callable[[], T]) -> T:
         # A client that gives up while it waits takes its work along: the future is cancelled.

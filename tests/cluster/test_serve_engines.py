@@ -89,11 +89,38 @@ def test_both_networks_work_at_once_and_nothing_is_awaited_between(
         assert await asyncio.wait_for(work, 20) == "map-map"
         (nerve,), (dermis,) = handles[0].map.calls, handles[1].map.calls
         # One image, put once; and each call names the bundle.
-        assert nerve == dermis
+        assert nerve[:3] == dermis
         assert nerve[0] == ref
-        assert handles[2].answer.calls[0][1] == nerve[1]
+        # A count needs where the nerves are, and no image: neither travels further than it must.
+        threshold = read_info(ref.path).crossings.nerve_threshold
+        assert nerve[3] == threshold
+        assert handles[2].answer.calls[0][1] is None
 
     asyncio.run(go())
+
+
+def test_probabilities_and_image_travel_where_they_are_asked_for(
+    ray_session: Any, ref: BundleRef
+) -> None:
+    async def go() -> None:
+        async def join(*args: Any) -> str:
+            return f"{await args[2]}-{await args[3]}"
+
+        handles = Handle(map=yes), Handle(map=yes), Handle(answer=join)
+        for want in (Want(maps=True, image=True), Want(sweep=(0.5,), overlay=True)):
+            await engine(*handles, ref).answer(drawn_image(), 0.5, want)
+            assert handles[0].map.calls[-1][3] is None
+            assert handles[2].answer.calls[-1][1] == handles[0].map.calls[-1][1]
+
+    asyncio.run(go())
+
+
+def test_a_map_above_a_threshold_is_a_mask(ref: BundleRef) -> None:
+    models, image = Held(lambda ref: load_named_stage(ref, "nerve")), drawn_image()
+    probability, mask = forward(models, [Seen(ref, image, 0.5), Seen(ref, image, 0.5, 0.3)])
+    assert mask.dtype == np.uint8
+    assert np.array_equal(mask, probability > 0.3)
+    assert 0 < mask.sum() < mask.size
 
 
 def test_a_stage_without_place_is_busy(ray_session: Any, ref: BundleRef) -> None:

@@ -10,6 +10,7 @@ from image_files import from_png
 from stand_in import drawn_image
 
 from skinray.crossings import find_crossings
+from skinray.errors import SkinrayError
 from skinray.learning.count import Count
 from skinray.report.geojson import to_geojson
 from skinray.report.overlays import overlay
@@ -87,3 +88,17 @@ def test_an_answer_crosses_processes(bundle):
     answer = make_answer(bundle.info, *soft_maps(), 0.5, EVERYTHING)
     assert pickle.loads(pickle.dumps(answer)) == answer
     assert pickle.loads(pickle.dumps(EVERYTHING)) == EVERYTHING
+
+
+def test_a_mask_of_the_nerves_and_no_image_give_the_same_count(bundle):
+    image, nerve, dermis = soft_maps()
+    whole = make_answer(bundle.info, image, nerve, dermis, 0.5, Want(geojson=True))
+    mask = (nerve > bundle.info.crossings.nerve_threshold).astype(np.uint8)
+    assert make_answer(bundle.info, None, mask, dermis, 0.5, Want(geojson=True)) == whole
+    assert whole.count.count > 0
+
+
+def test_a_picture_needs_the_image(bundle):
+    _, nerve, dermis = soft_maps()
+    with pytest.raises(SkinrayError, match="image is not given"):
+        make_answer(bundle.info, None, nerve, dermis, 0.5, Want(overlay=True))

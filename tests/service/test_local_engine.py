@@ -66,6 +66,20 @@ def test_no_more_images_at_once_than_threads_and_who_leaves_is_not_counted(bundl
     asyncio.run(run())
 
 
+def test_both_networks_see_an_image_at_once(bundle):
+    async def run() -> None:
+        nerve, dermis = Stage(bundle.nerve), Stage(bundle.dermis)
+        engine = LocalEngine(replace(bundle, nerve=nerve, dermis=dermis))
+        answer = asyncio.create_task(engine.answer(drawn_image(), None, Want()))
+        await until(lambda: nerve.inside == dermis.inside == 1)
+        nerve.gate.set()
+        dermis.gate.set()
+        assert (await answer).count.count == 2
+        engine.close()
+
+    asyncio.run(run())
+
+
 def test_stage_maps_are_those_of_the_bundle(bundle):
     engine = LocalEngine(bundle)
     for stage in ("nerve", "dermis"):

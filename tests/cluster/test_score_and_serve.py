@@ -1,0 +1,111 @@
+"""Scoring and the service count thirty images alike, to the last digit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import requests
+from rich.console import Console
+from serve_running import deploy, free_port, small_config
+from stand_in import bundle_of, drawn_image
+
+from skinray.config import CrossingSettings, ModelSettings, PredictSettings, ScoreSettings
+from skinray.learning.bundle import load, save
+from tests.cluster.scored_cohorts import WRITERS, write
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`"),  # Ray's own
+]
+
+IMAGES = 30
+SIZES = ((96, 128), (70, 50), (128, 200), (33, 47), (300, 410), (181, 90), (256, 256), (64, 700))
+UNET = ModelSettings(name="unet", options={"features": 4, "depth": 3})
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random networks, whose probabilities lie on both sides of the thresholds everywhere.
+
+    A stand-in's are 0 and 1: they would hide a difference of rounding.
+    """
+    folder = tmp_path_factory.mktemp("bundle") / "bundle"
+    tiles = PredictSettings(max_pixels=50_000, tile_px=192, overlap_px=32)
+    loaded = load(bundle_of(folder, UNET, UNET, predict=tiles), "cpu")
+    nerve, dermis = loaded.nerve.map(drawn_image(), 0.5), loaded.dermis.map(drawn_image(), 0.5)
+    crossings = CrossingSettings(
+        nerve_threshold=float(np.quantile(nerve, 0.7)),
+        dermis_threshold=float(np.median(dermis)),
+        sigma_px=2.0,
+    )
+    info = loaded.info.model_copy(update={"crossings": crossings, "sha256": {}})
+    return save(folder, info, loaded.nerve.networks[0], loaded.dermis.networks[0])
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven kinds of file in eight sizes, by turns; some of them larger than a tile."""
+    files = {}
+    for at in range(IMAGES):
+        writer, ending = WRITERS[at % len(WRITERS)]
+        files[f"{at:03d}.{ending}"] = writer(drawn_image(at, SIZES[at % len(SIZES)], at % 4))
+    return write(tmp_path_factory.mktemp("images") / "cohort", files)
+
+
+@pytest.fixture(scope="module")
+def scored(
+    ray_session: Any, bundle: Path, cohort: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    from skinray.cluster.score import score
+
+    out = tmp_path_factory.mktemp("scored") / "out"
+    with Path(os.devnull).open("w") as nowhere:
+        settings = ScoreSettings().override({"fused.actors": 1})
+        totals = score(bundle, str(cohort), out, settings, console=Console(file=nowhere))
+    assert (totals.scored, totals.failures) == (IMAGES, 0)
+    return out
+
+
+@pytest.fixture(scope="module")
+def port(ray_session: Any) -> Iterator[int]:
+    from ray import serve
+
+    yield free_port()
+    serve.shutdown()
+
+
+@pytest.mark.parametrize("layout", ["fused", "separate"])
+def test_thirty_images_are_counted_alike(
+    layout: str, scored: Path, cohort: Path, bundle: Path, port: int
+) -> None:
+    points: dict[str, list[list[float]]] = {}
+    for each in pq.read_table(scored / "crossings.parquet").to_pylist():
+        points.setdefault(each["image"], []).append([each["row"], each["column"]])
+    rows = pq.read_table(scored / "counts.parquet").to_pylist()
+    assert len(rows) == IMAGES
+    assert len({row["count"] for row in rows}) > 5
+    deploy(small_config(layout, bundle, port, cpus=1))
+    for row in rows:
+        answer = asked(port, cohort / row["image"])
+        assert answer["points"] == points.get(row["image"], []), row["image"]
+        for name in ("count", "boundary_px", "boundary_mm", "density_per_mm", "um_per_px"):
+            assert answer[name] == row[name], (row["image"], name)
+        assert answer["image_sha256"] == row["sha256"]
+
+
+def asked(port: int, path: Path) -> dict[str, Any]:
+    """Send a file as it is."""
+    reply = requests.post(
+        f"http://127.0.0.1:{port}/v1/biopsies",
+        files={"image": (path.name, path.read_bytes())},
+        timeout=60,
+    )
+    assert reply.status_code == 200, reply.text
+    return dict(reply.json())
