@@ -30,4 +30,5 @@ def keep_freed_memory() -> bool:
         _M_TRIM_THRESHOLD: KEPT_BYTES,
         _M_TOP_PAD: _GROWTH_BYTES,
     }
-    return min(mallopt(name, value) for name, value in settings.items()) == 1
+    results = [mallopt(name, value) for name, value in settings.items()]
+    return results == [1] * len(settings)

@@ -92,7 +92,7 @@ def test_both_networks_work_at_once_and_nothing_is_awaited_between(
         assert nerve[:3] == dermis
         assert nerve[0] == ref
         # A count needs where the nerves are, and no image: neither travels further than it must.
-        threshold = read_info(ref.path).crossings.nerve_threshold
+        threshold = read_info(Path(ref.path)).crossings.nerve_threshold
         assert nerve[3] == threshold
         assert handles[2].answer.calls[0][1] is None
 
