@@ -104,7 +104,7 @@ class ModelSettings(Settings):
 class TrainSettings(Settings):
     """One network's training (paper 2.2 and 2.3)."""
 
-    loss: Literal["dice", "bce", "balanced_bce"] = "dice"
+    loss: Literal["dice", "bce", "balanced_bce", "jaccard"] = "dice"
     side_weight: float = Field(0, ge=0, description="weight of HED's side outputs in the loss")
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(1e-3, ge=0, description="L2, added to the gradient")

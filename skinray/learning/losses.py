@@ -27,6 +27,19 @@ def dice_loss(probability: Tensor, truth: Tensor) -> Tensor:
     return (1 - (2 * overlap + 1) / (total + 1)).mean()
 
 
+def jaccard_loss(probability: Tensor, truth: Tensor) -> Tensor:
+    """Return the Jaccard loss for photographs (Codella et al., 2018): per image, then the mean.
+
+    ``1 - sum(T P) / (sum(T^2) + sum(P^2) - sum(T P))``; empty against empty is 0.
+    """
+    probability, truth = probability.float(), truth.float()
+    overlap = (probability * truth).sum(_PER_IMAGE)
+    squares = probability.square().sum(_PER_IMAGE) + truth.square().sum(_PER_IMAGE)
+    union = squares - overlap
+    empty = union == 0
+    return torch.where(empty, 0.0, 1 - overlap / torch.where(empty, 1.0, union)).mean()
+
+
 def bce_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Binary cross-entropy of logits, the mean over pixels (paper 2.3)."""
     return F.binary_cross_entropy_with_logits(logits.float(), truth.float())
@@ -53,10 +66,15 @@ def _dice_of_logits(logits: Tensor, truth: Tensor) -> Tensor:
     return dice_loss(logits.float().sigmoid(), truth)
 
 
+def _jaccard_of_logits(logits: Tensor, truth: Tensor) -> Tensor:
+    return jaccard_loss(logits.float().sigmoid(), truth)
+
+
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dice": _dice_of_logits,
     "bce": bce_loss,
     "balanced_bce": balanced_bce,
+    "jaccard": _jaccard_of_logits,
 }
 
 

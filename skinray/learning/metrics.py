@@ -1,7 +1,8 @@
-"""Dice and the paper's tolerant Dice between two masks (paper 3.1)."""
+"""Dice, the paper's tolerant Dice (paper 3.1) and Jaccard between two masks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -46,12 +47,7 @@ def tolerant_dice(pred: ArrayLike, truth: ArrayLike, k: float) -> float:
     """
     if not k >= 0:
         raise LabelError(f"tolerance k is {k}: give pixels, at least 0")
-    p, t = _mask(pred, "prediction"), _mask(truth, "truth")
-    if p.shape != t.shape:
-        raise LabelError(
-            f"prediction {_size(p)} does not match truth {_size(t)} (height x width): "
-            "score the mask of the same image, at the same magnification"
-        )
+    p, t = _pair(pred, truth)
     if p.size == 0:
         return 1.0
     both = cv2.countNonZero(cv2.bitwise_and(p, t))
@@ -66,12 +62,57 @@ def tolerant_dice(pred: ArrayLike, truth: ArrayLike, k: float) -> float:
     return 2 * near / (predicted + true + near - both)
 
 
+def jaccard(pred: ArrayLike, truth: ArrayLike) -> float:
+    """Return ``|P & T| / |P u T|`` of two masks; empty against empty is 1.
+
+    Parameters
+    ----------
+    pred, truth : (H, W) bool masks of the same pixels; integer masks count where not 0.
+
+    Raises
+    ------
+    LabelError
+        When the shapes differ, or an array is no mask.
+    """
+    overlap = dice(pred, truth)
+    return overlap / (2 - overlap)
+
+
+def pooled_jaccard(masks: Iterable[tuple[ArrayLike, ArrayLike]]) -> float:
+    """Return the Jaccard of all pixels of many (prediction, truth) pairs taken together.
+
+    Large images weigh more than small ones, and images without skin count by what is falsely
+    found in them. No pair, or nothing in any, is 1.
+
+    Raises
+    ------
+    LabelError
+        As :func:`jaccard`.
+    """
+    both = either = 0
+    for pred, truth in masks:
+        p, t = _pair(pred, truth)
+        both += cv2.countNonZero(cv2.bitwise_and(p, t)) if p.size else 0
+        either += cv2.countNonZero(cv2.bitwise_or(p, t)) if p.size else 0
+    return both / either if either else 1.0
+
+
 @lru_cache(maxsize=16)
 def _disk(radius_squared: int) -> NDArray[np.uint8]:
     """Return the square array with 1 where the squared distance to its centre is no larger."""
     radius = int(np.sqrt(radius_squared))
     offsets = np.arange(-radius, radius + 1) ** 2
     return (offsets[:, None] + offsets <= radius_squared).astype(np.uint8)
+
+
+def _pair(pred: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    p, t = _mask(pred, "prediction"), _mask(truth, "truth")
+    if p.shape != t.shape:
+        raise LabelError(
+            f"prediction {_size(p)} does not match truth {_size(t)} (height x width): "
+            "score the mask of the same image, at the same magnification"
+        )
+    return p, t
 
 
 def _mask(values: ArrayLike, what: str) -> NDArray[np.uint8]:

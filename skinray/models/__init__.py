@@ -19,6 +19,7 @@ from skinray.errors import SettingsError
 from skinray.models.deeplabv3 import IMAGENET_MEAN, IMAGENET_STD, Backbone, DeepLabV3
 from skinray.models.hed import BGR_MEAN, HED
 from skinray.models.pixel import PixelClassifier
+from skinray.models.skin_unet import SkinUNet
 from skinray.models.unet import UNet
 
 
@@ -60,6 +61,15 @@ def _deeplab(backbone: Backbone, description: str) -> ModelSpec:
     )
 
 
+def _skin(name: str, description: str, **options: Any) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        build=partial(SkinUNet, **options),
+        description=description,
+        normalise="RGB and HSV at 128x128, each channel of each image to mean 0 and deviation 1",
+    )
+
+
 _SPECS = (
     ModelSpec(
         "hed",
@@ -85,6 +95,19 @@ _SPECS = (
         normalise="RGB 0-1",
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
+    ),
+    _skin("skin_unet", "U-Net for photographs of skin: 7.5 million parameters"),
+    _skin(
+        "skin_unet_large",
+        "U-Net Large for photographs of skin: 150 million parameters",
+        filters=(45, 90, 180),
+        bottleneck=1450,
+    ),
+    _skin(
+        "skin_dense_unet",
+        "Dense Residual U-Net for photographs of skin: 149.9 million parameters",
+        bottleneck=1057,
+        dense=True,
     ),
     ModelSpec(
         "pixel",

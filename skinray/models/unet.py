@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from skinray.errors import SettingsError
+from skinray.models.colour import standardise
 from skinray.models.layers import pad_to_stride, set_norm_momentum, use_group_norm
 
 
@@ -70,7 +71,7 @@ class UNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""
         height, width = image.shape[-2:]
-        values = pad_to_stride(_standardise(image) if self.standardise else image, self.stride)
+        values = pad_to_stride(standardise(image) if self.standardise else image, self.stride)
         skips = []
         for level, encoder in enumerate(self.encoders):
             values = encoder(self.pool(values) if level else values)
@@ -96,10 +97,3 @@ class _Block(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         values = torch.relu(self.norm1(self.conv1(values)))
         return torch.relu(self.norm2(self.conv2(values)))
-
-
-def _standardise(image: Tensor) -> Tensor:
-    """Mean 0 and deviation 1 for each image and channel; a constant channel gives 0."""
-    centred = image - image.mean(dim=(-2, -1), keepdim=True)
-    deviation = centred.square().mean(dim=(-2, -1), keepdim=True).sqrt()
-    return centred / deviation.clamp_min(1e-6)

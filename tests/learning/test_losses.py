@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skinray.config import TrainSettings
-from skinray.learning.losses import balanced_bce, bce_loss, dice_loss, stage_loss
+from skinray.learning.losses import (
+    balanced_bce,
+    bce_loss,
+    dice_loss,
+    jaccard_loss,
+    stage_loss,
+)
 
 
 def maps(*images: list[float]) -> torch.Tensor:
@@ -100,3 +106,28 @@ def test_stage_loss_adds_the_mean_of_the_side_losses() -> None:
 def test_stage_loss_of_dice_takes_the_sigmoid_itself() -> None:
     logits, truth = torch.full((1, 1, 4, 4), 50.0), torch.ones(1, 1, 4, 4)
     assert stage_loss(logits, truth, TrainSettings(loss="dice")).item() == pytest.approx(0)
+
+
+def test_jaccard_loss_is_the_papers_formula() -> None:
+    # sum(TP) = .5 + .25, sum(T^2) = 2, sum(P^2) = .25 + .0625 + 1: 1 - .75 / (2 + 1.3125 - .75)
+    loss = jaccard_loss(maps([0.5, 0.25, 1.0]), maps([1.0, 1.0, 0.0]))
+    assert loss.item() == pytest.approx(1 - 0.75 / 2.5625)
+
+
+def test_jaccard_loss_is_taken_per_image_and_of_nothing_is_zero() -> None:
+    probability = maps([1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.5])
+    truth = maps([1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0])
+    # 1 - 1/2; nothing against nothing; something against nothing.
+    probability.requires_grad_()
+    loss = jaccard_loss(probability, truth)
+    assert loss.item() == pytest.approx((0.5 + 0 + 1) / 3)
+    loss.backward()
+    assert probability.grad is not None
+    assert torch.isfinite(probability.grad).all()
+
+
+def test_jaccard_loss_of_logits_is_by_name() -> None:
+    logits, truth = maps([-2.0, 0.0, 3.0]), maps([0.0, 1.0, 1.0])
+    by_name = stage_loss(logits, truth, TrainSettings(loss="jaccard"))
+    # The rescaled tanh of half the logit, which is the last layer's own value.
+    assert by_name == pytest.approx(jaccard_loss(((logits / 2).tanh() + 1) / 2, truth).item())

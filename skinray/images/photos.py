@@ -1,0 +1,171 @@
+"""Photographs with masks of the skin: found in folders, split by their own bytes, balanced."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinray.errors import CohortError
+from skinray.images.problems import Problem
+
+IMAGES, MASKS = "images", "masks"
+ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph and its mask.
+
+    Attributes
+    ----------
+    name : path of the photograph relative to its folder.
+    image, mask : the files.
+    source : which set it is of.
+    md5 : of the photograph's bytes, in hexadecimal: its place in the order of the split.
+    """
+
+    name: str
+    image: Path
+    mask: Path
+    source: str
+    md5: str
+
+
+@dataclass(frozen=True)
+class PhotoSplit:
+    """Photographs to train with, those to stop early by, and those to test on."""
+
+    train: tuple[Photo, ...]
+    validation: tuple[Photo, ...]
+    test: tuple[Photo, ...]
+
+
+def find_photos(folder: Path, source: str | None = None) -> tuple[Photo, ...]:
+    """Pair ``images/NAME.*`` with ``masks/NAME.*``, in the order of their MD5.
+
+    Parameters
+    ----------
+    folder : holds ``images`` and ``masks``, with folders below if need be; a mask has its
+        photograph's name, whatever the ending.
+    source : what to call the set; none: the folder's name.
+
+    Raises
+    ------
+    CohortError
+        With every problem at once: a photograph without mask or with two, a mask without
+        photograph, a file twice, no photograph at all.
+    """
+    missing = [name for name in (IMAGES, MASKS) if not (folder / name).is_dir()]
+    if missing:
+        raise CohortError(
+            f"{folder}: has no folder {' and no folder '.join(missing)}: put photographs in "
+            f"{IMAGES}/ and masks of the same names in {MASKS}/"
+        )
+    images, masks = _by_name(folder / IMAGES), _by_name(folder / MASKS)
+    problems = [*_unpaired(images, masks)]
+    photos: dict[str, Photo] = {}
+    for name in sorted(images.keys() & masks.keys()):
+        (image, *_), (mask, *_) = images[name], masks[name]
+        relative = image.relative_to(folder / IMAGES).as_posix()
+        md5 = hashlib.md5(image.read_bytes(), usedforsecurity=False).hexdigest()
+        if md5 in photos:
+            reason = f"the same bytes as {photos[md5].name}"
+            problems.append(Problem(None, relative, reason, "keep one of the two"))
+        photos[md5] = Photo(relative, image, mask, source or folder.resolve().name, md5)
+    if not images:
+        problems.append(
+            Problem(None, f"{folder / IMAGES}", "no PNG, JPEG or TIFF file", "name another folder")
+        )
+    if problems:
+        lines = "\n  ".join(str(problem) for problem in problems)
+        raise CohortError(f"{folder}: {len(problems)} to mend\n  {lines}")
+    return tuple(photos[md5] for md5 in sorted(photos))
+
+
+def _by_name(folder: Path) -> dict[str, list[Path]]:
+    """Return the files below a folder by their path without its ending."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in ENDINGS and path.is_file():
+            found[path.relative_to(folder).with_suffix("").as_posix()].append(path)
+    return dict(found)
+
+
+def _unpaired(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> list[Problem]:
+    problems = []
+    for kind, files in ((IMAGES, images), (MASKS, masks)):
+        for name, paths in files.items():
+            if len(paths) > 1:
+                names = " and ".join(path.name for path in paths)
+                problems.append(
+                    Problem(None, f"{kind}/{name}", f"there twice ({names})", "keep one of them")
+                )
+    for name in sorted(images.keys() - masks.keys()):
+        problems.append(
+            Problem(None, f"{IMAGES}/{name}", "no mask of this name", "trace it, or leave it out")
+        )
+    for name in sorted(masks.keys() - images.keys()):
+        problems.append(
+            Problem(None, f"{MASKS}/{name}", "no photograph of this name", "restore or remove it")
+        )
+    return problems
+
+
+def split_photos(
+    photos: Sequence[Photo], train: int, test: int, validation_fraction: float = 0.2
+) -> PhotoSplit:
+    """Split by the order of the MD5, which needs no list to be kept.
+
+    The first ``train`` photographs train, the next ``test`` test; of those that train, the first
+    ``validation_fraction``, rounded, are for early stopping.
+
+    Raises
+    ------
+    CohortError
+        If there are not so many, or too few to train and to validate.
+    """
+    if train + test > len(photos):
+        raise CohortError(
+            f"{len(photos)} photographs cannot be split into {train} to train and {test} to "
+            "test: ask for fewer"
+        )
+    held = round(train * validation_fraction)
+    if train and not 0 < held < train:
+        raise CohortError(
+            f"{train} photographs leave none to train or none to validate at a validation "
+            f"fraction of {validation_fraction:g}: give more, or another fraction"
+        )
+    ordered = sorted(photos, key=lambda photo: photo.md5)
+    return PhotoSplit(
+        train=tuple(ordered[held:train]),
+        validation=tuple(ordered[:held]),
+        test=tuple(ordered[train : train + test]),
+    )
+
+
+def balance(photos: Sequence[Photo], most: int | None = None) -> tuple[Photo, ...]:
+    """Take equally many of each source where it has them, by the order of the MD5.
+
+    Parameters
+    ----------
+    photos : of several sources.
+    most : of each source; none: as many as the smallest source has.
+    """
+    by_source: dict[str, list[Photo]] = defaultdict(list)
+    for photo in sorted(photos, key=lambda photo: photo.md5):
+        by_source[photo.source].append(photo)
+    if most is None:
+        most = min(map(len, by_source.values()), default=0)
+    kept = [photo for source in sorted(by_source) for photo in by_source[source][:most]]
+    return tuple(sorted(kept, key=lambda photo: photo.md5))
+
+
+def skin_fraction(mask: NDArray[np.bool_]) -> float:
+    """Return the share of a mask's pixels that are skin, 0..1."""
+    return float(mask.mean())

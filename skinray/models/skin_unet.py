@@ -1,0 +1,225 @@
+"""U-Net, U-Net Large and Dense Residual U-Net for skin in photographs (Codella et al., 2018).
+
+The paper publishes the numbers of parameters (7.5, 150 and 149.9 million), the filters and the
+bottleneck of U-Net Large (45, 90, 180; 1450) and the rates of noise and dropout. Kernels are of
+the one design that meets U-Net Large's count; U-Net's 12, 24, 48 and 256 and the Dense Residual
+U-Net's bottleneck of 1057 are calibrated to the other two counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skinray.errors import SettingsError
+from skinray.models.colour import rgb_to_hsv, standardise
+
+SIDE = 128
+CHANNELS = 6
+CONVOLUTIONS = 3
+KERNEL, FIRST_OF_DECODER = 5, 11
+
+
+class SkinUNet(nn.Module):
+    """U-Net whose lowest map passes through a fully connected layer, which sees all of the image.
+
+    Photographs of any size are brought to 128x128 inside, and the map back to their size.
+
+    Parameters
+    ----------
+    filters : of each level's convolutions, the highest level first.
+    bottleneck : neurons of the fully connected layer.
+    dense : blocks of densely connected convolutions (Huang et al., 2017) in the place of plain
+        ones, and ``residual_blocks`` at the end.
+    residual_blocks : residual blocks (He et al., 2016) after the last decoder of a dense network.
+    dropout : of the lowest encoder, the fully connected layer and all decoders, in training.
+    noise : standard deviation of the noise before each encoder, in training.
+
+    Raises
+    ------
+    SettingsError
+        For options that describe no network.
+    """
+
+    def __init__(
+        self,
+        filters: Sequence[int] = (12, 24, 48),
+        bottleneck: int = 256,
+        dense: bool = False,
+        residual_blocks: int = 4,
+        dropout: float = 0.5,
+        noise: float = 0.025,
+    ) -> None:
+        super().__init__()
+        side = SIDE // 2 ** len(filters)
+        if not filters or min(filters) < 1 or bottleneck < 1 or side < 1:
+            raise SettingsError(
+                f"skin U-Net of filters {tuple(filters)} and bottleneck {bottleneck}: give 1 to "
+                "7 levels of at least 1 filter, and at least 1 neuron"
+            )
+        if not 0 <= dropout < 1 or noise < 0 or residual_blocks < 1:
+            raise SettingsError(
+                f"skin U-Net of dropout {dropout}, noise {noise} and {residual_blocks} residual "
+                "blocks: give 0 <= dropout < 1, noise from 0 on, at least 1 block"
+            )
+        self.noise = noise
+        self.pool = nn.MaxPool2d(2)
+        block = DenseBlock if dense else PlainBlock
+        self.encoders, width, skips = nn.ModuleList(), CHANNELS, []
+        for count in filters:
+            self.encoders.append(block(width, count, KERNEL))
+            width = block.width(width, count)
+            skips.append(width)
+        self.dropout = nn.Dropout(dropout)
+        self.global_view = GlobalView(width, side, bottleneck, dropout)
+        self.decoders = nn.ModuleList()
+        for count, skip in zip(reversed(filters), reversed(skips), strict=True):
+            self.decoders.append(block(width + skip, count, FIRST_OF_DECODER))
+            width = block.width(width + skip, count)
+        self.end: nn.Module = nn.Conv2d(width, 1, 1)
+        if dense:
+            self.end = ResidualEnd(CONVOLUTIONS * filters[0], filters[0], residual_blocks)
+        _initialise(self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1.
+
+        The paper's confidence is (tanh(z) + 1) / 2 of the last value z: the sigmoid of 2 z.
+        """
+        size = image.shape[-2:]
+        if size != (SIDE, SIDE):
+            image = F.interpolate(image, (SIDE, SIDE), mode="bilinear", antialias=True)
+        values = standardise(torch.cat([image, rgb_to_hsv(image.clamp(0, 1))], dim=1))
+        skips = []
+        for encoder in self.encoders:
+            if self.training and self.noise:
+                values = values + self.noise * torch.randn_like(values)
+            values = encoder(values)
+            if encoder is self.encoders[-1]:
+                values = self.dropout(values)
+            skips.append(values)
+            values = self.pool(values)
+        values = self.global_view(values)
+        for decoder in self.decoders:
+            values = F.interpolate(values, scale_factor=2.0, mode="nearest")
+            values = self.dropout(decoder(torch.cat([values, skips.pop()], dim=1)))
+        logits: Tensor = 2 * self.end(values).float()
+        if size != (SIDE, SIDE):
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        return logits
+
+
+class PlainBlock(nn.Module):
+    """Three convolutions, each with a ReLU, one after the other."""
+
+    def __init__(self, inputs: int, filters: int, first_kernel: int) -> None:
+        super().__init__()
+        kernels = [first_kernel] + [KERNEL] * (CONVOLUTIONS - 1)
+        widths = [inputs] + [filters] * (CONVOLUTIONS - 1)
+        self.convolutions = nn.ModuleList(
+            _convolution(width, filters, kernel)
+            for width, kernel in zip(widths, kernels, strict=True)
+        )
+
+    @staticmethod
+    def width(inputs: int, filters: int) -> int:
+        """Return the channels that come out."""
+        return filters
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (N, filters, H, W) of (N, inputs, H, W)."""
+        for convolution in self.convolutions:
+            values = F.relu(convolution(values))
+        return values
+
+
+class DenseBlock(nn.Module):
+    """Three convolutions, each of which sees the input and all before it; all of them come out.
+
+    The input comes out first and the newest convolution last.
+    """
+
+    def __init__(self, inputs: int, filters: int, first_kernel: int) -> None:
+        super().__init__()
+        kernels = [first_kernel] + [KERNEL] * (CONVOLUTIONS - 1)
+        self.convolutions = nn.ModuleList(
+            _convolution(inputs + at * filters, filters, kernel)
+            for at, kernel in enumerate(kernels)
+        )
+
+    @staticmethod
+    def width(inputs: int, filters: int) -> int:
+        """Return the channels that come out."""
+        return inputs + CONVOLUTIONS * filters
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (N, inputs + 3 filters, H, W) of (N, inputs, H, W)."""
+        for convolution in self.convolutions:
+            values = torch.cat([values, F.relu(convolution(values))], dim=1)
+        return values
+
+
+class GlobalView(nn.Module):
+    """A fully connected layer over the whole lowest map, and back to its shape."""
+
+    def __init__(self, channels: int, side: int, bottleneck: int, dropout: float) -> None:
+        super().__init__()
+        self.shape = (channels, side, side)
+        self.down = nn.Linear(channels * side * side, bottleneck)
+        self.dropout = nn.Dropout(dropout)
+        self.up = nn.Linear(bottleneck, channels * side * side)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return a map of the same shape, (N, channels, side, side)."""
+        seen = self.dropout(F.relu(self.down(values.flatten(1))))
+        return F.relu(self.up(seen)).reshape(-1, *self.shape)
+
+
+class ResidualEnd(nn.Module):
+    """Merges the last dense block's convolutions, refines them in residual blocks, merges those."""
+
+    def __init__(self, inputs: int, filters: int, blocks: int) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.merge = nn.Conv2d(inputs, filters, 1)
+        self.blocks = nn.ModuleList(ResidualBlock(filters) for _ in range(blocks))
+        self.head = nn.Conv2d(blocks * filters, 1, 1)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (N, 1, H, W); only the last ``inputs`` channels are the block's own."""
+        values = F.relu(self.merge(values[:, -self.inputs :]))
+        seen = []
+        for block in self.blocks:
+            values = block(values)
+            seen.append(values)
+        result: Tensor = self.head(torch.cat(seen, dim=1))
+        return result
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions whose sum with the input comes out."""
+
+    def __init__(self, filters: int) -> None:
+        super().__init__()
+        self.first = _convolution(filters, filters, KERNEL)
+        self.second = _convolution(filters, filters, KERNEL)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return a map of the same shape."""
+        return F.relu(values + self.second(F.relu(self.first(values))))
+
+
+def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+
+
+def _initialise(network: nn.Module) -> None:
+    """Draw weights for ReLUs (He et al., 2015)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            assert module.bias is not None  # noqa: S101 - every layer here has one
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,114 @@
+"""Photographs are paired with their masks, split by their bytes, and balanced over sources."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from skinray.errors import CohortError
+from skinray.images.photos import Photo, balance, find_photos, skin_fraction, split_photos
+from skinray.images.read import read_mask
+
+
+def write(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 9, 3), np.uint8)
+    Pillow.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for seed in range(6):
+        write(tmp_path / "set" / "images" / f"{seed}.jpg", seed)
+        write(tmp_path / "set" / "masks" / f"{seed}.png", seed)
+    write(tmp_path / "set" / "images" / "ward" / "0.PNG", 7)
+    write(tmp_path / "set" / "masks" / "ward" / "0.png", 8)
+    (tmp_path / "set" / "images" / "notes.txt").write_text("no image")
+    return tmp_path / "set"
+
+
+def named(count: int, source: str = "a") -> list[Photo]:
+    md5s = (hashlib.md5(f"{source}{at}".encode()).hexdigest() for at in range(count))  # noqa: S324
+    return [Photo(f"{md5}.png", Path(md5), Path(md5), source, md5) for md5 in md5s]
+
+
+def test_photographs_are_paired_by_name_in_the_order_of_their_bytes(folder: Path) -> None:
+    photos = find_photos(folder)
+    assert {photo.name for photo in photos} == {*(f"{n}.jpg" for n in range(6)), "ward/0.PNG"}
+    for photo in photos:
+        assert photo.mask.parent.name in ("masks", "ward")
+        assert photo.mask.stem == photo.image.stem
+        assert photo.md5 == hashlib.md5(photo.image.read_bytes()).hexdigest()  # noqa: S324
+        assert photo.source == "set"
+    assert [photo.md5 for photo in photos] == sorted(photo.md5 for photo in photos)
+    (folder / "images").rename(folder.parent / "elsewhere")
+    with pytest.raises(CohortError, match="has no folder images: put photographs in images/"):
+        find_photos(folder)
+
+
+def test_all_problems_are_told_at_once(folder: Path) -> None:
+    (folder / "masks" / "1.png").unlink()
+    write(folder / "masks" / "2.tif", 2)
+    write(folder / "masks" / "more.png", 3)
+    write(folder / "masks" / "copy.png", 3)
+    (folder / "images" / "copy.jpg").write_bytes((folder / "images" / "4.jpg").read_bytes())
+    with pytest.raises(CohortError) as caught:
+        find_photos(folder)
+    said = str(caught.value)
+    assert "4 to mend" in said
+    assert "masks/2: there twice (2.png and 2.tif): keep one of them" in said
+    assert "images/1: no mask of this name: trace it, or leave it out" in said
+    assert "masks/more: no photograph of this name: restore or remove it" in said
+    assert "copy.jpg: the same bytes as 4.jpg" in said or "4.jpg: the same bytes as copy" in said
+
+
+def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(CohortError, match="no PNG, JPEG or TIFF file"):
+        find_photos(tmp_path)
+
+
+def test_the_split_follows_the_md5_and_nothing_else() -> None:
+    photos = named(400)
+    split = split_photos(photos, 100, 300)
+    assert split == split_photos(photos[::-1], 100, 300)
+    ordered = sorted(photos, key=lambda photo: photo.md5)
+    assert [*split.validation, *split.train, *split.test] == ordered
+    assert (len(split.validation), len(split.train), len(split.test)) == (20, 80, 300)
+
+
+def test_splits_that_cannot_be_made() -> None:
+    with pytest.raises(CohortError, match="10 photographs cannot be split into 8"):
+        split_photos(named(10), 8, 3)
+    for train in (1, 2):
+        with pytest.raises(CohortError, match="none to train or none to validate"):
+            split_photos(named(10), train, 3)
+    assert split_photos(named(10), 0, 10).train == ()
+
+
+def test_sources_are_balanced() -> None:
+    photos = named(5, "few") + named(40, "many")
+    both = balance(photos)
+    assert [photo.source for photo in both].count("many") == 5
+    assert len(both) == 10
+    assert balance(photos) == balance(photos[::-1])
+    assert len(balance(photos, most=8)) == 5 + 8
+    assert balance([]) == ()
+
+
+def test_skin_fraction() -> None:
+    assert skin_fraction(np.array([[True, False], [False, False]])) == 0.25
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("name", "count"), [("abd_skin", 300), ("hgr1_256", 648)])
+def test_real_sets_are_read_whole(real_data: Path, name: str, count: int) -> None:
+    photos = find_photos(real_data / name)
+    assert len(photos) == count
+    for photo in photos[:20]:
+        assert 0.02 < skin_fraction(read_mask(photo.mask)) < 1
