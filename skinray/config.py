@@ -64,6 +64,9 @@ class AugmentSettings(Settings):
 
     translate_px: float = Field(100, ge=0)
     rotate_deg: float = Field(10, ge=0, le=180)
+    scale: tuple[float, float] = Field(
+        (1.0, 1.0), description="least and most magnification, about the image's centre"
+    )
     shear_deg: float = Field(5, ge=0, lt=60)
     shear_axes: Literal["x", "both"] = Field("x", description="the paper names no axis")
     orientations_deg: tuple[Literal[0, 90, 180, 270], ...] = (0, 90, 180, 270)
@@ -72,6 +75,13 @@ class AugmentSettings(Settings):
     fill: Literal["reflect", "constant"] = Field(
         "reflect", description="outside the image; the paper is silent"
     )
+
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> Self:
+        low, high = self.scale
+        if not 0.1 <= low <= high <= 10:
+            raise ValueError(f"scale needs 0.1 <= least <= most <= 10, got {self.scale}")
+        return self
 
 
 class PhantomSettings(Settings):
@@ -106,6 +116,8 @@ class TrainSettings(Settings):
 
     loss: Literal["dice", "bce", "balanced_bce", "jaccard"] = "dice"
     side_weight: float = Field(0, ge=0, description="weight of HED's side outputs in the loss")
+    optimizer: Literal["adam", "sgd"] = "adam"
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; adam has moments of its own")
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(1e-3, ge=0, description="L2, added to the gradient")
     epochs: int = Field(200, ge=1)

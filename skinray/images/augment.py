@@ -1,8 +1,8 @@
 """Random views of a labelled image, as one affine map and one warp each (paper 2.1).
 
-The chain is translation, rotation, shear, a quarter turn, a square crop, flips. ``draw`` takes
-all random decisions, ``apply`` is a pure function of them, and the generator is made of the run,
-the epoch and the image alone: who augments, and in which order, changes nothing.
+The chain is translation, rotation, scale, shear, a quarter turn, a square crop, flips. ``draw``
+takes all random decisions, ``apply`` is a pure function of them, and the generator is made of the
+run, the epoch and the image alone: who augments, and in which order, changes nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Transform:
     ----------
     translate_px : shift to the right and down.
     rotate_deg : rotation about the image's centre.
+    scale : magnification about the image's centre.
     shear_deg : angle by which vertical lines lean to the right at the bottom, and by which
         horizontal lines fall to the right, about the image's centre.
     orientation_deg : quarter turns of the whole frame, as :func:`numpy.rot90` makes them.
@@ -47,6 +48,7 @@ class Transform:
     crop: tuple[float, float] = (0.5, 0.5)
     flip_columns: bool = False
     flip_rows: bool = False
+    scale: float = 1.0
 
 
 def generator(run_seed: int, epoch: int, image_id: str, repeat: int = 0) -> np.random.Generator:
@@ -65,6 +67,9 @@ def draw(rng: np.random.Generator, settings: AugmentSettings) -> Transform:
     orientation = settings.orientations_deg[int(rng.random() * len(settings.orientations_deg))]
     crop = rng.random(2)
     flips = rng.random(2) < settings.flip_probability
+    # Evenly on a logarithmic scale: twice as large is as likely as half as large.
+    low, high = settings.scale
+    scale = low * (high / low) ** rng.random()
     return Transform(
         translate_px=(float(translate[0]), float(translate[1])),
         rotate_deg=float(rotate),
@@ -73,6 +78,7 @@ def draw(rng: np.random.Generator, settings: AugmentSettings) -> Transform:
         crop=(float(crop[0]), float(crop[1])),
         flip_columns=bool(flips[0]),
         flip_rows=bool(flips[1]),
+        scale=float(scale),
     )
 
 
@@ -98,6 +104,7 @@ def matrix(transform: Transform, shape: tuple[int, int], settings: AugmentSettin
         _shift(-transform.translate_px[0], -transform.translate_px[1]),
         _shift(*source_centre),
         _rotation(-transform.rotate_deg),
+        np.diag([1 / transform.scale, 1 / transform.scale, 1.0]),
         np.linalg.inv(_shear(transform.shear_deg)),
         _rotation(-transform.orientation_deg),
         _shift(-turned_centre[0], -turned_centre[1]),

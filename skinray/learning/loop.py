@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from torch.optim import Adam
+from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from skinray.config import TrainSettings
@@ -103,16 +103,14 @@ def fit(
         When the loss or its gradient is not finite in more than ``max_skipped_steps`` steps.
     """
     world = world or World()
-    optimizer = Adam(
-        objective.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    optimizer = _optimizer(objective, settings)
     scheduler = ReduceLROnPlateau(
         optimizer, factor=settings.plateau_factor, patience=settings.plateau_patience_epochs
     )
     state = TrainState({}, {}, {}) if start is None else copy.copy(start)
     if start is not None:
         network.load_state_dict(start.model)
-        # Adam goes on in the very tensors it is given.
+        # The optimiser goes on in the very tensors it is given.
         optimizer.load_state_dict(copy.deepcopy(start.optimizer))
         scheduler.load_state_dict(start.scheduler)
 
@@ -152,6 +150,14 @@ def fit(
     return snapshot()
 
 
+def _optimizer(objective: nn.Module, settings: TrainSettings) -> Optimizer:
+    parameters = objective.parameters()
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "sgd":
+        return SGD(parameters, rate, momentum=settings.momentum, weight_decay=decay)
+    return Adam(parameters, rate, weight_decay=decay)
+
+
 def kept_weights(state: TrainState) -> dict[str, torch.Tensor]:
     """Return the weights to use: the best epoch's where they were kept, else the last ones."""
     return state.best if state.best is not None else state.model
@@ -159,7 +165,7 @@ def kept_weights(state: TrainState) -> dict[str, torch.Tensor]:
 
 def _step(
     objective: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     batch: Batch,
     settings: TrainSettings,
     device: torch.device,

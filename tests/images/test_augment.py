@@ -161,6 +161,7 @@ def transforms(draw_value):
         crop=(draw_value(share), draw_value(share)),
         flip_columns=draw_value(st.booleans()),
         flip_rows=draw_value(st.booleans()),
+        scale=draw_value(st.sampled_from([1.0, 0.9, 1.15])),
     )
 
 
@@ -174,7 +175,7 @@ def step_by_step(array, transform, side):
     height, width = array.shape
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     shift = np.float64([[1, 0, transform.translate_px[0]], [0, 1, transform.translate_px[1]]])
-    turn = cv2.getRotationMatrix2D(centre.tolist(), transform.rotate_deg, 1)
+    turn = cv2.getRotationMatrix2D(centre.tolist(), transform.rotate_deg, transform.scale)
     lean = np.eye(2)
     lean[0, 1], lean[1, 0] = np.tan(np.radians(transform.shear_deg))
     shear = np.column_stack([lean, centre - lean @ centre])
@@ -309,6 +310,25 @@ def test_settings_switch_elements_off_without_moving_the_others():
     both = draw(generator(1, 1, "a"), AugmentSettings(shear_axes="both"))
     assert both.shear_deg[1] != 0
     assert replace(both, shear_deg=full.shear_deg) == full
+
+
+def test_scale_magnifies_about_the_centre():
+    sample, whole = noise((65, 65)), AugmentSettings(crop_px=65)
+    found = apply(replace(STILL, scale=2.0), sample, whole)
+    assert_same(each(lambda a: a[::2, ::2], found), each(lambda a: a[16:49, 16:49], sample))
+
+
+def test_scales_fill_their_range_and_move_nothing_else():
+    photo = AugmentSettings(scale=(0.8, 1.25))
+    drawn = [draw(generator(0, epoch, "a"), photo) for epoch in range(2000)]
+    logs = np.log([d.scale for d in drawn]) / np.log(1.25)
+    assert np.abs(logs).max() <= 1
+    share, _ = np.histogram(logs, bins=10, range=(-1, 1))
+    assert share.min() > 140, "of 200 in each tenth of the range"
+    plain = draw(generator(0, 7, "a"), AugmentSettings())
+    assert plain == replace(drawn[7], scale=1.0)
+    with pytest.raises(ValueError, match="least <= most"):
+        AugmentSettings(scale=(1.2, 0.8))
 
 
 def test_crops_reach_every_place():

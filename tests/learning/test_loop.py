@@ -18,6 +18,7 @@ from skinray.learning.loop import (
     Snapshot,
     World,
     bfloat16_pays,
+    fit,
 )
 from skinray.learning.losses import bce_loss, dice_loss
 from skinray.models import build
@@ -81,16 +82,38 @@ def test_side_outputs_count_where_they_are_weighed() -> None:
     torch.testing.assert_close(weighed, plain + 0.5 * side)
 
 
+def test_sgd_goes_with_momentum() -> None:
+    """Two steps of one constant gradient: rate, then rate times one and a half."""
+
+    class Slope(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.at = nn.Parameter(torch.zeros(()))
+
+        def forward(self, image: Tensor, truth: Tensor) -> Tensor:
+            return -self.at
+
+    settings = train_settings(
+        epochs=2, optimizer="sgd", momentum=0.5, learning_rate=0.1, weight_decay=0.0
+    )
+    slope = Slope()
+    one = (torch.zeros(1, 4, 4, 3, dtype=torch.uint8), torch.zeros(1, 4, 4, dtype=torch.uint8))
+    fit(slope, slope, settings, lambda epoch, row: [one], seed=0, device=CPU)
+    assert float(slope.at) == pytest.approx(0.1 + 0.15)
+
+
 # going on
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_two_epochs_and_two_more_are_four(tmp_path: Path, dropout: float) -> None:
-    whole = train(network(dropout), train_settings(epochs=4))
-    train(network(dropout), train_settings(epochs=2)).save(tmp_path / "state")
+def test_two_epochs_and_two_more_are_four(tmp_path: Path, dropout: float, optimizer: str) -> None:
+    two, four = (train_settings(epochs=epochs, optimizer=optimizer) for epochs in (2, 4))
+    whole = train(network(dropout), four)
+    train(network(dropout), two).save(tmp_path / "state")
     torch.manual_seed(99)  # another process has other random numbers
     net = ConvNetwork(dropout)
-    rest = train(net, train_settings(epochs=4), start=TrainState.load(tmp_path / "state"))
+    rest = train(net, four, start=TrainState.load(tmp_path / "state"))
     assert same_weights(rest.model, whole.model)
     assert measured(rest) == measured(whole)
     assert rest.scheduler == whole.scheduler
