@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-import yaml
 
 from skinray import __version__
+from skinray.cli_photos import train_photos
 from skinray.errors import SettingsError, SkinrayError
+from skinray.settings import parse_assignment
 
 app = typer.Typer(
     name="skinray",
@@ -56,7 +57,9 @@ def guarded(call: Any) -> None:
     except SystemExit as end:
         if end.code == INTERRUPTED:
             typer.echo(
-                "stopped; a run of train-cv or score goes on with --resume and its --out", err=True
+                "stopped; a run of train-cv, train-photos or score goes on with --resume and its "
+                "--out",
+                err=True,
             )
         raise
 
@@ -198,6 +201,9 @@ def train_cv(
     typer.echo(tables_text(results))
     typer.echo(f"Bundle: {out / 'bundle'}")
     typer.echo(f"Report: {out / 'report.html'}")
+
+
+app.command()(train_photos)
 
 
 @app.command()
@@ -364,17 +370,3 @@ def parse_size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
         raise SettingsError(f"size '{text}': write WIDTHxHEIGHT in pixels, for example 1600x1200")
     return int(width), int(height)
-
-
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """Read ``path.to.setting=VALUE`` with the value in YAML; SettingsError if it is not that."""
-    from skinray.settings import parse_yaml, yaml_reason
-
-    path, sign, value = text.partition("=")
-    if not sign or not path.strip():
-        raise SettingsError(f"--set '{text}': write path.to.setting=VALUE")
-    try:
-        return path.strip(), parse_yaml(value)
-    except yaml.YAMLError as error:
-        reason = yaml_reason(error)
-        raise SettingsError(f"--set '{text}': value is not YAML ({reason}); quote it") from None

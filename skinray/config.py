@@ -406,6 +406,8 @@ class RunSettings(Settings):
     tune: TuneSettings = TuneSettings()
     cluster: ClusterSettings = ClusterSettings()
 
-    def stage(self, name: Literal["nerve", "dermis"]) -> StageSettings:
-        """Return the settings of the stage ``name``."""
+    def stage(self, name: str) -> StageSettings:
+        """Return the settings of the stage ``name``; ValueError where a run has no such stage."""
+        if name not in ("nerve", "dermis"):
+            raise ValueError(f"a run on biopsies has no stage {name}")
         return self.nerve if name == "nerve" else self.dermis

@@ -130,3 +130,15 @@ def from_yaml(kind: type[T], path: Path) -> T:
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not valid YAML ({yaml_reason(error)}); mend it") from None
     return validate(kind, values, str(path))
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Read ``path.to.setting=VALUE`` with the value in YAML; SettingsError if it is not that."""
+    path, sign, value = text.partition("=")
+    if not sign or not path.strip():
+        raise SettingsError(f"--set '{text}': write path.to.setting=VALUE")
+    try:
+        return path.strip(), parse_yaml(value)
+    except yaml.YAMLError as error:
+        reason = yaml_reason(error)
+        raise SettingsError(f"--set '{text}': value is not YAML ({reason}); quote it") from None

@@ -14,7 +14,7 @@ from tiny import read_rows, tiny_run, write_manifest
 
 from skinray import __version__, cli, run_paths
 from skinray.errors import SettingsError
-from skinray.settings import to_yaml
+from skinray.settings import parse_assignment, to_yaml
 
 # help
 
@@ -304,4 +304,4 @@ def test_parse_size_refuses(text: str) -> None:
     ],
 )
 def test_parse_assignment(text: str, pair: tuple[str, object]) -> None:
-    assert cli.parse_assignment(text) == pair
+    assert parse_assignment(text) == pair

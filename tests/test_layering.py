@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("skinray", "errors"),
     ("settings", "progress"),
     ("config",),
+    ("photo_config",),
     ("images", "crossings"),
     ("models",),
     ("learning",),
@@ -28,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service",),
     ("recipes", "run_paths"),
     ("cluster",),
+    ("cli_photos",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

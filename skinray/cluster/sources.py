@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import ray
 
 from skinray.config import ClusterSettings
-from skinray.images.manifest import Biopsy
 from skinray.images.sample import Sample
-from skinray.learning.scale import LabelledReader
 
+T = TypeVar("T")
 # Share of the object store that decoded images may fill.
 STORE_SHARE = 0.5
 
@@ -37,16 +36,16 @@ class Source(Sequence[Sample], ABC):
 class DiskSource(Source):
     """Images read and decoded at each access: for cohorts larger than the object store."""
 
-    def __init__(self, biopsies: Sequence[Biopsy], reader: LabelledReader) -> None:
-        self.biopsies = tuple(biopsies)
-        self.reader = reader
+    def __init__(self, labelled: Sequence[T], reader: Callable[[T], Sample]) -> None:
+        self.labelled: tuple[Any, ...] = tuple(labelled)
+        self.reader: Callable[[Any], Sample] = reader
 
     def __len__(self) -> int:
-        return len(self.biopsies)
+        return len(self.labelled)
 
     def sample(self, at: int) -> Sample:
         """Read one sample."""
-        return self.reader(self.biopsies[at])
+        return self.reader(self.labelled[at])
 
 
 class StoreSource(Source):
@@ -65,23 +64,29 @@ class StoreSource(Source):
 
 
 def open_source(
-    biopsies: Sequence[Biopsy],
-    reader: LabelledReader,
+    labelled: Sequence[T],
+    reader: Callable[[T], Sample],
     settings: ClusterSettings,
     progress: Callable[[int, int], None] | None = None,
 ) -> Source:
-    """Decode the cohort into the object store if it fits there, else read from disk."""
-    disk = DiskSource(biopsies, reader)
-    if settings.decoded_cache == "disk" or not biopsies:
+    """Decode all images into the object store if they fit there, else read from disk.
+
+    Parameters
+    ----------
+    labelled : biopsies or photographs.
+    reader : reads one of them; sent to the workers.
+    """
+    disk = DiskSource(labelled, reader)
+    if settings.decoded_cache == "disk" or not labelled:
         return disk
     if settings.decoded_cache == "auto":
         first = disk[0]
         bytes_each = sum(part.nbytes for part in first.arrays().values())
         room = ray.cluster_resources().get("object_store_memory", 0) * STORE_SHARE
-        if bytes_each * len(biopsies) > room:
+        if bytes_each * len(labelled) > room:
             return disk
     decode = ray.remote(num_cpus=1)(_decode)
-    refs = [decode.remote(reader, biopsy) for biopsy in biopsies]
+    refs = [decode.remote(reader, each) for each in labelled]
     for done in range(1, len(refs) + 1):
         ray.wait(refs, num_returns=done, fetch_local=False)
         if progress is not None:
@@ -89,5 +94,5 @@ def open_source(
     return StoreSource(refs)
 
 
-def _decode(reader: LabelledReader, biopsy: Biopsy) -> Sample:
-    return reader(biopsy)
+def _decode(reader: Callable[[T], Sample], labelled: T) -> Sample:
+    return reader(labelled)

@@ -17,7 +17,7 @@ class Sample:
     ----------
     image : (H, W, 3) uint8, RGB.
     nerve : (H, W) uint8, 1 on a traced nerve.
-    dermis : (H, W) uint8, 1 in the dermis.
+    dermis : (H, W) uint8, 1 in the dermis; in photographs, 1 on skin.
     """
 
     image: NDArray[np.uint8]

@@ -6,12 +6,15 @@ from pathlib import Path
 
 from skinray.config import RunSettings
 from skinray.errors import SettingsError
+from skinray.photo_config import PhotoSettings
 from skinray.settings import to_yaml
 
 SETTINGS, OWNER = "settings.yaml", "run.sha256"
 
 
-def claim(out: Path, settings: RunSettings, data_fingerprint: str, *, resume: bool) -> None:
+def claim(
+    out: Path, settings: RunSettings | PhotoSettings, data_fingerprint: str, *, resume: bool
+) -> None:
     """Take a new run folder, or take up an interrupted one.
 
     What a run may change between interruptions is how it is spread over machines

@@ -1,0 +1,78 @@
+"""The verbs on clinical photographs; :mod:`skinray.cli` lists them among the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skinray.errors import SettingsError
+from skinray.settings import parse_assignment
+
+
+def train_photos(
+    data: Annotated[
+        Path,
+        typer.Option(help="Clinical photographs: a folder with images/ and masks/ of one name."),
+    ],
+    public: Annotated[
+        list[Path],
+        typer.Option(help="Public photographs to pretrain on, a folder alike. May be repeated."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder, seen by every node; default: runs/photos-TIME.")
+    ] = None,
+    networks: Annotated[
+        str, typer.Option(help="Parted by commas: skin_unet, skin_unet_large, skin_dense_unet.")
+    ] = "skin_unet,skin_unet_large,skin_dense_unet",
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Most epochs of each training; the paper's: 500.")
+    ] = None,
+    train: Annotated[
+        int | None, typer.Option(min=2, help="Clinical photographs to train on; default: 100.")
+    ] = None,
+    test: Annotated[
+        int | None, typer.Option(min=1, help="Clinical photographs to test on; default: 300.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in --out.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting, e.g. seed=1. May be repeated."),
+    ] = None,
+) -> None:
+    r"""Train and test the segmentation of skin in photographs: one table of three scenarios.
+
+    Each network is pretrained on the public photographs, then tested on the clinical ones as it
+    is (direct transfer), trained on the clinical ones alone (direct training), and fine-tuned.
+    Which photograph trains and which one tests is told by the order of their MD5.
+
+        skinray train-photos --data ward --public hgr --public lfw --networks skin_unet
+
+    On a cluster: `ray job submit --working-dir . -- python jobs/train_photos.py ...`
+    """
+    from skinray.cluster.photos import train_photos as run
+    from skinray.learning.run_folder import refuse_foreign
+    from skinray.photo_config import PhotoSettings
+    from skinray.report.photo_table import TABLE, table_text
+    from skinray.run_paths import default_out
+
+    if resume and out is None:
+        raise SettingsError("--resume goes on with the run in --out: name its folder there")
+    changes = dict(parse_assignment(text) for text in set_ or [])
+    if train is not None:
+        changes["train_images"] = train
+    if test is not None:
+        changes["test_images"] = test
+    settings = PhotoSettings().override(changes)
+    try:
+        settings = settings.only([name.strip() for name in networks.split(",") if name.strip()])
+    except ValueError as error:
+        raise SettingsError(f"--networks: {error}") from None
+    if epochs is not None:
+        settings = settings.lasting(epochs)
+    out = (out or default_out("photos")).absolute()
+    refuse_foreign(out, resume=resume)
+    results = run(data, public, out, settings, resume=resume)
+    typer.echo(table_text(results))
+    typer.echo(f"Table: {out / TABLE}.md and .csv")

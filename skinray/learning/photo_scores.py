@@ -1,0 +1,133 @@
+"""How well a network finds skin in photographs, at their own size: image by image, and pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from scipy.stats import bootstrap
+from torch import nn
+
+from skinray.config import ReadSettings
+from skinray.images.photos import Photo
+from skinray.images.read import read_image, read_mask
+from skinray.learning.photo_trials import check_same_size
+from skinray.learning.predict import predict_map
+from skinray.learning.validation import THRESHOLD
+
+
+class PhotoScore(BaseModel):
+    """One photograph: pixels of prediction and truth, of both, and of either."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    md5: str
+    pixels: int
+    skin: int
+    predicted: int
+    both: int
+
+    @property
+    def either(self) -> int:
+        """Pixels that are skin in the truth or the prediction."""
+        return self.skin + self.predicted - self.both
+
+    @property
+    def jaccard(self) -> float:
+        """Overlap over union; 1 where there is no skin and none was found."""
+        return self.both / self.either if self.either else 1.0
+
+    @property
+    def dice(self) -> float:
+        """Overlap over the mean of both; 1 where there is no skin and none was found."""
+        return 2 * self.both / (self.skin + self.predicted) if self.either else 1.0
+
+
+class Interval(BaseModel):
+    """A figure with its 95 % bootstrap interval over images; None where one image tells none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class Summary(BaseModel):
+    """One network in one scenario, over the test photographs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    images: int
+    jaccard: Interval
+    jaccard_pooled: Interval
+    dice: Interval
+
+
+def score_photos(
+    network: nn.Module,
+    photos: Iterable[Photo],
+    settings: ReadSettings,
+    device: torch.device | None = None,
+) -> list[PhotoScore]:
+    """Compare predictions with masks at each photograph's own size.
+
+    Raises
+    ------
+    ImageError, LabelError
+        If a file cannot be read, or a mask does not fit.
+    """
+    scores = []
+    for photo in photos:
+        image = read_image(photo.image, settings).pixels
+        truth = read_mask(photo.mask, settings)
+        check_same_size(photo, image.shape[:2], truth.shape)
+        found = predict_map(network, image, device) >= THRESHOLD
+        scores.append(
+            PhotoScore(
+                name=photo.name,
+                md5=photo.md5,
+                pixels=truth.size,
+                skin=int(truth.sum()),
+                predicted=int(found.sum()),
+                both=int((truth & found).sum()),
+            )
+        )
+    return scores
+
+
+def summarise(scores: Sequence[PhotoScore], resamples: int, seed: int) -> Summary:
+    """Return means over images and the Jaccard of all pixels together, with their intervals.
+
+    Intervals are of the percentile bootstrap over images (Efron, 1979).
+    """
+    jaccards, dices, both, either = (
+        np.array([getattr(score, name) for score in scores], np.float64)
+        for name in ("jaccard", "dice", "both", "either")
+    )
+
+    def pooled(both: NDArray[Any], either: NDArray[Any], axis: int = -1) -> NDArray[Any]:
+        union = either.sum(axis)
+        return np.where(union > 0, both.sum(axis) / np.maximum(union, 1), 1.0)
+
+    def interval(data: tuple[NDArray[Any], ...], of: Callable[..., Any]) -> Interval:
+        value = float(of(*data, axis=-1))
+        if len(scores) < 2:
+            return Interval(value=value, low=None, high=None)
+        found = bootstrap(
+            data, of, paired=True, vectorized=True, n_resamples=resamples, batch=500,
+            method="percentile", rng=np.random.default_rng(seed),
+        ).confidence_interval  # fmt: skip
+        return Interval(value=value, low=float(found.low), high=float(found.high))
+
+    return Summary(
+        images=len(scores),
+        jaccard=interval((jaccards,), np.mean),
+        jaccard_pooled=interval((both, either), pooled),
+        dice=interval((dices,), np.mean),
+    )

@@ -1,0 +1,136 @@
+"""The trainings of a run on photographs: three scenarios for each network, as trials."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+
+from skinray.config import ArmSettings, ReadSettings
+from skinray.errors import LabelError
+from skinray.images.photos import Photo, PhotoSplit
+from skinray.images.read import read_image, read_mask
+from skinray.images.sample import Sample
+from skinray.learning.trial import WEIGHTS, TrialSpec
+from skinray.photo_config import PhotoSettings
+
+Scenario = Literal["direct transfer", "direct training", "fine-tuning"]
+SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
+
+
+def photos_fingerprint(photos: Sequence[Photo]) -> str:
+    """Return a SHA-256 of photographs and masks: of their bytes, not their names."""
+    digest = hashlib.sha256()
+    for photo in photos:
+        mask = hashlib.sha256(photo.mask.read_bytes()).hexdigest()
+        digest.update(f"{photo.source} {photo.md5} {mask}\n".encode())
+    return digest.hexdigest()
+
+
+def load_photo(photo: Photo, side: int, settings: ReadSettings) -> Sample:
+    """Return a photograph and its skin at ``side`` x ``side`` pixels, as training takes it.
+
+    Raises
+    ------
+    ImageError, LabelError
+        If a file cannot be read, or the two differ in size.
+    """
+    image = read_image(photo.image, settings).pixels
+    mask = read_mask(photo.mask, settings)
+    check_same_size(photo, image.shape[:2], mask.shape)
+    how = cv2.INTER_AREA if min(image.shape[:2]) > side else cv2.INTER_LINEAR
+    small = np.asarray(cv2.resize(image, (side, side), interpolation=how), np.uint8)
+    share = cv2.resize(mask.astype(np.float32), (side, side), interpolation=how)
+    skin = (np.asarray(share) >= 0.5).astype(np.uint8)
+    return Sample(small, np.zeros_like(skin), skin)
+
+
+def check_same_size(photo: Photo, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
+    """Raise LabelError unless a mask lies on its photograph's pixels."""
+    if image != mask:
+        raise LabelError(
+            f"{photo.mask}: mask of {mask[1]}x{mask[0]} px, photograph of {image[1]}x{image[0]} "
+            "px: export it at the photograph's own size, upright"
+        )
+
+
+@dataclass(frozen=True)
+class PhotoTrials:
+    """Makes the trials of a run.
+
+    Attributes
+    ----------
+    settings : of the run.
+    public, clinical : the splits of both kinds of photographs.
+    data : fingerprint of all of them.
+    trials : folder of the trials; fine-tuning begins with the weights that lie there.
+    """
+
+    settings: PhotoSettings
+    public: PhotoSplit
+    clinical: PhotoSplit
+    data: str
+    trials: Path
+
+    @property
+    def photos(self) -> tuple[Photo, ...]:
+        """What trains or validates; trials name positions here."""
+        parts = (self.public, self.clinical)
+        return tuple(p for split in parts for p in (*split.train, *split.validation))
+
+    def pretraining(self) -> list[TrialSpec]:
+        """Return the trial of each network on public photographs: it also is direct transfer."""
+        return [self._spec(arm, "direct transfer", arm, self.public) for arm in self._networks]
+
+    def direct(self) -> list[TrialSpec]:
+        """Return the trial of each network on clinical photographs alone."""
+        return [self._spec(arm, "direct training", arm, self.clinical) for arm in self._networks]
+
+    def fine_tuning(self) -> list[TrialSpec]:
+        """Return the trial of each network from its pretrained weights on."""
+        specs = []
+        for arm in self._networks:
+            weights = self.trials / key(arm, "direct transfer") / WEIGHTS
+            tuned = arm.override(
+                {
+                    "model.weights": str(weights),
+                    "train.learning_rate": self.settings.fine_tuning_rate,
+                }
+            )
+            specs.append(self._spec(arm, "fine-tuning", tuned, self.clinical))
+        return specs
+
+    @property
+    def _networks(self) -> tuple[ArmSettings, ...]:
+        return self.settings.networks
+
+    def _spec(
+        self, arm: ArmSettings, scenario: Scenario, trained: ArmSettings, split: PhotoSplit
+    ) -> TrialSpec:
+        at = {(photo.source, photo.md5): place for place, photo in enumerate(self.photos)}
+        places = {
+            name: tuple(at[photo.source, photo.md5] for photo in photos)
+            for name, photos in (("train", split.train), ("validation", split.validation))
+        }
+        return TrialSpec(
+            key=key(arm, scenario),
+            phase="fit",
+            stage="skin",
+            arm=trained,
+            augment=self.settings.augment,
+            split=scenario,
+            names=tuple(photo.md5 for photo in split.train),
+            seed=self.settings.seed,
+            data=self.data,
+            **places,
+        )
+
+
+def key(arm: ArmSettings, scenario: Scenario) -> str:
+    """Return the folder name of a network's trial."""
+    return f"{scenario} {arm.label}".lower().replace(" ", "-")

@@ -1,0 +1,102 @@
+"""Settings of a run on clinical photographs; by default every figure of the paper."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from skinray.config import (
+    ArmSettings,
+    AugmentSettings,
+    ClusterSettings,
+    ModelSettings,
+    ReadSettings,
+    TrainSettings,
+)
+from skinray.settings import Settings
+
+TRAINING = TrainSettings(
+    loss="jaccard",
+    optimizer="sgd",
+    momentum=0.9,
+    learning_rate=0.01,
+    weight_decay=0,
+    epochs=500,
+    batch_size=16,
+    plateau_patience_epochs=10_000,  # the paper lowers no rate
+    early_stop_epochs=50,
+    keep="best",
+    validate_every_epochs=1,
+)
+# The paper names rotation, scale and crop, and no ranges.
+AUGMENT = AugmentSettings(
+    translate_px=0,
+    rotate_deg=15,
+    scale=(0.8, 1.2),
+    shear_deg=0,
+    orientations_deg=(0,),
+    crop_px=128,
+    flip_probability=0,
+)
+
+
+def _network(label: str, name: str) -> ArmSettings:
+    return ArmSettings(label=label, model=ModelSettings(name=name), train=TRAINING)
+
+
+class PhotoSettings(Settings):
+    """Pretraining, training and fine-tuning of every network, and the test of each."""
+
+    seed: int = Field(0, ge=0)
+    read: ReadSettings = ReadSettings()
+    networks: tuple[ArmSettings, ...] = (
+        _network("Dense Residual U-Net", "skin_dense_unet"),
+        _network("U-Net Large", "skin_unet_large"),
+        _network("U-Net", "skin_unet"),
+    )
+    fine_tuning_rate: float = Field(0.001, gt=0, description="learning rate of pretrained weights")
+    train_images: int = Field(100, ge=2, description="clinical photographs to train or fine-tune")
+    test_images: int = Field(300, ge=1, description="clinical photographs to test on")
+    validation_fraction: float = Field(
+        0.2, gt=0, lt=1, description="of what trains, held out to stop early by"
+    )
+    pretraining_images: int | None = Field(
+        None, ge=2, description="most photographs of each public set; none: as the smallest has"
+    )
+    augment: AugmentSettings = AUGMENT
+    load_px: int = Field(
+        144, ge=16, description="side that photographs are brought to for training"
+    )
+    resamples: int = Field(2000, ge=100, description="of the bootstrap of each interval")
+    cluster: ClusterSettings = ClusterSettings()
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> Self:
+        labels = [arm.label for arm in self.networks]
+        if not labels or len(set(labels)) != len(labels):
+            raise ValueError(f"networks need different labels, and at least one, got {labels}")
+        if self.augment.crop_px > self.load_px:
+            raise ValueError(
+                f"augment.crop_px {self.augment.crop_px} is above load_px {self.load_px}"
+            )
+        return self
+
+    def only(self, names: list[str]) -> PhotoSettings:
+        """Keep the networks of these names, in this order.
+
+        Raises
+        ------
+        ValueError
+            If one is none of them.
+        """
+        by_name = {arm.model.name: arm for arm in self.networks}
+        unknown = [name for name in names if name not in by_name]
+        if unknown:
+            raise ValueError(f"no network {', '.join(unknown)}: there are {', '.join(by_name)}")
+        return self.model_copy(update={"networks": tuple(by_name[name] for name in names)})
+
+    def lasting(self, epochs: int) -> PhotoSettings:
+        """Let each training last so many epochs at most."""
+        networks = tuple(arm.override({"train.epochs": epochs}) for arm in self.networks)
+        return self.model_copy(update={"networks": networks})

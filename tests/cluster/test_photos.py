@@ -1,0 +1,109 @@
+"""A whole run on photographs, small: three scenarios, one table, the same after an interruption."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drawn_photos import write_photos
+from rich.console import Console
+
+from skinray.config import ModelSettings
+from skinray.errors import CohortError, SettingsError
+from skinray.photo_config import PhotoSettings
+from skinray.report.photo_table import PhotoResults, table_text
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+SMALL = {"filters": (3, 4, 5), "bottleneck": 8, "dropout": 0.1}
+
+
+def small() -> PhotoSettings:
+    settings = PhotoSettings(train_images=12, test_images=8, resamples=100).lasting(3)
+    plain = settings.only(["skin_unet"]).networks[0]
+    networks = [
+        plain.model_copy(
+            update={"label": label, "model": ModelSettings(name="skin_unet", options=options)}
+        ).override({"train.batch_size": 4})
+        for label, options in (("U-Net", SMALL), ("Dense", SMALL | {"dense": True}))
+    ]
+    return settings.model_copy(update={"networks": tuple(networks)})
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    root = tmp_path_factory.mktemp("photos")
+    public = [write_photos(root / name, 12, seed) for seed, name in enumerate(("hands", "faces"))]
+    return write_photos(root / "ward", 24, 7), public
+
+
+def run(folders: tuple[Path, list[Path]], out: Path, resume: bool = False) -> PhotoResults:
+    from skinray.cluster.photos import train_photos
+
+    console = Console(file=io.StringIO())
+    return train_photos(*folders, out, small(), resume=resume, console=console)
+
+
+@pytest.fixture(scope="module")
+def ran(
+    ray_session: Any, folders: tuple[Path, list[Path]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("run") / "out"
+    run(folders, out)
+    return out
+
+
+def test_every_network_in_every_scenario_stands_in_the_table(ran: Path) -> None:
+    results = PhotoResults.load(ran)
+    told = [(row.scenario, row.network) for row in results.rows]
+    scenarios = ("direct transfer", "direct training", "fine-tuning")
+    assert told == [(s, n) for s in scenarios for n in ("U-Net", "Dense")]
+    assert results.pretraining_images == 24
+    for row in results.rows:
+        assert row.epochs == 3
+        assert row.summary.images == len(row.photos) == 8
+        assert 0 <= row.summary.jaccard.value <= row.summary.dice.value <= 1
+    # A drawn photograph is easy: what has been trained finds more than nothing.
+    assert max(row.summary.jaccard.value for row in results.rows) > 0.3
+    assert (ran / "table1.md").read_text(encoding="utf-8") == table_text(results)
+    with (ran / "table1.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 6
+    with (ran / "photos.csv").open(encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == 6 * 8
+
+
+def test_an_interrupted_run_gives_the_same_table(
+    ran: Path, folders: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from skinray.cluster import photos
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    # After the pretraining; and then in the tests.
+    with monkeypatch.context() as patch:
+        patch.setattr(photos.PhotoTrials, "fine_tuning", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(folders, tmp_path / "out")
+    with pytest.raises(SettingsError, match="add --resume"):
+        run(folders, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(photos, "summarise", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(folders, tmp_path / "out", resume=True)
+    again = run(folders, tmp_path / "out", resume=True)
+    assert again.rows == PhotoResults.load(ran).rows
+
+
+def test_what_cannot_begin_leaves_nothing(folders: tuple[Path, list[Path]], tmp_path: Path) -> None:
+    from skinray.cluster.photos import train_photos
+
+    few = write_photos(tmp_path / "few", 5)
+    with pytest.raises(CohortError, match="5 photographs cannot be split into 12"):
+        train_photos(few, folders[1], tmp_path / "out", small())
+    with pytest.raises(CohortError, match="has no folder images"):
+        train_photos(folders[0], [tmp_path], tmp_path / "out", small())
+    assert not (tmp_path / "out").exists()

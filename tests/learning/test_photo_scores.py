@@ -1,0 +1,125 @@
+"""Figures over photographs, against sums by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_photos import write_photos
+from PIL import Image as Pillow
+from torch import nn
+
+from skinray.config import ReadSettings
+from skinray.errors import LabelError
+from skinray.images.photos import find_photos, split_photos
+from skinray.learning.photo_scores import PhotoScore, score_photos, summarise
+from skinray.learning.photo_trials import (
+    PhotoTrials,
+    load_photo,
+    photos_fingerprint,
+)
+from skinray.learning.trial import WEIGHTS
+from skinray.models import build
+from skinray.photo_config import PhotoSettings
+
+
+def score(skin: int, predicted: int, both: int) -> PhotoScore:
+    return PhotoScore(name="a", md5="0", pixels=1000, skin=skin, predicted=predicted, both=both)
+
+
+def red_is_skin() -> nn.Module:
+    return build("pixel", weights=(60.0, 0.0, 0.0), bias=-30.0)
+
+
+def test_jaccard_and_dice_by_hand() -> None:
+    one = score(100, 80, 60)
+    assert (one.either, one.jaccard, one.dice) == (120, 0.5, 120 / 180)
+    assert (score(0, 0, 0).jaccard, score(0, 0, 0).dice) == (1.0, 1.0)
+    assert (score(0, 9, 0).jaccard, score(0, 9, 0).dice) == (0.0, 0.0)
+
+
+def test_means_are_over_images_and_the_pooled_figure_over_pixels() -> None:
+    scores = [score(100, 100, 100), score(900, 900, 300)]
+    found = summarise(scores, 200, 0)
+    assert found.jaccard.value == pytest.approx((1 + 300 / 1500) / 2)
+    assert found.jaccard_pooled.value == pytest.approx(400 / 1600)
+    assert found.dice.value == pytest.approx((1 + 600 / 1800) / 2)
+
+
+def test_intervals_hold_the_figure_repeat_themselves_and_narrow_with_images() -> None:
+    rng = np.random.default_rng(0)
+    many = [score(500, 500, int(rng.integers(250, 500))) for _ in range(400)]
+    wide, narrow = summarise(many[:20], 500, 1), summarise(many, 500, 1)
+    assert narrow == summarise(many, 500, 1)
+    for name in ("jaccard", "jaccard_pooled", "dice"):
+        few, all_of_them = getattr(wide, name), getattr(narrow, name)
+        assert few.low < few.value < few.high
+        assert all_of_them.high - all_of_them.low < (few.high - few.low) / 2
+    alone = summarise(many[:1], 500, 1)
+    assert (alone.jaccard.low, alone.jaccard.high) == (None, None)
+
+
+def test_photographs_are_scored_at_their_own_size(tmp_path: Path) -> None:
+    photos = find_photos(write_photos(tmp_path / "set", 3, size=(50, 131)))
+    for found in score_photos(red_is_skin(), photos, ReadSettings()):
+        assert found.pixels == 50 * 131
+        assert found.jaccard > 0.9
+        assert 0 < found.skin < found.pixels
+
+
+def test_a_mask_of_another_size_is_told(tmp_path: Path) -> None:
+    photos = find_photos(write_photos(tmp_path / "set", 1))
+    Pillow.new("L", (9, 9)).save(photos[0].mask)
+    for use in (
+        lambda: score_photos(red_is_skin(), photos, ReadSettings()),
+        lambda: load_photo(photos[0], 144, ReadSettings()),
+    ):
+        with pytest.raises(LabelError, match="mask of 9x9 px, photograph of 80x60 px"):
+            use()
+
+
+def test_photographs_are_loaded_square_with_their_skin(tmp_path: Path) -> None:
+    (photo,) = find_photos(write_photos(tmp_path / "set", 1, size=(300, 200)))
+    sample = load_photo(photo, 144, ReadSettings())
+    assert sample.image.shape == (144, 144, 3)
+    assert sample.dermis.shape == sample.nerve.shape == (144, 144)
+    assert not sample.nerve.any()
+    # What is warm is skin, here as in the file.
+    assert (sample.image[sample.dermis > 0][:, 0] > 130).mean() > 0.95
+    assert (sample.image[sample.dermis == 0][:, 0] > 130).mean() < 0.05
+
+
+def test_three_scenarios_of_each_network(tmp_path: Path) -> None:
+    public = find_photos(write_photos(tmp_path / "public", 20))
+    clinical = find_photos(write_photos(tmp_path / "clinical", 30, seed=1))
+    settings = PhotoSettings(train_images=10, test_images=20)
+    trials = PhotoTrials(
+        settings, split_photos(public, 20, 0), split_photos(clinical, 10, 20), "d", tmp_path
+    )
+    pretraining, direct, tuning = trials.pretraining(), trials.direct(), trials.fine_tuning()
+    assert len(pretraining) == len(direct) == len(tuning) == 3
+    keys = [spec.key for spec in (*pretraining, *direct, *tuning)]
+    assert len(set(keys)) == 9
+    assert "fine-tuning-dense-residual-u-net" in keys
+    for before, one, after in zip(pretraining, direct, tuning, strict=True):
+        assert before.arm == one.arm
+        assert one.arm.train.learning_rate == 0.01
+        assert after.arm.train.learning_rate == 0.001
+        assert after.arm.model.weights == str(tmp_path / before.key / WEIGHTS)
+        assert (len(before.train), len(before.validation)) == (16, 4)
+        assert (len(one.train), len(one.validation)) == (8, 2)
+        assert (one.train, one.validation) == (after.train, after.validation)
+        sources = {trials.photos[at].source for at in (*one.train, *one.validation)}
+        assert sources == {"clinical"}
+        tested = {photo.md5 for photo in trials.clinical.test}
+        assert not tested & {photo.md5 for photo in trials.photos}
+
+
+def test_the_fingerprint_is_of_bytes(tmp_path: Path) -> None:
+    photos = find_photos(write_photos(tmp_path / "a", 3), source="s")
+    before = photos_fingerprint(photos)
+    again = find_photos(write_photos(tmp_path / "b", 3), source="s")
+    assert photos_fingerprint(again) == before
+    Pillow.new("L", (80, 60)).save(photos[0].mask)
+    assert photos_fingerprint(photos) != before
