@@ -1,0 +1,49 @@
+"""The defaults of a run on photographs are the paper's."""
+
+from __future__ import annotations
+
+import pytest
+
+from skinray.errors import SettingsError
+from skinray.photo_config import PhotoSettings
+
+
+def test_every_figure_is_the_papers() -> None:
+    settings = PhotoSettings()
+    assert [arm.model.name for arm in settings.networks] == [
+        "skin_dense_unet", "skin_unet_large", "skin_unet",
+    ]  # fmt: skip
+    for arm in settings.networks:
+        train = arm.train
+        assert (train.loss, train.optimizer, train.momentum) == ("jaccard", "sgd", 0.9)
+        assert (train.batch_size, train.epochs, train.early_stop_epochs) == (16, 500, 50)
+        assert (train.learning_rate, train.keep) == (0.01, "best")
+        assert train.plateau_patience_epochs > train.epochs  # the rate stays
+        assert arm.model.weights is None
+    assert settings.fine_tuning_rate == 0.001
+    assert settings.validation_fraction == 0.2
+    assert (settings.train_images, settings.test_images) == (100, 300)
+    augment = settings.augment
+    assert (augment.rotate_deg, augment.scale, augment.crop_px) == (15, (0.8, 1.2), 128)
+    assert settings.load_px == 144
+    off = (augment.translate_px, augment.shear_deg, augment.flip_probability)
+    assert (off, augment.orientations_deg) == ((0, 0, 0), (0,))
+
+
+def test_networks_are_chosen_by_name() -> None:
+    chosen = PhotoSettings().only(["skin_unet", "skin_dense_unet"])
+    assert [arm.label for arm in chosen.networks] == ["U-Net", "Dense Residual U-Net"]
+    with pytest.raises(ValueError, match="no network hed: there are skin_dense_unet"):
+        PhotoSettings().only(["hed"])
+
+
+def test_trainings_last_as_long_as_told() -> None:
+    assert {arm.train.epochs for arm in PhotoSettings().lasting(7).networks} == {7}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"load_px": 100}, {"networks": ()}, {"networks.1.label": "U-Net"}]
+)
+def test_settings_that_make_no_run(changes: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        PhotoSettings().override(changes)
