@@ -20,7 +20,7 @@ from skinray.learning.feed import Feed
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
     "augmentation", "crossing_stage", "drive", "paper_fold", "score_efficiency", "score_memory",
-    "tolerant_dice", "train_overhead",
+    "serve_overhead", "serve_overload", "serve_replica_kill", "tolerant_dice", "train_overhead",
 )  # fmt: skip
 
 

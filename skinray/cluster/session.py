@@ -62,7 +62,7 @@ def session() -> Iterator[None]:
                 address="local",
                 num_cpus=max(LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
                 log_to_driver=False,
-                include_dashboard=False,
+                include_dashboard=False,  # its processes take a part of a small machine
                 logging_level=logging.WARNING,
                 _node_ip_address="127.0.0.1",
             )

@@ -98,6 +98,7 @@ def biopsies_router(engine: Engine, decoder: Decoder, meter: Meter) -> APIRouter
         form = await read_image_form(request)
         image = await decoder.decode(form.data)
         scale = image.um_per_px if form.um_per_px is None else form.um_per_px
+        decoder.refuse_too_large(image.pixels, scale, engine.info)
         begun = perf_counter()
         answer = await engine.answer(image.pixels, scale, wanted(kind, include))
         meter.stage("answer", perf_counter() - begun)

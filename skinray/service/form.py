@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from fastapi import Request
+from numpy.typing import NDArray
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from skinray.config import ReadSettings, ServiceSettings
+from skinray.errors import ImageError
 from skinray.images.read import Image, decode_image
 from skinray.images.scale import MAX_UM_PER_PX, MIN_UM_PER_PX, is_plausible
+from skinray.learning.bundle import BundleInfo
+from skinray.learning.scored import refuse_too_large
 from skinray.service.meter import Meter
 from skinray.service.problems import ProblemError
 
@@ -131,6 +136,16 @@ class Decoder:
         self._meter.stage("decode", perf_counter() - begun)
         self._meter.image(image.pixels.shape[0] * image.pixels.shape[1])
         return image
+
+    def refuse_too_large(
+        self, pixels: NDArray[np.uint8], um_per_px: float | None, info: BundleInfo
+    ) -> None:
+        """Raise ProblemError where an image grows beyond the limit at the networks' own scale."""
+        try:
+            refuse_too_large(pixels.shape, um_per_px, info.um_per_px, self._read.max_pixels)
+        except ImageError as error:
+            detail = str(error).partition(":")[0]
+            raise ProblemError("too_many_pixels", f"{detail}: correct um_per_px") from None
 
     async def run(self, work: Any, *arguments: Any) -> Any:
         """Do other work on images or tensors in the same threads."""

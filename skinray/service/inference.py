@@ -85,6 +85,7 @@ class Inference:
     async def _outputs(
         self, name: str, pixels: NDArray[np.uint8], um_per_px: float | None
     ) -> dict[str, Array]:
+        self._decoder.refuse_too_large(pixels, um_per_px, self._engine.info)
         self._meter.image(pixels.shape[0] * pixels.shape[1])
         begun = perf_counter()
         if name in STAGES:

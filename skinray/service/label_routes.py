@@ -77,6 +77,7 @@ def labels_router(engine: Engine, settings: ServiceSettings, decoder: Decoder) -
             raise ProblemError("invalid_field", "points: give [[row, column], ...] in pixels")
         image = await decoder.decode(form.data)
         scale = image.um_per_px if form.um_per_px is None else form.um_per_px
+        decoder.refuse_too_large(image.pixels, scale, engine.info)
         return await save_label(
             engine, folder, image.pixels, scale, form.fields["points"],
             _threshold(form.fields.get("nerve_threshold")), form.fields.get("subject"),

@@ -13,7 +13,7 @@ from skinray.learning import bundle as bundles
 from skinray.service.api import create_app
 from skinray.service.engine import LocalEngine
 
-SMALL = ServiceSettings(max_body_bytes=2_000_000, max_pixels=200_000, timeout_s=20)
+SMALL = ServiceSettings(max_body_bytes=2_000_000, max_pixels=400_000, timeout_s=20)
 
 
 @pytest.fixture(scope="session")

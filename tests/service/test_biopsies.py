@@ -119,8 +119,8 @@ def test_bad_images(client):
 
 
 def test_an_image_of_too_many_pixels(client):
-    detail = problem(post(client, as_file(drawn_image(size=(500, 500)))), 422, "too_many_pixels")
-    assert "500x500" in detail
+    detail = problem(post(client, as_file(drawn_image(size=(700, 700)))), 422, "too_many_pixels")
+    assert "700x700" in detail
     assert "read." not in detail
 
 
@@ -181,3 +181,24 @@ def test_logs_hold_ids_and_no_names(client, caplog):
     assert f"request {response.headers['x-request-id']} POST {URL} 200" in lines[0]
     assert f"POST {URL} 422 unreadable_image" in lines[1]
     assert "secret" not in "".join(lines)
+
+
+def test_a_scale_that_makes_an_image_huge_is_refused(client):
+    """At 20 um a pixel 300x260 px are 125 megapixels at the networks' .5: more than the limit."""
+    data = as_file(drawn_image(0, (300, 260)))
+    detail = problem(post(client, data, um_per_px="20"), 422, "too_many_pixels")
+    assert detail == (
+        "at 20 um a pixel it has 125 megapixels at the networks' 0.5: correct um_per_px"
+    )
+    saved = client.post(
+        "/v1/labels", files={"image": ("a", data)}, data={"um_per_px": "20", "points": "[]"}
+    )
+    assert saved.json()["reason"] in ("too_many_pixels", "not_found")  # none are stored here
+    tensor = {
+        "name": "image", "shape": [300, 260, 3], "datatype": "UINT8", "data": [0] * 300 * 260 * 3,
+    }  # fmt: skip
+    scale = {"name": "um_per_px", "shape": [1], "datatype": "FP64", "data": [20.0]}
+    for name in ("nerve", "biopsies"):
+        asked = client.post(f"/v2/models/{name}/infer", json={"inputs": [tensor, scale]})
+        assert (asked.status_code, asked.json()["reason"]) == (422, "too_many_pixels")
+    assert post(client, data, um_per_px="0.5").status_code == 200
