@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from skinray.errors import CohortError
 from skinray.images.problems import Problem
 
@@ -164,8 +161,3 @@ def balance(photos: Sequence[Photo], most: int | None = None) -> tuple[Photo, ..
         most = min(map(len, by_source.values()), default=0)
     kept = [photo for source in sorted(by_source) for photo in by_source[source][:most]]
     return tuple(sorted(kept, key=lambda photo: photo.md5))
-
-
-def skin_fraction(mask: NDArray[np.bool_]) -> float:
-    """Return the share of a mask's pixels that are skin, 0..1."""
-    return float(mask.mean())
