@@ -116,7 +116,7 @@ def train_photos(
 
 
 def _rows(run: Run) -> list[PhotoRow]:
-    """Train, then test, network by network; what was done before is taken as it is."""
+    """Train every network in every scenario, then test each; finished trainings are kept."""
     trials = run.trials
     specs: dict[Scenario, list[TrialSpec]] = {
         "direct transfer": trials.pretraining(),
@@ -126,7 +126,6 @@ def _rows(run: Run) -> list[PhotoRow]:
     specs["fine-tuning"] = trials.fine_tuning()
     _train(run, specs["fine-tuning"], "Fine-tuning")
     asked = [(scenario, spec) for scenario in SCENARIOS for spec in specs[scenario]]
-    # Under Ray's own scheduling: as many tests at once as there is room for.
     test = ray.remote(
         num_cpus=run.resources.cpus_per_worker, num_gpus=run.resources.gpus_per_worker
     )(_test)
