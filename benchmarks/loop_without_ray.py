@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
-import numpy as np
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from skinray.images.sample import Sample
-from skinray.learning.feed import Feed, as_batch
-from skinray.learning.loop import Batch, Objective, World, fit
-from skinray.learning.plan import epoch_plan
+from skinray.learning.feed import Feed
+from skinray.learning.loop import Objective, World, fit
 from skinray.learning.trial import STATE, TrialSpec, finish, new_network
-from skinray.learning.validation import truth_of
 
 
 def without_ray(spec: TrialSpec, samples: Sequence[Sample], workers: int, folder: Path) -> None:
@@ -41,36 +38,23 @@ def plain_worker(
     objective: torch.nn.Module = Objective(network, spec.arm.train)
     if size > 1:
         objective = DistributedDataParallel(objective)
+    world = World(rank, size, mean_over_processes)
     began = time.monotonic()
     state = fit(
         objective,
         network,
         spec.arm.train,
-        lambda epoch, row: own_batches(Feed(spec, samples), epoch, rank, size),
+        Feed(spec, samples, world=world, workers=(size, size)).batches,
         seed=spec.seed,
         device=device,
         on_epoch=lambda end, snapshot: (
             snapshot().save(Path(folder) / STATE, spec.fingerprint()) if rank == 0 else None
         ),
-        world=World(rank, size, mean_over_processes),
+        world=world,
     )
     if rank == 0:
         finish(spec, Path(folder), network, state, samples, device, time.monotonic() - began)
     distributed.destroy_process_group()
-
-
-def own_batches(feed: Feed, epoch: int, rank: int, size: int) -> Iterator[Batch]:
-    """Yield a worker's batches of the epoch: every ``size``-th row of the common plan."""
-    spec, train = feed.spec, feed.spec.arm.train
-    plan = epoch_plan(
-        spec.names, spec.seed, epoch, train.draws_per_image, train.batch_size * size
-    )[rank::size]  # fmt: skip
-    for at in range(0, len(plan), train.batch_size):
-        crops = [feed.crop(row) for row in plan[at : at + train.batch_size]]
-        yield as_batch(
-            np.stack([crop.image for crop in crops]),
-            np.stack([truth_of(spec.stage, crop) for crop in crops]),
-        )
 
 
 def mean_over_processes(value: float) -> float:

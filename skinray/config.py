@@ -7,7 +7,7 @@ al.), here "the paper"; where the paper is silent, the field's description says 
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -279,7 +279,11 @@ class ClusterSettings(Settings):
         "auto", description="auto: 1 where the cluster has GPUs, else 0"
     )
     cpus_per_worker: int = Field(1, ge=1)
-    data_workers: int = Field(1, ge=1, description="augmentation actors of a several-worker trial")
+    data_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto",
+        description="Ray Data actors that augment for a several-worker trial; 0: each worker "
+        "makes its own crops; auto: 1 for workers with GPUs, else 0",
+    )
     decoded_cache: Literal["auto", "memory", "disk"] = Field(
         "auto", description="hold decoded images in the object store, or read them each epoch"
     )

@@ -17,7 +17,7 @@ from skinray.cluster.sources import Source
 from skinray.learning.checkpoint import TrainState
 from skinray.learning.feed import Feed, as_batch
 from skinray.learning.loop import Batch
-from skinray.learning.plan import PlanRow, epoch_plan, rows_multiple
+from skinray.learning.plan import PlanRow, remaining_rows
 from skinray.learning.trial import TrialSpec
 from skinray.learning.validation import truth_of
 
@@ -46,18 +46,6 @@ class Augmenter:
             "image": np.stack([crop.image for crop in crops]),
             "mask": np.stack([truth_of(self.stage, crop) for crop in crops]),
         }
-
-
-def remaining_rows(
-    spec: TrialSpec, workers: tuple[int, int], epoch: int, row: int
-) -> list[PlanRow]:
-    """List an epoch's rows from ``row`` on, padded so that any number of workers shares them."""
-    train = spec.arm.train
-    multiple = rows_multiple(train.batch_size, workers)
-    plan = epoch_plan(spec.names, spec.seed, epoch, train.draws_per_image, multiple)
-    # After a change of the number of workers the rest may not divide evenly: keep what does.
-    rest = plan[row:]
-    return rest[: len(rest) - len(rest) % multiple]
 
 
 def plan_dataset(

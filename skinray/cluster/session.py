@@ -19,16 +19,33 @@ from skinray.errors import ResourcesError
 LEAST_LOGICAL_CPUS = 4
 REACH_TIMEOUT_S = 10.0
 HEAD = "node:__internal_head__"
+# Ray's helpers on one machine take part of the cores that the work itself needs: they wake less
+# often, and what looks out for nodes about to be taken away has nothing to look out for.
+ONE_MACHINE = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",  # there is no dashboard to show them
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
+    "REPORTER_UPDATE_INTERVAL_MS": "60000",
+    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
+    "LOG_NAME_UPDATE_INTERVAL_S": "10",
+}
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial takes, and how many trials may run at once."""
+    """What one trial takes, and how many trials may run at once.
+
+    Attributes
+    ----------
+    data_workers : actors that augment for a trial of several workers; 0: they do it themselves.
+    """
 
     cpus_per_worker: int
     gpus_per_worker: float
     workers: tuple[int, int]
     at_once: int | None
+    data_workers: int = 0
 
     @property
     def nested(self) -> bool:
@@ -52,6 +69,9 @@ def session() -> Iterator[None]:
     _quiet()
     if address:
         _reach(address)
+    else:
+        for name, value in ONE_MACHINE.items():
+            os.environ.setdefault(name, value)
     try:
         if address:
             # Clusters ask for a token by default, and a client sends its own only in this mode.
@@ -124,23 +144,27 @@ def trial_resources(settings: ClusterSettings) -> Resources:
     gpus = settings.gpus_per_worker
     if gpus == "auto":
         gpus = 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
-    wanted = Resources(settings.cpus_per_worker, gpus, settings.worker_range, None)
+    actors = settings.data_workers
+    if actors == "auto":
+        # Workers that train on CPUs leave no core to a pool, and one that waits delays them all.
+        actors = 1 if gpus else 0
+    wanted = Resources(settings.cpus_per_worker, gpus, settings.worker_range, None, actors)
     _await(wanted, settings)
-    return replace(wanted, at_once=_at_once(wanted, settings))
+    return replace(wanted, at_once=_at_once(wanted))
 
 
-def _at_once(wanted: Resources, settings: ClusterSettings) -> int | None:
+def _at_once(wanted: Resources) -> int | None:
     """Return how many trials may run side by side; None: as many as fit.
 
     On one machine without GPUs the logical CPUs outnumber the cores, and trials would only
     slow each other down. Trials of several workers also need CPUs for the data that feeds
     them: without a limit, their workers could take every CPU and wait for data for ever.
     """
-    if wanted.nested:
-        cpus = wanted.workers[1] * wanted.cpus_per_worker + settings.data_workers
-        return max(1, int(ray.cluster_resources().get("CPU", 0) // cpus))
+    cpus = wanted.workers[1] * wanted.cpus_per_worker + wanted.data_workers * wanted.nested
     if len(ray.nodes()) == 1 and not wanted.gpus_per_worker:
-        return max(1, (os.cpu_count() or 1) // wanted.cpus_per_worker)
+        return max(1, (os.cpu_count() or 1) // cpus)
+    if wanted.nested:
+        return max(1, int(ray.cluster_resources().get("CPU", 0) // cpus))
     return None
 
 
@@ -150,7 +174,7 @@ def _await(wanted: Resources, settings: ClusterSettings) -> None:
         bundle["GPU"] = wanted.gpus_per_worker
     bundles = [bundle] * wanted.workers[0]
     if wanted.nested:
-        bundles = [*bundles, *[{"CPU": 1.0}] * settings.data_workers]
+        bundles = [*bundles, *[{"CPU": 1.0}] * wanted.data_workers]
     group = placement_group(bundles)
     try:
         if not group.wait(settings.resources_timeout_s):

@@ -17,6 +17,7 @@ from skinray.cluster.sources import Source
 from skinray.config import ClusterSettings
 from skinray.errors import SkinrayError, TrainingError
 from skinray.learning.checkpoint import EpochEnd
+from skinray.learning.feed import Feed
 from skinray.learning.loop import Objective, Snapshot, World, fit
 from skinray.learning.trial import (
     STATE,
@@ -58,7 +59,7 @@ def train_on_workers(
     trainer = TorchTrainer(
         worker_loop,
         train_loop_config={
-            "spec": spec, "source": source, "folder": str(folder), "workers": resources.workers,
+            "spec": spec, "source": source, "folder": str(folder), "resources": resources,
         },
         scaling_config=ScalingConfig(
             num_workers=low if low == high else (low, high),
@@ -76,12 +77,7 @@ def train_on_workers(
             ),
             callbacks=callbacks or [],
         ),
-        datasets={
-            # Called at every start of the workers: the plan begins at the stored state.
-            "train": lambda: plan_dataset(
-                spec, source, resources.workers, settings.data_workers, interrupted(spec, folder)
-            )
-        },
+        datasets=_datasets(spec, source, folder, resources),
         dataset_config=DataConfig(
             datasets_to_split=["train"], execution_options=execution_options()
         ),
@@ -108,10 +104,16 @@ def worker_loop(config: dict[str, Any]) -> None:
     device = get_device()
     network = new_network(spec).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = prepare_model(Objective(network, spec.arm.train))
-    shard = ray.train.get_dataset_shard("train")
-    feed = ShardFeed(spec, shard, config["workers"], world.size)
+    resources: Resources = config["resources"]
+    source = config["source"]
+    feed: Feed | ShardFeed
+    if resources.data_workers:
+        shard = ray.train.get_dataset_shard("train")
+        feed = ShardFeed(spec, shard, resources.workers, world.size)
+    else:
+        feed = Feed(spec, source, resources.cpus_per_worker, world, resources.workers)
     reporter = _Reporter(spec, folder, world.rank)
-    judge = validator(spec, config["source"], device)
+    judge = validator(spec, source, device)
     try:
         state = fit(
             objective,
@@ -132,7 +134,7 @@ def worker_loop(config: dict[str, Any]) -> None:
             (folder / "refused.txt").write_text(str(error), encoding="utf-8")
         raise
     if world.rank == 0:
-        finish(spec, folder, network, state, config["source"], device, 0.0)
+        finish(spec, folder, network, state, source, device, 0.0)
     ray.train.report({"epoch": state.epoch, "done": True})
 
 
@@ -181,6 +183,20 @@ def _on_first_worker(
         return world.mean(own) * world.size
 
     return validate
+
+
+def _datasets(
+    spec: TrialSpec, source: Source, folder: Path, resources: Resources
+) -> dict[str, Callable[[], Any]] | None:
+    """Return what Ray Data is to make; None where the workers make their crops themselves."""
+    if not resources.data_workers:
+        return None
+    # Called at every start of the workers: the plan begins at the stored state.
+    return {
+        "train": lambda: plan_dataset(
+            spec, source, resources.workers, resources.data_workers, interrupted(spec, folder)
+        )
+    }
 
 
 def _per_worker(resources: Resources) -> dict[str, float]:

@@ -13,13 +13,14 @@ import torch
 from skinray.config import AugmentSettings
 from skinray.images.augment import apply, draw, generator
 from skinray.images.sample import Sample
-from skinray.learning.loop import Batch
-from skinray.learning.plan import PlanRow, epoch_plan
+from skinray.learning.loop import Batch, World
+from skinray.learning.plan import PlanRow, remaining_rows
 from skinray.learning.validation import truth_of
 
 if TYPE_CHECKING:
     from skinray.learning.trial import TrialSpec
 
+ALONE = World()
 # Crops prepared ahead of the training step, per thread.
 AHEAD = 4
 
@@ -31,12 +32,28 @@ def augmented(sample: Sample, row: PlanRow, name: str, seed: int, how: AugmentSe
 
 
 class Feed:
-    """Batches of a trial's training images, made by a few threads (OpenCV frees the lock)."""
+    """Batches of a trial's training images, made by a few threads (OpenCV frees the lock).
 
-    def __init__(self, spec: TrialSpec, samples: Sequence[Sample], threads: int = 1) -> None:
+    Parameters
+    ----------
+    threads : that make crops.
+    world : of the workers that train together, this one takes its part of every step.
+    workers : the fewest and most that there may be; see :func:`remaining_rows`.
+    """
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        samples: Sequence[Sample],
+        threads: int = 1,
+        world: World = ALONE,
+        workers: tuple[int, int] = (1, 1),
+    ) -> None:
         self.spec = spec
         self.samples = samples
         self.threads = threads
+        self.world = world
+        self.workers = workers
 
     def crop(self, row: PlanRow) -> Sample:
         """Return one row's augmented sample."""
@@ -45,12 +62,9 @@ class Feed:
         return augmented(sample, row, spec.names[row.image], spec.seed, spec.augment)
 
     def rows(self, epoch: int, row: int = 0) -> list[PlanRow]:
-        """Return the epoch's rows from ``row`` on."""
-        train = self.spec.arm.train
-        plan = epoch_plan(
-            self.spec.names, self.spec.seed, epoch, train.draws_per_image, train.batch_size
-        )
-        return plan[row:]
+        """Return this worker's rows of the epoch, from ``row`` of the common plan on."""
+        rest = remaining_rows(self.spec, self.workers, epoch, row)
+        return rest[self.world.rank :: self.world.size]
 
     def batches(self, epoch: int, row: int = 0) -> Iterator[Batch]:
         """Yield the epoch's batches: (B, S, S, 3) uint8 images and (B, S, S) uint8 masks."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import lcm
+from typing import TYPE_CHECKING
 
 from skinray.images.augment import generator
+
+if TYPE_CHECKING:
+    from skinray.learning.trial import TrialSpec
 
 
 @dataclass(frozen=True)
@@ -40,3 +44,15 @@ def epoch_plan(
         again = rows[extra % len(order)]
         rows.append(PlanRow(epoch, again.image, draws + extra))
     return rows
+
+
+def remaining_rows(
+    spec: TrialSpec, workers: tuple[int, int], epoch: int, row: int
+) -> list[PlanRow]:
+    """List an epoch's rows from ``row`` on, padded so that any number of workers shares them."""
+    train = spec.arm.train
+    multiple = rows_multiple(train.batch_size, workers)
+    plan = epoch_plan(spec.names, spec.seed, epoch, train.draws_per_image, multiple)
+    # After a change of the number of workers the rest may not divide evenly: keep what does.
+    rest = plan[row:]
+    return rest[: len(rest) - len(rest) % multiple]

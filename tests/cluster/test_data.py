@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skinray.cluster.data import ShardFeed, execution_options, plan_dataset, remaining_rows
+from skinray.cluster.data import ShardFeed, execution_options, plan_dataset
 from skinray.cluster.sources import DiskSource, StoreSource, open_source
 from skinray.config import ClusterSettings, ReadSettings, RunSettings
 from skinray.images.manifest import read_manifest
 from skinray.learning.crossval import SpecMaker, make_splits
 from skinray.learning.feed import Feed
+from skinray.learning.loop import World
+from skinray.learning.plan import remaining_rows
 from skinray.learning.scale import LabelledReader
 from skinray.learning.trial import TrialSpec
 
@@ -92,3 +94,16 @@ def test_an_epoch_is_shared_evenly_by_any_number_of_workers(spec: TrialSpec) -> 
     rest = remaining_rows(spec, (1, 3), 0, 5)
     assert rest == rows[5 : 5 + len(rest)]
     assert len(rest) % 12 == 0
+
+
+def test_workers_that_make_their_own_crops_share_each_step(
+    spec: TrialSpec, source: StoreSource
+) -> None:
+    alone = [image.numpy() for image, _ in Feed(spec, source, workers=(2, 2)).batches(0)]
+    parts = [
+        [image.numpy() for image, _ in Feed(spec, source, 1, World(rank, 2), (2, 2)).batches(0)]
+        for rank in (0, 1)
+    ]
+    assert 2 * len(parts[0]) == 2 * len(parts[1]) == len(alone)
+    both = np.stack([np.concatenate(part) for part in parts], axis=1)
+    np.testing.assert_array_equal(both.reshape(-1, *both.shape[2:]), np.concatenate(alone))
