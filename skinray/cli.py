@@ -315,6 +315,22 @@ def report(
 
 
 @app.command()
+def doctor(
+    runs: Annotated[Path, typer.Option(help="Folder that runs are to be written to.")] = Path(),
+) -> None:
+    """Say what is wrong with this machine and how to mend it; exit code 1 if anything must be."""
+    from rich.console import Console
+
+    from skinray.cluster.doctor import examine, failed
+    from skinray.cluster.doctor_table import table
+
+    findings = examine(runs.absolute())
+    Console().print(table(findings))
+    if failed(findings):
+        raise typer.Exit(1)
+
+
+@app.command()
 def pretrain_hed(
     data: Annotated[Path, typer.Option(help="BSDS500 folder with images/ and groundTruth/.")],
     out: Annotated[Path, typer.Option(help="Folder for the weights; continues what it finds.")],

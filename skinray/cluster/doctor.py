@@ -1,0 +1,207 @@
+"""Says what is wrong with this machine for training, scoring and serving, and how to mend it.
+
+Each check looks at one thing and returns findings; none changes anything but a file that it makes
+and removes to see whether a folder can be written. Nothing starts Ray.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from packaging.version import InvalidVersion, Version
+
+Level = Literal["OK", "WARN", "FAIL"]
+
+LEAST_PYTHON = (3, 11)
+# The first versions without a known fault of security that strangers or files could use.
+FLOORS = {
+    "ray": "2.56",
+    "torch": "2.11",
+    "Pillow": "13.0.0",
+    "opencv-python": "4.12",
+    "starlette": "1.3.1",
+    "python-multipart": "0.0.27",
+    "pyarrow": "14.0.1",
+}
+# A run keeps checkpoints of two networks for each trial; below the first it cannot begin.
+FAIL_BELOW_BYTES = 1 << 30
+WARN_BELOW_BYTES = 10 << 30
+# Serve's HTTP port and the dashboard's; Ray takes the latter for jobs.
+PORTS = {8000: "skinray serve", 8265: "Ray's dashboard and jobs"}
+# What others than the owner may do with a file of a secret: nothing.
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table: what was looked at, how it is, and what to do."""
+
+    what: str
+    level: Level
+    found: str
+    remedy: str = ""
+
+
+def examine(folder: Path, environment: Mapping[str, str] = os.environ) -> list[Finding]:
+    """Return every finding; ``folder`` is where runs are to be written."""
+    return [
+        python(sys.version_info[:3]),
+        *versions(installed),
+        gpu(),
+        *storage(folder),
+        shared_memory(Path("/dev/shm")),  # noqa: S108 - where Ray keeps its objects
+        weights(),
+        *ports(PORTS),
+        token(environment, Path.home() / ".ray" / "auth_token"),
+    ]
+
+
+def failed(findings: Iterable[Finding]) -> bool:
+    """Whether anything must be mended first."""
+    return any(finding.level == "FAIL" for finding in findings)
+
+
+def python(running: tuple[int, ...]) -> Finding:
+    """Check the interpreter's version."""
+    found, least = (".".join(map(str, numbers)) for numbers in (running, LEAST_PYTHON))
+    if running >= LEAST_PYTHON:
+        return Finding("Python", "OK", found)
+    return Finding("Python", "FAIL", found, f"install Python {least} or newer, then `make setup`")
+
+
+def installed(package: str) -> str | None:
+    """Return a package's version; None where it is missing."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def versions(
+    of: Callable[[str], str | None], floors: Mapping[str, str] = FLOORS
+) -> Iterable[Finding]:
+    """Check each package against its floor."""
+    remedy = "pip install --constraint constraints.txt ."
+    for package, floor in floors.items():
+        found = of(package)
+        if found is None:
+            yield Finding(package, "FAIL", "missing", remedy)
+        elif below(found, floor):
+            yield Finding(package, "FAIL", f"{found}, unsafe below {floor}", remedy)
+        else:
+            yield Finding(package, "OK", found)
+
+
+def below(found: str, floor: str) -> bool:
+    """Whether a version is under the floor; one that cannot be read is."""
+    try:
+        return Version(found) < Version(floor)
+    except InvalidVersion:
+        return True
+
+
+def gpu() -> Finding:
+    """Check for a GPU that torch can use."""
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        return Finding("GPU", "OK", ", ".join(names))
+    if Path("/proc/driver/nvidia").exists():
+        remedy = "update the driver to one for the CUDA that torch was built with, then restart"
+        return Finding("GPU", "FAIL", "there is one, and torch cannot use it", remedy)
+    remedy = "fine for scoring and the demo; train with --recipe paper on a machine with a GPU"
+    return Finding("GPU", "WARN", "none", remedy)
+
+
+def storage(folder: Path) -> Iterable[Finding]:
+    """Check that runs can be written to ``folder``, or to where it would be made."""
+    what = f"storage {folder}"
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=there) as probe:
+            probe.write(b"skinray")
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        remedy = "choose another folder with --runs, or give this user the right to write there"
+        yield Finding(what, "FAIL", f"{there} cannot be written: {error.strerror}", remedy)
+        return
+    yield space(what, shutil.disk_usage(there).free)
+
+
+def space(what: str, free: int) -> Finding:
+    """Judge the bytes that are free for runs."""
+    found = f"{free / (1 << 30):.1f} GiB free"
+    if free < FAIL_BELOW_BYTES:
+        return Finding(what, "FAIL", found, "free some space: a run stops where the disk is full")
+    if free < WARN_BELOW_BYTES:
+        return Finding(what, "WARN", found, "enough for the demo; the recipe paper wants 10 GiB")
+    return Finding(what, "OK", found)
+
+
+def shared_memory(folder: Path) -> Finding:
+    """Check the memory that Ray's processes share; containers are often given 64 MiB."""
+    if not folder.is_dir():
+        return Finding("shared memory", "WARN", f"no {folder}", "Ray uses the disk: slower")
+    free = shutil.disk_usage(folder).free
+    found = f"{free / (1 << 30):.1f} GiB free"
+    if free < FAIL_BELOW_BYTES:
+        return Finding("shared memory", "WARN", found, "start the container with --shm-size=2g")
+    return Finding("shared memory", "OK", found)
+
+
+def weights() -> Finding:
+    """Check which published weights are at hand."""
+    from skinray.models.weights import rows
+
+    table = rows()
+    have = [str(row["name"]) for row in table if row["in cache"] == "yes"]
+    found = f"{len(have)} of {len(table)} in the cache"
+    if have:
+        return Finding("weights", "OK", f"{found}: {', '.join(have)}")
+    remedy = "the recipe paper needs them: `skinray weights list`, then fetch or import"
+    return Finding("weights", "WARN", found, remedy)
+
+
+def ports(wanted: Mapping[int, str]) -> Iterable[Finding]:
+    """Check on loopback that nothing listens where we are going to."""
+    for port, user in wanted.items():
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            taken = probe.connect_ex(("127.0.0.1", port)) == 0
+        remedy = f"for {user}: end what listens there if it is not yours, or choose another port"
+        yield Finding(
+            f"port {port}", "WARN" if taken else "OK", "in use" if taken else "free",
+            remedy if taken else "",
+        )  # fmt: skip
+
+
+def token(environment: Mapping[str, str], default: Path) -> Finding:
+    """Check that this user has a Ray token, that it is asked for, and that no one else reads it."""
+    what = "Ray token"
+    if environment.get("RAY_AUTH_MODE", "").lower() == "disabled":
+        remedy = "unset RAY_AUTH_MODE: whoever reaches this Ray can run code on it"
+        return Finding(what, "FAIL", "switched off by RAY_AUTH_MODE", remedy)
+    if environment.get("RAY_AUTH_TOKEN"):
+        return Finding(what, "OK", "from RAY_AUTH_TOKEN")
+    path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or default)
+    if not path.is_file() or not path.stat().st_size:
+        remedy = "`ray get-auth-token --generate`; on a cluster, copy the cluster's own"
+        return Finding(what, "WARN", f"none at {path}", remedy)
+    if path.stat().st_mode & OTHERS:
+        return Finding(what, "FAIL", f"{path}: others may read it", f"chmod 600 {path}")
+    if environment.get("RAY_AUTH_MODE", "").lower() != "token" and environment.get("RAY_ADDRESS"):
+        remedy = "export RAY_AUTH_MODE=token: clients do not show their token without"
+        return Finding(what, "WARN", f"at {path}, not shown to the cluster", remedy)
+    return Finding(what, "OK", f"at {path}")
