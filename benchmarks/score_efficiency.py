@@ -138,7 +138,7 @@ def counting_bundle(folder: Path, networks: str) -> Path:
         nerve_threshold=float(np.quantile(maps[0], 0.9)), dermis_threshold=float(np.median(maps[1]))
     )
     info = found.info.model_copy(update={"crossings": crossings, "sha256": {}})
-    return save(folder / "bundle", info, *pair)
+    return save(folder / "bundle", info, dict(zip(("nerve", "dermis"), pair, strict=True)))
 
 
 def score(bundle: Path, images: Path, out: Path) -> list[tuple[int, float]]:
@@ -248,7 +248,7 @@ def bare_worker(
     keep_freed_memory()  # as scoring's processes do
     torch.set_num_threads(threads)
     loaded = load(bundle, "cpu")
-    networks = (loaded.nerve.networks[0], loaded.dermis.networks[0])
+    networks = (loaded.stages["nerve"].networks[0], loaded.stages["dermis"].networks[0])
     tensors = [
         torch.from_numpy(read_image(path).pixels.copy()[None]).permute(0, 3, 1, 2).float() / 255
         for path in paths

@@ -31,7 +31,7 @@ def in_process(bundle: Bundle, path: Path) -> float:
     """Return the seconds of decoding, both networks, crossings and the record."""
     began = time.perf_counter()
     pixels = read_image(path).pixels
-    nerve, dermis = bundle.nerve.map(pixels, 0.5), bundle.dermis.map(pixels, 0.5)
+    nerve, dermis = bundle.maps(pixels, 0.5).values()
     make_answer(bundle.info, pixels, nerve, dermis, 0.5, Want()).count.model_dump_json()
     return time.perf_counter() - began
 

@@ -12,7 +12,8 @@ from ray.serve.exceptions import BackPressureError
 
 from skinray.cluster.serve_bundles import BundleRef, named_info
 from skinray.errors import BundleError
-from skinray.learning.bundle import BundleInfo, Stage, load
+from skinray.learning.bundle import load
+from skinray.learning.bundle_info import BundleInfo, Stage
 from skinray.service.answer import Answer, Want
 from skinray.service.engine import BusyError, Engine, LocalEngine, NotReadyError
 
@@ -56,7 +57,7 @@ class RayEngine:
         """Count the crossings of one image; see :class:`skinray.service.engine.Engine`."""
         ref, info = self._serving
         image = ray.put(pixels)
-        threshold = None if want.nerve_probability else info.crossings.nerve_threshold
+        threshold = None if want.nerve_probability else info.counting.nerve_threshold
         nerve = self._networks["nerve"].map.remote(ref, image, um_per_px, threshold)
         dermis = self._networks["dermis"].map.remote(ref, image, um_per_px)
         drawn = image if want.pixels else None

@@ -20,7 +20,7 @@ from skinray.cluster.serve_metrics import RayMeter
 from skinray.config import ServeSettings
 from skinray.crossings.maps import threshold_map
 from skinray.errors import BundleError
-from skinray.learning.bundle import BundleInfo, Stage
+from skinray.learning.bundle_info import BundleInfo, Stage
 from skinray.learning.stage import StageModel
 from skinray.service.answer import Answer, Want, make_answer
 

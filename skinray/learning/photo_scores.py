@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict
 from scipy.stats import bootstrap
 from torch import nn
 
-from skinray.config import ReadSettings
+from skinray.config import PredictSettings, ReadSettings
 from skinray.images.photos import Photo
 from skinray.images.read import read_image, read_mask
 from skinray.learning.photo_trials import check_same_size
 from skinray.learning.predict import predict_map
 from skinray.learning.validation import THRESHOLD
+from skinray.photo_config import WHOLE
 
 
 class PhotoScore(BaseModel):
@@ -74,6 +75,7 @@ def score_photos(
     photos: Iterable[Photo],
     settings: ReadSettings,
     device: torch.device | None = None,
+    how: PredictSettings = WHOLE,
 ) -> list[PhotoScore]:
     """Compare predictions with masks at each photograph's own size.
 
@@ -87,7 +89,7 @@ def score_photos(
         image = read_image(photo.image, settings).pixels
         truth = read_mask(photo.mask, settings)
         check_same_size(photo, image.shape[:2], truth.shape)
-        found = predict_map(network, image, device) >= THRESHOLD
+        found = predict_map(network, image, device, how) >= THRESHOLD
         scores.append(
             PhotoScore(
                 name=photo.name,

@@ -12,7 +12,7 @@ from typing import Any
 from skinray.config import ScoreSettings
 from skinray.errors import SettingsError
 from skinray.images.store import without_password
-from skinray.learning.bundle import BundleInfo
+from skinray.learning.bundle_info import BundleInfo
 from skinray.learning.provenance import now, versions
 from skinray.learning.score_parts import LOG, PARTS
 

@@ -1,4 +1,4 @@
-"""Nerves, boundary and crossings drawn on a biopsy, in the colours of the paper's figure 4."""
+"""What was found, drawn on the image: on a biopsy in the colours of the paper's figure 4."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ BOUNDARY = (0, 190, 70)
 CROSSING = (230, 0, 30)
 RIM = (255, 255, 255)
 OPACITY = 0.75
+# The rim of the skin; what is no skin goes pale, as red and orange are skin's own colours.
+SKIN = (0, 200, 255)
+PALE = 0.6
 
 
 def overlay(
@@ -52,6 +55,42 @@ def overlay(
         drawn[mask] = np.rint((1 - OPACITY) * under + OPACITY * np.array(colour, np.float32))
     _draw_rings(drawn, points)
     return drawn
+
+
+def skin_overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Draw the rim of the skin over a photograph, and let all else go grey and pale.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB; left as it is.
+    mask : (H, W) bool, pixels that are skin.
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB.
+
+    Raises
+    ------
+    ValueError
+        The mask has another size than the image.
+    """
+    if mask.shape != image.shape[:2]:
+        raise ValueError(f"mask {mask.shape}; image {image.shape[:2]}")
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None]
+    drawn = np.where(mask[..., None], image, np.rint(255 - PALE * (255 - grey))).astype(np.uint8)
+    rims, _ = cv2.findContours(
+        np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+    )
+    cv2.drawContours(drawn, rims, -1, SKIN, max(1, round(max(image.shape[:2]) / 300)))
+    return drawn
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """Return (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA bytes as a PNG file."""
+    stream = io.BytesIO()
+    # Fast: these pictures are sent once, or are masks, which are small at any level.
+    Image.fromarray(image).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
 
 
 def encode_jpeg(image: NDArray[np.uint8], max_width: int = 1000, quality: int = 88) -> bytes:

@@ -16,7 +16,7 @@ from skinray.crossings.clusters import cluster_centres
 from skinray.crossings.detect import two_sided
 from skinray.crossings.maps import threshold_map, true_pixels
 from skinray.errors import SkinrayError
-from skinray.learning.bundle import BundleInfo
+from skinray.learning.bundle_info import BundleInfo
 from skinray.learning.count import Count
 from skinray.report.geojson import to_geojson
 from skinray.report.overlays import overlay
@@ -119,7 +119,7 @@ def make_answer(
         If a map is no probability map, or does not have the image's size.
     """
     found = info.find_crossings(nerve, dermis, um_per_px)
-    settings = info.crossings.at_scale(info.um_per_px if um_per_px is None else um_per_px)
+    settings = info.counting.at_scale(info.um_per_px if um_per_px is None else um_per_px)
     fibres = threshold_map(nerve, settings.nerve_threshold)
     drawn = own = None
     if image is not None:

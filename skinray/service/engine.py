@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinray.errors import SkinrayError
-from skinray.learning.bundle import Bundle, BundleInfo, Stage
+from skinray.learning.bundle import Bundle
+from skinray.learning.bundle_info import BundleInfo, Stage
 from skinray.service.answer import Answer, Want, make_answer
 
 T = TypeVar("T")
@@ -74,8 +75,9 @@ class LocalEngine:
         """Count the crossings of one image; see :class:`Engine`."""
 
         def work() -> Answer:
-            dermis = self._dermis.submit(self._bundle.dermis.map, pixels, um_per_px)
-            nerve = self._bundle.nerve.map(pixels, um_per_px)
+            stages = self._bundle.stages
+            dermis = self._dermis.submit(stages["dermis"].map, pixels, um_per_px)
+            nerve = stages["nerve"].map(pixels, um_per_px)
             return make_answer(self.info, pixels, nerve, dermis.result(), um_per_px, want)
 
         return await self._run(work)
@@ -84,12 +86,12 @@ class LocalEngine:
         self, stage: Stage, pixels: NDArray[np.uint8], um_per_px: float | None
     ) -> NDArray[np.float32]:
         """Return one network's map of an image; see :class:`Engine`."""
-        model = self._bundle.nerve if stage == "nerve" else self._bundle.dermis
+        model = self._bundle.stages[stage]
         return await self._run(lambda: model.map(pixels, um_per_px))
 
     async def check_ready(self) -> None:
         """Let both networks answer once, beside the images in work."""
-        for name, model in (("nerve", self._bundle.nerve), ("dermis", self._bundle.dermis)):
+        for name, model in self._bundle.stages.items():
             try:
                 sound = await asyncio.to_thread(model.answers)
             except Exception as error:

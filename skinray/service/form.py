@@ -19,7 +19,7 @@ from skinray.config import ReadSettings, ServiceSettings
 from skinray.errors import ImageError
 from skinray.images.read import Image, decode_image
 from skinray.images.scale import MAX_UM_PER_PX, MIN_UM_PER_PX, is_plausible
-from skinray.learning.bundle import BundleInfo
+from skinray.learning.bundle_info import BundleInfo
 from skinray.learning.scored import refuse_too_large
 from skinray.service.meter import Meter
 from skinray.service.problems import ProblemError

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from skinray.config import ServiceSettings
-from skinray.learning.bundle import STAGES, BundleInfo
+from skinray.learning.bundle_info import BundleInfo, Stage
 from skinray.learning.count import Count
 from skinray.service.answer import Want
 from skinray.service.engine import Engine
@@ -31,6 +31,7 @@ from skinray.service.tensors import (
     write_output,
 )
 
+_STAGES: dict[str, Stage] = {"nerve": "nerve", "dermis": "dermis"}
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 
@@ -88,8 +89,8 @@ class Inference:
         self._decoder.refuse_too_large(pixels, um_per_px, self._engine.info)
         self._meter.image(pixels.shape[0] * pixels.shape[1])
         begun = perf_counter()
-        if name in STAGES:
-            values = await self._engine.stage_map(name, pixels, um_per_px)
+        if name in _STAGES:
+            values = await self._engine.stage_map(_STAGES[name], pixels, um_per_px)
             self._meter.stage("map", perf_counter() - begun)
             return {"probability": values}
         answer = await self._engine.answer(pixels, um_per_px, Want())

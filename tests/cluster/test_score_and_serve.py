@@ -39,14 +39,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
     tiles = PredictSettings(max_pixels=50_000, tile_px=192, overlap_px=32)
     loaded = load(bundle_of(folder, UNET, UNET, predict=tiles), "cpu")
-    nerve, dermis = loaded.nerve.map(drawn_image(), 0.5), loaded.dermis.map(drawn_image(), 0.5)
+    nerve, dermis = loaded.maps(drawn_image(), 0.5).values()
     crossings = CrossingSettings(
         nerve_threshold=float(np.quantile(nerve, 0.7)),
         dermis_threshold=float(np.median(dermis)),
         sigma_px=2.0,
     )
     info = loaded.info.model_copy(update={"crossings": crossings, "sha256": {}})
-    return save(folder, info, loaded.nerve.networks[0], loaded.dermis.networks[0])
+    return save(folder, info, {stage: model.networks[0] for stage, model in loaded.stages.items()})
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ import requests
 from serve_running import deploy, free_port, name_bundle, small_config
 from stand_in import drawn_image, stand_in_bundle
 
-from skinray.learning.bundle import load, read_info
+from skinray.learning.bundle import load
+from skinray.learning.bundle_info import read_info
 from tests.cluster.served import blind_bundle, png, post, sick_bundle
 
 pytestmark = [

@@ -16,7 +16,8 @@ from skinray.cluster.serve_bundles import BundleRef, Held, load_named_stage, nam
 from skinray.cluster.serve_engines import RayEngine
 from skinray.cluster.serve_stages import Seen, forward
 from skinray.errors import BundleError
-from skinray.learning.bundle import load, read_info
+from skinray.learning.bundle import load
+from skinray.learning.bundle_info import read_info
 from skinray.service.answer import Want
 from skinray.service.engine import BusyError, NotReadyError
 from tests.cluster.served import blind_bundle

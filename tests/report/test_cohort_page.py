@@ -17,7 +17,7 @@ from stand_in import stand_in_bundle
 from test_page import Page
 
 from skinray.errors import SkinrayError
-from skinray.learning.bundle import read_info
+from skinray.learning.bundle_info import read_info
 from skinray.report.cohort_page import MOST_SUBJECTS, write_cohort_report
 from skinray.report.cohort_pictures import MOST_NAMED, PER_RANK
 from skinray.report.overlays import encode_jpeg

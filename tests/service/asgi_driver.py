@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from starlette.datastructures import Headers
 
-from skinray.learning.bundle import Bundle, BundleInfo
+from skinray.learning.bundle import Bundle
+from skinray.learning.bundle_info import BundleInfo
 from skinray.service.answer import Answer, Want
 from skinray.service.engine import LocalEngine
 

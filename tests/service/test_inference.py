@@ -77,7 +77,7 @@ def test_counts_are_those_of_the_bundle(client, bundle, um_per_px):
 @pytest.mark.parametrize("data", [IMAGE.tolist(), IMAGE.ravel().tolist()], ids=["nested", "flat"])
 def test_maps_are_those_of_the_bundle(client, bundle, stage, data):
     _, found = tensors(infer(client, stage, image_input(data=data), scale_input()))
-    assert np.array_equal(found["probability"], getattr(bundle, stage).map(IMAGE, 0.5))
+    assert np.array_equal(found["probability"], bundle.stages[stage].map(IMAGE, 0.5))
 
 
 @pytest.mark.parametrize("everything", [True, False])
@@ -99,7 +99,7 @@ def test_bytes_there_and_back(client, bundle, everything):
     assert response.headers["content-type"] == "application/octet-stream"
     content, found = tensors(response)
     assert content["outputs"][0]["parameters"] == {"binary_data_size": 4 * 40 * 60}
-    assert np.array_equal(found["probability"], bundle.nerve.map(IMAGE, 0.5))
+    assert np.array_equal(found["probability"], bundle.stages["nerve"].map(IMAGE, 0.5))
 
 
 def test_outputs_asked_for_come_in_that_order_some_as_bytes(client, bundle):
