@@ -6,12 +6,14 @@ since a picture with a blank tail would be counted wrong without anyone noticing
 
 The policies stand where they are carried out: colours, depth and masks in
 :mod:`skinray.images.raster`, um/px in :mod:`skinray.images.scale`, stacks and pyramids in
-:mod:`skinray.images.tiff`. EXIF and TIFF orientation is applied: arrays are upright.
+:mod:`skinray.images.tiff`. EXIF and TIFF orientation is applied: arrays are upright. Nothing else
+of what a file says of camera, place or person is kept, or logged at any level.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,8 @@ _DECODERS: tuple[tuple[str, bytes, Decoder], ...] = (
 )
 # 16-bit RGBA, stored plainly, and as much again for pyramid levels and metadata.
 _MAX_BYTES_PER_PIXEL = 16
+# At DEBUG they log what stands in tags: camera, time, and place.
+_TALKATIVE = ("PIL.TiffImagePlugin", "PIL.PngImagePlugin")
 _DEFAULT = ReadSettings()
 
 
@@ -127,6 +131,8 @@ def _decode(data: bytes, source: str, settings: ReadSettings) -> Raster:
     if not data:
         raise UnreadableImageError(source, "the file is empty", "copy or export it again")
     name, decoder = _told_by_magic(data, source)
+    for talkative in _TALKATIVE:
+        logging.getLogger(talkative).setLevel(logging.INFO)
     try:
         return decoder(data, source, settings.max_pixels)
     except SkinrayError:

@@ -19,9 +19,8 @@ from skinray.learning.bundle_info import BundleInfo, Kind, Stage
 from skinray.learning.count import Count
 from skinray.report.geojson import to_geojson
 from skinray.report.overlays import encode_png, overlay
+from skinray.service.pictures import to_grey
 from skinray.service.want import Want
-
-THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class CountWant(Want["CountAnswer"]):
         return self.overlay or self.image
 
     def thresholds(self, info: BundleInfo) -> dict[Stage, float]:
-        """A count needs to know where the nerves are, not how probable."""
+        """Ask where the nerves are, not how probable, for a count alone."""
         if self.maps or self.sweep:
             return {}
         return {"nerve": info.counting.nerve_threshold}
@@ -175,8 +174,3 @@ def sweep(
         points = [(float(row), float(column)) for row, column in kept]
         result.append(SweepPoint(threshold, len(points), points))
     return result
-
-
-def to_grey(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return a probability map as (H, W) uint8, 255 for 1."""
-    return np.asarray(np.rint(probability * np.float32(255)), np.uint8)

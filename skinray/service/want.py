@@ -12,6 +12,8 @@ from skinray.learning.bundle import Maps
 from skinray.learning.bundle_info import BundleInfo, Kind, Stage
 
 A = TypeVar("A")
+# Of a sweep.
+THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
 
 
 class Want(ABC, Generic[A]):

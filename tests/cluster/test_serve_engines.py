@@ -18,7 +18,7 @@ from skinray.cluster.serve_stages import Seen, forward
 from skinray.errors import BundleError
 from skinray.learning.bundle import load
 from skinray.learning.bundle_info import read_info
-from skinray.service.answer import Want
+from skinray.service.count_answer import CountWant
 from skinray.service.engine import BusyError, NotReadyError
 from tests.cluster.served import blind_bundle
 
@@ -86,7 +86,7 @@ def test_both_networks_work_at_once_and_nothing_is_awaited_between(
             return "-".join([await args[2], await args[3]])
 
         handles = Handle(map=meet), Handle(map=meet), Handle(answer=join)
-        work = engine(*handles, ref).answer(drawn_image(), 0.5, Want())
+        work = engine(*handles, ref).answer(drawn_image(), 0.5, CountWant())
         assert await asyncio.wait_for(work, 20) == "map-map"
         (nerve,), (dermis,) = handles[0].map.calls, handles[1].map.calls
         # One image, put once; and each call names the bundle.
@@ -108,7 +108,7 @@ def test_probabilities_and_image_travel_where_they_are_asked_for(
             return f"{await args[2]}-{await args[3]}"
 
         handles = Handle(map=yes), Handle(map=yes), Handle(answer=join)
-        for want in (Want(maps=True, image=True), Want(sweep=(0.5,), overlay=True)):
+        for want in (CountWant(maps=True, image=True), CountWant(sweep=(0.5,), overlay=True)):
             await engine(*handles, ref).answer(drawn_image(), 0.5, want)
             assert handles[0].map.calls[-1][3] is None
             assert handles[2].answer.calls[-1][1] == handles[0].map.calls[-1][1]
