@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from photo_bundles import photo_bundle
 from serve_running import CONFIGS
 from stand_in import stand_in_bundle
 
@@ -15,14 +16,15 @@ from skinray.errors import BundleError, SettingsError
 
 ROOT = CONFIGS.parent
 FILES = sorted(CONFIGS.glob("*.yaml"))
-LAYOUTS = {
-    "separate": {"Ingress", "NerveStage", "DermisStage", "CrossingStage"},
-    "fused": {"Fused"},
+DEPLOYMENTS = {
+    "gpu.yaml": {"Ingress", "NerveStage", "DermisStage", "CrossingStage"},
+    "local.yaml": {"Fused"},
+    "photos.yaml": {"Ingress", "SkinStage", "MaskStage"},
 }
 
 
-def test_there_are_two_files() -> None:
-    assert [file.name for file in FILES] == ["gpu.yaml", "local.yaml"]
+def test_there_are_three_files() -> None:
+    assert [file.name for file in FILES] == list(DEPLOYMENTS)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -80,10 +82,11 @@ def test_files_build_the_deployments_they_set(file: Path, tmp_path: Path) -> Non
 
     config = yaml.safe_load(file.read_text(encoding="utf-8"))["applications"][0]
     assert config["import_path"] == "skinray.cluster.serve:app"
-    args = config["args"] | {"bundle": str(stand_in_bundle(tmp_path / "bundle"))}
+    write = photo_bundle if file.name == "photos.yaml" else stand_in_bundle
+    args = config["args"] | {"bundle": str(write(tmp_path / "bundle"))}
     built = build_app(app(args), name="x")
     names = {deployment.name for deployment in built.deployments}
-    assert names == LAYOUTS[args["layout"]]
+    assert names == DEPLOYMENTS[file.name]
     assert {deployment["name"] for deployment in config["deployments"]} == names
 
 
@@ -103,3 +106,11 @@ def test_args_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         app({"bundle": str(tmp_path), "layuot": "fused"})
     with pytest.raises(BundleError, match=re.escape(str(tmp_path))):
         app({"bundle": str(tmp_path)})
+
+
+def test_labels_go_with_biopsies_alone(tmp_path: Path) -> None:
+    from skinray.cluster.serve import app
+
+    args = {"bundle": str(photo_bundle(tmp_path / "bundle")), "service": {"labels": "labels"}}
+    with pytest.raises(SettingsError, match="serve it without a labels folder"):
+        app(args)
