@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ray.serve.exceptions import BackPressureError
 
 from skinray.cluster.serve_bundles import BundleRef, named_info
+from skinray.cluster.serve_stages import LAST
 from skinray.errors import BundleError
 from skinray.learning.bundle import load
 from skinray.learning.bundle_info import BundleInfo, Stage
@@ -92,7 +93,7 @@ class RayEngine:
         probes: dict[str, Any] = {
             name: stage.ready.remote(ref) for name, stage in self._networks.items()
         }
-        probes["last"] = self._last.ready.remote()
+        probes[LAST[self.info.kind].name] = self._last.ready.remote()
         outcomes = await asyncio.gather(
             *(self._outcome(name, probe) for name, probe in probes.items())
         )

@@ -130,7 +130,7 @@ def test_a_photograph_goes_through_its_one_network(ray_session: Any, tmp_path: P
         ((_, drawn, _, want, probability),) = last.answer.calls
         assert (drawn, want) == (image, SkinWant())
         assert await probability
-        with pytest.raises(NotReadyError, match="last"):
+        with pytest.raises(NotReadyError, match="mask"):
             await one.check_ready()
 
     asyncio.run(go())
@@ -161,14 +161,14 @@ def test_a_stage_without_place_is_busy(ray_session: Any, ref: BundleRef) -> None
 @pytest.mark.parametrize(
     ("answer", "reason"), [(no, "not finite"), (never, "no answer within 0.2 s"), (broken, "fails")]
 )
-@pytest.mark.parametrize("sick", ["nerve", "dermis", "last"])
+@pytest.mark.parametrize("sick", ["nerve", "dermis", "crossing"])
 def test_readiness_fails_with_any_stage(
     answer: Callable[..., Awaitable[Any]], reason: str, sick: str, ref: BundleRef
 ) -> None:
     async def go() -> None:
         stages = [
             Handle(ready=answer if name == sick else yes)
-            for name in ("nerve", "dermis", "last")
+            for name in ("nerve", "dermis", "crossing")
         ]
         with pytest.raises(NotReadyError, match=f"{sick}.*{reason}"):
             await engine(*stages, ref).check_ready()
