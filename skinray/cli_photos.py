@@ -13,12 +13,15 @@ from skinray.settings import parse_assignment
 
 def train_photos(
     data: Annotated[
-        Path,
+        str,
         typer.Option(help="Clinical photographs: a folder with images/ and masks/ of one name."),
     ],
     public: Annotated[
-        list[Path],
-        typer.Option(help="Public photographs to pretrain on, a folder alike. May be repeated."),
+        list[str],
+        typer.Option(
+            help="Public photographs to pretrain on: a folder alike, or a published one, e.g. "
+            "hgr:DIR, lfw:DIR, lvs:DIR. May be repeated."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Run folder, seen by every node; default: runs/photos-TIME.")
@@ -47,7 +50,7 @@ def train_photos(
     is (direct transfer), trained on the clinical ones alone (direct training), and fine-tuned.
     Which photograph trains and which one tests is told by the order of their MD5.
 
-        skinray train-photos --data ward --public hgr --public lfw --networks skin_unet
+        skinray train-photos --data ward --public hgr:HGR --public lfw:LFW --networks skin_unet
 
     On a cluster: `ray job submit --working-dir . -- python jobs/train_photos.py ...`
     """

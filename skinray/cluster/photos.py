@@ -17,7 +17,8 @@ from skinray.cluster.sources import Source, open_source
 from skinray.cluster.tune import run_trials
 from skinray.config import ReadSettings
 from skinray.errors import TrainingError
-from skinray.images.photos import Photo, balance, find_photos, split_photos
+from skinray.images.photo_sets import find_set
+from skinray.images.photos import Photo, balance, split_photos
 from skinray.learning.photo_scores import PhotoScore, score_photos, summarise
 from skinray.learning.photo_trials import (
     SCENARIOS,
@@ -46,8 +47,8 @@ class Run:
 
 
 def train_photos(
-    data: Path,
-    public: Sequence[Path],
+    data: str | Path,
+    public: Sequence[str | Path],
     out: Path,
     settings: PhotoSettings,
     *,
@@ -58,8 +59,8 @@ def train_photos(
 
     Parameters
     ----------
-    data : folder of clinical photographs, ``images`` and ``masks`` in it.
-    public : folders of the same kind to pretrain on, each a source of its own.
+    data : clinical photographs, a folder as :func:`find_set` takes it.
+    public : photographs to pretrain on, alike, each a source of its own.
     out : run folder, seen by every node; receives ``results.json``, ``table1.csv``,
         ``table1.md``, ``photos.csv``, ``settings.yaml`` and ``trials/``.
     resume : go on with an interrupted run in ``out``.
@@ -73,10 +74,10 @@ def train_photos(
     began, started = time.monotonic(), now()
     refuse_foreign(out, resume=resume)
     clinical = split_photos(
-        find_photos(data), settings.train_images, settings.test_images,
+        find_set(data), settings.train_images, settings.test_images,
         settings.validation_fraction,
     )  # fmt: skip
-    shown = balance([p for one in public for p in find_photos(one)], settings.pretraining_images)
+    shown = balance([p for one in public for p in find_set(one)], settings.pretraining_images)
     pretraining = split_photos(shown, len(shown), 0, settings.validation_fraction)
     everything = [*shown, *clinical.train, *clinical.validation, *clinical.test]
     with Steps("Reading photographs", len(everything), console) as steps:

@@ -14,8 +14,9 @@ import numpy as np
 from skinray.config import ArmSettings, ReadSettings
 from skinray.errors import LabelError
 from skinray.images.photos import Photo, PhotoSplit
-from skinray.images.read import read_image, read_mask
+from skinray.images.read import read_image
 from skinray.images.sample import Sample
+from skinray.images.skin_labels import read_skin, superpixels_of
 from skinray.learning.trial import WEIGHTS, TrialSpec
 from skinray.photo_config import PhotoSettings
 
@@ -27,8 +28,11 @@ def photos_fingerprint(photos: Sequence[Photo]) -> str:
     """Return a SHA-256 of photographs and masks: of their bytes, not their names."""
     digest = hashlib.sha256()
     for photo in photos:
-        mask = hashlib.sha256(photo.mask.read_bytes()).hexdigest()
-        digest.update(f"{photo.source} {photo.md5} {mask}\n".encode())
+        marks = hashlib.sha256(photo.mask.read_bytes()).hexdigest()
+        if photo.coding == "superpixels":
+            marks += hashlib.sha256(superpixels_of(photo.mask).read_bytes()).hexdigest()
+        coded = "" if photo.coding == "mask" else f" {photo.coding}"
+        digest.update(f"{photo.source} {photo.md5} {marks}{coded}\n".encode())
     return digest.hexdigest()
 
 
@@ -41,7 +45,7 @@ def load_photo(photo: Photo, side: int, settings: ReadSettings) -> Sample:
         If a file cannot be read, or the two differ in size.
     """
     image = read_image(photo.image, settings).pixels
-    mask = read_mask(photo.mask, settings)
+    mask = read_skin(photo.mask, photo.coding, settings)
     check_same_size(photo, image.shape[:2], mask.shape)
     how = cv2.INTER_AREA if min(image.shape[:2]) > side else cv2.INTER_LINEAR
     small = np.asarray(cv2.resize(image, (side, side), interpolation=how), np.uint8)
