@@ -27,7 +27,11 @@ def train_photos(
         Path | None, typer.Option(help="Run folder, seen by every node; default: runs/photos-TIME.")
     ] = None,
     networks: Annotated[
-        str, typer.Option(help="Parted by commas: skin_unet, skin_unet_large, skin_dense_unet.")
+        str,
+        typer.Option(
+            help="Parted by commas: skin_unet, skin_unet_large, skin_dense_unet, and beyond the "
+            "paper skin_deeplabv3."
+        ),
     ] = "skin_unet,skin_unet_large,skin_dense_unet",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs of each training; the paper's: 500.")
@@ -78,4 +82,4 @@ def train_photos(
     refuse_foreign(out, resume=resume)
     results = run(data, public, out, settings, resume=resume)
     typer.echo(table_text(results))
-    typer.echo(f"Table: {out / TABLE}.md and .csv")
+    typer.echo(f"Table: {out / TABLE}.md and .csv\nReport: {out / 'report.html'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,20 +20,25 @@ from skinray.config import ReadSettings
 from skinray.errors import TrainingError
 from skinray.images.photo_sets import find_set
 from skinray.images.photos import Photo, balance, split_photos
-from skinray.learning.photo_scores import PhotoScore, score_photos, summarise
 from skinray.learning.photo_trials import (
     SCENARIOS,
     PhotoTrials,
     Scenario,
+    beginning,
     load_photo,
     photos_fingerprint,
+    with_weights_at_hand,
 )
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign
 from skinray.learning.trial import OUTCOME, TrialOutcome, TrialSpec, describe, trained_network
 from skinray.photo_config import PhotoSettings
 from skinray.progress import Steps
+from skinray.report.assemble import curve_of
+from skinray.report.photo_page import write_photo_report
+from skinray.report.photo_rows import Tested, photo_row, score_and_draw
 from skinray.report.photo_table import PhotoResults, PhotoRow
+from skinray.report.results import Curve
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,8 @@ def train_photos(
     data : clinical photographs, a folder as :func:`find_set` takes it.
     public : photographs to pretrain on, alike, each a source of its own.
     out : run folder, seen by every node; receives ``results.json``, ``table1.csv``,
-        ``table1.md``, ``photos.csv``, ``settings.yaml`` and ``trials/``.
+        ``table1.md``, ``photos.csv``, ``views.csv``, ``report.html``, ``settings.yaml``,
+        ``examples/`` and ``trials/``.
     resume : go on with an interrupted run in ``out``.
 
     Raises
@@ -86,7 +93,8 @@ def train_photos(
             steps.set(done)
     fingerprint = photos_fingerprint(everything)
     claim(out, settings, fingerprint, resume=resume)
-    trials = PhotoTrials(settings, pretraining, clinical, fingerprint, (out / "trials").absolute())
+    used = with_weights_at_hand(settings)
+    trials = PhotoTrials(used, pretraining, clinical, fingerprint, (out / "trials").absolute())
     console.print(
         f"{len(shown)} public photographs to pretrain on, {settings.train_images} clinical ones "
         f"to train on, {settings.test_images} to test on; run folder {out}",
@@ -98,7 +106,7 @@ def train_photos(
         reader = partial(load_photo, side=settings.load_px, settings=settings.read)
         with Steps("Decoding photographs", len(trials.photos), console) as steps:
             source = open_source(trials.photos, reader, settings.cluster, steps.tell)
-        rows = _rows(Run(settings, trials, source, resources, console))
+        rows, curves = _rows(Run(settings, trials, source, resources, console))
     results = PhotoResults(
         data=str(data),
         public=[str(one) for one in public],
@@ -111,12 +119,16 @@ def train_photos(
         seconds=time.monotonic() - began,
         versions=versions(),
         hardware=hardware(),
+        sources=dict(Counter(photo.source for photo in shown)),
+        curves=curves,
+        settings=settings.model_dump(mode="json"),
     )
     results.save(out)
+    write_photo_report(out)
     return results
 
 
-def _rows(run: Run) -> list[PhotoRow]:
+def _rows(run: Run) -> tuple[list[PhotoRow], list[Curve]]:
     """Train every network in every scenario, then test each; finished trainings are kept."""
     trials = run.trials
     specs: dict[Scenario, list[TrialSpec]] = {
@@ -126,32 +138,44 @@ def _rows(run: Run) -> list[PhotoRow]:
     _train(run, [*specs["direct transfer"], *specs["direct training"]], "Pretraining and training")
     specs["fine-tuning"] = trials.fine_tuning()
     _train(run, specs["fine-tuning"], "Fine-tuning")
-    asked = [(scenario, spec) for scenario in SCENARIOS for spec in specs[scenario]]
+    asked = [
+        (scenario, spec, flips)
+        for scenario in SCENARIOS
+        for spec in specs[scenario]
+        for flips in ((False, True) if run.settings.flips else (False,))
+    ]
+    tested = _tested(run, [(spec, flips) for _, spec, flips in asked])
+    outcomes = {spec.key: _outcome(trials.trials / spec.key) for _, spec, _ in asked}
+    begun = {
+        asked.label: beginning(asked, used)
+        for asked, used in zip(run.settings.networks, trials.settings.networks, strict=True)
+    }
+    rows = [
+        photo_row(
+            scenario, spec, outcomes[spec.key], one, run.settings, begun[spec.arm.label],
+            flips=flips,
+        )
+        for (scenario, spec, flips), one in zip(asked, tested, strict=True)
+    ]  # fmt: skip
+    curves = [curve_of(spec, outcomes[spec.key]) for _, spec, flips in asked if not flips]
+    return rows, curves
+
+
+def _tested(run: Run, asked: list[tuple[TrialSpec, bool]]) -> list[Tested]:
     test = ray.remote(
         num_cpus=run.resources.cpus_per_worker, num_gpus=run.resources.gpus_per_worker
     )(_test)
     refs = [
-        test.remote(spec, str(trials.trials), trials.clinical.test, run.settings.read,
-                    run.resources.cpus_per_worker)
-        for _, spec in asked
+        test.remote(spec, str(run.trials.trials), run.trials.clinical.test, run.settings.read,
+                    flips, run.resources.cpus_per_worker)
+        for spec, flips in asked
     ]  # fmt: skip
     with Steps("Testing", len(refs), run.console) as steps:
         for done in range(1, len(refs) + 1):
             ray.wait(refs, num_returns=done, fetch_local=False)
             steps.set(done)
-    rows = []
-    for (scenario, spec), scores in zip(asked, ray.get(refs), strict=True):
-        rows.append(
-            PhotoRow(
-                network=spec.arm.label,
-                model=spec.arm.model.name,
-                scenario=scenario,
-                epochs=_epochs(trials.trials / spec.key),
-                summary=summarise(scores, run.settings.resamples, run.settings.seed),
-                photos=scores,
-            )
-        )
-    return rows
+    found: list[Tested] = ray.get(refs)
+    return found
 
 
 def _train(run: Run, specs: list[TrialSpec], title: str) -> None:
@@ -163,15 +187,16 @@ def _train(run: Run, specs: list[TrialSpec], title: str) -> None:
             raise TrainingError(f"{describe(result.spec)} failed: {result.error}")
 
 
-def _epochs(folder: Path) -> int:
-    text = (folder / OUTCOME).read_text(encoding="utf-8")
-    return len(TrialOutcome.model_validate_json(text).history)
+def _outcome(folder: Path) -> TrialOutcome:
+    return TrialOutcome.model_validate_json((folder / OUTCOME).read_text(encoding="utf-8"))
 
 
 def _test(
-    spec: TrialSpec, trials: str, photos: tuple[Photo, ...], read: ReadSettings, threads: int
-) -> list[PhotoScore]:
+    spec: TrialSpec, trials: str, photos: tuple[Photo, ...], read: ReadSettings, flips: bool,
+    threads: int,
+) -> Tested:  # fmt: skip
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = trained_network(spec, Path(trials) / spec.key).to(device)
-    return score_photos(network, photos, read, device)
+    out = Path(trials).parent
+    return score_and_draw(network, photos, read, out, spec.key, device, flips=flips)

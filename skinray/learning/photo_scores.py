@@ -82,8 +82,14 @@ def score_photos(
     photos: Iterable[Photo],
     settings: ReadSettings,
     device: torch.device | None = None,
+    *,
+    flips: bool = False,
 ) -> list[PhotoScore]:
     """Compare predictions with masks at each photograph's own size.
+
+    Parameters
+    ----------
+    flips : whether to average over mirrored photographs.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def score_photos(
         image = read_image(photo.image, settings).pixels
         truth = read_skin(photo.mask, photo.coding, settings)
         check_same_size(photo, image.shape[:2], truth.shape)
-        found = predict_map(network, image, device) >= THRESHOLD
+        found = find_skin(network, image, device, flips=flips)
         tone = measure_tone(image, truth)
         scores.append(
             PhotoScore(
@@ -110,6 +116,21 @@ def score_photos(
             )
         )
     return scores
+
+
+def find_skin(
+    network: nn.Module,
+    image: NDArray[np.uint8],
+    device: torch.device | None = None,
+    *,
+    flips: bool = False,
+) -> NDArray[np.bool_]:
+    """Return the (H, W) skin that a network finds in an (H, W, 3) photograph."""
+    found = predict_map(network, image, device)
+    if flips:
+        mirrored = predict_map(network, np.ascontiguousarray(image[:, ::-1]), device)
+        found = (found + mirrored[:, ::-1]) / 2
+    return np.asarray(found >= THRESHOLD)
 
 
 def summarise(scores: Sequence[PhotoScore], resamples: int, seed: int) -> Summary:

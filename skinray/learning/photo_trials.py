@@ -18,6 +18,7 @@ from skinray.images.read import read_image
 from skinray.images.sample import Sample
 from skinray.images.skin_labels import read_skin, superpixels_of
 from skinray.learning.trial import WEIGHTS, TrialSpec
+from skinray.models.weights import available
 from skinray.photo_config import PhotoSettings
 
 Scenario = Literal["direct transfer", "direct training", "fine-tuning"]
@@ -61,6 +62,27 @@ def check_same_size(photo: Photo, image: tuple[int, ...], mask: tuple[int, ...])
             f"{photo.mask}: mask of {mask[1]}x{mask[0]} px, photograph of {image[1]}x{image[0]} "
             "px: export it at the photograph's own size, upright"
         )
+
+
+def with_weights_at_hand(settings: PhotoSettings) -> PhotoSettings:
+    """Let networks begin at random whose published weights are not in the cache."""
+    networks = tuple(
+        arm
+        if arm.model.weights is None or available(arm.model.weights)
+        else arm.override({"model.weights": None})
+        for arm in settings.networks
+    )
+    return settings.model_copy(update={"networks": networks})
+
+
+def beginning(asked: ArmSettings, used: ArmSettings) -> str:
+    """Say which weights a network began from, before any photograph of skin."""
+    name = asked.model.weights
+    if name is None:
+        return "random weights"
+    if used.model.weights is None:
+        return f"random weights, since {name} is not at hand"
+    return f"weights {name}"
 
 
 @dataclass(frozen=True)
