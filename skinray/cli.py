@@ -309,10 +309,11 @@ def report(
     from skinray.report.cohort_page import write_cohort_report
     from skinray.report.cohort_run import is_scoring_run
     from skinray.report.page import write_report
-    from skinray.report.photo_page import write_photo_report
-    from skinray.report.photo_table import is_photo_run
+    from skinray.report.photo_run import is_photo_run
 
     if is_photo_run(run_dir):
+        from skinray.report.photo_page import write_photo_report
+
         page = write_photo_report(run_dir)
     else:
         page = write_cohort_report(run_dir) if is_scoring_run(run_dir) else write_report(run_dir)

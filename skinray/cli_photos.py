@@ -61,7 +61,8 @@ def train_photos(
     from skinray.cluster.photos import train_photos as run
     from skinray.learning.run_folder import refuse_foreign
     from skinray.photo_config import PhotoSettings
-    from skinray.report.photo_table import TABLE, table_text
+    from skinray.report.photo_run import TABLE
+    from skinray.report.photo_table import table_text
     from skinray.run_paths import default_out
 
     if resume and out is None:

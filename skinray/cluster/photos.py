@@ -36,7 +36,7 @@ from skinray.photo_config import PhotoSettings
 from skinray.progress import Steps
 from skinray.report.assemble import curve_of
 from skinray.report.photo_page import write_photo_report
-from skinray.report.photo_rows import Tested, photo_row, score_and_draw
+from skinray.report.photo_rows import Scored, photo_row, score_and_draw
 from skinray.report.photo_table import PhotoResults, PhotoRow
 from skinray.report.results import Curve
 
@@ -161,7 +161,7 @@ def _rows(run: Run) -> tuple[list[PhotoRow], list[Curve]]:
     return rows, curves
 
 
-def _tested(run: Run, asked: list[tuple[TrialSpec, bool]]) -> list[Tested]:
+def _tested(run: Run, asked: list[tuple[TrialSpec, bool]]) -> list[Scored]:
     test = ray.remote(
         num_cpus=run.resources.cpus_per_worker, num_gpus=run.resources.gpus_per_worker
     )(_test)
@@ -174,7 +174,7 @@ def _tested(run: Run, asked: list[tuple[TrialSpec, bool]]) -> list[Tested]:
         for done in range(1, len(refs) + 1):
             ray.wait(refs, num_returns=done, fetch_local=False)
             steps.set(done)
-    found: list[Tested] = ray.get(refs)
+    found: list[Scored] = ray.get(refs)
     return found
 
 
@@ -194,7 +194,7 @@ def _outcome(folder: Path) -> TrialOutcome:
 def _test(
     spec: TrialSpec, trials: str, photos: tuple[Photo, ...], read: ReadSettings, flips: bool,
     threads: int,
-) -> Tested:  # fmt: skip
+) -> Scored:  # fmt: skip
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = trained_network(spec, Path(trials) / spec.key).to(device)

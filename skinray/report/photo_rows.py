@@ -22,7 +22,7 @@ from skinray.report.photo_examples import PhotoExample, write_examples
 from skinray.report.photo_table import PhotoRow
 
 
-class Tested(NamedTuple):
+class Scored(NamedTuple):
     """What the test photographs came to, and the drawings of three of them."""
 
     scores: list[PhotoScore]
@@ -38,7 +38,7 @@ def score_and_draw(
     device: torch.device,
     *,
     flips: bool,
-) -> Tested:
+) -> Scored:
     """Score a network on photographs, and draw the best, the median and the worst.
 
     Parameters
@@ -50,14 +50,14 @@ def score_and_draw(
     scores = score_photos(network, photos, settings, device, flips=flips)
     predict = partial(find_skin, network, device=device, flips=flips)
     named = f"{key}-flips" if flips else key
-    return Tested(scores, write_examples(run_dir, named, photos, scores, predict, settings))
+    return Scored(scores, write_examples(run_dir, named, photos, scores, predict, settings))
 
 
 def photo_row(
     scenario: Scenario,
     spec: TrialSpec,
     outcome: TrialOutcome,
-    tested: Tested,
+    tested: Scored,
     settings: PhotoSettings,
     begun: str,
     *,

@@ -14,10 +14,10 @@ from skinray.learning.photo_scores import Interval, PhotoScore, Summary
 from skinray.learning.photo_trials import SCENARIOS, Scenario
 from skinray.learning.photo_views import View
 from skinray.report.photo_examples import PhotoExample
+from skinray.report.photo_run import PHOTOS, RESULTS, TABLE, VIEWS
 from skinray.report.results import Curve
 from skinray.report.score_tables import spreadsheet_cell
 
-RESULTS, TABLE, PHOTOS, VIEWS = "results.json", "table1", "photos.csv", "views.csv"
 # Jaccard (Dice) of the paper's table I, on its own 300 photographs.
 PAPER: dict[str, tuple[str, str, str]] = {
     "skin_dense_unet": (".55 (.71)", ".80 (.89)", ".88 (.94)"),
@@ -107,11 +107,6 @@ class PhotoResults(BaseModel):
                 f"{path}: not the results of a run on photographs ({where}: {first['msg']}); "
                 "restore it, or test again with `skinray train-photos --resume`"
             ) from None
-
-
-def is_photo_run(folder: Path) -> bool:
-    """Whether a folder is that of ``skinray train-photos``."""
-    return (folder / f"{TABLE}.csv").is_file()
 
 
 HEADER = [

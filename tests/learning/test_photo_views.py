@@ -52,7 +52,8 @@ def test_figures_are_those_of_their_own_photographs() -> None:
         ("very light", LEAST),
     ]
     worst, best = found.known
-    assert worst.jaccard is not None and best.jaccard is not None
+    assert worst.jaccard is not None
+    assert best.jaccard is not None
     assert (worst.jaccard.value, best.jaccard.value) == (0.5, 1.0)
 
 
