@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import ray
 import torch
@@ -128,8 +129,35 @@ def train_photos(
     return results
 
 
+class Asked(NamedTuple):
+    """A row to be: a trained network in a scenario, with or without flips."""
+
+    scenario: Scenario
+    spec: TrialSpec
+    flips: bool
+
+
 def _rows(run: Run) -> tuple[list[PhotoRow], list[Curve]]:
     """Train every network in every scenario, then test each; finished trainings are kept."""
+    asked = _trained(run)
+    tested = _tested(run, asked)
+    outcomes = {one.spec.key: _outcome(run.trials.trials / one.spec.key) for one in asked}
+    begun = {
+        wanted.label: beginning(wanted, used)
+        for wanted, used in zip(run.settings.networks, run.trials.settings.networks, strict=True)
+    }
+    rows = [
+        photo_row(
+            one.scenario, one.spec, outcomes[one.spec.key], scored, run.settings,
+            begun[one.spec.arm.label], flips=one.flips,
+        )
+        for one, scored in zip(asked, tested, strict=True)
+    ]  # fmt: skip
+    return rows, [curve_of(one.spec, outcomes[one.spec.key]) for one in asked if not one.flips]
+
+
+def _trained(run: Run) -> list[Asked]:
+    """Return the rows in the order of the table, their networks trained."""
     trials = run.trials
     specs: dict[Scenario, list[TrialSpec]] = {
         "direct transfer": trials.pretraining(),
@@ -138,37 +166,22 @@ def _rows(run: Run) -> tuple[list[PhotoRow], list[Curve]]:
     _train(run, [*specs["direct transfer"], *specs["direct training"]], "Pretraining and training")
     specs["fine-tuning"] = trials.fine_tuning()
     _train(run, specs["fine-tuning"], "Fine-tuning")
-    asked = [
-        (scenario, spec, flips)
+    return [
+        Asked(scenario, spec, flips)
         for scenario in SCENARIOS
         for spec in specs[scenario]
         for flips in ((False, True) if run.settings.flips else (False,))
     ]
-    tested = _tested(run, [(spec, flips) for _, spec, flips in asked])
-    outcomes = {spec.key: _outcome(trials.trials / spec.key) for _, spec, _ in asked}
-    begun = {
-        asked.label: beginning(asked, used)
-        for asked, used in zip(run.settings.networks, trials.settings.networks, strict=True)
-    }
-    rows = [
-        photo_row(
-            scenario, spec, outcomes[spec.key], one, run.settings, begun[spec.arm.label],
-            flips=flips,
-        )
-        for (scenario, spec, flips), one in zip(asked, tested, strict=True)
-    ]  # fmt: skip
-    curves = [curve_of(spec, outcomes[spec.key]) for _, spec, flips in asked if not flips]
-    return rows, curves
 
 
-def _tested(run: Run, asked: list[tuple[TrialSpec, bool]]) -> list[Scored]:
+def _tested(run: Run, asked: list[Asked]) -> list[Scored]:
     test = ray.remote(
         num_cpus=run.resources.cpus_per_worker, num_gpus=run.resources.gpus_per_worker
     )(_test)
     refs = [
-        test.remote(spec, str(run.trials.trials), run.trials.clinical.test, run.settings.read,
-                    flips, run.resources.cpus_per_worker)
-        for spec, flips in asked
+        test.remote(one.spec, str(run.trials.trials), run.trials.clinical.test, run.settings.read,
+                    one.flips, run.resources.cpus_per_worker)
+        for one in asked
     ]  # fmt: skip
     with Steps("Testing", len(refs), run.console) as steps:
         for done in range(1, len(refs) + 1):

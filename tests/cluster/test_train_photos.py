@@ -115,7 +115,7 @@ def test_an_interrupted_run_gives_the_same_table(
     with pytest.raises(SettingsError, match="add --resume"):
         run(folders, tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(photos, "summarise", killed)
+        patch.setattr(photos, "photo_row", killed)
         with pytest.raises(KeyboardInterrupt):
             run(folders, tmp_path / "out", resume=True)
     again = run(folders, tmp_path / "out", resume=True)
