@@ -54,7 +54,7 @@ def read_skin(path: Path, coding: Coding, settings: ReadSettings) -> NDArray[np.
     if coding == "green part":
         return _green(values, path)
     bright = values.max(axis=2) >= 128
-    return ~bright if coding == "dark mask" else bright
+    return np.asarray(~bright if coding == "dark mask" else bright)
 
 
 def superpixels_of(classes: Path) -> Path:

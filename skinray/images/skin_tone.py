@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+# Linear light of the 256 values of sRGB, and its weights in CIE Y and Z over those of white.
+_VALUES = np.arange(256, dtype=np.float32) / 255
+LINEAR = np.where(_VALUES <= 0.04045, _VALUES / 12.92, ((_VALUES + 0.055) / 1.055) ** 2.4).astype(
+    np.float32
+)
+Y_OVER_WHITE = np.array([0.2126729, 0.7151522, 0.0721750], np.float32)
+Z_OVER_WHITE = np.array([0.0193339, 0.1191920, 0.9503041], np.float32) / np.float32(1.08883)
 # Of larger photographs every second, third, ... row and column is looked at.
 MOST_PIXELS = 1_000_000
 
@@ -39,13 +46,26 @@ def measure_tone(image: NDArray[np.uint8], skin: NDArray[np.bool_]) -> Tone:
     skin : (H, W) bool, on the pixels of ``image``.
     """
     step = max(1, math.ceil(math.sqrt(skin.size / MOST_PIXELS)))
-    pixels = np.ascontiguousarray(image[::step, ::step], dtype=np.float32) / 255
-    lab = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2Lab))
-    lightness = float(lab[..., 0].mean(dtype=np.float64))
-    of_skin = lab[skin[::step, ::step]]
-    if not len(of_skin):
+    light, yellow = _light_and_yellow(image[::step, ::step])
+    lightness = float(light.mean(dtype=np.float64))
+    within = skin[::step, ::step]
+    if not within.any():
         return Tone(lightness, None)
-    light, _, yellow = (float(value) for value in np.median(of_skin, axis=0))
+    of_skin, yellowness = float(np.median(light[within])), float(np.median(yellow[within]))
     # A grey pixel's b* is 0 but for rounding.
-    ita = math.degrees(math.atan((light - 50) / yellow)) if yellow > 0.1 else None
+    ita = math.degrees(math.atan((of_skin - 50) / yellowness)) if yellowness > 0.1 else None
     return Tone(lightness, ita)
+
+
+def _light_and_yellow(
+    image: NDArray[np.uint8],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return L* and b* of (H, W, 3) sRGB, each (H, W) (CIE 15)."""
+    linear = LINEAR[image]
+    y, z = (_cube_root(linear @ weights) for weights in (Y_OVER_WHITE, Z_OVER_WHITE))
+    return np.asarray(116 * y - 16, np.float32), np.asarray(200 * (y - z), np.float32)
+
+
+def _cube_root(share: NDArray[Any]) -> NDArray[Any]:
+    near_black = share * (841 / 108) + 4 / 29
+    return np.where(share > (6 / 29) ** 3, np.cbrt(share), near_black)

@@ -129,7 +129,7 @@ def find_skin(
     found = predict_map(network, image, device)
     if flips:
         mirrored = predict_map(network, np.ascontiguousarray(image[:, ::-1]), device)
-        found = (found + mirrored[:, ::-1]) / 2
+        found = np.asarray((found + mirrored[:, ::-1]) / 2, np.float32)
     return np.asarray(found >= THRESHOLD)
 
 

@@ -101,4 +101,4 @@ def draw_skin(
     drawn = np.where(inside[..., None], small, (SHADE * small).astype(np.uint8))
     thick = max(1, round(size[0] / 160))
     outlines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return np.asarray(cv2.drawContours(drawn, outlines, -1, colour, thick, cv2.LINE_AA), np.uint8)
+    return np.asarray(cv2.drawContours(drawn, outlines, -1, colour, thick), np.uint8)

@@ -118,7 +118,7 @@ def test_published_sets_are_found_with_their_skin(name: str, named: bool, tmp_pa
     for at, mask in enumerate(by_size):
         assert np.array_equal(mask, skin(at))
     # Each mask is that of its photograph: the drawn skin grows with the number in the order.
-    order = sorted(zip(photos, read, strict=True), key=lambda pair: pair[0].name)
+    order = sorted(zip(photos, read, strict=True), key=lambda pair: Path(pair[0].name).stem)
     assert [int(mask.sum()) for _, mask in order] == [int(skin(at).sum()) for at in range(3)]
 
 

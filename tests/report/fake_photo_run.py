@@ -27,16 +27,16 @@ SKILL: dict[Scenario, float] = {
 
 def fake_scores(skill: float, seed: int) -> list[PhotoScore]:
     """Scores around a skill that falls with the tone; the last photographs have no tone."""
-    rng = np.random.default_rng(seed)
+    photos, luck = np.random.default_rng(0), np.random.default_rng(seed)
     scores = []
     for at in range(PHOTOS):
-        ita = float(rng.uniform(-20, 60))
-        share = np.clip(skill + 0.002 * ita + rng.normal(0, 0.05), 0.05, 0.98)
-        skin = int(rng.integers(1000, 9000))
+        ita, light = float(photos.uniform(-20, 60)), float(photos.uniform(30, 75))
+        skin = int(photos.integers(1000, 9000))
+        share = np.clip(skill + 0.002 * ita + luck.normal(0, 0.05), 0.05, 0.98)
         scores.append(
             PhotoScore(
                 name=f"ward/{at:03d}.jpg", md5=f"{at:032x}", pixels=10_000, skin=skin,
-                predicted=skin, both=int(skin * share), lightness=float(rng.uniform(30, 75)),
+                predicted=skin, both=int(skin * share), lightness=light,
                 ita_deg=ita if at < PHOTOS - 2 else None,
             )
         )  # fmt: skip
