@@ -67,9 +67,11 @@ def caveats(results: PhotoResults) -> list[str]:
     epochs = max((row.epochs for row in results.rows), default=0)
     allowed = _allowed_epochs(results)
     if allowed is not None and allowed < PAPER_EPOCHS:
+        first = results.settings.get("pretraining_epochs")
+        apart = f", pretraining {first}" if first is not None else ""
         said.append(
-            f"Trainings were allowed {allowed} epochs and took {epochs} at most; the paper allows "
-            f"{PAPER_EPOCHS}."
+            f"Trainings were allowed {allowed} epochs{apart}, and took {epochs} at most; the paper "
+            f"allows {PAPER_EPOCHS}."
         )
     begun = dict.fromkeys((row.network, row.begun) for row in results.rows)
     said += [f"{name} began from {how}." for name, how in begun if how not in PLAIN_STARTS]

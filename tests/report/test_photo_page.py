@@ -71,7 +71,7 @@ def test_words_say_the_answer_and_what_limits_it(run: Path) -> None:
     )
     said = " ".join(caveats(results))
     assert f"Only {PHOTOS} photographs were tested" in said
-    assert "allowed 20 epochs and took 20 at most; the paper allows 500" in said
+    assert "allowed 20 epochs, and took 20 at most; the paper allows 500" in said
     assert "DeepLabV3 began from random weights, since" in said
     assert "began from random weights, since" in table_text(results)
     assert "U-Net began" not in said
