@@ -309,8 +309,14 @@ def report(
     from skinray.report.cohort_page import write_cohort_report
     from skinray.report.cohort_run import is_scoring_run
     from skinray.report.page import write_report
+    from skinray.report.photo_run import is_photo_run
 
-    page = write_cohort_report(run_dir) if is_scoring_run(run_dir) else write_report(run_dir)
+    if is_photo_run(run_dir):
+        from skinray.report.photo_page import write_photo_report
+
+        page = write_photo_report(run_dir)
+    else:
+        page = write_cohort_report(run_dir) if is_scoring_run(run_dir) else write_report(run_dir)
     typer.echo(f"Report: {page.absolute()}")
 
 

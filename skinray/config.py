@@ -35,8 +35,10 @@ class PredictSettings(Settings):
         384, ge=32, multiple_of=32, description="shared by neighbouring tiles, and blended"
     )
 
-    flips: bool = Field(
-        False, description="take the mean of the map and those of the three mirrored images"
+    mirrored: Literal[1, 2, 4] = Field(
+        1,
+        description="maps averaged: of the image alone; also mirrored left to right; also upside "
+        "down",
     )
 
     @model_validator(mode="after")

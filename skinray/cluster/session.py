@@ -62,11 +62,11 @@ def session() -> Iterator[None]:
     ResourcesError
         If the cluster cannot be reached or started.
     """
+    _quiet()
     if ray.is_initialized():
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
-    _quiet()
     if address:
         _reach(address)
     else:
@@ -118,7 +118,10 @@ def _reach(address: str) -> None:
 
 
 def _quiet() -> None:
-    """Keep Ray's banners out of the way of our own progress; its warnings still show."""
+    """Keep Ray's banners out of the way of our own progress; its warnings still show.
+
+    Also in a session that someone else has started: what is off here is work of this process.
+    """
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Ctrl-C ends the run here and now; Tune would end its part and hand back half a result.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from skinray.errors import SkinrayError
 
-StageName = Literal["nerve", "dermis"]
+StageName = Literal["nerve", "dermis", "skin"]
 
 
 class Record(BaseModel):
