@@ -11,7 +11,8 @@ from PIL import Image as Pillow
 from skinray.config import ReadSettings
 from skinray.images.photos import find_photos
 from skinray.learning.photo_scores import PhotoScore
-from skinray.report.photo_examples import SHADE, WIDTH, draw_skin, pick, write_examples
+from skinray.report.overlays import SHADE
+from skinray.report.photo_examples import WIDTH, draw_skin, pick, write_examples
 
 
 def score(both: int, md5: str = "0") -> PhotoScore:
