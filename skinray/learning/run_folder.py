@@ -10,8 +10,8 @@ from skinray.photo_config import PhotoSettings
 from skinray.settings import to_yaml
 
 SETTINGS, OWNER = "settings.yaml", "run.sha256"
-# Settings that add rows to a table and change no training.
-REPORTED = frozenset({"flips"})
+# Settings of how photographs are tested and bundled: they change no training.
+REPORTED = frozenset({"flips", "skin"})
 
 
 def claim(
@@ -20,8 +20,8 @@ def claim(
     """Take a new run folder, or take up an interrupted one.
 
     What a run may change between interruptions is how it is spread over machines
-    (``cluster``) and which rows it reports beside (``flips``); all else decides results and must
-    stay.
+    (``cluster``), and how photographs are tested and bundled after all training; the rest decides
+    results and must stay.
 
     Raises
     ------

@@ -28,7 +28,9 @@ def small() -> PhotoSettings:
     settings = PhotoSettings(train_images=12, test_images=8, resamples=100).lasting(2)
     plain = settings.only(["skin_unet"]).networks[0]
     networks = [
-        plain.model_copy(update={"label": label, "model": model}).override({"train.batch_size": 4})
+        plain.model_copy(update={"label": label, "model": model}).override(
+            {"train.batch_size": 4, "train.learning_rate": 0.3}
+        )
         for label, model in (
             ("U-Net", ModelSettings(name="skin_unet", options=U_NET)),
             ("Pixels", ModelSettings(name="pixel")),

@@ -55,6 +55,6 @@ def test_a_large_photograph_is_measured_like_a_small_one() -> None:
     small = plain((215, 171, 140))
     side = math.isqrt(MOST_PIXELS) + 200
     large = plain((215, 171, 140), (side, side))
-    for one in (small, large):
+    for one in (small[:1, :1], small, large):
         tone = measure_tone(one, np.ones(one.shape[:2], np.bool_))
         assert tone == measure_tone(small, np.ones(small.shape[:2], np.bool_))

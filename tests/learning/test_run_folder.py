@@ -62,7 +62,12 @@ def test_a_run_on_photographs_may_go_on_with_more_rows_and_no_other_training(
     tmp_path: Path,
 ) -> None:
     claim(tmp_path, PhotoSettings(), "data", resume=False)
-    claim(tmp_path, PhotoSettings(flips=True), "data", resume=True)
+    claim(
+        tmp_path,
+        PhotoSettings().override({"flips": True, "skin.refine": True}),
+        "data",
+        resume=True,
+    )
     with pytest.raises(SettingsError, match="other settings"):
         claim(tmp_path, PhotoSettings(fine_tuning_rate=0.1), "data", resume=True)
 

@@ -44,6 +44,7 @@ def test_skin_stays_as_it_is_and_the_rest_lies_in_the_shade() -> None:
 def test_large_photographs_are_drawn_small_and_thin_ones_too() -> None:
     image = np.zeros((30, 3 * WIDTH, 3), np.uint8)
     assert draw_skin(image, np.ones(image.shape[:2], np.bool_), (0, 0, 0)).shape == (10, WIDTH, 3)
+    assert draw_skin(image[:1, :1], np.ones((1, 1), np.bool_), (0, 0, 0)).shape == (1, 1, 3)
     thin = np.zeros((1, 20 * WIDTH, 3), np.uint8)
     assert draw_skin(thin, np.ones(thin.shape[:2], np.bool_), (0, 0, 0)).shape == (1, WIDTH, 3)
 
