@@ -105,9 +105,13 @@ def _record(out: Path, row: dict[str, Any], overlays: bool) -> tuple[dict[str, A
     return record, count
 
 
+# What begins a formula in one spreadsheet or another; the wide signs in East Asian ones.
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+
+
 def spreadsheet_cell(value: Any) -> Any:
     """Return what stands in a cell: no text that a spreadsheet would take for a formula."""
-    if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and not _is_number(value):
+    if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value):
         return "'" + value
     return value
 
