@@ -18,8 +18,9 @@ from test_page import Page
 
 from skinray.errors import SkinrayError
 from skinray.learning.bundle_info import read_info
-from skinray.report.cohort_page import MOST_SUBJECTS, write_cohort_report
+from skinray.report.cohort_page import write_cohort_report
 from skinray.report.cohort_pictures import MOST_NAMED, PER_RANK
+from skinray.report.count_report import MOST_SUBJECTS
 from skinray.report.overlays import encode_jpeg
 
 HOSTILE = "<script>alert(1)</script>&\"'><img src=x onerror=y>.png"
