@@ -75,6 +75,11 @@ def caveats(results: PhotoResults) -> list[str]:
         )
     begun = dict.fromkeys((row.network, row.begun) for row in results.rows)
     said += [f"{name} began from {how}." for name, how in begun if how not in PLAIN_STARTS]
+    if len(results.rows) > 1:
+        said.append(
+            "The best row and its weakest group are picked by these same photographs, so the first "
+            "figure leans high and the second low."
+        )
     said += [
         "Jaccard is of each photograph at its own size, then the mean; intervals are over "
         "photographs. Several photographs of one person tell less than they count.",

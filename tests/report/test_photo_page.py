@@ -75,6 +75,7 @@ def test_words_say_the_answer_and_what_limits_it(run: Path) -> None:
     assert "DeepLabV3 began from random weights, since" in said
     assert "began from random weights, since" in table_text(results)
     assert "U-Net began" not in said
+    assert "picked by these same photographs, so the first figure leans high" in said
 
 
 def test_the_weakest_group_is_the_one_of_least_overlap(run: Path) -> None:
