@@ -231,7 +231,7 @@ def score(
         typer.Option(help="Micrometres a pixel of every image; overrides manifest and files."),
     ] = None,
     no_overlays: Annotated[
-        bool, typer.Option("--no-overlays", help="Write no pictures and no GeoJSON.")
+        bool, typer.Option("--no-overlays", help="Write no pictures, GeoJSON or masks.")
     ] = False,
     set_: Annotated[
         list[str] | None,
@@ -240,7 +240,9 @@ def score(
         ),
     ] = None,
 ) -> None:
-    r"""Count the crossings in every image of a cohort; each image has one row, failed or not.
+    r"""Score every image of a cohort; each image has one row, failed or not.
+
+    A bundle for biopsies counts the crossings, one for photographs finds the skin.
 
     It can be killed at any moment; the same command with --resume goes on and loses nothing. On a
     cluster, submit it as a job:
@@ -248,8 +250,9 @@ def score(
         ray job submit --working-dir . -- \
           python jobs/score_cohort.py --bundle /shared/bundle --images /shared/in --out /shared/x
 
-    Leaves `counts.csv`, `counts.parquet`, `crossings.parquet`, `overlays/`, `geojson/` and
-    `report.html` in the run folder.
+    Leaves `report.html` and `overlays/` in the run folder; of biopsies `counts.csv`,
+    `counts.parquet`, `crossings.parquet` and `geojson/`, of photographs `areas.csv`,
+    `areas.parquet` and `masks/`.
     """
     from skinray.config import ScoreSettings
     from skinray.settings import validate
@@ -263,7 +266,7 @@ def score(
     began = time.monotonic()
     totals = run(bundle, images, out.absolute(), settings, resume=resume)
     typer.echo(totals.text(time.monotonic() - began))
-    typer.echo(f"Counts: {out / 'counts.csv'}\nReport: {out / 'report.html'}")
+    typer.echo(f"Table: {out / totals.table}\nReport: {out / 'report.html'}")
     if totals.too_many_failed(max_failures):
         raise typer.Exit(TOO_MANY_FAILED)
 
@@ -273,7 +276,8 @@ def serve(
     bundle: Annotated[Path, typer.Option(help="Bundle folder that a training wrote.")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0: every network, without a password.")
+        str,
+        typer.Option(help="Address to listen at; 0.0.0.0: every network, without encryption."),
     ] = "127.0.0.1",
     layout: Annotated[
         str, typer.Option(help="fused: one process; separate: one for each stage.")
@@ -281,22 +285,39 @@ def serve(
     labels: Annotated[
         Path | None, typer.Option(help="Cohort folder that corrections are stored in.")
     ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SKINRAY_TOKENS_FILE",
+            help="File with one token a line; default: one made for you and kept.",
+        ),
+    ] = None,
+    without_tokens: Annotated[
+        bool,
+        typer.Option("--without-tokens", help="Let in every user of this machine; loopback only."),
+    ] = False,
 ) -> None:
     """Answer over HTTP on this machine: a page at `/`, the interface at `/docs`.
 
-    Ctrl-C ends it, after the images in work. On a cluster: `serve deploy serve_configs/gpu.yaml`.
+    Every request must show a token; the page asks for it once, or takes it from the address that
+    is printed. Ctrl-C ends it, after the images in work.
+
+    On a cluster: `serve deploy serve_configs/gpu.yaml`.
     """
     from skinray.config import ServeSettings
+    from skinray.service.access import choose_access
     from skinray.settings import validate
 
     values: dict[str, Any] = {"bundle": str(bundle.absolute()), "layout": layout}
+    access = choose_access(host, tokens, without_tokens)
+    values["service"] = access.settings()
     if labels is not None:
-        values["service"] = {"labels": str(labels.absolute())}
+        values["service"]["labels"] = str(labels.absolute())
     settings = validate(ServeSettings, values)
     from skinray.cluster.serve_local import serve_bundle
 
     def ready(address: str) -> None:
-        typer.echo(f"Page: {address}/\nInterface: {address}/docs\nCtrl-C ends it.")
+        typer.echo(access.words(address, to_person=sys.stdout.isatty()))
 
     serve_bundle(settings, host, port, ready)
 
@@ -309,8 +330,14 @@ def report(
     from skinray.report.cohort_page import write_cohort_report
     from skinray.report.cohort_run import is_scoring_run
     from skinray.report.page import write_report
+    from skinray.report.photo_run import is_photo_run
 
-    page = write_cohort_report(run_dir) if is_scoring_run(run_dir) else write_report(run_dir)
+    if is_photo_run(run_dir):
+        from skinray.report.photo_page import write_photo_report
+
+        page = write_photo_report(run_dir)
+    else:
+        page = write_cohort_report(run_dir) if is_scoring_run(run_dir) else write_report(run_dir)
     typer.echo(f"Report: {page.absolute()}")
 
 

@@ -35,8 +35,10 @@ class PredictSettings(Settings):
         384, ge=32, multiple_of=32, description="shared by neighbouring tiles, and blended"
     )
 
-    flips: bool = Field(
-        False, description="take the mean of the map and those of the three mirrored images"
+    mirrored: Literal[1, 2, 4] = Field(
+        1,
+        description="maps averaged: of the image alone; also mirrored left to right; also upside "
+        "down",
     )
 
     @model_validator(mode="after")
@@ -378,6 +380,14 @@ class ServiceSettings(Settings):
     )
     labels: str | None = Field(
         None, description="cohort folder that corrections are stored in; none: they are not"
+    )
+    tokens: str | None = Field(
+        None,
+        description="file with one token a line, or its hash; every request but that for liveness "
+        "must show one. Read again when it changes",
+    )
+    without_tokens: bool = Field(
+        False, description="let anyone in who reaches the port; must be said, else tokens are asked"
     )
 
 

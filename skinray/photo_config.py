@@ -61,6 +61,17 @@ class SkinSettings(Settings):
     )
 
 
+# Rows beside the paper's, to be asked for by name: what a backbone pretrained on other images
+# gives. Its weights are published; without them it begins at random, and the table says so.
+FURTHER = (
+    ArmSettings(
+        label="DeepLabV3",
+        model=ModelSettings(name="skin_deeplabv3", weights="deeplabv3_mobilenet_v3_large_coco_voc"),
+        train=TRAINING,
+    ),
+)
+
+
 class PhotoSettings(Settings):
     """Pretraining, training and fine-tuning of every network, and the test of each."""
 
@@ -84,12 +95,14 @@ class PhotoSettings(Settings):
         None, ge=1, description="most epochs of pretraining; none: as the networks' training has"
     )
     skin: SkinSettings = Field(SkinSettings(), description="of the bundle")
-    predict: PredictSettings = Field(WHOLE, description="how networks see a test photograph")
     augment: AugmentSettings = AUGMENT
     load_px: int = Field(
         144, ge=16, description="side that photographs are brought to for training"
     )
     resamples: int = Field(2000, ge=100, description="of the bootstrap of each interval")
+    flips: bool = Field(
+        False, description="add a row of each network that averages mirrored photographs"
+    )
     cluster: ClusterSettings = ClusterSettings()
 
     @model_validator(mode="after")
@@ -104,14 +117,14 @@ class PhotoSettings(Settings):
         return self
 
     def only(self, names: list[str]) -> PhotoSettings:
-        """Keep the networks of these names, in this order.
+        """Keep the networks of these names, in this order; ``FURTHER`` ones can be had too.
 
         Raises
         ------
         ValueError
             If one is none of them.
         """
-        by_name = {arm.model.name: arm for arm in self.networks}
+        by_name = {arm.model.name: arm for arm in (*FURTHER, *self.networks)}
         unknown = [name for name in names if name not in by_name]
         if unknown:
             raise ValueError(f"no network {', '.join(unknown)}: there are {', '.join(by_name)}")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
 
+from skinray.cluster.ray_token import refuse_open_cluster
 from skinray.cluster.serve_bundles import BundleRef
 from skinray.cluster.serve_ingress import Fused, Ingress
 from skinray.cluster.serve_stages import LAST, NETWORKS
 from skinray.config import ServeSettings
 from skinray.errors import SettingsError
 from skinray.learning.bundle import check
+from skinray.service.tokens import ENVIRONMENT, read_tokens
 from skinray.settings import validate
 
 # Beyond the images that the service itself admits: pages, health, and refusals in the making.
@@ -33,8 +37,12 @@ def app(args: dict[str, Any]) -> Application:
     ------
     SettingsError, BundleError
         If the arguments do not fit, together or the bundle, or its hashes are wrong.
+    ResourcesError
+        If the cluster asks for no token.
     """
-    settings = validate(ServeSettings, args, "args of skinray.cluster.serve:app")
+    settings = guarded(validate(ServeSettings, args, "args of skinray.cluster.serve:app"))
+    if ray.is_initialized():
+        refuse_open_cluster()
     path = Path(settings.bundle).absolute()
     info = check(path)
     if info.kind != "biopsy" and settings.service.labels is not None:
@@ -60,6 +68,31 @@ def app(args: dict[str, Any]) -> Application:
     ).bind()
     ingress = _deployment(Ingress, http=True, ray_actor_options={"num_cpus": 0.5}, **front)
     return ingress.bind(settings, ref, networks, last)
+
+
+def guarded(settings: ServeSettings) -> ServeSettings:
+    """Return the settings with their tokens file found and read once.
+
+    Raises
+    ------
+    SettingsError
+        If no file is named and ``without_tokens`` is not said, both are, or the file does not fit.
+    """
+    service = settings.service
+    named = service.tokens or (None if service.without_tokens else os.environ.get(ENVIRONMENT))
+    if not named:
+        if service.without_tokens:
+            return settings
+        raise SettingsError(
+            f"the service asks for tokens: name their file as service.tokens or in {ENVIRONMENT}, "
+            "or say service.without_tokens: true where nobody else reaches the port"
+        )
+    if service.without_tokens:
+        raise SettingsError("service.tokens and service.without_tokens: take one of them")
+    path = Path(named).expanduser().absolute()
+    read_tokens(path)
+    changed = service.model_copy(update={"tokens": str(path)})
+    return settings.model_copy(update={"service": changed})
 
 
 def _deployment(kind: type, http: bool = False, **options: Any) -> Any:

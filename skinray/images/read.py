@@ -13,7 +13,6 @@ of what a file says of camera, place or person is kept, or logged at any level.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from skinray.config import ReadSettings
 from skinray.errors import SkinrayError
 from skinray.images.png_jpeg import decode_jpeg, decode_png
 from skinray.images.problems import UnfitLabelError, UnreadableImageError
+from skinray.images.quiet import quiet_decoders
 from skinray.images.raster import Raster, to_mask, to_rgb
 from skinray.images.tiff import decode_tiff
 
@@ -40,8 +40,6 @@ _DECODERS: tuple[tuple[str, bytes, Decoder], ...] = (
 )
 # 16-bit RGBA, stored plainly, and as much again for pyramid levels and metadata.
 _MAX_BYTES_PER_PIXEL = 16
-# At DEBUG they log what stands in tags: camera, time, and place.
-_TALKATIVE = ("PIL.TiffImagePlugin", "PIL.PngImagePlugin")
 _DEFAULT = ReadSettings()
 
 
@@ -131,10 +129,9 @@ def _decode(data: bytes, source: str, settings: ReadSettings) -> Raster:
     if not data:
         raise UnreadableImageError(source, "the file is empty", "copy or export it again")
     name, decoder = _told_by_magic(data, source)
-    for talkative in _TALKATIVE:
-        logging.getLogger(talkative).setLevel(logging.INFO)
     try:
-        return decoder(data, source, settings.max_pixels)
+        with quiet_decoders():
+            return decoder(data, source, settings.max_pixels)
     except SkinrayError:
         raise
     except MemoryError:

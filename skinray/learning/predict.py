@@ -18,8 +18,8 @@ from skinray.images.tiles import blend, cut
 # Images whose scale differs from the training scale by less than this are not resampled.
 SAME_SCALE = 0.02
 WHOLE = PredictSettings()
-# Axes that an image is mirrored along: none, up and down, left and right, both.
-FLIPS: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (0, 1))
+# Axes that an image is mirrored along: none, left and right, up and down, both.
+MIRRORED: tuple[tuple[int, ...], ...] = ((), (1,), (0,), (0, 1))
 
 
 def predict_map(
@@ -53,12 +53,12 @@ def predict_map(
         )
     device = device or torch.device("cpu")
     with evaluating(network), torch.inference_mode():
-        if not settings.flips:
+        if settings.mirrored == 1:
             return _map(network, image, device, settings)
         total = np.zeros(image.shape[:2], np.float32)
-        for flip in FLIPS:
-            total += np.flip(_map(network, np.flip(image, flip), device, settings), flip)
-        return total / np.float32(len(FLIPS))
+        for axes in MIRRORED[: settings.mirrored]:
+            total += np.flip(_map(network, np.flip(image, axes), device, settings), axes)
+        return total / np.float32(settings.mirrored)
 
 
 def _map(

@@ -46,8 +46,9 @@ def claim_folder(
     }
     if not refuse_foreign(out, resume=resume):
         facts |= {
-            "bundle_path": str(bundle), "settings": values, "um_per_px": settings.um_per_px,
-            "trained_um_per_px": info.um_per_px, "created": now(), "versions": versions(),
+            "kind": info.kind, "bundle_path": str(bundle), "settings": values,
+            "um_per_px": settings.um_per_px, "trained_um_per_px": info.um_per_px,
+            "created": now(), "versions": versions(),
         }  # fmt: skip
         _begin(out, facts)
         return

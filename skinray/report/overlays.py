@@ -16,9 +16,8 @@ BOUNDARY = (0, 190, 70)
 CROSSING = (230, 0, 30)
 RIM = (255, 255, 255)
 OPACITY = 0.75
-# The rim of the skin; what is no skin goes pale, as red and orange are skin's own colours.
-SKIN = (0, 200, 255)
-PALE = 0.6
+# How much of a photograph stays where there is no skin.
+SHADE = 0.35
 
 
 def overlay(
@@ -57,13 +56,16 @@ def overlay(
     return drawn
 
 
-def skin_overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Draw the rim of the skin over a photograph, and let all else go grey and pale.
+def skin_overlay(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int] = NERVE
+) -> NDArray[np.uint8]:
+    """Outline the skin of a photograph, all else in the shade.
 
     Parameters
     ----------
     image : (H, W, 3) uint8 RGB; left as it is.
     mask : (H, W) bool, pixels that are skin.
+    colour : RGB of the outline; blue is the network's on every page.
 
     Returns
     -------
@@ -76,13 +78,12 @@ def skin_overlay(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[n
     """
     if mask.shape != image.shape[:2]:
         raise ValueError(f"mask {mask.shape}; image {image.shape[:2]}")
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None]
-    drawn = np.where(mask[..., None], image, np.rint(255 - PALE * (255 - grey))).astype(np.uint8)
-    rims, _ = cv2.findContours(
+    drawn = np.where(mask[..., None], image, (SHADE * image).astype(np.uint8))
+    outlines, _ = cv2.findContours(
         np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
     )
-    cv2.drawContours(drawn, rims, -1, SKIN, max(1, round(max(image.shape[:2]) / 300)))
-    return drawn
+    thick = max(1, round(image.shape[1] / 160))
+    return np.asarray(cv2.drawContours(drawn, outlines, -1, colour, thick), np.uint8)
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:

@@ -20,6 +20,7 @@ from skinray.service.desk import Desk
 from skinray.service.engine import Engine
 from skinray.service.envelope import Envelope
 from skinray.service.form import Decoder
+from skinray.service.guard import Guard, open_paths
 from skinray.service.health import health_router
 from skinray.service.in_service import Refusals, bundle_router
 from skinray.service.inference import Inference
@@ -27,6 +28,7 @@ from skinray.service.label_routes import labels_router
 from skinray.service.limits import Limits
 from skinray.service.meter import Meter, NoMeter
 from skinray.service.photos import photos_router
+from skinray.service.tokens import Tokens
 
 LOG = logging.getLogger("skinray.service")
 PAGE = Path(__file__).parent / "page"
@@ -48,6 +50,11 @@ def create_app(
     settings : what is taken in, and how much at once.
     meter : told of requests, errors, times and counts.
     refusals : kept by whoever changes the engine's bundle, if anybody does.
+
+    Raises
+    ------
+    SettingsError
+        If a tokens file is named that cannot be read or does not fit.
     """
     decoder = Decoder(settings, meter)
 
@@ -71,12 +78,16 @@ def create_app(
     app.include_router(health_router(engine))
     app.include_router(Inference(engine, settings, decoder, meter).router())
     app.include_router(openapi.docs_router())
-    openapi.install(app)
+    openapi.install(app, guarded=settings.tokens is not None)
     problems.install(app)
     _install_errors(app, settings)
     _install_page(app, engine)
     # The last one added is the outermost.
     app.add_middleware(Limits, settings=settings, meter=meter)
+    if settings.tokens is not None:
+        tokens = Tokens(Path(settings.tokens))
+        openings = open_paths(PAGE, openapi.PAGES)
+        app.add_middleware(Guard, tokens=tokens, open_paths=openings)
     app.add_middleware(Envelope, meter=meter)
     return app
 
