@@ -24,6 +24,6 @@ WORKDIR /home/skinray
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=30s --start-period=120s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/v2/health/ready', timeout=25)"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/v2/health/live', timeout=25)"]
 ENTRYPOINT ["skinray", "serve", "--host", "0.0.0.0", "--port", "8000"]
 CMD ["--bundle", "/bundle"]

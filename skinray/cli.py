@@ -276,7 +276,8 @@ def serve(
     bundle: Annotated[Path, typer.Option(help="Bundle folder that a training wrote.")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0: every network, without a password.")
+        str,
+        typer.Option(help="Address to listen at; 0.0.0.0: every network, without encryption."),
     ] = "127.0.0.1",
     layout: Annotated[
         str, typer.Option(help="fused: one process; separate: one for each stage.")
@@ -284,22 +285,39 @@ def serve(
     labels: Annotated[
         Path | None, typer.Option(help="Cohort folder that corrections are stored in.")
     ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SKINRAY_TOKENS_FILE",
+            help="File with one token a line; default: one made for you and kept.",
+        ),
+    ] = None,
+    without_tokens: Annotated[
+        bool,
+        typer.Option("--without-tokens", help="Let in every user of this machine; loopback only."),
+    ] = False,
 ) -> None:
     """Answer over HTTP on this machine: a page at `/`, the interface at `/docs`.
 
-    Ctrl-C ends it, after the images in work. On a cluster: `serve deploy serve_configs/gpu.yaml`.
+    Every request must show a token; the page asks for it once, or takes it from the address that
+    is printed. Ctrl-C ends it, after the images in work.
+
+    On a cluster: `serve deploy serve_configs/gpu.yaml`.
     """
     from skinray.config import ServeSettings
+    from skinray.service.access import choose_access
     from skinray.settings import validate
 
     values: dict[str, Any] = {"bundle": str(bundle.absolute()), "layout": layout}
+    access = choose_access(host, tokens, without_tokens)
+    values["service"] = access.settings()
     if labels is not None:
-        values["service"] = {"labels": str(labels.absolute())}
+        values["service"]["labels"] = str(labels.absolute())
     settings = validate(ServeSettings, values)
     from skinray.cluster.serve_local import serve_bundle
 
     def ready(address: str) -> None:
-        typer.echo(f"Page: {address}/\nInterface: {address}/docs\nCtrl-C ends it.")
+        typer.echo(access.words(address, to_person=sys.stdout.isatty()))
 
     serve_bundle(settings, host, port, ready)
 

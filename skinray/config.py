@@ -381,6 +381,14 @@ class ServiceSettings(Settings):
     labels: str | None = Field(
         None, description="cohort folder that corrections are stored in; none: they are not"
     )
+    tokens: str | None = Field(
+        None,
+        description="file with one token a line, or its hash; every request but that for liveness "
+        "must show one. Read again when it changes",
+    )
+    without_tokens: bool = Field(
+        False, description="let anyone in who reaches the port; must be said, else tokens are asked"
+    )
 
 
 class ServeSettings(Settings):

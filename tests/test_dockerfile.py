@@ -40,7 +40,7 @@ def test_the_last_stage_runs_as_a_user_without_rights() -> None:
 
 def test_it_says_whether_it_is_healthy() -> None:
     (check,) = arguments("HEALTHCHECK")
-    assert "/v2/health/ready" in check
+    assert "/v2/health/live" in check
 
 
 def test_only_what_is_named_goes_in() -> None:

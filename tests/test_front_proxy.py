@@ -94,6 +94,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "SKINRAY_BIND": f"127.0.0.1:{free_port()}",
         "SKINRAY_PEM": str(folder / "skinray.pem"),
         "USERS": str(folder / "users.cfg"),
+        "SKINRAY_TOKEN": "proxys-own-token",
     }
 
 
@@ -134,7 +135,8 @@ def test_haproxy_takes_it_without_a_warning(settings: dict[str, str]) -> None:
 def test_who_is_known_comes_in_and_the_password_goes_no_further(proxy: Proxy) -> None:
     status, came = proxy.ask(headers={**ANNA, "X-Forwarded-For": "10.0.0.1"})
     assert status == 200
-    assert "authorization" not in came
+    assert came.count("authorization") == 1
+    assert "('authorization', 'Bearer proxys-own-token')" in came
     assert "('x-forwarded-for', '127.0.0.1')" in came
     assert "10.0.0.1" not in came
     assert proxy.ask("/v1/biopsies", "POST", ANNA, b"x" * 100_000)[0] == 200

@@ -25,6 +25,19 @@ RAY = {m["kind"]: m for m in MANIFESTS if m["apiVersion"].startswith("ray.io/")}
 PINS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
 
 
+def test_the_service_asks_for_tokens_of_a_secret() -> None:
+    service = RAY["RayService"]["spec"]
+    (application,) = yaml.safe_load(service["serveConfigV2"])["applications"]
+    folder, _, name = application["args"]["service"]["tokens"].rpartition("/")
+    assert name == "tokens"
+    for pod in pods(RAY["RayService"]):
+        (secret,) = (v for v in pod["spec"]["volumes"] if v["name"] == "tokens")
+        assert secret["secret"] == {"secretName": "skinray-tokens", "defaultMode": 0o440}
+        for container in pod["spec"]["containers"]:
+            mounts = {m["name"]: m for m in container["volumeMounts"]}
+            assert mounts["tokens"] == {"name": "tokens", "mountPath": folder, "readOnly": True}
+
+
 def cluster_of(manifest: Manifest) -> Manifest:
     """Return the RayCluster's own part of any of the three kinds."""
     spec = manifest["spec"]

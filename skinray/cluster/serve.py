@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from skinray.cluster.serve_bundles import BundleRef
 from skinray.cluster.serve_ingress import Fused, Ingress
 from skinray.cluster.serve_stages import CrossingStage, DermisStage, NerveStage
 from skinray.config import ServeSettings
+from skinray.errors import SettingsError
 from skinray.learning.bundle import check
+from skinray.service.tokens import ENVIRONMENT, read_tokens
 from skinray.settings import validate
 
 # Beyond the images that the service itself admits: pages, health, and refusals in the making.
@@ -33,7 +36,7 @@ def app(args: dict[str, Any]) -> Application:
     SettingsError, BundleError
         If the arguments do not fit, or the bundle's hashes are wrong.
     """
-    settings = validate(ServeSettings, args, "args of skinray.cluster.serve:app")
+    settings = guarded(validate(ServeSettings, args, "args of skinray.cluster.serve:app"))
     path = Path(settings.bundle).absolute()
     ref = BundleRef.of(path, check(path))
     front = _front_options(settings)
@@ -53,6 +56,31 @@ def app(args: dict[str, Any]) -> Application:
     ).bind()
     ingress = _deployment(Ingress, http=True, ray_actor_options={"num_cpus": 0.5}, **front)
     return ingress.bind(settings, ref, nerve, dermis, crossing)
+
+
+def guarded(settings: ServeSettings) -> ServeSettings:
+    """Return the settings with their tokens file found and read once.
+
+    Raises
+    ------
+    SettingsError
+        If no file is named and ``without_tokens`` is not said, both are, or the file does not fit.
+    """
+    service = settings.service
+    named = service.tokens or (None if service.without_tokens else os.environ.get(ENVIRONMENT))
+    if not named:
+        if service.without_tokens:
+            return settings
+        raise SettingsError(
+            f"the service asks for tokens: name their file as service.tokens or in {ENVIRONMENT}, "
+            "or say service.without_tokens: true where nobody else reaches the port"
+        )
+    if service.without_tokens:
+        raise SettingsError("service.tokens and service.without_tokens: take one of them")
+    path = Path(named).expanduser().absolute()
+    read_tokens(path)
+    changed = service.model_copy(update={"tokens": str(path)})
+    return settings.model_copy(update={"service": changed})
 
 
 def _deployment(kind: type, http: bool = False, **options: Any) -> Any:

@@ -17,11 +17,12 @@ from urllib.parse import urlsplit
 
 from ray import serve
 
-from skinray.cluster.serve import app
+from skinray.cluster.serve import app, guarded
 from skinray.cluster.session import session
 from skinray.config import ServeSettings
 from skinray.errors import ResourcesError, SettingsError
 from skinray.learning.bundle import check
+from skinray.service.tokens import plain_token
 
 NAME = "skinray"
 READY_S = 60.0
@@ -46,9 +47,10 @@ def serve_bundle(
     ResourcesError
         If the port is taken, or the service does not become ready.
     SettingsError
-        If ``RAY_ADDRESS`` names a cluster.
+        If ``RAY_ADDRESS`` names a cluster, or the tokens do not fit.
     """
     check(settings.bundle)
+    settings = guarded(settings)
     if os.environ.get("RAY_ADDRESS"):
         raise SettingsError(
             "skinray serve is for this machine alone, and RAY_ADDRESS names a cluster: unset it, "
@@ -61,7 +63,7 @@ def serve_bundle(
         try:
             shown = f"[{host}]" if ":" in host else host
             address = f"http://{shown.replace('0.0.0.0', '127.0.0.1')}:{port}"  # noqa: S104
-            if _wait_until_ready(address, stopped):
+            if _wait_until_ready(address, settings.service.tokens, stopped):
                 tell(address)
                 stopped.wait()
         finally:
@@ -98,14 +100,20 @@ def _start(settings: ServeSettings, host: str, port: int) -> None:
         ) from error
 
 
-def _wait_until_ready(address: str, stopped: threading.Event) -> bool:
+def _wait_until_ready(address: str, tokens: str | None, stopped: threading.Event) -> bool:
     """Return whether the service is ready; False where it was stopped while it began."""
     said = "no answer"
-    url = f"{address}/v2/health/ready"
+    token = None if tokens is None else plain_token(Path(tokens))
+    # With hashes alone there is no token to ask the networks with; their start has asked them.
+    hashes_alone = tokens is not None and token is None
+    url = f"{address}/v2/health/{'live' if hashes_alone else 'ready'}"
     assert urlsplit(url).scheme == "http"  # noqa: S101 - built above
+    asked = urllib.request.Request(url)  # noqa: S310 - checked above
+    if token is not None:
+        asked.add_header("Authorization", f"Bearer {token}")
     for _ in range(int(READY_S / POLL_S)):
         try:
-            with urllib.request.urlopen(url, timeout=READY_S):  # noqa: S310 - checked above
+            with urllib.request.urlopen(asked, timeout=READY_S):  # noqa: S310 - checked above
                 return True
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             said = str(error)

@@ -18,11 +18,13 @@ from skinray.service.biopsies import biopsies_router
 from skinray.service.engine import Engine
 from skinray.service.envelope import Envelope
 from skinray.service.form import Decoder
+from skinray.service.guard import Guard, open_paths
 from skinray.service.health import health_router
 from skinray.service.inference import Inference
 from skinray.service.label_routes import labels_router
 from skinray.service.limits import Limits
 from skinray.service.meter import Meter, NoMeter
+from skinray.service.tokens import Tokens
 
 LOG = logging.getLogger("skinray.service")
 PAGE = Path(__file__).parent / "page"
@@ -40,6 +42,11 @@ def create_app(
     engine : counts; the application neither starts nor ends it.
     settings : what is taken in, and how much at once.
     meter : told of requests, errors, times and counts.
+
+    Raises
+    ------
+    SettingsError
+        If a tokens file is named that cannot be read or does not fit.
     """
     decoder = Decoder(settings, meter)
 
@@ -60,12 +67,16 @@ def create_app(
     app.include_router(health_router(engine))
     app.include_router(Inference(engine, settings, decoder, meter).router())
     app.include_router(openapi.docs_router())
-    openapi.install(app)
+    openapi.install(app, guarded=settings.tokens is not None)
     problems.install(app)
     _install_errors(app, settings)
     _install_page(app)
     # The last one added is the outermost.
     app.add_middleware(Limits, settings=settings, meter=meter)
+    if settings.tokens is not None:
+        tokens = Tokens(Path(settings.tokens))
+        openings = open_paths(PAGE, openapi.PAGES)
+        app.add_middleware(Guard, tokens=tokens, open_paths=openings)
     app.add_middleware(Envelope, meter=meter)
     return app
 

@@ -23,7 +23,7 @@ BODIES = frozenset({"POST", "PUT", "PATCH"})
 
 
 @dataclass
-class _Exchange:
+class Exchange:
     """How far a request and its answer have come."""
 
     size: int = 0
@@ -44,9 +44,9 @@ class Limits:
         if scope["type"] != "http" or scope["method"] not in BODIES:
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange()
+        exchange = Exchange()
         counted = self._counted(receive, exchange)
-        kind = _lingering(scope, receive, send, exchange)
+        kind = lingering(scope, receive, send, exchange)
         try:
             self._check_size(scope)
             deadline = asyncio.get_running_loop().time() + self._settings.timeout_s
@@ -89,7 +89,7 @@ class Limits:
         self._tell()
 
     async def _run(
-        self, scope: Scope, receive: Receive, send: Send, exchange: _Exchange, deadline: float
+        self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, deadline: float
     ) -> None:
         try:
             async with asyncio.timeout_at(deadline) as limit:
@@ -104,7 +104,7 @@ class Limits:
             detail = f"no answer within {seconds}: send a smaller image, or raise timeout_s"
             raise ProblemError("timeout", detail) from None
 
-    def _counted(self, receive: Receive, exchange: _Exchange) -> Receive:
+    def _counted(self, receive: Receive, exchange: Exchange) -> Receive:
         async def counted() -> Message:
             message = await receive()
             if message["type"] == "http.request":
@@ -120,11 +120,11 @@ class Limits:
         self._meter.load(self._running, self._waiting)
 
 
-def _lingering(scope: Scope, receive: Receive, send: Send, exchange: _Exchange) -> Send:
+def lingering(scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> Send:
     """Return a ``send`` that, after an early answer, reads on before the connection may close."""
     waits_for_word = Headers(scope=scope).get("expect", "").lower() == "100-continue"
 
-    async def lingering(message: Message) -> None:
+    async def linger(message: Message) -> None:
         exchange.started = True
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
         if not last or exchange.whole or waits_for_word:
@@ -139,4 +139,4 @@ def _lingering(scope: Scope, receive: Receive, send: Send, exchange: _Exchange) 
             pass
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    return lingering
+    return linger

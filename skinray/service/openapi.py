@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, HTMLResponse, Response
 from pydantic.json_schema import models_json_schema
 
 import skinray
+from skinray.service import guard
 from skinray.service.problems import Problem, ProblemError
 from skinray.service.tensors import InferRequest
 
@@ -27,6 +28,8 @@ _ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
 }
+# The paths of the page for readers; what it shows, /openapi.json, is not among them.
+PAGES = ("/docs", "/docs/start.js", *(f"/docs/{name}" for name in _ASSETS))
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -37,12 +40,21 @@ _PAGE = """<!doctype html>
 <body>
 <div id="swagger-ui"></div>
 <script src="docs/swagger-ui-bundle.js"></script>
-<script src="docs/start.js"></script>
+<script type="module" src="docs/start.js"></script>
 </body>
 </html>
 """
-_START = """SwaggerUIBundle({
+# A token that the page at / was given, in this tab, goes along.
+_START = """import { authorised } from "../static/token.js";
+
+await authorised("openapi.json", {});
+SwaggerUIBundle({
   url: "openapi.json",
+  requestInterceptor: (request) => {
+    const token = sessionStorage.getItem("skinray-token");
+    if (token) request.headers = { Authorization: `Bearer ${token}`, ...request.headers };
+    return request;
+  },
   dom_id: "#swagger-ui",
   deepLinking: true,
   validatorUrl: null,
@@ -51,12 +63,17 @@ _START = """SwaggerUIBundle({
 """
 
 
-def install(app: FastAPI) -> None:
-    """Let the application describe itself with the types that FastAPI does not see."""
+def install(app: FastAPI, guarded: bool = False) -> None:
+    """Let the application describe itself with the types that FastAPI does not see.
+
+    ``guarded`` says that every route but liveness takes a token.
+    """
 
     def describe() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = describe_app(app)
+            if guarded:
+                guard.describe(app.openapi_schema)
         return app.openapi_schema
 
     app.openapi = describe  # type: ignore[method-assign]

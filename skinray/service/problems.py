@@ -23,6 +23,7 @@ MEDIA_TYPE = "application/problem+json"
 REASONS: dict[str, tuple[int, str]] = {
     "bad_request": (400, "The request cannot be understood"),
     "bad_tensor": (400, "A tensor does not fit"),
+    "unauthorized": (401, "A token is needed"),
     "cross_site": (403, "Another website's page may not do this"),
     "not_found": (404, "There is no such resource"),
     "method_not_allowed": (405, "The resource does not take this method"),

@@ -39,11 +39,12 @@ def png(image: NDArray[np.uint8]) -> bytes:
 
 
 def post(
-    address: str, data: bytes, um_per_px: float = 0.5, timeout: float = 60
+    address: str, data: bytes, um_per_px: float = 0.5, timeout: float = 60, token: str = ""
 ) -> requests.Response:
     return requests.post(
         f"{address}/v1/biopsies",
         files={"image": ("image.png", io.BytesIO(data), "image/png")},
         data={"um_per_px": str(um_per_px)},
+        headers={"Authorization": f"Bearer {token}"} if token else {},
         timeout=timeout,
     )

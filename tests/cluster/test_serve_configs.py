@@ -12,6 +12,7 @@ from serve_running import CONFIGS
 from stand_in import stand_in_bundle
 
 from skinray.errors import BundleError, SettingsError
+from skinray.service.tokens import ENVIRONMENT
 
 ROOT = CONFIGS.parent
 FILES = sorted(CONFIGS.glob("*.yaml"))
@@ -80,7 +81,11 @@ def test_files_build_the_deployments_they_set(file: Path, tmp_path: Path) -> Non
 
     config = yaml.safe_load(file.read_text(encoding="utf-8"))["applications"][0]
     assert config["import_path"] == "skinray.cluster.serve:app"
+    tokens = tmp_path / "tokens"
+    tokens.write_text("t" * 40)
     args = config["args"] | {"bundle": str(stand_in_bundle(tmp_path / "bundle"))}
+    assert args["service"]["tokens"]
+    args["service"] = args["service"] | {"tokens": str(tokens)}
     built = build_app(app(args), name="x")
     names = {deployment.name for deployment in built.deployments}
     assert names == LAYOUTS[args["layout"]]
@@ -102,4 +107,24 @@ def test_args_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="layuot"):
         app({"bundle": str(tmp_path), "layuot": "fused"})
     with pytest.raises(BundleError, match=re.escape(str(tmp_path))):
+        app({"bundle": str(tmp_path), "service": {"without_tokens": True}})
+
+
+def test_tokens_are_asked_for_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from skinray.cluster.serve import app, guarded
+    from skinray.config import ServeSettings
+
+    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    with pytest.raises(SettingsError, match=ENVIRONMENT):
         app({"bundle": str(tmp_path)})
+    both = {"tokens": "tokens", "without_tokens": True}
+    with pytest.raises(SettingsError, match="one of them"):
+        app({"bundle": str(tmp_path), "service": both})
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "tokens"))
+    with pytest.raises(SettingsError, match="cannot be read"):
+        app({"bundle": str(tmp_path)})
+    (tmp_path / "tokens").write_text("t" * 40)
+    settings = guarded(ServeSettings(bundle="b"))
+    assert settings.service.tokens == str(tmp_path / "tokens")

@@ -15,6 +15,7 @@ import requests
 from serve_running import free_port
 from stand_in import drawn_image, stand_in_bundle
 
+from skinray.service.tokens import ENVIRONMENT
 from tests.cluster.served import png, post
 from tests.commands import Command
 
@@ -23,6 +24,7 @@ def test_refusals_come_before_anything_is_started(
     skinray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     ended = skinray("serve", "--bundle", tmp_path)
     assert (ended.code, "no bundle.json" in ended.err) == (1, True)
     bundle = stand_in_bundle(tmp_path / "bundle")
@@ -33,6 +35,10 @@ def test_refusals_come_before_anything_is_started(
         taken.listen()
         ended = skinray("serve", "--bundle", bundle, "--port", taken.getsockname()[1])
     assert (ended.code, "--port" in ended.err) == (1, True)
+    ended = skinray("serve", "--bundle", bundle, "--tokens", tmp_path / "none")
+    assert (ended.code, "tokens cannot be read" in ended.err) == (1, True)
+    ended = skinray("serve", "--bundle", bundle, "--host", "0.0.0.0", "--without-tokens")  # noqa: S104
+    assert (ended.code, "let in everyone" in ended.err) == (1, True)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     ended = skinray("serve", "--bundle", bundle)
     assert (ended.code, "serve deploy" in ended.err) == (1, True)
@@ -44,7 +50,8 @@ def test_it_answers_until_it_is_stopped(tmp_path: Path) -> None:
     port, bundle = free_port(), stand_in_bundle(tmp_path / "bundle")
     command = [sys.executable, "-c", "from skinray.cli import main; main()", "serve"]
     command += ["--bundle", str(bundle), "--port", str(port)]
-    env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    env = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", ENVIRONMENT)}
+    env["XDG_STATE_HOME"] = str(tmp_path / "state")
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, env=env)
     until = time.monotonic() + 120
@@ -52,7 +59,11 @@ def test_it_answers_until_it_is_stopped(tmp_path: Path) -> None:
         assert process.poll() is None, (tmp_path / "said").read_text()
         assert time.monotonic() < until
         time.sleep(0.2)
-    assert post(f"http://127.0.0.1:{port}", png(drawn_image())).json()["count"] == 2
+    assert post(f"http://127.0.0.1:{port}", png(drawn_image())).status_code == 401
+    token = (tmp_path / "state" / "skinray" / "tokens").read_text().strip()
+    assert token not in (tmp_path / "said").read_text()  # a file is no person
+    answer = post(f"http://127.0.0.1:{port}", png(drawn_image()), token=token)
+    assert answer.json()["count"] == 2
     assert "<html" in requests.get(f"http://127.0.0.1:{port}/", timeout=30).text
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 0

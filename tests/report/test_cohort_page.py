@@ -164,7 +164,7 @@ def test_contact_sheet_shows_low_middle_and_high_once_each(tmp_path: Path) -> No
         draw_overlay(run, row["image"])
     page = Page(write_cohort_report(run).read_text(encoding="utf-8"))
     shown = [str(i["alt"]) for i in page.all("img") if "data:image/jpeg" in str(i["src"])]
-    counts = [int(alt.split()[-2]) for alt in shown]
+    counts = [int(alt.partition(": ")[2].split()[0]) for alt in shown]
     assert counts[:PER_RANK] == [0, 1, 2, 3]
     assert sorted(counts[PER_RANK : 2 * PER_RANK]) == [19, 20, 21, 22]
     assert counts[2 * PER_RANK :] == [40, 39, 38, 37]

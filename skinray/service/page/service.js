@@ -1,5 +1,7 @@
 // The service's answers. Addresses are relative, so the page works below any prefix of a proxy.
 
+import { authorised } from "./token.js";
+
 const WANTED = "maps,image,boundary,sweep";
 const TRIES = 8;
 const LONGEST_WAIT_S = 20;
@@ -36,7 +38,7 @@ export async function saveLabel(file, umPerPx, threshold, points, subject) {
 /** Whether the service stores labels; what it answers is {enabled, images}. */
 export async function labels() {
   try {
-    const response = await fetch("v1/labels", { headers: { Accept: "application/json" } });
+    const response = await authorised("v1/labels", { headers: { Accept: "application/json" } });
     return response.ok ? await response.json() : { enabled: false, images: 0 };
   } catch {
     return { enabled: false, images: 0 };
@@ -54,7 +56,7 @@ async function send(address, body, signal, waiting = () => {}, headers = { Accep
   for (let turn = 1; ; turn += 1) {
     let response;
     try {
-      response = await fetch(address, { method: "POST", body, headers, signal });
+      response = await authorised(address, { method: "POST", body, headers, signal });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Refusal("No answer", "The service cannot be reached. Check that it runs, then try again.");
