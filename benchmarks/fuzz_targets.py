@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 from PIL import Image as Pillow
 
-from skinray.config import ReadSettings, RunSettings
+from skinray.config import ReadSettings, ServeSettings, ServiceSettings
 from skinray.errors import SkinrayError
 from skinray.images.labels import dermis_from_boundary, read_boundary, read_nerves
 from skinray.images.listed_manifest import manifest_entries
@@ -24,7 +24,6 @@ from skinray.images.manifest import read_manifest
 from skinray.images.read import decode_image, read_mask
 from skinray.images.scale import is_plausible
 from skinray.images.store import LocalStore
-from skinray.recipes import recipe
 from skinray.service.labels import parse_points
 from skinray.settings import from_yaml, to_yaml
 
@@ -266,13 +265,15 @@ def run_points(data: bytes, folder: Path) -> None:
 
 
 def settings_files() -> list[bytes]:
-    """Return the recipes, as runs store them."""
-    return [to_yaml(recipe(name)).encode() for name in ("demo", "paper")]
+    """Return settings of a service, as they are written; whole recipes take long to read."""
+    service = ServiceSettings(timeout_s=1e-4, labels="a: b")
+    some = ServeSettings(bundle="bundle", service=service), ServeSettings(bundle="ä")
+    return [to_yaml(one).encode() for one in some]
 
 
 def run_settings(data: bytes, folder: Path) -> None:
     """Read a file of settings."""
-    from_yaml(RunSettings, written(folder / "settings.yaml", data))
+    from_yaml(ServeSettings, written(folder / "settings.yaml", data))
 
 
 def written(path: Path, data: bytes) -> Path:

@@ -105,6 +105,8 @@ def parse_yaml(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
+    except RecursionError:
+        raise yaml.YAMLError("nested too deep") from None
     finally:
         loader.dispose()
 

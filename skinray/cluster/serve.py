@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import BackpressureConfig
 
+from skinray.cluster.ray_token import refuse_open_cluster
 from skinray.cluster.serve_bundles import BundleRef
 from skinray.cluster.serve_ingress import Fused, Ingress
 from skinray.cluster.serve_stages import CrossingStage, DermisStage, NerveStage
@@ -35,8 +37,12 @@ def app(args: dict[str, Any]) -> Application:
     ------
     SettingsError, BundleError
         If the arguments do not fit, or the bundle's hashes are wrong.
+    ResourcesError
+        If the cluster asks for no token.
     """
     settings = guarded(validate(ServeSettings, args, "args of skinray.cluster.serve:app"))
+    if ray.is_initialized():
+        refuse_open_cluster()
     path = Path(settings.bundle).absolute()
     ref = BundleRef.of(path, check(path))
     front = _front_options(settings)

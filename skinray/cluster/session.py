@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
+from skinray.cluster.ray_token import refuse_open_cluster, show_token
 from skinray.config import ClusterSettings
 from skinray.errors import ResourcesError
 
@@ -60,7 +61,7 @@ def session() -> Iterator[None]:
     Raises
     ------
     ResourcesError
-        If the cluster cannot be reached or started.
+        If the cluster cannot be reached or started, or asks for no token.
     """
     _quiet()
     if ray.is_initialized():
@@ -68,14 +69,13 @@ def session() -> Iterator[None]:
         return
     address = os.environ.get("RAY_ADDRESS")
     if address:
+        show_token()
         _reach(address)
     else:
         for name, value in ONE_MACHINE.items():
             os.environ.setdefault(name, value)
     try:
         if address:
-            # Clusters ask for a token by default, and a client sends its own only in this mode.
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
         else:
             ray.init(
@@ -98,6 +98,8 @@ def session() -> Iterator[None]:
             )
         ) from error
     try:
+        if address:
+            refuse_open_cluster()
         yield
     finally:
         ray.shutdown()

@@ -23,6 +23,7 @@ from skinray.config import ReadSettings
 from skinray.errors import SkinrayError
 from skinray.images.png_jpeg import decode_jpeg, decode_png
 from skinray.images.problems import UnfitLabelError, UnreadableImageError
+from skinray.images.quiet import quiet_decoders
 from skinray.images.raster import Raster, to_mask, to_rgb
 from skinray.images.tiff import decode_tiff
 
@@ -128,7 +129,8 @@ def _decode(data: bytes, source: str, settings: ReadSettings) -> Raster:
         raise UnreadableImageError(source, "the file is empty", "copy or export it again")
     name, decoder = _told_by_magic(data, source)
     try:
-        return decoder(data, source, settings.max_pixels)
+        with quiet_decoders():
+            return decoder(data, source, settings.max_pixels)
     except SkinrayError:
         raise
     except MemoryError:

@@ -12,12 +12,8 @@ states are let through.
 from __future__ import annotations
 
 import io
-import logging
 import math
 import struct
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -40,7 +36,7 @@ _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 282, 283, 296
 def decode_tiff(data: bytes, source: str, max_pixels: int) -> Raster:
     """Decode the one image of a TIFF or OME-TIFF file; ImageError where there is not one."""
     _check_chain(data, source)
-    with _quiet(), _plain_tiff(data) as tiff:
+    with _plain_tiff(data) as tiff:
         ome = read_ome(tiff.ome_metadata, source) if tiff.ome_metadata else None
         pages = _pages_of_one_image(tiff, ome, source)
         for page in pages:
@@ -159,19 +155,3 @@ def _scale(
 
 def _ratio(value: tuple[int, int] | None) -> float:
     return 0.0 if value is None or value[1] == 0 else value[0] / value[1]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep tifffile's log of this thread off the screen: damage is raised as ImageError."""
-    thread = threading.get_ident()
-
-    def other_thread(record: logging.LogRecord) -> bool:
-        return record.thread != thread
-
-    logger = logging.getLogger("tifffile")
-    logger.addFilter(other_thread)
-    try:
-        yield
-    finally:
-        logger.removeFilter(other_thread)

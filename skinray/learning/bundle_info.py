@@ -122,8 +122,9 @@ def read_info(folder: Path) -> BundleInfo:
         if aside.is_dir() and not folder.exists():
             remedy = f"its writing was interrupted; rename {aside}, the one before, or write anew"
         raise BundleError(f"{folder}: no {INFO}; {remedy}") from None
-    except ValueError as error:
-        raise BundleError(f"{path}: not valid JSON ({error}); copy the bundle again") from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise BundleError(f"{path}: not valid JSON ({reason}); copy the bundle again") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise BundleError(
             f"{path}: not bundle format {FORMAT}; use the skinray version that wrote it"

@@ -119,9 +119,13 @@ def _points(image: str, count: Count) -> Iterator[dict[str, Any]]:
         yield {"image": image, "crossing": number, "row": row, "column": column}
 
 
+# What begins a formula in one spreadsheet or another; the wide signs in East Asian ones.
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+
+
 def spreadsheet_cell(value: Any) -> Any:
     """Return what stands in a cell: no text that a spreadsheet would take for a formula."""
-    if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") and not _is_number(value):
+    if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value):
         return "'" + value
     return value
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from skinray.report.results import RunResults
+from skinray.report.score_tables import spreadsheet_cell
 
 
 def write_trials(results: RunResults, run_dir: Path) -> Path:
@@ -14,7 +15,8 @@ def write_trials(results: RunResults, run_dir: Path) -> Path:
     rows = []
     for trial in results.trials:
         row = trial.model_dump(exclude={"params"})
-        rows.append(row | {f"params.{key}": value for key, value in trial.params.items()})
+        row |= {f"params.{key}": value for key, value in trial.params.items()}
+        rows.append({key: spreadsheet_cell(value) for key, value in row.items()})
     path = run_dir / "trials.csv"
     partial = path.with_suffix(".csv.part")
     pd.DataFrame(rows).to_csv(partial, index=False)

@@ -29,7 +29,7 @@ COLUMNS = ("image", "subject", "nerves", "dermis", "count", "um_per_px")
 FOLDERS = ("images", "nerves", "dermis")
 LOCK = ".manifest.lock"
 MAX_SUBJECT = 100
-_FORMULA = ("=", "+", "-", "@")  # spreadsheets run a cell that begins so
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # spreadsheets run a cell that begins so
 
 
 @dataclass(frozen=True)
