@@ -79,6 +79,13 @@ class BundleInfo(BaseModel):
             raise BundleError("a photo bundle finds skin, not crossings: give one for biopsies")
         return self.crossings
 
+    @property
+    def finding(self) -> SkinSettings:
+        """Settings of the skin's mask; BundleError where the bundle is for biopsies."""
+        if self.skin is None:
+            raise BundleError("a biopsy bundle finds crossings, not skin: give one for photographs")
+        return self.skin
+
     def find_crossings(
         self,
         nerve: NDArray[Any],
@@ -107,9 +114,7 @@ class BundleInfo(BaseModel):
         image : (H, W, 3) uint8, RGB.
         probability : (H, W) float32, of skin, on the photograph's own pixels.
         """
-        if self.skin is None:
-            raise BundleError("a biopsy bundle finds crossings, not skin: give one for photographs")
-        return find_skin(image, probability, self.skin)
+        return find_skin(image, probability, self.finding)
 
 
 def read_info(folder: Path) -> BundleInfo:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from stand_in import drawn_image
 
-from skinray.service.answer import Want
+from skinray.service.count_answer import CountWant
 from skinray.service.engine import LocalEngine, NotReadyError
 
 
@@ -58,7 +58,9 @@ def test_no_more_images_at_once_than_threads_and_who_leaves_is_not_counted(bundl
     async def run() -> None:
         nerve = Stage(bundle.stages["nerve"])
         engine = LocalEngine(changed(bundle, nerve=nerve), threads=2)
-        tasks = [asyncio.create_task(engine.answer(drawn_image(), None, Want())) for _ in range(6)]
+        tasks = [
+            asyncio.create_task(engine.answer(drawn_image(), None, CountWant())) for _ in range(6)
+        ]
         await until(lambda: nerve.inside == 2)
         tasks[5].cancel()
         await asyncio.gather(tasks[5], return_exceptions=True)
@@ -75,7 +77,7 @@ def test_both_networks_see_an_image_at_once(bundle):
     async def run() -> None:
         nerve, dermis = (Stage(bundle.stages[name]) for name in ("nerve", "dermis"))
         engine = LocalEngine(changed(bundle, nerve=nerve, dermis=dermis))
-        answer = asyncio.create_task(engine.answer(drawn_image(), None, Want()))
+        answer = asyncio.create_task(engine.answer(drawn_image(), None, CountWant()))
         await until(lambda: nerve.inside == dermis.inside == 1)
         nerve.gate.set()
         dermis.gate.set()
