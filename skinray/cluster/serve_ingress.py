@@ -18,6 +18,7 @@ from skinray.cluster.serve_metrics import RayMeter
 from skinray.config import ServeSettings
 from skinray.errors import BundleError, SettingsError
 from skinray.learning.bundle import check
+from skinray.logs import configure
 from skinray.service.api import create_app
 
 LOG = logging.getLogger("ray.serve")
@@ -40,6 +41,7 @@ class Frontage:
 
     def __init__(self, settings: ServeSettings, engine: ChangingEngine) -> None:
         keep_freed_memory()
+        configure()
         torch.set_num_threads(settings.threads)
         self._settings, self._engine = settings, engine
         self._meter = RayMeter()
