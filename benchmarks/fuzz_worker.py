@@ -40,7 +40,6 @@ def case(name: str, seed: int, number: int) -> tuple[bytes, list[str]]:
 def judge(target: Target, data: bytes, folder: Path) -> tuple[str, str]:
     """Run one case: ``accepted``, ``refused``, or ``finding`` with what happened."""
     before = memory_mib(reset=True)
-    signal.setitimer(signal.ITIMER_PROF, MOST_CPU_S)  # then the process is ended, whatever it does
     try:
         target.run(data, folder)
         outcome, why = "accepted", ""
@@ -77,6 +76,8 @@ def main(name: str, seed: int, first: int, last: int) -> None:
         for number in range(first, last):
             print(">", number, flush=True)
             data, done = case(name, seed, number)
+            # When it is over the process is ended, whatever it does.
+            signal.setitimer(signal.ITIMER_PROF, MOST_CPU_S)
             outcome, why = judge(TARGETS[name], data, Path(folder))
             tally[outcome] += 1
             if outcome == "finding":

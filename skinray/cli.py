@@ -15,6 +15,7 @@ import typer
 from skinray import __version__
 from skinray.cli_photos import train_photos
 from skinray.errors import SettingsError, SkinrayError
+from skinray.logs import logged_run
 from skinray.settings import parse_assignment
 
 app = typer.Typer(
@@ -45,7 +46,8 @@ def main() -> None:
 def guarded(call: Any) -> None:
     """Call a command; print what a user can mend as a message instead of a trace."""
     try:
-        call()
+        with logged_run():
+            call()
     except SkinrayError as error:
         _complain(str(error))
     except OSError as error:

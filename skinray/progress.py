@@ -12,6 +12,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 LOG_EVERY_S = 15.0
+# Hears of a step: title, done, total, and whether it is "running", "done" or "stopped".
+Listener = Callable[[str, int, int, str], None]
+_LISTENERS: list[Listener] = []
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Tell ``listener`` of all steps in this process while the block runs."""
+    _LISTENERS.append(listener)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(listener)
 
 
 def clock(seconds: float) -> str:
@@ -60,6 +73,7 @@ class Steps:
             self._bar.stop()
         took = clock(self._now() - self._began)
         how = "done" if error is None else "stopped"
+        self._told(how)
         self.console.print(f"{self.title}: {how} in {took}", highlight=False)
 
     def resize(self, total: int) -> None:
@@ -76,6 +90,7 @@ class Steps:
     def set(self, done: int, note: str = "") -> None:
         """Tell that ``done`` of the steps are done."""
         self.done = done
+        self._told("running")
         now = self._now()
         left = (now - self._began) / done * (self.total - done) if done else 0.0
         text = f"{note} ETA {clock(left)}".strip() if done else note
@@ -85,6 +100,10 @@ class Steps:
             self._spoke = now
             share = 100 * done / self.total
             self.console.print(f"{self.title}: {share:.0f} %, {text}", highlight=False)
+
+    def _told(self, state: str) -> None:
+        for listener in _LISTENERS:
+            listener(self.title, self.done, self.total, state)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("skinray", "errors"),
     ("settings", "progress"),
+    ("logs",),
     ("config",),
     ("photo_config",),
     ("images", "crossings"),

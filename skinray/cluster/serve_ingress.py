@@ -18,6 +18,7 @@ from skinray.config import ServeSettings
 from skinray.errors import BundleError, SettingsError
 from skinray.learning.bundle import check
 from skinray.learning.bundle_info import BundleInfo, Stage
+from skinray.logs import configure
 from skinray.service.api import create_app
 from skinray.service.in_service import Refusals
 
@@ -33,6 +34,7 @@ class Frontage:
 
     def __init__(self, settings: ServeSettings, engine: ChangingEngine) -> None:
         keep_freed_memory()
+        configure()
         torch.set_num_threads(settings.threads)
         self._settings, self._engine = settings, engine
         self._meter = RayMeter()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
+from skinray.cluster.job_metrics import measured_job
 from skinray.cluster.ray_token import refuse_open_cluster, show_token
 from skinray.config import ClusterSettings
 from skinray.errors import ResourcesError
@@ -100,7 +101,8 @@ def session() -> Iterator[None]:
     try:
         if address:
             refuse_open_cluster()
-        yield
+        with measured_job():
+            yield
     finally:
         ray.shutdown()
 

@@ -63,7 +63,7 @@ class Envelope:
         except ClientDisconnect:
             status = _CLIENT_LEFT
         except Exception:
-            LOG.exception("request %s failed", request_id)
+            LOG.exception("request %s failed", request_id, extra={"request": request_id})
             if status:  # an answer cut off halfway is the server's to break off
                 raise
             error = ProblemError("internal", "see the service's log under this request id")
@@ -78,4 +78,6 @@ class Envelope:
         if reason:
             self._meter.error(reason)
         line = "request %s %s %s %d %s %.0f ms"
-        LOG.info(line, request_id, scope["method"], route, status, reason, 1000 * seconds)
+        facts = {"request": request_id, "code": status, "seconds": round(seconds, 4)}
+        values = (request_id, scope["method"], route, status, reason, 1000 * seconds)
+        LOG.info(line, *values, extra=facts)

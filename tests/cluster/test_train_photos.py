@@ -17,7 +17,9 @@ from skinray.photo_config import PhotoSettings
 from skinray.report.photo_page import write_photo_report
 from skinray.report.photo_table import PhotoResults, table_text
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+# Five runs of Ray: a minute each on a machine at rest, many where other work takes the cores. The
+# limit ends what hangs; it broke into Ray's own calls when it was taken for a measure of speed.
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
 
 # Two networks that take moments: the dense one needs ten times as long even this small, and its
 # layers are tested by themselves.
@@ -36,7 +38,10 @@ def small() -> PhotoSettings:
             ("Pixels", ModelSettings(name="pixel")),
         )
     ]
-    return settings.model_copy(update={"networks": tuple(networks), "flips": True})
+    # Read from disk: decoding into the store would start processes for a few dozen small files.
+    return settings.model_copy(update={"networks": tuple(networks)}).override(
+        {"flips": True, "cluster.decoded_cache": "disk"}
+    )
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,133 @@
+"""The short form of `make fuzz`: some cases of every target, old findings, and the harness."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import fuzz
+import fuzz_weights  # noqa: F401  (adds its targets)
+import numpy as np
+import pytest
+from fuzz_mutations import KINDS, mutate, png_chunk, split_png
+from fuzz_targets import TARGETS, GarbageError, Target, png_files, seeds
+from fuzz_worker import case, judge
+
+from skinray.errors import ImageError
+
+FOUND = Path(__file__).parent / "fuzz"  # TARGET-WHAT: what was wrong once
+CASES = {name: 60 if name == "request" else 150 for name in TARGETS}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_spoilt_files_give_a_sound_result_or_a_plain_error(name: str, tmp_path: Path) -> None:
+    outcomes = set()
+    for number in range(CASES[name]):
+        data, done = case(name, 1, number)
+        outcome, why = judge(TARGETS[name], data, tmp_path)
+        assert outcome != "finding", (f"{name}/1/{number}", done, why)
+        outcomes.add(outcome)
+    assert "refused" in outcomes or name == "request"
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_files_that_nobody_spoilt_are_taken(name: str, tmp_path: Path) -> None:
+    outcomes = [judge(TARGETS[name], data, tmp_path) for data in seeds(name)]
+    if name == "weights":  # each is read under a name that is not its own as well
+        assert {outcome for outcome, _ in outcomes} == {"refused"}
+    else:
+        assert {outcome for outcome, _ in outcomes} == {"accepted"}, outcomes
+
+
+@pytest.mark.parametrize("file", sorted(FOUND.iterdir()), ids=lambda file: file.name)
+def test_what_was_found_before_stays_mended(file: Path, tmp_path: Path) -> None:
+    target = TARGETS[file.name.split("-")[0]]
+    assert judge(target, file.read_bytes(), tmp_path)[0] != "finding"
+
+
+def test_damage_to_a_png_never_changes_its_pixels_unseen() -> None:
+    """Checksums tell: what is still taken has the pixels it had."""
+    from random import Random
+
+    from skinray.images.read import decode_image
+
+    known = {decode_image(data, "seed").pixels.tobytes() for data in png_files()}
+    taken = 0
+    for number in range(150):
+        rng = Random(number)
+        data, _ = mutate(rng, rng.choice(png_files()), png_files(), "bytes")
+        try:
+            pixels = decode_image(data, "case").pixels
+        except ImageError:
+            continue
+        taken += 1
+        assert pixels.tobytes() in known, number
+    assert taken
+
+
+def runs(action: object) -> Target:
+    def run(data: bytes, folder: Path) -> None:
+        if isinstance(action, Exception):
+            raise action
+        if callable(action):
+            action()
+
+    return Target("bytes", lambda: [b"x"], run, (ImageError,))
+
+
+def test_everything_else_is_a_finding(tmp_path: Path) -> None:
+    assert judge(runs(None), b"", tmp_path)[0] == "accepted"
+    assert judge(runs(ImageError("torn: copy it")), b"", tmp_path)[0] == "refused"
+    for bad in (
+        ValueError("x"),
+        MemoryError(),
+        RecursionError(),
+        GarbageError("y"),
+        ImageError(""),
+    ):
+        assert judge(runs(bad), b"", tmp_path)[0] == "finding", bad
+
+    def hungry() -> None:
+        np.ones(100 << 20, np.uint8).sum()
+
+    outcome, why = judge(runs(hungry), b"", tmp_path)
+    assert (outcome, "MiB" in why) == ("finding", True)
+
+
+WORKER = """
+import os, sys, json
+first, last = int(sys.argv[3]), int(sys.argv[4])
+for number in range(first, last):
+    print(">", number, flush=True)
+    if number == 2: os.abort()
+    if number == 4: print("!", number, json.dumps({"how": [], "why": "wrong"}), flush=True)
+print("=", json.dumps({"refused": last - first - 1, "finding": 1}), flush=True)
+"""
+
+
+@pytest.fixture
+def dying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "worker.py").write_text(WORKER)
+    monkeypatch.setattr(fuzz, "WORKER", tmp_path / "worker.py")
+
+
+def test_a_death_is_a_finding_and_the_rest_is_run(dying: None) -> None:
+    tally = fuzz.Tally()
+    fuzz.fuzz("png", 0, 0, 6, tally)
+    assert [finding.split(" ")[0] for finding in tally.findings] == ["png/0/2", "png/0/4"]
+    assert "died with -6" in tally.findings[0]
+    assert tally.cases == 6
+    assert dict(tally.outcomes) == {"before a death": 2, "finding": 2, "refused": 2}
+
+
+def test_cases_follow_from_their_names() -> None:
+    assert case("png", 3, 7) == case("png", 3, 7)
+    assert len({case("png", 3, number)[0] for number in range(40)}) > 35
+    assert set(KINDS) == {target.kind for target in TARGETS.values()}
+
+
+def test_chunks_are_split_and_joined_as_they_were() -> None:
+    for data in png_files():
+        chunks = split_png(data)
+        assert data == data[:8] + b"".join(png_chunk(kind, body) for kind, body in chunks)
+    assert split_png(json.dumps({}).encode()) == []
