@@ -124,7 +124,7 @@ def counting_bundle(folder: Path, networks: str) -> Path:
     found = load(bundle_of(folder / "bundle", nerve, dermis, UM_PER_PX), "cpu")
     images = [read_image(path).pixels for path in sorted((folder / "images").iterdir())[:2]]
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-    pair = [stage.networks[0] for stage in (found.nerve, found.dermis)]
+    pair = [stage.networks[0] for stage in found.stages.values()]
     for network in pair:
         for layer in network.modules():
             if isinstance(layer, torch.nn.BatchNorm2d):
@@ -133,12 +133,12 @@ def counting_bundle(folder: Path, networks: str) -> Path:
         with torch.no_grad():
             network.train()(pixels)
         network.eval()
-    maps = found.nerve.map(images[0]), found.dermis.map(images[0])
+    maps = tuple(found.maps(images[0]).values())
     crossings = CrossingSettings(
         nerve_threshold=float(np.quantile(maps[0], 0.9)), dermis_threshold=float(np.median(maps[1]))
     )
     info = found.info.model_copy(update={"crossings": crossings, "sha256": {}})
-    return save(folder / "bundle", info, *pair)
+    return save(folder / "bundle", info, dict(zip(("nerve", "dermis"), pair, strict=True)))
 
 
 def score(bundle: Path, images: Path, out: Path) -> list[tuple[int, float]]:
@@ -248,7 +248,7 @@ def bare_worker(
     keep_freed_memory()  # as scoring's processes do
     torch.set_num_threads(threads)
     loaded = load(bundle, "cpu")
-    networks = (loaded.nerve.networks[0], loaded.dermis.networks[0])
+    networks = (loaded.stages["nerve"].networks[0], loaded.stages["dermis"].networks[0])
     tensors = [
         torch.from_numpy(read_image(path).pixels.copy()[None]).permute(0, 3, 1, 2).float() / 255
         for path in paths

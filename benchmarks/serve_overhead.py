@@ -20,7 +20,7 @@ from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.session import session
 from skinray.images.read import read_image
 from skinray.learning.bundle import Bundle, load
-from skinray.service.answer import Want, make_answer
+from skinray.service.count_answer import CountWant, count_answer
 
 ASKED_MS = {"separate": 35.0, "fused": 10.0}
 CPUS = {"separate": 1.0, "fused": 2.0}  # of each replica
@@ -31,8 +31,8 @@ def in_process(bundle: Bundle, path: Path) -> float:
     """Return the seconds of decoding, both networks, crossings and the record."""
     began = time.perf_counter()
     pixels = read_image(path).pixels
-    nerve, dermis = bundle.nerve.map(pixels, 0.5), bundle.dermis.map(pixels, 0.5)
-    make_answer(bundle.info, pixels, nerve, dermis, 0.5, Want()).count.model_dump_json()
+    nerve, dermis = bundle.maps(pixels, 0.5).values()
+    count_answer(bundle.info, pixels, nerve, dermis, 0.5, CountWant()).count.model_dump_json()
     return time.perf_counter() - began
 
 

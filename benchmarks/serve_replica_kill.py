@@ -18,6 +18,7 @@ from stand_in import drawn_image, stand_in_bundle
 
 from skinray.cluster.session import session
 from skinray.learning.bundle import load
+from skinray.report.overlays import encode_png
 
 ASKED = 0.999
 REPLICAS = {"fused": ("Fused",), "separate": ("Ingress", "NerveStage", "DermisStage")}
@@ -72,19 +73,12 @@ def measure(layout: str, seconds: float, pause_s: float) -> tuple[list[Reply], i
             deploy(small_config(layout, folder, port, replicas=2, cpus=0.25))
             address = f"http://127.0.0.1:{port}"
             replies, killed = asyncio.run(
-                under_kills(address, to_png(pixels), layout, seconds, pause_s)
+                under_kills(address, encode_png(pixels), layout, seconds, pause_s)
             )
         finally:
             serve.shutdown()
     right = sum(reply.status == 200 and reply.points == expected for reply in replies)
     return replies, right, killed
-
-
-def to_png(pixels: object) -> bytes:
-    """Return the pixels as a PNG file."""
-    from skinray.service.answer import to_png as encode
-
-    return encode(pixels)  # type: ignore[arg-type]
 
 
 def row(layout: str, seconds: float, pause_s: float) -> str:

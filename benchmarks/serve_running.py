@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from skinray.learning.bundle_info import read_info
+
 CONFIGS = Path(__file__).parents[1] / "serve_configs"
 
 
@@ -43,8 +45,9 @@ def small_config(
     args: dict[str, Any] | None = None,
     **service: Any,
 ) -> dict[str, Any]:
-    """Return ``local.yaml`` or ``gpu.yaml`` with fewer CPUs and no GPU."""
-    name = "local.yaml" if layout == "fused" else "gpu.yaml"
+    """Return the file for the layout and the bundle's kind, with fewer CPUs and no GPU."""
+    separate = {"biopsy": "gpu.yaml", "photo": "photos.yaml"}[read_info(bundle).kind]
+    name = "local.yaml" if layout == "fused" else separate
     config: dict[str, Any] = yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8"))
     config["proxy_location"] = "HeadOnly"
     config["http_options"] |= {"host": "127.0.0.1", "port": port}

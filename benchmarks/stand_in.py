@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinray.config import CrossingSettings, ModelSettings
-from skinray.learning.bundle import BundleInfo, save
+from skinray.learning.bundle import save
+from skinray.learning.bundle_info import BundleInfo
 from skinray.learning.provenance import now, versions
 from skinray.models import build
 
@@ -48,7 +49,7 @@ def bundle_of(
         created=now(),
     ).model_copy(update=changes)
     networks = [build(model.name, **model.options) for model in (nerve, dermis)]
-    return save(folder, info, networks[0], networks[1])
+    return save(folder, info, {"nerve": networks[0], "dermis": networks[1]})
 
 
 def drawn_image(

@@ -233,7 +233,7 @@ def score(
         typer.Option(help="Micrometres a pixel of every image; overrides manifest and files."),
     ] = None,
     no_overlays: Annotated[
-        bool, typer.Option("--no-overlays", help="Write no pictures and no GeoJSON.")
+        bool, typer.Option("--no-overlays", help="Write no pictures, GeoJSON or masks.")
     ] = False,
     set_: Annotated[
         list[str] | None,
@@ -242,7 +242,9 @@ def score(
         ),
     ] = None,
 ) -> None:
-    r"""Count the crossings in every image of a cohort; each image has one row, failed or not.
+    r"""Score every image of a cohort; each image has one row, failed or not.
+
+    A bundle for biopsies counts the crossings, one for photographs finds the skin.
 
     It can be killed at any moment; the same command with --resume goes on and loses nothing. On a
     cluster, submit it as a job:
@@ -250,8 +252,9 @@ def score(
         ray job submit --working-dir . -- \
           python jobs/score_cohort.py --bundle /shared/bundle --images /shared/in --out /shared/x
 
-    Leaves `counts.csv`, `counts.parquet`, `crossings.parquet`, `overlays/`, `geojson/` and
-    `report.html` in the run folder.
+    Leaves `report.html` and `overlays/` in the run folder; of biopsies `counts.csv`,
+    `counts.parquet`, `crossings.parquet` and `geojson/`, of photographs `areas.csv`,
+    `areas.parquet` and `masks/`.
     """
     from skinray.config import ScoreSettings
     from skinray.settings import validate
@@ -265,7 +268,7 @@ def score(
     began = time.monotonic()
     totals = run(bundle, images, out.absolute(), settings, resume=resume)
     typer.echo(totals.text(time.monotonic() - began))
-    typer.echo(f"Counts: {out / 'counts.csv'}\nReport: {out / 'report.html'}")
+    typer.echo(f"Table: {out / totals.table}\nReport: {out / 'report.html'}")
     if totals.too_many_failed(max_failures):
         raise typer.Exit(TOO_MANY_FAILED)
 
@@ -329,8 +332,14 @@ def report(
     from skinray.report.cohort_page import write_cohort_report
     from skinray.report.cohort_run import is_scoring_run
     from skinray.report.page import write_report
+    from skinray.report.photo_run import is_photo_run
 
-    page = write_cohort_report(run_dir) if is_scoring_run(run_dir) else write_report(run_dir)
+    if is_photo_run(run_dir):
+        from skinray.report.photo_page import write_photo_report
+
+        page = write_photo_report(run_dir)
+    else:
+        page = write_cohort_report(run_dir) if is_scoring_run(run_dir) else write_report(run_dir)
     typer.echo(f"Report: {page.absolute()}")
 
 

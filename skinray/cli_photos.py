@@ -13,18 +13,25 @@ from skinray.settings import parse_assignment
 
 def train_photos(
     data: Annotated[
-        Path,
+        str,
         typer.Option(help="Clinical photographs: a folder with images/ and masks/ of one name."),
     ],
     public: Annotated[
-        list[Path],
-        typer.Option(help="Public photographs to pretrain on, a folder alike. May be repeated."),
+        list[str],
+        typer.Option(
+            help="Public photographs to pretrain on: a folder alike, or a published one, e.g. "
+            "hgr:DIR, lfw:DIR, lvs:DIR. May be repeated."
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option(help="Run folder, seen by every node; default: runs/photos-TIME.")
     ] = None,
     networks: Annotated[
-        str, typer.Option(help="Parted by commas: skin_unet, skin_unet_large, skin_dense_unet.")
+        str,
+        typer.Option(
+            help="Parted by commas: skin_unet, skin_unet_large, skin_dense_unet, and beyond the "
+            "paper skin_deeplabv3."
+        ),
     ] = "skin_unet,skin_unet_large,skin_dense_unet",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs of each training; the paper's: 500.")
@@ -50,14 +57,15 @@ def train_photos(
     is (direct transfer), trained on the clinical ones alone (direct training), and fine-tuned.
     Which photograph trains and which one tests is told by the order of their MD5.
 
-        skinray train-photos --data ward --public hgr --public lfw --networks skin_unet
+        skinray train-photos --data ward --public hgr:HGR --public lfw:LFW --networks skin_unet
 
     On a cluster: `ray job submit --working-dir . -- python jobs/train_photos.py ...`
     """
     from skinray.cluster.photos import train_photos as run
     from skinray.learning.run_folder import refuse_foreign
     from skinray.photo_config import PhotoSettings
-    from skinray.report.photo_table import TABLE, table_text
+    from skinray.report.photo_run import TABLE
+    from skinray.report.photo_table import table_text
     from skinray.run_paths import default_out
 
     if resume and out is None:
@@ -80,4 +88,4 @@ def train_photos(
     refuse_foreign(out, resume=resume)
     results = run(data, public, out, settings, resume=resume)
     typer.echo(table_text(results))
-    typer.echo(f"Table: {out / TABLE}.md and .csv")
+    typer.echo(f"Table: {out / TABLE}.md and .csv\nReport: {out / 'report.html'}")

@@ -35,6 +35,12 @@ class PredictSettings(Settings):
         384, ge=32, multiple_of=32, description="shared by neighbouring tiles, and blended"
     )
 
+    mirrored: Literal[1, 2, 4] = Field(
+        1,
+        description="maps averaged: of the image alone; also mirrored left to right; also upside "
+        "down",
+    )
+
     @model_validator(mode="after")
     def _tiles_move_on(self) -> Self:
         if 2 * self.overlap_px > self.tile_px:
@@ -316,7 +322,7 @@ class PoolSettings(Settings):
     cpus_per_actor: float = Field(1, gt=0)
     gpus_per_actor: float | Literal["auto"] = Field(
         "auto",
-        description="auto: a GPU's share that lets both networks live on it, if there is one",
+        description="auto: a GPU's share that lets all networks live on it, if there is one",
     )
 
 
@@ -327,7 +333,9 @@ class ScoreSettings(Settings):
     um_per_px: float | None = Field(
         None, ge=0.01, le=20, description="scale of every image; overrides manifest and files"
     )
-    overlays: bool = Field(True, description="write a picture and a GeoJSON file of each image")
+    overlays: bool = Field(
+        True, description="write a picture of each image, and a GeoJSON file or the mask"
+    )
     layout: Literal["auto", "fused", "separate"] = Field(
         "auto",
         description="all stages in one actor, or each in actors of its own; auto: separate "
@@ -340,8 +348,13 @@ class ScoreSettings(Settings):
     fused: PoolSettings = PoolSettings()
     nerve: PoolSettings = PoolSettings()
     dermis: PoolSettings = PoolSettings()
+    skin: PoolSettings = PoolSettings()
     decode_cpus: float = Field(1, gt=0, description="of a task that reads and decodes")
     crossing_cpus: float = Field(1, gt=0, description="of a task that counts and writes")
+
+    def stage(self, name: Literal["nerve", "dermis", "skin"]) -> PoolSettings:
+        """Return the pool of the stage ``name`` where each has its own."""
+        return {"nerve": self.nerve, "dermis": self.dermis, "skin": self.skin}[name]
 
 
 class ServiceSettings(Settings):

@@ -11,6 +11,7 @@ from skinray.config import (
     AugmentSettings,
     ClusterSettings,
     ModelSettings,
+    PredictSettings,
     ReadSettings,
     TrainSettings,
 )
@@ -29,6 +30,8 @@ TRAINING = TrainSettings(
     keep="best",
     validate_every_epochs=1,
 )
+# A network for photographs sees all of one at once, at its own size inside: never in tiles.
+WHOLE = PredictSettings(max_pixels=1_000_000_000)
 # The paper names rotation, scale and crop, and no ranges.
 AUGMENT = AugmentSettings(
     translate_px=0,
@@ -43,6 +46,30 @@ AUGMENT = AugmentSettings(
 
 def _network(label: str, name: str) -> ArmSettings:
     return ArmSettings(label=label, model=ModelSettings(name=name), train=TRAINING)
+
+
+class SkinSettings(Settings):
+    """From the map of a photograph to the mask of its skin."""
+
+    threshold: float = Field(0.5, gt=0, lt=1, description="probability from which on it is skin")
+    refine: bool = Field(False, description="let the photograph's edges draw the mask's")
+    refine_radius: float = Field(
+        0.02, gt=0, le=0.5, description="of the filter, as a share of the longer side"
+    )
+    refine_eps: float = Field(
+        0.001, gt=0, description="variance of brightness (0..1) below which a place is flat"
+    )
+
+
+# Rows beside the paper's, to be asked for by name: what a backbone pretrained on other images
+# gives. Its weights are published; without them it begins at random, and the table says so.
+FURTHER = (
+    ArmSettings(
+        label="DeepLabV3",
+        model=ModelSettings(name="skin_deeplabv3", weights="deeplabv3_mobilenet_v3_large_coco_voc"),
+        train=TRAINING,
+    ),
+)
 
 
 class PhotoSettings(Settings):
@@ -67,11 +94,15 @@ class PhotoSettings(Settings):
     pretraining_epochs: int | None = Field(
         None, ge=1, description="most epochs of pretraining; none: as the networks' training has"
     )
+    skin: SkinSettings = Field(SkinSettings(), description="of the bundle")
     augment: AugmentSettings = AUGMENT
     load_px: int = Field(
         144, ge=16, description="side that photographs are brought to for training"
     )
     resamples: int = Field(2000, ge=100, description="of the bootstrap of each interval")
+    flips: bool = Field(
+        False, description="add a row of each network that averages mirrored photographs"
+    )
     cluster: ClusterSettings = ClusterSettings()
 
     @model_validator(mode="after")
@@ -86,14 +117,14 @@ class PhotoSettings(Settings):
         return self
 
     def only(self, names: list[str]) -> PhotoSettings:
-        """Keep the networks of these names, in this order.
+        """Keep the networks of these names, in this order; ``FURTHER`` ones can be had too.
 
         Raises
         ------
         ValueError
             If one is none of them.
         """
-        by_name = {arm.model.name: arm for arm in self.networks}
+        by_name = {arm.model.name: arm for arm in (*FURTHER, *self.networks)}
         unknown = [name for name in names if name not in by_name]
         if unknown:
             raise ValueError(f"no network {', '.join(unknown)}: there are {', '.join(by_name)}")

@@ -46,9 +46,13 @@ class Settings(BaseModel):
             place[at] = value
         return validate(type(self), values)
 
-    def fingerprint(self) -> str:
-        """SHA-256 of the settings as canonical JSON: equal settings, equal fingerprint."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+    def fingerprint(self, without: frozenset[str] = frozenset()) -> str:
+        """SHA-256 of the settings as canonical JSON: equal settings, equal fingerprint.
+
+        ``without`` names settings of the top level that are not to count.
+        """
+        values = self.model_dump(mode="json", exclude=set(without))
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

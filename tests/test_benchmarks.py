@@ -13,12 +13,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from drawn_photos import write_photos
+from photo_bundles import OPTIONS
 
 from skinray.config import AugmentSettings
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
-    "augmentation", "crossing_stage", "drive", "paper_fold", "score_efficiency", "score_memory",
+    "augmentation", "crossing_stage", "drive", "paper_fold", "photo_networks",
+    "score_efficiency", "score_memory",
     "serve_overhead", "serve_overload", "serve_replica_kill", "tolerant_dice", "train_overhead",
 )  # fmt: skip
 
@@ -162,6 +165,23 @@ def test_paper_fold_runs_through(load, monkeypatch, tmp_path, capsys):
     ):
         assert line in said
     assert not script.RESULTS.exists()
+
+
+# --- photo_networks ------------------------------------------------------------------------
+
+
+def test_an_epoch_of_a_network_for_photographs_is_measured(load, tmp_path):
+    script = load("photo_networks")
+    write_photos(tmp_path / "set", 12)
+    settings = script.PhotoSettings(train_images=10, test_images=1).lasting(1).only(["skin_unet"])
+    narrow = settings.networks[0].override({"model.options": OPTIONS})
+    settings = settings.model_copy(update={"networks": (narrow,)})
+    row = script.measure(tmp_path / "set", settings, 0)
+    assert (row.label, row.images) == ("U-Net", 16)
+    assert row.peak > 100 << 20
+    assert 0 <= row.skin <= 1
+    *_, line = script.lines([row])
+    assert line.startswith(f"| U-Net | {row.parameters:,} | 16 |")
 
 
 # --- train_overhead ------------------------------------------------------------------------

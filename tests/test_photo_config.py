@@ -33,7 +33,9 @@ def test_every_figure_is_the_papers() -> None:
 def test_networks_are_chosen_by_name() -> None:
     chosen = PhotoSettings().only(["skin_unet", "skin_dense_unet"])
     assert [arm.label for arm in chosen.networks] == ["U-Net", "Dense Residual U-Net"]
-    with pytest.raises(ValueError, match="no network hed: there are skin_dense_unet"):
+    with pytest.raises(
+        ValueError, match="no network hed: there are skin_deeplabv3, skin_dense_unet"
+    ):
         PhotoSettings().only(["hed"])
 
 

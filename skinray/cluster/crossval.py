@@ -21,6 +21,7 @@ from skinray.errors import TrainingError
 from skinray.images.cohort_check import checked_cohort
 from skinray.images.manifest import Cohort, fingerprint
 from skinray.learning import bundle as bundles
+from skinray.learning.bundle_info import BundleInfo
 from skinray.learning.crossval import (
     STAGES,
     SpecMaker,
@@ -210,7 +211,7 @@ def _save_bundle(
         [trained_network(spec, run.trials / spec.key) for spec in stage]
         for stage in zip(*pairs, strict=True)
     )
-    info = bundles.BundleInfo(
+    info = BundleInfo(
         models={
             stage: spec.arm.model.override({"weights": None})
             for stage, spec in zip(STAGES, pairs[0], strict=True)
@@ -226,7 +227,7 @@ def _save_bundle(
         subjects=len({biopsy.subject for biopsy in run.cohort.biopsies}),
         created=now(),
     )
-    bundles.save(run.out / "bundle", info, nerve, dermis)
+    bundles.save(run.out / "bundle", info, {"nerve": nerve, "dermis": dermis})
 
 
 def _final_crossings(

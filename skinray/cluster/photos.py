@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import ray
 import torch
@@ -17,21 +19,28 @@ from skinray.cluster.sources import Source, open_source
 from skinray.cluster.tune import run_trials
 from skinray.config import ReadSettings
 from skinray.errors import TrainingError
-from skinray.images.photos import Photo, balance, find_photos, split_photos
-from skinray.learning.photo_scores import PhotoScore, score_photos, summarise
+from skinray.images.photo_sets import find_set
+from skinray.images.photos import Photo, balance, split_photos
 from skinray.learning.photo_trials import (
     SCENARIOS,
     PhotoTrials,
     Scenario,
+    beginning,
     load_photo,
     photos_fingerprint,
+    with_weights_at_hand,
 )
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign
 from skinray.learning.trial import OUTCOME, TrialOutcome, TrialSpec, describe, trained_network
 from skinray.photo_config import PhotoSettings
 from skinray.progress import Steps
+from skinray.report.assemble import curve_of
+from skinray.report.photo_bundle import write_photo_bundle
+from skinray.report.photo_page import write_photo_report
+from skinray.report.photo_rows import Scored, photo_row, score_and_draw
 from skinray.report.photo_table import PhotoResults, PhotoRow
+from skinray.report.results import Curve
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,8 @@ class Run:
 
 
 def train_photos(
-    data: Path,
-    public: Sequence[Path],
+    data: str | Path,
+    public: Sequence[str | Path],
     out: Path,
     settings: PhotoSettings,
     *,
@@ -58,10 +67,11 @@ def train_photos(
 
     Parameters
     ----------
-    data : folder of clinical photographs, ``images`` and ``masks`` in it.
-    public : folders of the same kind to pretrain on, each a source of its own.
+    data : clinical photographs, a folder as :func:`find_set` takes it.
+    public : photographs to pretrain on, alike, each a source of its own.
     out : run folder, seen by every node; receives ``results.json``, ``table1.csv``,
-        ``table1.md``, ``photos.csv``, ``settings.yaml`` and ``trials/``.
+        ``table1.md``, ``photos.csv``, ``views.csv``, ``report.html``, ``settings.yaml``,
+        ``examples/``, ``trials/`` and ``bundle/``.
     resume : go on with an interrupted run in ``out``.
 
     Raises
@@ -73,10 +83,10 @@ def train_photos(
     began, started = time.monotonic(), now()
     refuse_foreign(out, resume=resume)
     clinical = split_photos(
-        find_photos(data), settings.train_images, settings.test_images,
+        find_set(data), settings.train_images, settings.test_images,
         settings.validation_fraction,
     )  # fmt: skip
-    shown = balance([p for one in public for p in find_photos(one)], settings.pretraining_images)
+    shown = balance([p for one in public for p in find_set(one)], settings.pretraining_images)
     pretraining = split_photos(shown, len(shown), 0, settings.validation_fraction)
     everything = [*shown, *clinical.train, *clinical.validation, *clinical.test]
     with Steps("Reading photographs", len(everything), console) as steps:
@@ -85,7 +95,8 @@ def train_photos(
             steps.set(done)
     fingerprint = photos_fingerprint(everything)
     claim(out, settings, fingerprint, resume=resume)
-    trials = PhotoTrials(settings, pretraining, clinical, fingerprint, (out / "trials").absolute())
+    used = with_weights_at_hand(settings)
+    trials = PhotoTrials(used, pretraining, clinical, fingerprint, (out / "trials").absolute())
     console.print(
         f"{len(shown)} public photographs to pretrain on, {settings.train_images} clinical ones "
         f"to train on, {settings.test_images} to test on; run folder {out}",
@@ -97,7 +108,7 @@ def train_photos(
         reader = partial(load_photo, side=settings.load_px, settings=settings.read)
         with Steps("Decoding photographs", len(trials.photos), console) as steps:
             source = open_source(trials.photos, reader, settings.cluster, steps.tell)
-        rows = _rows(Run(settings, trials, source, resources, console))
+        rows, curves = _rows(Run(settings, trials, source, resources, console))
     results = PhotoResults(
         data=str(data),
         public=[str(one) for one in public],
@@ -110,13 +121,45 @@ def train_photos(
         seconds=time.monotonic() - began,
         versions=versions(),
         hardware=hardware(),
+        sources=dict(Counter(photo.source for photo in shown)),
+        curves=curves,
+        settings=settings.model_dump(mode="json"),
     )
     results.save(out)
+    write_photo_report(out)
+    write_photo_bundle(out, trials, results)
     return results
 
 
-def _rows(run: Run) -> list[PhotoRow]:
+class Asked(NamedTuple):
+    """A row to be: a trained network in a scenario, with or without flips."""
+
+    scenario: Scenario
+    spec: TrialSpec
+    flips: bool
+
+
+def _rows(run: Run) -> tuple[list[PhotoRow], list[Curve]]:
     """Train every network in every scenario, then test each; finished trainings are kept."""
+    asked = _trained(run)
+    tested = _tested(run, asked)
+    outcomes = {one.spec.key: _outcome(run.trials.trials / one.spec.key) for one in asked}
+    begun = {
+        wanted.label: beginning(wanted, used)
+        for wanted, used in zip(run.settings.networks, run.trials.settings.networks, strict=True)
+    }
+    rows = [
+        photo_row(
+            one.scenario, one.spec, outcomes[one.spec.key], scored, run.settings,
+            begun[one.spec.arm.label], flips=one.flips,
+        )
+        for one, scored in zip(asked, tested, strict=True)
+    ]  # fmt: skip
+    return rows, [curve_of(one.spec, outcomes[one.spec.key]) for one in asked if not one.flips]
+
+
+def _trained(run: Run) -> list[Asked]:
+    """Return the rows in the order of the table, their networks trained."""
     trials = run.trials
     specs: dict[Scenario, list[TrialSpec]] = {
         "direct transfer": trials.pretraining(),
@@ -125,32 +168,29 @@ def _rows(run: Run) -> list[PhotoRow]:
     _train(run, [*specs["direct transfer"], *specs["direct training"]], "Pretraining and training")
     specs["fine-tuning"] = trials.fine_tuning()
     _train(run, specs["fine-tuning"], "Fine-tuning")
-    asked = [(scenario, spec) for scenario in SCENARIOS for spec in specs[scenario]]
+    return [
+        Asked(scenario, spec, flips)
+        for scenario in SCENARIOS
+        for spec in specs[scenario]
+        for flips in ((False, True) if run.settings.flips else (False,))
+    ]
+
+
+def _tested(run: Run, asked: list[Asked]) -> list[Scored]:
     test = ray.remote(
         num_cpus=run.resources.cpus_per_worker, num_gpus=run.resources.gpus_per_worker
     )(_test)
     refs = [
-        test.remote(spec, str(trials.trials), trials.clinical.test, run.settings.read,
-                    run.resources.cpus_per_worker)
-        for _, spec in asked
+        test.remote(one.spec, str(run.trials.trials), run.trials.clinical.test, run.settings.read,
+                    one.flips, run.resources.cpus_per_worker)
+        for one in asked
     ]  # fmt: skip
     with Steps("Testing", len(refs), run.console) as steps:
         for done in range(1, len(refs) + 1):
             ray.wait(refs, num_returns=done, fetch_local=False)
             steps.set(done)
-    rows = []
-    for (scenario, spec), scores in zip(asked, ray.get(refs), strict=True):
-        rows.append(
-            PhotoRow(
-                network=spec.arm.label,
-                model=spec.arm.model.name,
-                scenario=scenario,
-                epochs=_epochs(trials.trials / spec.key),
-                summary=summarise(scores, run.settings.resamples, run.settings.seed),
-                photos=scores,
-            )
-        )
-    return rows
+    found: list[Scored] = ray.get(refs)
+    return found
 
 
 def _train(run: Run, specs: list[TrialSpec], title: str) -> None:
@@ -162,15 +202,16 @@ def _train(run: Run, specs: list[TrialSpec], title: str) -> None:
             raise TrainingError(f"{describe(result.spec)} failed: {result.error}")
 
 
-def _epochs(folder: Path) -> int:
-    text = (folder / OUTCOME).read_text(encoding="utf-8")
-    return len(TrialOutcome.model_validate_json(text).history)
+def _outcome(folder: Path) -> TrialOutcome:
+    return TrialOutcome.model_validate_json((folder / OUTCOME).read_text(encoding="utf-8"))
 
 
 def _test(
-    spec: TrialSpec, trials: str, photos: tuple[Photo, ...], read: ReadSettings, threads: int
-) -> list[PhotoScore]:
+    spec: TrialSpec, trials: str, photos: tuple[Photo, ...], read: ReadSettings, flips: bool,
+    threads: int,
+) -> Scored:  # fmt: skip
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = trained_network(spec, Path(trials) / spec.key).to(device)
-    return score_photos(network, photos, read, device)
+    out = Path(trials).parent
+    return score_and_draw(network, photos, read, out, spec.key, device, flips=flips)

@@ -98,7 +98,7 @@ def _score(job: Job, listing: Listing, console: Console) -> Totals:
         ledger.add_parts(committed(out))
         _compute(job, ledger, console)
         with Steps("Writing tables", 1, console):
-            totals = write_tables(out, ledger.rows(), overlays=job.settings.overlays)
+            totals = write_tables(out, ledger.rows(), job.info.kind, overlays=job.settings.overlays)
     from skinray.report.cohort_page import write_cohort_report
 
     write_cohort_report(out)

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from skinray.cluster.score_pools import Machines, Pool, Pools, plan_pools
 from skinray.cluster.score_stages import Claims, Decode, Finish, Fused, Job, Predict
-from skinray.learning import bundle as bundles
 from skinray.learning.score_folder import KEYS
 from skinray.progress import Steps
 
@@ -29,7 +28,7 @@ NO_PROGRESS_S = 24 * 3600
 def run_round(job: Job, images: int, console: Console) -> None:
     """Send so many pending images, as the run folder lists them, through the stages."""
     batches = -(-images // job.settings.images_per_part)
-    pools = plan_pools(job.settings, Machines.at_hand(), batches)
+    pools = plan_pools(job.settings, job.info.stages, Machines.at_hand(), batches)
     claims = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Claims).remote(
         str(job.out / KEYS)
     )
@@ -93,7 +92,7 @@ def _separate(job: Job, claims: Any, pools: Pools, batches: int) -> Dataset:
         batch_format="pyarrow",
         num_cpus=settings.decode_cpus,
     )
-    for stage, pool in zip(bundles.STAGES, pools.actors, strict=True):
+    for stage, pool in zip(job.info.stages, pools.actors, strict=True):
         images = images.map_batches(
             Predict,
             fn_constructor_args=(job, stage),

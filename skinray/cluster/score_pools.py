@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,9 +11,8 @@ import ray
 
 from skinray.config import PoolSettings, ScoreSettings
 from skinray.errors import ResourcesError
+from skinray.learning.bundle_info import Stage
 
-# Both networks live on one GPU unless the settings say otherwise.
-GPU_SHARE = {"fused": 1.0, "separate": 0.5}
 Layout = Literal["fused", "separate"]
 
 
@@ -43,18 +43,21 @@ class Pool:
 
 @dataclass(frozen=True)
 class Pools:
-    """The pools of a layout: one, or the nerve's and the dermis's."""
+    """The pools of a layout: one, or one for each network."""
 
     layout: Layout
     actors: tuple[Pool, ...]
 
 
-def plan_pools(settings: ScoreSettings, machines: Machines, batches: int) -> Pools:
+def plan_pools(
+    settings: ScoreSettings, stages: Sequence[Stage], machines: Machines, batches: int
+) -> Pools:
     """Choose the layout and the size of its pools.
 
     Parameters
     ----------
     settings : what the user asks for.
+    stages : of the bundle.
     machines : what there is.
     batches : how many there are to score: more actors would have nothing to do.
 
@@ -68,8 +71,8 @@ def plan_pools(settings: ScoreSettings, machines: Machines, batches: int) -> Poo
         layout = "separate" if machines.gpus > 0 else "fused"
     else:
         layout = settings.layout
-    asked = [settings.fused] if layout == "fused" else [settings.nerve, settings.dermis]
-    pools = tuple(_pool(pool, machines, layout, len(asked), batches) for pool in asked)
+    asked = [settings.fused] if layout == "fused" else [settings.stage(stage) for stage in stages]
+    pools = tuple(_pool(pool, machines, len(asked), batches) for pool in asked)
     feeding = 1.0 if layout == "fused" else max(settings.decode_cpus, settings.crossing_cpus)
     cpus, gpus = sum(pool.cpus for pool in pools) + feeding, sum(pool.gpus for pool in pools)
     if cpus > machines.cpus or gpus > machines.gpus:
@@ -81,12 +84,11 @@ def plan_pools(settings: ScoreSettings, machines: Machines, batches: int) -> Poo
     return Pools(layout, pools)
 
 
-def _pool(
-    asked: PoolSettings, machines: Machines, layout: Layout, pools: int, batches: int
-) -> Pool:
+def _pool(asked: PoolSettings, machines: Machines, pools: int, batches: int) -> Pool:
     gpus = asked.gpus_per_actor
     if gpus == "auto":
-        gpus = GPU_SHARE[layout] if machines.gpus > 0 else 0.0
+        # All networks live on one GPU unless the settings say otherwise.
+        gpus = 1 / pools if machines.gpus > 0 else 0.0
     if asked.actors != "auto":
         most = asked.actors
     elif gpus:

@@ -25,11 +25,11 @@ from skinray.config import ScoreSettings
 from skinray.errors import BundleError
 from skinray.images.entry import Entry, from_rows
 from skinray.images.store import Store, open_store
-from skinray.learning.bundle import BundleInfo, Stage, load, load_stage, read_info
-from skinray.learning.count import Count
+from skinray.learning.bundle import load, load_stage
+from skinray.learning.bundle_info import BundleInfo, Stage, read_info
 from skinray.learning.score_folder import PENDING
 from skinray.learning.score_parts import commit
-from skinray.learning.scored import Scored
+from skinray.learning.scored import Scored, result_of
 from skinray.report.score_image import Opened, Turn, finish_image, open_image
 
 BATCHES_PER_FILE = 128
@@ -39,7 +39,7 @@ WIRE = pa.schema(
         ("image", pa.string()), ("identity", pa.string()), ("key", pa.string()),
         ("sha256", pa.string()), ("um_per_px", pa.float64()), ("height", pa.int64()),
         ("width", pa.int64()), ("settled", pa.string()), ("pixels", pa.large_binary()),
-        ("nerve", pa.large_binary()), ("dermis", pa.large_binary()),
+        ("nerve", pa.large_binary()), ("dermis", pa.large_binary()), ("skin", pa.large_binary()),
     ]
 )  # fmt: skip
 
@@ -138,13 +138,10 @@ class Fused:
         if isinstance(opened, Scored):
             return opened
         try:
-            nerve, dermis = (
-                stage.map(opened.pixels, opened.um_per_px)
-                for stage in (self.bundle.nerve, self.bundle.dermis)
-            )
+            maps = self.bundle.maps(opened.pixels, opened.um_per_px)
         except Exception as error:  # whatever it is, it is this image's row
             return opened.failed(error)
-        return finish_image(opened, nerve, dermis, self.job.info, self.job.settings, self.job.out)
+        return finish_image(opened, maps, self.job.info, self.job.settings, self.job.out)
 
 
 @dataclass
@@ -201,15 +198,15 @@ class Finish:
     def _row(self, row: dict[str, Any]) -> Scored:
         if row["settled"] is not None:
             facts = json.loads(row["settled"])
-            count = facts.pop("count")
-            return Scored(**facts, count=count and Count.model_validate_json(count))
+            result = facts.pop("result")
+            return Scored(**facts, result=result and result_of(result))
         opened = _from_wire(row)
         shape = opened.pixels.shape[:2]
-        nerve, dermis = (
-            np.frombuffer(row[stage], np.float32).reshape(shape) for stage in ("nerve", "dermis")
-        )
         job = self.job
-        return finish_image(opened, nerve, dermis, job.info, job.settings, job.out)
+        maps = {
+            stage: np.frombuffer(row[stage], np.float32).reshape(shape) for stage in job.info.stages
+        }
+        return finish_image(opened, maps, job.info, job.settings, job.out)
 
 
 def _device(job: Job) -> torch.device:
@@ -228,7 +225,7 @@ def _to_wire(opened: Opened | Scored) -> pa.Table:
 
 
 def _settled(row: Scored) -> dict[str, Any]:
-    nothing = dict.fromkeys(("pixels", "nerve", "dermis"))
+    nothing = dict.fromkeys(("pixels", "nerve", "dermis", "skin"))
     return {"settled": json.dumps(row.as_row()), **nothing}
 
 

@@ -14,7 +14,7 @@ from ray.serve.config import BackpressureConfig
 from skinray.cluster.ray_token import refuse_open_cluster
 from skinray.cluster.serve_bundles import BundleRef
 from skinray.cluster.serve_ingress import Fused, Ingress
-from skinray.cluster.serve_stages import CrossingStage, DermisStage, NerveStage
+from skinray.cluster.serve_stages import LAST, NETWORKS
 from skinray.config import ServeSettings
 from skinray.errors import SettingsError
 from skinray.learning.bundle import check
@@ -36,7 +36,7 @@ def app(args: dict[str, Any]) -> Application:
     Raises
     ------
     SettingsError, BundleError
-        If the arguments do not fit, or the bundle's hashes are wrong.
+        If the arguments do not fit, together or the bundle, or its hashes are wrong.
     ResourcesError
         If the cluster asks for no token.
     """
@@ -44,7 +44,13 @@ def app(args: dict[str, Any]) -> Application:
     if ray.is_initialized():
         refuse_open_cluster()
     path = Path(settings.bundle).absolute()
-    ref = BundleRef.of(path, check(path))
+    info = check(path)
+    if info.kind != "biopsy" and settings.service.labels is not None:
+        raise SettingsError(
+            f"service.labels: corrections are of crossings, and {path} is a {info.kind} bundle: "
+            "serve it without a labels folder"
+        )
+    ref = BundleRef.of(path, info)
     front = _front_options(settings)
     if settings.layout == "fused":
         cpus = {"num_cpus": 2}
@@ -53,15 +59,15 @@ def app(args: dict[str, Any]) -> Application:
         "ray_actor_options": {"num_cpus": 1},
         "max_ongoing_requests": max(AHEAD, 2 * settings.batch_size),
     }
-    nerve, dermis = (
-        _deployment(kind, **stage).bind(settings, ref) for kind in (NerveStage, DermisStage)
-    )
+    networks = {
+        name: _deployment(NETWORKS[name], **stage).bind(settings, ref) for name in info.stages
+    }
     # It counts as ongoing what still waits for its maps, so it takes all that is admitted.
-    crossing = _deployment(
-        CrossingStage, ray_actor_options={"num_cpus": 0.5}, max_ongoing_requests=SPARE_REQUESTS
+    last = _deployment(
+        LAST[info.kind], ray_actor_options={"num_cpus": 0.5}, max_ongoing_requests=SPARE_REQUESTS
     ).bind()
     ingress = _deployment(Ingress, http=True, ray_actor_options={"num_cpus": 0.5}, **front)
-    return ingress.bind(settings, ref, nerve, dermis, crossing)
+    return ingress.bind(settings, ref, networks, last)
 
 
 def guarded(settings: ServeSettings) -> ServeSettings:

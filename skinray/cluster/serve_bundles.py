@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from skinray.errors import BundleError
-from skinray.learning.bundle import BundleInfo, Stage, load_stage, read_info
+from skinray.learning.bundle import load_stage
+from skinray.learning.bundle_info import BundleInfo, Stage, read_info
 from skinray.learning.stage import StageModel
 
 T = TypeVar("T")

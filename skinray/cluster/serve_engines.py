@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import ray
@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from ray.serve.exceptions import BackPressureError
 
 from skinray.cluster.serve_bundles import BundleRef, named_info
+from skinray.cluster.serve_stages import LAST
 from skinray.errors import BundleError
-from skinray.learning.bundle import BundleInfo, Stage, load
-from skinray.service.answer import Answer, Want
+from skinray.learning.bundle import load
+from skinray.learning.bundle_info import BundleInfo, Stage
 from skinray.service.engine import BusyError, Engine, LocalEngine, NotReadyError
+from skinray.service.want import Want
+
+A = TypeVar("A")
 
 
 class ChangingEngine(Engine, Protocol):
@@ -28,19 +32,19 @@ class ChangingEngine(Engine, Protocol):
 
 
 class RayEngine:
-    """Sends each image to the stages; both networks see it at the same time.
+    """Sends each image to the stages; all networks see it at the same time.
 
     Parameters
     ----------
-    nerve, dermis, crossing : handles of the deployments.
+    networks : handles of the deployments, by stage.
+    last : handle of the deployment that makes the answer of their maps.
     ready_timeout_s : in which every stage must answer a probe.
     """
 
     def __init__(
-        self, nerve: Any, dermis: Any, crossing: Any, ref: BundleRef, ready_timeout_s: float
+        self, networks: dict[Stage, Any], last: Any, ref: BundleRef, ready_timeout_s: float
     ) -> None:
-        self._networks = {"nerve": nerve, "dermis": dermis}
-        self._crossing = crossing
+        self._networks, self._last = networks, last
         self._ready_timeout_s = ready_timeout_s
         # One name for both: a request reads it once, and never sees half a change.
         self._serving = (ref, named_info(ref))
@@ -50,18 +54,18 @@ class RayEngine:
         """The bundle that answers now."""
         return self._serving[1]
 
-    async def answer(
-        self, pixels: NDArray[np.uint8], um_per_px: float | None, want: Want
-    ) -> Answer:
-        """Count the crossings of one image; see :class:`skinray.service.engine.Engine`."""
+    async def answer(self, pixels: NDArray[np.uint8], um_per_px: float | None, want: Want[A]) -> A:
+        """Return what is wanted of one image; see :class:`skinray.service.engine.Engine`."""
         ref, info = self._serving
         image = ray.put(pixels)
-        threshold = None if want.nerve_probability else info.crossings.nerve_threshold
-        nerve = self._networks["nerve"].map.remote(ref, image, um_per_px, threshold)
-        dermis = self._networks["dermis"].map.remote(ref, image, um_per_px)
+        thresholds = want.thresholds(info)
+        maps = [
+            self._networks[stage].map.remote(ref, image, um_per_px, thresholds.get(stage))
+            for stage in info.stages
+        ]
         drawn = image if want.pixels else None
         # The maps go from stage to stage by themselves: nothing is awaited until the end.
-        result = self._crossing.answer.remote(info, drawn, nerve, dermis, um_per_px, want)
+        result = self._last.answer.remote(info, drawn, um_per_px, want, *maps)
         return await _ended(result)  # type: ignore[no-any-return]
 
     async def stage_map(
@@ -77,7 +81,7 @@ class RayEngine:
         await self._probe(self._serving[0])
 
     async def take(self, ref: BundleRef) -> None:
-        """Change over, once both networks have loaded the bundle and answered with it."""
+        """Change over, once every network has loaded the bundle and answered with it."""
         info = await asyncio.to_thread(named_info, ref)
         try:
             await self._probe(ref)
@@ -86,8 +90,10 @@ class RayEngine:
         self._serving = (ref, info)
 
     async def _probe(self, ref: BundleRef) -> None:
-        probes = {name: stage.ready.remote(ref) for name, stage in self._networks.items()}
-        probes["crossing"] = self._crossing.ready.remote()
+        probes: dict[str, Any] = {
+            name: stage.ready.remote(ref) for name, stage in self._networks.items()
+        }
+        probes[LAST[self.info.kind].name] = self._last.ready.remote()
         outcomes = await asyncio.gather(
             *(self._outcome(name, probe) for name, probe in probes.items())
         )
@@ -124,10 +130,8 @@ class FusedEngine:
         """The bundle that answers now."""
         return self._engine.info
 
-    async def answer(
-        self, pixels: NDArray[np.uint8], um_per_px: float | None, want: Want
-    ) -> Answer:
-        """Count the crossings of one image; see :class:`skinray.service.engine.Engine`."""
+    async def answer(self, pixels: NDArray[np.uint8], um_per_px: float | None, want: Want[A]) -> A:
+        """Return what is wanted of one image; see :class:`skinray.service.engine.Engine`."""
         return await self._engine.answer(pixels, um_per_px, want)
 
     async def stage_map(
@@ -137,11 +141,11 @@ class FusedEngine:
         return await self._engine.stage_map(stage, pixels, um_per_px)
 
     async def check_ready(self) -> None:
-        """Let both networks answer once; NotReadyError where one does not."""
+        """Let every network answer once; NotReadyError where one does not."""
         await self._engine.check_ready()
 
     async def take(self, ref: BundleRef) -> None:
-        """Change over, once both networks have answered; the old engine ends its images."""
+        """Change over, once every network has answered; the old engine ends its images."""
         engine = await asyncio.to_thread(self._load, ref)
         try:
             await engine.check_ready()

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from fastapi import FastAPI
-from pydantic import BaseModel, Field
 
 from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.serve_bundles import BundleRef
@@ -18,18 +17,12 @@ from skinray.cluster.serve_metrics import RayMeter
 from skinray.config import ServeSettings
 from skinray.errors import BundleError, SettingsError
 from skinray.learning.bundle import check
+from skinray.learning.bundle_info import BundleInfo, Stage
 from skinray.logs import configure
 from skinray.service.api import create_app
+from skinray.service.in_service import Refusals
 
 LOG = logging.getLogger("ray.serve")
-
-
-class InService(BaseModel):
-    """Which bundle answers, and whether another was refused."""
-
-    id: str = Field(description="SHA-256 that names the bundle")
-    refused: int = Field(description="bundles that this replica has refused since it began")
-    refusal: str | None = Field(description="why the last one named was refused; null: it was not")
 
 
 class Frontage:
@@ -45,20 +38,13 @@ class Frontage:
         torch.set_num_threads(settings.threads)
         self._settings, self._engine = settings, engine
         self._meter = RayMeter()
-        self._refused = 0
-        self._refusal: str | None = None
+        self._refusals = Refusals()
         self._change: asyncio.Task[None] | None = None
         self._started = False
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application; Ray calls it in the replica."""
-        app = create_app(self._engine, self._settings.service, self._meter)
-
-        @app.get("/v1/bundle", tags=["bundle"], summary="Which bundle answers")
-        async def bundle() -> InService:
-            return InService(id=self._engine.info.id, refused=self._refused, refusal=self._refusal)
-
-        return app
+        return create_app(self._engine, self._settings.service, self._meter, self._refusals)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Change to the bundle that is named, or go on with the one before.
@@ -79,15 +65,25 @@ class Frontage:
             info = await asyncio.to_thread(check, path)
             if only is not None and info.id != only:
                 raise BundleError(f"{path}: is {info.id}, not the {only} asked for; name that one")
+            self._refuse_other_kind(path, info)
             if info.id != self._engine.info.id:
                 await self._engine.take(BundleRef.of(path, info))
                 LOG.info("bundle %s answers from now on", info.id)
                 self._meter.bundle("taken")
-            self._refusal = None
+            self._refusals.last = None
         except Exception as error:  # whatever is wrong with it, the one before goes on
-            self._refused, self._refusal = self._refused + 1, str(error)
+            self._refusals.count, self._refusals.last = self._refusals.count + 1, str(error)
             self._meter.bundle("refused")
             LOG.error("bundle refused, the one before goes on: %s", error)
+
+    def _refuse_other_kind(self, path: Path, info: BundleInfo) -> None:
+        """Keep routes, page and stages what they are: all three hang on the bundle's kind."""
+        kind = self._engine.info.kind
+        if info.kind != kind:
+            raise BundleError(
+                f"{path}: a {info.kind} bundle cannot take the place of a {kind} bundle while the "
+                "service runs: name it under args, and deploy again"
+            )
 
 
 def _named(wanted: dict[str, Any]) -> tuple[Path, str | None]:
@@ -106,10 +102,9 @@ class Ingress(Frontage):
     """The ingress before stages of their own."""
 
     def __init__(
-        self, settings: ServeSettings, ref: BundleRef, nerve: Any, dermis: Any, crossing: Any
+        self, settings: ServeSettings, ref: BundleRef, networks: dict[Stage, Any], last: Any
     ) -> None:
-        engine = RayEngine(nerve, dermis, crossing, ref, settings.ready_timeout_s)
-        super().__init__(settings, engine)
+        super().__init__(settings, RayEngine(networks, last, ref, settings.ready_timeout_s))
 
 
 class Fused(Frontage):

@@ -1,4 +1,4 @@
-"""The stages behind the ingress, each a deployment of its own: two networks, then crossings."""
+"""The stages behind the ingress, each a deployment of its own: networks, then what ends it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,10 +20,11 @@ from skinray.cluster.serve_metrics import RayMeter
 from skinray.config import ServeSettings
 from skinray.crossings.maps import threshold_map
 from skinray.errors import BundleError
-from skinray.learning.bundle import BundleInfo, Stage
+from skinray.learning.bundle_info import BundleInfo, Kind, Stage
 from skinray.learning.stage import StageModel
-from skinray.service.answer import Answer, Want, make_answer
+from skinray.service.want import Want
 
+A = TypeVar("A")
 LOG = logging.getLogger("ray.serve")
 
 
@@ -37,7 +38,7 @@ class Seen(NamedTuple):
 
 
 class NetworkStage:
-    """One network of the bundle; :class:`NerveStage` and :class:`DermisStage` are it."""
+    """One network of the bundle; there is a class of it for each."""
 
     stage: Stage
 
@@ -123,8 +124,16 @@ class DermisStage(NetworkStage):
     stage: Stage = "dermis"
 
 
-class CrossingStage:
-    """From both maps to the answer; it knows no network, and holds nothing."""
+class SkinStage(NetworkStage):
+    """The network of photographs."""
+
+    stage: Stage = "skin"
+
+
+class LastStage:
+    """From the maps to the answer; it knows no network, and holds nothing."""
+
+    name: str
 
     def __init__(self) -> None:
         keep_freed_memory()
@@ -134,17 +143,38 @@ class CrossingStage:
         self,
         info: BundleInfo,
         pixels: NDArray[np.uint8] | None,
-        nerve: NDArray[Any],
-        dermis: NDArray[np.float32],
         um_per_px: float | None,
-        want: Want,
-    ) -> Answer:
-        """Return what :func:`skinray.service.answer.make_answer` makes of it."""
+        want: Want[A],
+        *maps: NDArray[Any],
+    ) -> A:
+        """Return what is wanted of an image, on its maps in the order of ``info.stages``."""
         begun = perf_counter()
-        answer = await asyncio.to_thread(make_answer, info, pixels, nerve, dermis, um_per_px, want)
-        self._meter.stage("crossing", perf_counter() - begun)
+        by_stage = dict(zip(info.stages, maps, strict=True))
+        answer = await asyncio.to_thread(want.answer, info, pixels, by_stage, um_per_px)
+        self._meter.stage(self.name, perf_counter() - begun)
         return answer
 
     async def ready(self) -> bool:
         """Answer."""
         return True
+
+
+class CrossingStage(LastStage):
+    """Finds the crossings on both maps of a biopsy."""
+
+    name = "crossing"
+
+
+class MaskStage(LastStage):
+    """Makes the mask of the skin from the map of a photograph."""
+
+    name = "mask"
+
+
+# Of the deployments of the separate layout.
+NETWORKS: dict[Stage, type[NetworkStage]] = {
+    "nerve": NerveStage,
+    "dermis": DermisStage,
+    "skin": SkinStage,
+}
+LAST: dict[Kind, type[LastStage]] = {"biopsy": CrossingStage, "photo": MaskStage}

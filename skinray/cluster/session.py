@@ -64,11 +64,11 @@ def session() -> Iterator[None]:
     ResourcesError
         If the cluster cannot be reached or started, or asks for no token.
     """
+    _quiet()
     if ray.is_initialized():
         yield
         return
     address = os.environ.get("RAY_ADDRESS")
-    _quiet()
     if address:
         show_token()
         _reach(address)
@@ -122,7 +122,10 @@ def _reach(address: str) -> None:
 
 
 def _quiet() -> None:
-    """Keep Ray's banners out of the way of our own progress; its warnings still show."""
+    """Keep Ray's banners out of the way of our own progress; its warnings still show.
+
+    Also in a session that someone else has started: what is off here is work of this process.
+    """
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Ctrl-C ends the run here and now; Tune would end its part and hand back half a result.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from skinray.errors import CohortError
 from skinray.images.problems import Problem
+from skinray.images.skin_labels import Coding
 
 IMAGES, MASKS = "images", "masks"
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
@@ -25,6 +26,7 @@ class Photo:
     image, mask : the files.
     source : which set it is of.
     md5 : of the photograph's bytes, in hexadecimal: its place in the order of the split.
+    coding : how ``mask`` marks skin.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Photo:
     mask: Path
     source: str
     md5: str
+    coding: Coding = "mask"
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def split_photos(
     """Split by the order of the MD5, which needs no list to be kept.
 
     The first ``train`` photographs train, the next ``test`` test; of those that train, the first
-    ``validation_fraction``, rounded, are for early stopping.
+    ``validation_fraction`` of each source, rounded, are for early stopping.
 
     Raises
     ------
@@ -132,18 +135,27 @@ def split_photos(
             f"{len(photos)} photographs cannot be split into {train} to train and {test} to "
             "test: ask for fewer"
         )
-    held = round(train * validation_fraction)
-    if train and not 0 < held < train:
+    ordered = sorted(photos, key=lambda photo: photo.md5)
+    kept, held = _hold_out(ordered[:train], validation_fraction)
+    if train and not (kept and held):
         raise CohortError(
             f"{train} photographs leave none to train or none to validate at a validation "
             f"fraction of {validation_fraction:g}: give more, or another fraction"
         )
-    ordered = sorted(photos, key=lambda photo: photo.md5)
-    return PhotoSplit(
-        train=tuple(ordered[held:train]),
-        validation=tuple(ordered[:held]),
-        test=tuple(ordered[train : train + test]),
-    )
+    return PhotoSplit(kept, held, tuple(ordered[train : train + test]))
+
+
+def _hold_out(
+    ordered: Sequence[Photo], fraction: float
+) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
+    """Return those to train with and those to validate by: of each source its share."""
+    held = {
+        (photo.source, photo.md5)
+        for of in _by_source(ordered).values()
+        for photo in of[: round(len(of) * fraction)]
+    }
+    kept = tuple(photo for photo in ordered if (photo.source, photo.md5) not in held)
+    return kept, tuple(photo for photo in ordered if (photo.source, photo.md5) in held)
 
 
 def balance(photos: Sequence[Photo], most: int | None = None) -> tuple[Photo, ...]:
@@ -154,10 +166,15 @@ def balance(photos: Sequence[Photo], most: int | None = None) -> tuple[Photo, ..
     photos : of several sources.
     most : of each source; none: as many as the smallest source has.
     """
-    by_source: dict[str, list[Photo]] = defaultdict(list)
-    for photo in sorted(photos, key=lambda photo: photo.md5):
-        by_source[photo.source].append(photo)
+    by_source = _by_source(sorted(photos, key=lambda photo: photo.md5))
     if most is None:
         most = min(map(len, by_source.values()), default=0)
     kept = [photo for source in sorted(by_source) for photo in by_source[source][:most]]
     return tuple(sorted(kept, key=lambda photo: photo.md5))
+
+
+def _by_source(ordered: Sequence[Photo]) -> dict[str, list[Photo]]:
+    by_source: dict[str, list[Photo]] = defaultdict(list)
+    for photo in ordered:
+        by_source[photo.source].append(photo)
+    return by_source

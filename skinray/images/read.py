@@ -6,7 +6,8 @@ since a picture with a blank tail would be counted wrong without anyone noticing
 
 The policies stand where they are carried out: colours, depth and masks in
 :mod:`skinray.images.raster`, um/px in :mod:`skinray.images.scale`, stacks and pyramids in
-:mod:`skinray.images.tiff`. EXIF and TIFF orientation is applied: arrays are upright.
+:mod:`skinray.images.tiff`. EXIF and TIFF orientation is applied: arrays are upright. Nothing else
+of what a file says of camera, place or person is kept, or logged at any level.
 """
 
 from __future__ import annotations

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 from jinja2 import Environment
 
 if TYPE_CHECKING:
-    from skinray.learning.bundle import BundleInfo
+    from skinray.learning.bundle_info import BundleInfo
 
 TEMPLATE = """\
-# Model card: nerve crossings in skin biopsies
+# Model card: {{ title }}
 
-**Use.** Count nerve fibres that cross the dermal-epidermal boundary in bright-field images of
-stained skin biopsies, at about {{ um }} and with the stain of the training images.
-For research. Not a medical device: no diagnosis may rest on its counts alone.
+**Use.** {{ use }}
+For research. Not a medical device: no diagnosis may rest on {{ result }} alone.
 
 **Made** {{ info.created }} by skinray {{ info.versions.get("skinray", "?") }}, fold
 "{{ info.fold }}", from {{ info.images }} images of {{ info.subjects }} subjects
@@ -25,27 +24,60 @@ For research. Not a medical device: no diagnosis may rest on its counts alone.
 {% for stage, model in info.models.items() -%}
 | {{ stage }} | {{ model.name }} | {{ model.options or "-" }} |
 {% endfor %}
-**Measured on held-out images in cross-validation**
-{% if info.members == 1 %}(this bundle itself saw every image)\
+**Measured on {{ measured_on }}**
+{% if info.members == 1 %}({{ seen }})\
 {% else %}(for each image, by the one of its {{ info.members }} members that never saw it)\
 {% endif %}:
 
 {% for name, value in info.metrics.items() -%}
 - {{ name }}: {{ value }}
 {% endfor %}
-**Crossing parameters.** {% for name, value in crossings.items() -%}
+**{{ parameters }}.** {% for name, value in values.items() -%}
 {{ name }} {{ value }}{{ ", " if not loop.last else "." }}
 {%- endfor %}
 
-**Limits.** Another stain, thickness, magnification or laboratory than the training set's is
-outside what was measured: label a few of your own images and compare before relying on it.
-Counts carry the error that the report's limits of agreement show.
+**Limits.** {{ limits }}
 """
+BIOPSIES = {
+    "title": "nerve crossings in skin biopsies",
+    "result": "its counts",
+    "measured_on": "held-out images in cross-validation",
+    "seen": "this bundle itself saw every image",
+    "parameters": "Crossing parameters",
+    "limits": (
+        "Another stain, thickness, magnification or laboratory than the training set's is\n"
+        "outside what was measured: label a few of your own images and compare before relying on "
+        "it.\nCounts carry the error that the report's limits of agreement show."
+    ),
+}
+PHOTOS = {
+    "title": "skin in clinical photographs",
+    "result": "its masks",
+    "measured_on": "photographs held out of training",
+    "seen": "this bundle saw none of them",
+    "parameters": "Mask parameters",
+    "limits": (
+        "Another camera, light, part of the body or tone of skin than the training set's is\n"
+        "outside what was measured: trace a few of your own photographs and compare before relying "
+        "on it.\nThe training's report tells how the figures differ by tone of skin and by light."
+    ),
+}
 
 
 def model_card(info: BundleInfo) -> str:
     """Return the card as Markdown."""
     # Markdown, not HTML: escaping would spoil it, and a browser never renders it.
     template = Environment(autoescape=False).from_string(TEMPLATE)  # noqa: S701
+    words, settings = (BIOPSIES, info.crossings) if info.kind == "biopsy" else (PHOTOS, info.skin)
+    values = settings.model_dump() if settings is not None else {}
+    return template.render(info=info, use=_use(info), values=values, **words)
+
+
+def _use(info: BundleInfo) -> str:
+    if info.kind == "photo":
+        return "Find the skin, diseased and healthy, in clinical photographs."
     um = f"{info.um_per_px:g} um per pixel" if info.um_per_px else "the training images' scale"
-    return template.render(info=info, um=um, crossings=info.crossings.model_dump())
+    return (
+        "Count nerve fibres that cross the dermal-epidermal boundary in bright-field images of\n"
+        f"stained skin biopsies, at about {um} and with the stain of the training images."
+    )

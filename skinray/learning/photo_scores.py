@@ -14,14 +14,23 @@ from torch import nn
 
 from skinray.config import ReadSettings
 from skinray.images.photos import Photo
-from skinray.images.read import read_image, read_mask
+from skinray.images.read import read_image
+from skinray.images.skin_labels import read_skin
+from skinray.images.skin_tone import measure_tone
 from skinray.learning.photo_trials import check_same_size
 from skinray.learning.predict import predict_map
 from skinray.learning.validation import THRESHOLD
+from skinray.photo_config import WHOLE
+
+FLIPPED = WHOLE.override({"mirrored": 2})
 
 
 class PhotoScore(BaseModel):
-    """One photograph: pixels of prediction and truth, of both, and of either."""
+    """One photograph: pixels of prediction and truth, of both, and of either; its colours.
+
+    ``lightness`` and ``ita_deg`` are those of :class:`skinray.images.skin_tone.Tone`; None where
+    they were not measured.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,6 +40,8 @@ class PhotoScore(BaseModel):
     skin: int
     predicted: int
     both: int
+    lightness: float | None = None
+    ita_deg: float | None = None
 
     @property
     def either(self) -> int:
@@ -74,8 +85,14 @@ def score_photos(
     photos: Iterable[Photo],
     settings: ReadSettings,
     device: torch.device | None = None,
+    *,
+    flips: bool = False,
 ) -> list[PhotoScore]:
     """Compare predictions with masks at each photograph's own size.
+
+    Parameters
+    ----------
+    flips : whether to average over mirrored photographs.
 
     Raises
     ------
@@ -85,9 +102,10 @@ def score_photos(
     scores = []
     for photo in photos:
         image = read_image(photo.image, settings).pixels
-        truth = read_mask(photo.mask, settings)
+        truth = read_skin(photo.mask, photo.coding, settings)
         check_same_size(photo, image.shape[:2], truth.shape)
-        found = predict_map(network, image, device) >= THRESHOLD
+        found = skin_of(network, image, device, flips=flips)
+        tone = measure_tone(image, truth)
         scores.append(
             PhotoScore(
                 name=photo.name,
@@ -96,9 +114,22 @@ def score_photos(
                 skin=int(truth.sum()),
                 predicted=int(found.sum()),
                 both=int((truth & found).sum()),
+                lightness=tone.lightness,
+                ita_deg=tone.ita_deg,
             )
         )
     return scores
+
+
+def skin_of(
+    network: nn.Module,
+    image: NDArray[np.uint8],
+    device: torch.device | None = None,
+    *,
+    flips: bool = False,
+) -> NDArray[np.bool_]:
+    """Return the (H, W) skin that a network finds in an (H, W, 3) photograph."""
+    return predict_map(network, image, device, FLIPPED if flips else WHOLE) >= THRESHOLD
 
 
 def summarise(scores: Sequence[PhotoScore], resamples: int, seed: int) -> Summary:
@@ -106,28 +137,37 @@ def summarise(scores: Sequence[PhotoScore], resamples: int, seed: int) -> Summar
 
     Intervals are of the percentile bootstrap over images (Efron, 1979).
     """
-    jaccards, dices, both, either = (
-        np.array([getattr(score, name) for score in scores], np.float64)
-        for name in ("jaccard", "dice", "both", "either")
-    )
-
-    def pooled(both: NDArray[Any], either: NDArray[Any], axis: int = -1) -> NDArray[Any]:
-        union = either.sum(axis)
-        return np.where(union > 0, both.sum(axis) / np.maximum(union, 1), 1.0)
-
-    def interval(data: tuple[NDArray[Any], ...], of: Callable[..., Any]) -> Interval:
-        value = float(of(*data, axis=-1))
-        if len(scores) < 2:
-            return Interval(value=value, low=None, high=None)
-        found = bootstrap(
-            data, of, paired=True, vectorized=True, n_resamples=resamples, batch=500,
-            method="percentile", rng=np.random.default_rng(seed),
-        ).confidence_interval  # fmt: skip
-        return Interval(value=value, low=float(found.low), high=float(found.high))
-
+    both, either, dices = (_column(scores, name) for name in ("both", "either", "dice"))
     return Summary(
         images=len(scores),
-        jaccard=interval((jaccards,), np.mean),
-        jaccard_pooled=interval((both, either), pooled),
-        dice=interval((dices,), np.mean),
+        jaccard=mean_jaccard(scores, resamples, seed),
+        jaccard_pooled=_interval((both, either), _pooled, resamples, seed),
+        dice=_interval((dices,), np.mean, resamples, seed),
     )
+
+
+def mean_jaccard(scores: Sequence[PhotoScore], resamples: int, seed: int) -> Interval:
+    """Return the mean Jaccard over images with its interval, as :func:`summarise` has it."""
+    return _interval((_column(scores, "jaccard"),), np.mean, resamples, seed)
+
+
+def _column(scores: Sequence[PhotoScore], name: str) -> NDArray[np.float64]:
+    return np.array([getattr(score, name) for score in scores], np.float64)
+
+
+def _pooled(both: NDArray[Any], either: NDArray[Any], axis: int = -1) -> NDArray[Any]:
+    union = either.sum(axis)
+    return np.where(union > 0, both.sum(axis) / np.maximum(union, 1), 1.0)
+
+
+def _interval(
+    data: tuple[NDArray[Any], ...], of: Callable[..., Any], resamples: int, seed: int
+) -> Interval:
+    value = float(of(*data, axis=-1))
+    if len(data[0]) < 2:
+        return Interval(value=value, low=None, high=None)
+    found = bootstrap(
+        data, of, paired=True, vectorized=True, n_resamples=resamples, batch=500,
+        method="percentile", rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return Interval(value=value, low=float(found.low), high=float(found.high))

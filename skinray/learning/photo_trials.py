@@ -14,9 +14,11 @@ import numpy as np
 from skinray.config import ArmSettings, ReadSettings
 from skinray.errors import LabelError
 from skinray.images.photos import Photo, PhotoSplit
-from skinray.images.read import read_image, read_mask
+from skinray.images.read import read_image
 from skinray.images.sample import Sample
+from skinray.images.skin_labels import read_skin, superpixels_of
 from skinray.learning.trial import WEIGHTS, TrialSpec
+from skinray.models.weights import available
 from skinray.photo_config import PhotoSettings
 
 Scenario = Literal["direct transfer", "direct training", "fine-tuning"]
@@ -27,8 +29,11 @@ def photos_fingerprint(photos: Sequence[Photo]) -> str:
     """Return a SHA-256 of photographs and masks: of their bytes, not their names."""
     digest = hashlib.sha256()
     for photo in photos:
-        mask = hashlib.sha256(photo.mask.read_bytes()).hexdigest()
-        digest.update(f"{photo.source} {photo.md5} {mask}\n".encode())
+        marks = hashlib.sha256(photo.mask.read_bytes()).hexdigest()
+        if photo.coding == "superpixels":
+            marks += hashlib.sha256(superpixels_of(photo.mask).read_bytes()).hexdigest()
+        coded = "" if photo.coding == "mask" else f" {photo.coding}"
+        digest.update(f"{photo.source} {photo.md5} {marks}{coded}\n".encode())
     return digest.hexdigest()
 
 
@@ -41,7 +46,7 @@ def load_photo(photo: Photo, side: int, settings: ReadSettings) -> Sample:
         If a file cannot be read, or the two differ in size.
     """
     image = read_image(photo.image, settings).pixels
-    mask = read_mask(photo.mask, settings)
+    mask = read_skin(photo.mask, photo.coding, settings)
     check_same_size(photo, image.shape[:2], mask.shape)
     how = cv2.INTER_AREA if min(image.shape[:2]) > side else cv2.INTER_LINEAR
     small = np.asarray(cv2.resize(image, (side, side), interpolation=how), np.uint8)
@@ -57,6 +62,27 @@ def check_same_size(photo: Photo, image: tuple[int, ...], mask: tuple[int, ...])
             f"{photo.mask}: mask of {mask[1]}x{mask[0]} px, photograph of {image[1]}x{image[0]} "
             "px: export it at the photograph's own size, upright"
         )
+
+
+def with_weights_at_hand(settings: PhotoSettings) -> PhotoSettings:
+    """Let networks begin at random whose published weights are not in the cache."""
+    networks = tuple(
+        arm
+        if arm.model.weights is None or available(arm.model.weights)
+        else arm.override({"model.weights": None})
+        for arm in settings.networks
+    )
+    return settings.model_copy(update={"networks": networks})
+
+
+def beginning(asked: ArmSettings, used: ArmSettings) -> str:
+    """Say which weights a network began from, before any photograph of skin."""
+    name = asked.model.weights
+    if name is None:
+        return "random weights"
+    if used.model.weights is None:
+        return f"random weights, since {name} is not at hand"
+    return f"weights {name}"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from skinray.images.tiles import blend, cut
 # Images whose scale differs from the training scale by less than this are not resampled.
 SAME_SCALE = 0.02
 WHOLE = PredictSettings()
+# Axes that an image is mirrored along: none, left and right, up and down, both.
+MIRRORED: tuple[tuple[int, ...], ...] = ((), (1,), (0,), (0, 1))
 
 
 def predict_map(
@@ -50,14 +52,25 @@ def predict_map(
             "in RGB order, as skinray.images.read gives it"
         )
     device = device or torch.device("cpu")
-    shape = image.shape[0], image.shape[1]
     with evaluating(network), torch.inference_mode():
-        if shape[0] * shape[1] <= settings.max_pixels:
-            return _forward(network, image, device)
-        tiles = cut(shape, settings.tile_px, settings.overlap_px)
-        maps = ((t, _forward(network, image[t.rows, t.columns], device)) for t in tiles)
-        # Weights sum to 1 but for rounding, which may lift a blend of ones a little above 1.
-        return np.minimum(blend(maps, shape), np.float32(1))
+        if settings.mirrored == 1:
+            return _map(network, image, device, settings)
+        total = np.zeros(image.shape[:2], np.float32)
+        for axes in MIRRORED[: settings.mirrored]:
+            total += np.flip(_map(network, np.flip(image, axes), device, settings), axes)
+        return total / np.float32(settings.mirrored)
+
+
+def _map(
+    network: nn.Module, image: NDArray[np.uint8], device: torch.device, settings: PredictSettings
+) -> NDArray[np.float32]:
+    shape = image.shape[0], image.shape[1]
+    if shape[0] * shape[1] <= settings.max_pixels:
+        return _forward(network, image, device)
+    tiles = cut(shape, settings.tile_px, settings.overlap_px)
+    maps = ((t, _forward(network, image[t.rows, t.columns], device)) for t in tiles)
+    # Weights sum to 1 but for rounding, which may lift a blend of ones a little above 1.
+    return np.minimum(blend(maps, shape), np.float32(1))
 
 
 def _forward(

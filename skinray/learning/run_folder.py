@@ -10,6 +10,8 @@ from skinray.photo_config import PhotoSettings
 from skinray.settings import to_yaml
 
 SETTINGS, OWNER = "settings.yaml", "run.sha256"
+# Settings of how photographs are tested and bundled: they change no training.
+REPORTED = frozenset({"flips", "skin"})
 
 
 def claim(
@@ -18,7 +20,8 @@ def claim(
     """Take a new run folder, or take up an interrupted one.
 
     What a run may change between interruptions is how it is spread over machines
-    (``cluster``); all else decides results and must stay.
+    (``cluster``), and how photographs are tested and bundled after all training; the rest decides
+    results and must stay.
 
     Raises
     ------
@@ -28,7 +31,7 @@ def claim(
     """
     refuse_foreign(out, resume=resume)
     science = settings.model_copy(update={"cluster": type(settings.cluster)()})
-    owner = f"{science.fingerprint()} {data_fingerprint}\n"
+    owner = f"{science.fingerprint(REPORTED)} {data_fingerprint}\n"
     mark = out / OWNER
     if mark.is_file():
         if mark.read_text(encoding="utf-8") != owner:

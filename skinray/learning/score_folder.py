@@ -12,7 +12,7 @@ from typing import Any
 from skinray.config import ScoreSettings
 from skinray.errors import SettingsError
 from skinray.images.store import without_password
-from skinray.learning.bundle import BundleInfo
+from skinray.learning.bundle_info import BundleInfo
 from skinray.learning.provenance import now, versions
 from skinray.learning.score_parts import LOG, PARTS
 
@@ -46,8 +46,9 @@ def claim_folder(
     }
     if not refuse_foreign(out, resume=resume):
         facts |= {
-            "bundle_path": str(bundle), "settings": values, "um_per_px": settings.um_per_px,
-            "trained_um_per_px": info.um_per_px, "created": now(), "versions": versions(),
+            "kind": info.kind, "bundle_path": str(bundle), "settings": values,
+            "um_per_px": settings.um_per_px, "trained_um_per_px": info.um_per_px,
+            "created": now(), "versions": versions(),
         }  # fmt: skip
         _begin(out, facts)
         return

@@ -25,7 +25,7 @@ CREATE TABLE listed (
     subject TEXT, um_per_px REAL, problem TEXT
 );
 CREATE TABLE scored (
-    image TEXT, identity TEXT, key TEXT, sha256 TEXT, status TEXT, error TEXT, count TEXT,
+    image TEXT, identity TEXT, key TEXT, sha256 TEXT, status TEXT, error TEXT, result TEXT,
     PRIMARY KEY (image, identity)
 );
 CREATE INDEX scored_key ON scored (key, status);
@@ -79,8 +79,8 @@ class Ledger:
                 continue
             self._db.executemany(
                 "INSERT INTO scored VALUES (:image, :identity, :key, :sha256, :status, :error,"
-                " :count) ON CONFLICT DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,"
-                " status = excluded.status, error = excluded.error, count = excluded.count"
+                " :result) ON CONFLICT DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,"
+                " status = excluded.status, error = excluded.error, result = excluded.result"
                 " WHERE scored.status = 'same'",
                 table.to_pylist(),
             )
@@ -112,7 +112,7 @@ class Ledger:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row for each entry, in order.
 
-        Its keys: image, subject, problem; sha256, status, error, count as of the result, which
+        Its keys: image, subject, problem; sha256, status, error, result as they were found, which
         are None where there is none; ``duplicate_of``, the first image of the same content where
         that is another; ``source``, the image the result was computed on.
         """
@@ -126,11 +126,11 @@ class Ledger:
         found = self._db.execute(
             f"""
             SELECT listed.image, listed.subject, listed.problem, scored.sha256,
-                result.status, result.error, result.count, result.image AS source,
+                found.status, found.error, found.result, found.image AS source,
                 CASE WHEN firsts.place != listed.place THEN firsts.image END AS duplicate_of
             FROM {_LISTED_SCORED}
             LEFT JOIN firsts ON firsts.key = scored.key
-            LEFT JOIN scored AS result ON result.rowid = CASE
+            LEFT JOIN scored AS found ON found.rowid = CASE
                 WHEN scored.status != 'same' THEN scored.rowid
                 ELSE (SELECT min(rowid) FROM scored AS other
                       WHERE other.key = scored.key AND other.status != 'same') END

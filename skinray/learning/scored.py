@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
+from pydantic import TypeAdapter
 
 from skinray.errors import ImageError, SkinrayError
 from skinray.images.entry import Entry
 from skinray.images.problems import FileError
 from skinray.learning.count import Count
 from skinray.learning.predict import scale_factor
+from skinray.learning.skin_area import SkinArea
 
 Status = Literal["ok", "failed", "same"]
+# A biopsy's, or a photograph's.
+Result = Count | SkinArea
 
 COUNTS = pa.schema(
     [
@@ -25,6 +29,15 @@ COUNTS = pa.schema(
         ("density_per_mm", pa.float64()), ("um_per_px", pa.float64()), ("width", pa.int64()),
         ("height", pa.int64()), ("duplicate_of", pa.string()), ("overlay", pa.string()),
         ("geojson", pa.string()),
+    ]
+)  # fmt: skip
+AREAS = pa.schema(
+    [
+        ("image", pa.string()), ("subject", pa.string()), ("sha256", pa.string()),
+        ("status", pa.string()), ("error", pa.string()), ("skin_px", pa.int64()),
+        ("skin_fraction", pa.float64()), ("confidence", pa.float64()), ("width", pa.int64()),
+        ("height", pa.int64()), ("duplicate_of", pa.string()), ("overlay", pa.string()),
+        ("mask", pa.string()),
     ]
 )  # fmt: skip
 CROSSINGS = pa.schema(
@@ -37,10 +50,11 @@ PART = pa.schema(
     [
         ("image", pa.string()), ("identity", pa.string()), ("key", pa.string()),
         ("sha256", pa.string()), ("status", pa.string()), ("error", pa.string()),
-        ("count", pa.string()),
+        ("result", pa.string()),
     ]
 )  # fmt: skip
 LONGEST_REASON = 500
+_RESULT: TypeAdapter[Result] = TypeAdapter(Result)
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,7 @@ class Scored:
     sha256 : of its bytes.
     status : ``same``: another image of the same key has, or will have, the result.
     error : reason and remedy of a failure.
-    count : the result.
+    result : what was found.
     """
 
     image: str
@@ -63,12 +77,17 @@ class Scored:
     sha256: str | None
     status: Status
     error: str | None = None
-    count: Count | None = None
+    result: Result | None = None
 
     def as_row(self) -> dict[str, Any]:
-        """Return the row of a part, as ``PART`` has it; the count as exact JSON."""
-        count = None if self.count is None else self.count.model_dump_json()
-        return {**vars(self), "count": count}
+        """Return the row of a part, as ``PART`` has it; the result as exact JSON."""
+        result = None if self.result is None else self.result.model_dump_json()
+        return {**vars(self), "result": result}
+
+
+def result_of(text: str) -> Result:
+    """Read the result of a part's row."""
+    return _RESULT.validate_json(text)
 
 
 def identity(entry: Entry) -> str:
@@ -95,9 +114,7 @@ def reason_of(error: Exception) -> str:
     elif isinstance(error, MemoryError):
         text = "does not fit in memory: crop or tile it, or score it on a larger machine"
     else:
-        text = (
-            f"counting failed ({type(error).__name__}: {error}): look at the image, and report it"
-        )
+        text = f"scoring failed ({type(error).__name__}: {error}): look at the image, and report it"
     line = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
     return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 3] + "..."
 

@@ -19,6 +19,7 @@ from skinray.errors import SettingsError
 from skinray.models.deeplabv3 import IMAGENET_MEAN, IMAGENET_STD, Backbone, DeepLabV3
 from skinray.models.hed import BGR_MEAN, HED
 from skinray.models.pixel import PixelClassifier
+from skinray.models.skin_deeplabv3 import SkinDeepLabV3
 from skinray.models.skin_unet import SkinUNet
 from skinray.models.unet import UNet
 
@@ -108,6 +109,14 @@ _SPECS = (
         "Dense Residual U-Net for photographs of skin: 149.9 million parameters",
         bottleneck=1057,
         dense=True,
+    ),
+    ModelSpec(
+        "skin_deeplabv3",
+        partial(SkinDeepLabV3, backbone="mobilenet_v3_large"),
+        "DeepLabV3 on MobileNetV3 for photographs of skin, to begin from published weights",
+        normalise="RGB 0-1 at 256x256, minus ImageNet's mean, over its deviation",
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
     ),
     ModelSpec(
         "pixel",

@@ -100,7 +100,7 @@ def assemble(
         component_counts=[_count(measured, cohort, splits.components, i, 0) for i in components],
         arms=_arms(measured, settings, cohort, missing),
         trials=[_trial(*t) for t in (*measured.search, *measured.trained)],
-        curves=[_curve(spec, outcome) for spec, outcome, _ in measured.trained if outcome],
+        curves=[curve_of(spec, outcome) for spec, outcome, _ in measured.trained if outcome],
         settings=settings.model_dump(mode="json"),
         versions=versions,
         hardware=hardware,
@@ -197,7 +197,8 @@ def _trial(spec: TrialSpec, outcome: TrialOutcome | None, error: str) -> TrialRo
     )
 
 
-def _curve(spec: TrialSpec, outcome: TrialOutcome) -> Curve:
+def curve_of(spec: TrialSpec, outcome: TrialOutcome) -> Curve:
+    """Return the course of one training, epochs counted from 1."""
     points = [
         CurvePoint(
             epoch=end.epoch + 1, loss=end.loss, learning_rate=end.learning_rate,

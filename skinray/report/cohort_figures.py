@@ -1,4 +1,4 @@
-"""Charts of a scored cohort, as SVG: how often each count, and each density, was found."""
+"""Charts of a scored cohort, as SVG: how often each count, density or area was found."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from skinray.report.cohort_tally import Histogram, Tally
+from skinray.report.area_tally import AreaTally
+from skinray.report.cohort_tally import Histogram
+from skinray.report.count_tally import CountTally
 from skinray.report.figures import COLOURS, INK, STYLE, Chart, to_svg
 from skinray.report.tables import number
 
 MOST_BARS = 40
 
 
-def count_chart(tally: Tally) -> Chart | None:
+def count_chart(tally: CountTally) -> Chart | None:
     """Draw how many images have each count; None of no image."""
     if not tally.counts.n:
         return None
@@ -30,7 +32,7 @@ def count_chart(tally: Tally) -> Chart | None:
     )
 
 
-def density_chart(tally: Tally) -> Chart | None:
+def density_chart(tally: CountTally) -> Chart | None:
     """Draw how many images have each density; None where no scale is known."""
     if not tally.densities.n:
         return None
@@ -41,6 +43,38 @@ def density_chart(tally: Tally) -> Chart | None:
         "Of images whose scale is known and whose boundary was found.",
         _draw(tally.density_bins, tally.densities.mean, "crossings per mm", COLOURS[2]),
     )
+
+
+def fraction_chart(tally: AreaTally) -> Chart | None:
+    """Draw how many photographs have each share of skin; None of no photograph."""
+    if not tally.fractions.n:
+        return None
+    told = _told(tally.fraction_bins, tally.fractions.mean, 2)
+    return Chart(
+        "Share of skin in a photograph",
+        f"Histogram of the shares of skin of {tally.fractions.n} photographs: {told}.",
+        "At 0 or 1 the mask deserves a look: nothing was found, or nothing left out.",
+        _draw(
+            tally.fraction_bins, tally.fractions.mean, "share of skin", COLOURS[0], "photographs"
+        ),
+    )
+
+
+def confidence_chart(tally: AreaTally) -> Chart | None:
+    """Draw how many photographs have each mean confidence; None of no photograph."""
+    if not tally.confidences.n:
+        return None
+    told = _told(tally.confidence_bins, tally.confidences.mean, 2)
+    return Chart(
+        "Mean confidence in a photograph",
+        f"Histogram of the mean confidence of {tally.confidences.n} photographs: {told}.",
+        "1 where every pixel is certain, 0 where skin and background are as likely. It is the "
+        "network's own, and can be wrong.",
+        _draw(
+            tally.confidence_bins, tally.confidences.mean, "mean confidence", COLOURS[2],
+            "photographs",
+        ),
+    )  # fmt: skip
 
 
 def bars(found: Histogram) -> tuple[NDArray[np.int64], float]:
@@ -60,7 +94,7 @@ def _told(found: Histogram, mean: float, digits: int) -> str:
     )
 
 
-def _draw(found: Histogram, mean: float, name: str, colour: str) -> str:
+def _draw(found: Histogram, mean: float, name: str, colour: str, things: str = "images") -> str:
     times, width = bars(found)
     # A bar of one whole number stands over that number.
     whole = found.width >= 1 and width == 1
@@ -74,7 +108,7 @@ def _draw(found: Histogram, mean: float, name: str, colour: str) -> str:
             f"mean {number(mean, 1)}", (mean, 1.01), xycoords=("data", "axes fraction"),
             ha="center", va="bottom",
         )  # fmt: skip
-        place.set(xlabel=name, ylabel="images", xlim=(left[0] - width / 4, None))
+        place.set(xlabel=name, ylabel=things, xlim=(left[0] - width / 4, None))
         place.grid(visible=False, axis="x")
         place.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         place.xaxis.set_major_locator(MaxNLocator(8, integer=found.width >= 1))

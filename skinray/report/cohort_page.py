@@ -1,112 +1,102 @@
-"""The report of a scoring run: ``report.html``, ``report.json`` and ``subjects.csv``."""
+"""The report of a scoring run: ``report.html`` and ``report.json``; what it tells is its kind's."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from skinray.report.cohort_figures import count_chart, density_chart
-from skinray.report.cohort_pictures import MOST_NAMED, Choice
-from skinray.report.cohort_run import CohortRun, read_rows, read_run
-from skinray.report.cohort_subjects import Subjects
+from skinray.report.cohort_pictures import Picture
+from skinray.report.cohort_run import CohortRun, read_run
 from skinray.report.cohort_tally import Moments, Tally
-from skinray.report.cohort_words import Warned, answer, grouped, limits, many, more, warnings
+from skinray.report.cohort_words import Warned, grouped, many, more
+from skinray.report.figures import Chart
 from skinray.report.page import page_templates, plain, write_whole
+from skinray.report.score_tables import NAMES
 
-MOST_SUBJECTS = 200
-SUBJECTS = "subjects.csv"
-QUARTILES = (0.25, 0.5, 0.75)
+
+@dataclass(frozen=True)
+class Gathered:
+    """All that a page tells of.
+
+    Attributes
+    ----------
+    answer : what the run found, in a sentence or two.
+    exact : the figures of this kind alone, for ``report.json``.
+    shown : what this kind's template shows beyond the rest.
+    """
+
+    run: CohortRun
+    tally: Tally
+    answer: str
+    warnings: list[Warned]
+    limits: list[str]
+    charts: list[Chart]
+    sheet: dict[str, list[Picture]]
+    exact: dict[str, Any]
+    shown: dict[str, Any]
 
 
 def write_cohort_report(out: Path) -> Path:
-    """Render ``run.json`` and ``counts.parquet`` of a scoring run.
+    """Render ``run.json`` and the table of images of a scoring run.
 
     The page needs no other file, no script and no network. The table is read in batches, twice:
     memory does not grow with the number of images.
 
     Returns
     -------
-    The path of ``report.html``; ``report.json`` lies beside it, and ``subjects.csv`` where the
-    images have subjects.
+    The path of ``report.html``; ``report.json`` lies beside it, and ``subjects.csv`` where
+    biopsies have subjects.
 
     Raises
     ------
     SkinrayError
         The folder holds no scoring run, or one that has not come to its end.
     """
+    from skinray.report.area_report import gather_areas
+    from skinray.report.count_report import gather_counts
+
     run = read_run(out)
-    tally = Tally(run.bundle.um_per_px)
-    with Subjects() as subjects:
-        for rows in read_rows(out):
-            tally.add(rows)
-            subjects.add(rows)
-        choice = Choice(tally)
-        for rows in read_rows(out):
-            choice.add(rows)
-            if tally.duplicates:
-                subjects.look_up(rows)
-        if len(subjects):
-            partial = subjects.write_csv(out / f"{SUBJECTS}.part")
-            partial.replace(out / SUBJECTS)
-        found = Gathered(
-            run, tally, choice, subjects, warnings(tally, choice, subjects.shared(MOST_NAMED))
-        )
-        write_whole(out / "report.json", json.dumps(_exact(found), indent=1, allow_nan=False))
-        return write_whole(out / "report.html", render(out, found))
+    found = gather_counts(out, run) if run.kind == "biopsy" else gather_areas(out, run)
+    write_whole(out / "report.json", json.dumps(_exact(found), indent=1, allow_nan=False))
+    return write_whole(out / "report.html", render(found))
 
 
-@dataclass(frozen=True)
-class Gathered:
-    """All that the page tells of."""
-
-    run: CohortRun
-    tally: Tally
-    choice: Choice
-    subjects: Subjects
-    warnings: list[Warned]
-
-
-def render(out: Path, found: Gathered) -> str:
+def render(found: Gathered) -> str:
     """Return the page as HTML."""
     templates = page_templates()
     templates.filters |= {"many": many, "grouped": grouped, "more": more}
-    run, tally = found.run, found.tally
-    return templates.get_template("cohort_template.html").render(
-        answer=answer(tally, len(found.subjects)),
+    run = found.run
+    name = "cohort_template.html" if run.kind == "biopsy" else "area_template.html"
+    return templates.get_template(name).render(
+        answer=found.answer,
         run=run,
         bundle=run.bundle,
-        tally=tally,
-        median=tally.count_bins.quantile(0.5),
+        tally=found.tally,
+        table=NAMES[run.kind],
         warnings=found.warnings,
-        limits=limits(run.bundle),
-        charts=[chart for chart in (count_chart(tally), density_chart(tally)) if chart],
-        sheet=found.choice.pictures(out),
-        subjects=list(islice(found.subjects, MOST_SUBJECTS)),
-        all_subjects=len(found.subjects),
+        limits=found.limits,
+        charts=found.charts,
+        sheet=found.sheet,
         settings=yaml.safe_dump(run.settings, sort_keys=False, allow_unicode=True),
+        **found.shown,
     )
 
 
 def _exact(found: Gathered) -> dict[str, Any]:
     """Every figure unrounded; what is not known is null."""
-    tally, subjects = found.tally, len(found.subjects)
+    tally = found.tally
     values: dict[str, Any] = plain(
         {
-            "answer": answer(tally, subjects),
+            "answer": found.answer,
             "images": tally.images,
             "scored": tally.scored,
             "failed": tally.failed,
             "duplicates": tally.duplicates,
-            "subjects": subjects,
-            "counts": _spread(tally.counts) | {"quartiles": _quartiles(tally)},
-            "densities_per_mm": _spread(tally.densities) | {"pooled": tally.pooled_density},
-            "um_per_px": _spread(tally.scales),
-            "without_crossing": tally.without_crossing,
+            **found.exact,
             "warnings": [asdict(warned) for warned in found.warnings],
             "failures": [asdict(reason) for reason in tally.failures.most_first],
             "run": asdict(found.run),
@@ -115,11 +105,8 @@ def _exact(found: Gathered) -> dict[str, Any]:
     return values
 
 
-def _quartiles(tally: Tally) -> list[float | None]:
-    return [tally.count_bins.quantile(share) for share in QUARTILES]
-
-
-def _spread(found: Moments) -> dict[str, float | int | None]:
+def spread(found: Moments) -> dict[str, float | int | None]:
+    """Return number, mean, spread and range of values; None of no values."""
     if not found.n:
         return {"n": 0, "mean": None, "sd": None, "lowest": None, "highest": None}
     return {

@@ -1,31 +1,32 @@
-"""Images of a scored cohort to look at: low, median and high counts, and those far outside."""
+"""Images of a scored cohort to look at: the first of each rank, as small pictures."""
 
 from __future__ import annotations
 
 import base64
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from skinray.errors import SkinrayError
 from skinray.images.read import read_image
-from skinray.report.cohort_tally import Row, Tally
+from skinray.report.cohort_tally import Row
 from skinray.report.overlays import encode_jpeg
 
 PER_RANK, WIDTH_PX, QUALITY = 4, 400, 80
 MOST_NAMED = 20
-RANKS = ("Highest counts", "Lowest counts", "Counts in the middle")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image with its count; ``uri`` is the overlay made small, or ``problem`` says why not."""
+    """An image and what is ``told`` of it.
+
+    ``uri`` is the overlay made small, or ``problem`` says why there is none.
+    """
 
     image: str
     subject: str
-    count: int
-    density_per_mm: float | None
+    told: str
     uri: str = ""
     problem: str = ""
 
@@ -53,78 +54,49 @@ class Nearest:
         return [row for _, _, row in sorted(self._heap, reverse=True)]
 
 
-class Choice:
-    """Chooses on a second pass over the rows, when the distribution is known.
+class Sheet:
+    """The contact sheet: under each rank the images whose keys are lowest.
 
-    Attributes
+    Parameters
     ----------
-    far : rows with a count far outside the rest, the highest first; ``far_images`` of them.
-    without_boundary, without_scale, far_scale : names of the first such images.
+    ranks : in the order in which they choose; an image that one has shown, no other shows.
+    order : in which they stand on the page.
     """
 
-    def __init__(self, tally: Tally) -> None:
-        self.tally = tally
-        self._middle = tally.count_bins.quantile(0.5) or 0.0
-        # Three times as many as shown: an image of a small cohort may be of two kinds.
-        self._kinds = {rank: Nearest(3 * PER_RANK) for rank in RANKS}
-        self._far = Nearest(MOST_NAMED)
-        self.far_images = 0
-        self.without_boundary: list[str] = []
-        self.without_scale: list[str] = []
-        self.far_scale: list[str] = []
+    def __init__(self, ranks: Sequence[str], order: Sequence[str]) -> None:
+        self._order = order
+        # Three times as many as shown: an image of a small cohort may be of several ranks.
+        self._ranks = {rank: Nearest(3 * PER_RANK) for rank in ranks}
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Take in a batch of rows of ``counts.parquet``."""
-        for row in rows:
-            if row["status"] == "ok" and not row["duplicate_of"]:
-                self._add_counted(row)
+    def add(self, row: Row, keys: Sequence[float]) -> None:
+        """Take in a row with its key for each rank."""
+        for nearest, key in zip(self._ranks.values(), keys, strict=True):
+            nearest.add(key, row)
 
-    def _add_counted(self, row: Row) -> None:
-        count, trained = row["count"], self.tally.bundle_um_per_px
-        if self.tally.far_count is not None and count > self.tally.far_count:
-            self.far_images += 1
-            self._far.add(-count, row)
-        if row["um_per_px"] is None:
-            _note(self.without_scale, row)
-        elif trained and not 0.5 <= row["um_per_px"] / trained <= 2:
-            _note(self.far_scale, row)
-        if not row["boundary_px"]:
-            _note(self.without_boundary, row)
-            return
-        for rank, key in zip(RANKS, (-count, count, abs(count - self._middle)), strict=True):
-            self._kinds[rank].add(key, row)
-
-    @property
-    def far(self) -> list[Row]:
-        """Rows with a count far outside the rest, the highest first."""
-        return self._far.rows
-
-    def pictures(self, folder: Path) -> dict[str, list[Picture]]:
-        """Return the contact sheet; no image is shown twice."""
+    def pictures(self, folder: Path, tell: Callable[[Row], str]) -> dict[str, list[Picture]]:
+        """Return the pictures under each rank; no image is shown twice."""
         seen: set[str] = set()
         sheet: dict[str, list[Picture]] = {}
-        for rank in RANKS:
-            new = [row for row in self._kinds[rank].rows if row["image"] not in seen][:PER_RANK]
+        for rank, nearest in self._ranks.items():
+            new = [row for row in nearest.rows if row["image"] not in seen][:PER_RANK]
             seen |= {row["image"] for row in new}
-            sheet[rank] = [_picture(row, folder) for row in new]
-        order = (RANKS[1], RANKS[2], RANKS[0])
-        return {rank: sheet[rank] for rank in order if sheet[rank]}
+            sheet[rank] = [_picture(row, folder, tell(row)) for row in new]
+        return {rank: sheet[rank] for rank in self._order if sheet[rank]}
 
 
-def _note(names: list[str], row: Row) -> None:
+def note(names: list[str], row: Row) -> None:
+    """Add an image to the first names of a warning."""
     if len(names) < MOST_NAMED:
         names.append(row["image"])
 
 
-def _picture(row: Row, folder: Path) -> Picture:
+def _picture(row: Row, folder: Path, told: str) -> Picture:
     uri, problem = "", ""
     try:
         uri = _uri(row["overlay"], folder)
     except (SkinrayError, OSError) as error:
         problem = " ".join(str(error).split())
-    return Picture(
-        row["image"], row["subject"] or "", row["count"], row["density_per_mm"], uri, problem
-    )
+    return Picture(row["image"], row["subject"] or "", told, uri, problem)
 
 
 def _uri(name: str | None, folder: Path) -> str:

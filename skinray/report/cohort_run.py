@@ -1,4 +1,4 @@
-"""What a scoring run says of itself: ``run.json``, and the rows of ``counts.parquet``."""
+"""What a scoring run says of itself: ``run.json``, and the rows of its table of images."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skinray.errors import SkinrayError
+from skinray.learning.bundle_info import Kind
 from skinray.report.cohort_tally import Row
+from skinray.report.score_tables import NAMES
 
-RUN, COUNTS = "run.json", "counts.parquet"
+RUN = "run.json"
 BATCH_ROWS = 4096
-COLUMNS = (
-    "image", "subject", "status", "error", "count", "boundary_px", "boundary_mm",
-    "density_per_mm", "um_per_px", "duplicate_of", "overlay",
-)  # fmt: skip
+_SHARED = ("image", "subject", "status", "error", "duplicate_of", "overlay")
+# What the reports read, by what was scored.
+COLUMNS: dict[Kind, tuple[str, ...]] = {
+    "biopsy": (
+        *_SHARED, "count", "boundary_px", "boundary_mm", "density_per_mm", "um_per_px",
+    ),
+    "photo": (*_SHARED, "skin_fraction", "confidence"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """The bundle that counted, as ``bundle.json`` in its folder tells; it may be gone since.
+    """The bundle that scored, as ``bundle.json`` in its folder tells; it may be gone since.
 
     Attributes
     ----------
@@ -48,6 +54,7 @@ class BundleFacts:
 class CohortRun:
     """``run.json``: what was scored, when, with which settings and versions."""
 
+    kind: Kind
     images: str
     created: str
     settings: dict[str, Any]
@@ -74,6 +81,7 @@ def read_run(folder: Path) -> CohortRun:
     if not isinstance(told, dict):
         raise SkinrayError(f"{path}: not a scoring run; score into a new --out")
     return CohortRun(
+        kind="photo" if told.get("kind") == "photo" else "biopsy",
         images=str(told.get("images") or ""),
         created=str(told.get("created") or ""),
         settings=told.get("settings") or {},
@@ -82,24 +90,24 @@ def read_run(folder: Path) -> CohortRun:
     )
 
 
-def read_rows(folder: Path) -> Iterator[list[Row]]:
-    """Yield the rows of ``counts.parquet`` in order, a batch of fixed size at a time.
+def read_rows(folder: Path, kind: Kind) -> Iterator[list[Row]]:
+    """Yield the rows of the table of images in order, a batch of fixed size at a time.
 
     Raises
     ------
     SkinrayError
         The file is missing, damaged, or lacks a column.
     """
-    path = folder / COUNTS
+    path, columns = folder / f"{NAMES[kind]}.parquet", COLUMNS[kind]
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
-            missing = [name for name in COLUMNS if name not in file.schema_arrow.names]
+            missing = [name for name in columns if name not in file.schema_arrow.names]
             if missing:
                 raise SkinrayError(
                     f"{path}: has no column {', '.join(missing)}; write it again with "
                     "`skinray score --resume`"
                 )
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(COLUMNS)):
+            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
                 yield batch.to_pylist()
     except FileNotFoundError:
         raise SkinrayError(

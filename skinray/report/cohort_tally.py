@@ -102,6 +102,7 @@ class Reason:
 class Failures:
     """Failed images by reason; beyond a number of reasons, further ones share a line."""
 
+    table: str = "counts"
     by_reason: dict[str, Reason] = field(default_factory=dict)
 
     def add(self, image: str, error: str) -> None:
@@ -109,7 +110,7 @@ class Failures:
         reason, remedy = split_error(image, error)
         key = re.sub(r"\d+", "#", reason)
         if key not in self.by_reason and len(self.by_reason) >= MOST_REASONS:
-            key, reason, remedy = ELSE, ELSE, "see the column error of counts.csv"
+            key, reason, remedy = ELSE, ELSE, f"see the column error of {self.table}.csv"
         found = self.by_reason.setdefault(key, Reason(reason, remedy))
         found.images += 1
         if len(found.examples) < EXAMPLES:
@@ -123,43 +124,28 @@ class Failures:
 
 @dataclass
 class Tally:
-    """What a cohort adds up to.
+    """What a cohort adds up to, whatever was looked for.
 
     An image whose bytes came before under another name is a duplicate: it is scored or failed
-    as that one, and left out of every figure of counts. So is an image without a boundary: its
-    count of 0 says nothing.
+    as that one, and left out of every figure of results.
 
     Attributes
     ----------
     images : rows; ``scored`` and ``failed`` add up to it. ``duplicates`` are among them.
-    counts, densities : of scored images that are no duplicates and have a boundary; densities
-        of those with a scale.
-    crossings, boundary_mm : sums over images with a known density, for the pooled one.
-    without_scale, without_boundary, without_crossing : of scored images that are no duplicates;
-        those without crossing have a boundary.
-    far_scale : of the same, those at a scale beyond a factor of two from the bundle's.
     """
 
-    bundle_um_per_px: float | None = None
+    table: str = "counts"
     images: int = 0
     scored: int = 0
     failed: int = 0
     duplicates: int = 0
-    counts: Moments = field(default_factory=Moments)
-    densities: Moments = field(default_factory=Moments)
-    scales: Moments = field(default_factory=Moments)
-    count_bins: Histogram = field(default_factory=lambda: Histogram(1))
-    density_bins: Histogram = field(default_factory=lambda: Histogram(1 / 64))
-    failures: Failures = field(default_factory=Failures)
-    crossings: int = 0
-    boundary_mm: float = 0.0
-    without_scale: int = 0
-    without_boundary: int = 0
-    without_crossing: int = 0
-    far_scale: int = 0
+    failures: Failures = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.failures = Failures(self.table)
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Take in a batch of rows of ``counts.parquet``."""
+        """Take in a batch of rows of the table of images."""
         scored = []
         for row in rows:
             self.images += 1
@@ -171,40 +157,11 @@ class Tally:
             self.scored += 1
             if not row["duplicate_of"]:
                 scored.append(row)
-        self._add_counts(scored)
+        self._add_results(scored)
 
-    def _add_counts(self, rows: list[Row]) -> None:
-        bounded = [row for row in rows if row["boundary_px"]]
-        counts = np.array([row["count"] for row in bounded], np.float64)
-        dense = [row for row in rows if row["density_per_mm"] is not None]
-        densities = np.array([row["density_per_mm"] for row in dense], np.float64)
-        scales = np.array([r["um_per_px"] for r in rows if r["um_per_px"] is not None], np.float64)
-        self.counts.add(counts)
-        self.count_bins.add(counts)
-        self.densities.add(densities)
-        self.density_bins.add(densities)
-        self.scales.add(scales)
-        self.crossings += sum(row["count"] for row in dense)
-        self.boundary_mm += math.fsum(row["boundary_mm"] for row in dense)
-        self.without_scale += len(rows) - len(scales)
-        self.without_boundary += len(rows) - len(bounded)
-        self.without_crossing += int((counts == 0).sum())
-        if self.bundle_um_per_px:
-            ratio = scales / self.bundle_um_per_px
-            self.far_scale += int(((ratio > 2) | (ratio < 0.5)).sum())
-
-    @property
-    def far_count(self) -> float | None:
-        """The count above which an image lies far outside (Tukey: 3 quartile ranges above)."""
-        low, high = self.count_bins.quantile(0.25), self.count_bins.quantile(0.75)
-        if low is None or high is None:
-            return None
-        return high + 3 * max(1.0, high - low)
-
-    @property
-    def pooled_density(self) -> float | None:
-        """Crossings a millimetre over all boundary of known length."""
-        return self.crossings / self.boundary_mm if self.boundary_mm else None
+    def _add_results(self, rows: list[Row]) -> None:
+        """Take in scored images that are no duplicates."""
+        raise NotImplementedError
 
 
 def split_error(image: str, error: str) -> tuple[str, str]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from skinray.report.cohort_pictures import MOST_NAMED, Choice
+from skinray.report.cohort_pictures import MOST_NAMED
 from skinray.report.cohort_run import BundleFacts
-from skinray.report.cohort_subjects import SharedImage
-from skinray.report.cohort_tally import Tally
-from skinray.report.tables import number
 
 
 @dataclass(frozen=True)
 class Warned:
-    """Something to look at before the counts are used.
+    """Something to look at before the results are used.
 
     Attributes
     ----------
@@ -28,98 +25,28 @@ class Warned:
     names: Sequence[str]
 
 
-def answer(tally: Tally, subjects: int) -> str:
-    """Return what the run found, in one sentence or two."""
-    if not tally.images:
-        return "The run's input held no image, so nothing was counted."
-    of = f" of {many(subjects, 'subject')}" if subjects else ""
-    failed = f", {grouped(tally.failed)} failed" if tally.failed else " and none failed"
-    text = f"Of {many(tally.images, 'image')}{of}, {grouped(tally.scored)} were counted{failed}."
-    if tally.images == 1:
-        text = "The one image " + ("failed." if tally.failed else "was counted.")
-    if tally.duplicates:
-        text += (
-            f" {many(tally.duplicates, 'image')} had the same bytes as another and"
-            f" {'was' if tally.duplicates == 1 else 'were'} computed once with it."
-        )
-    if not tally.counts.n:
-        return f"{text} There are no counts to report."
-    text += f" An image with a boundary has {number(tally.counts.mean, 1)} crossings on average"
-    if tally.pooled_density is None:
-        return f"{text}; without a known scale there is no density."
-    return f"{text}, and {number(tally.pooled_density, 2)} a millimetre of boundary."
-
-
-def warnings(
-    tally: Tally, choice: Choice, shared: tuple[int, Sequence[SharedImage]]
-) -> list[Warned]:
-    """Return what needs a look, with the images it is about, most important first."""
-    far = "" if tally.far_count is None else f" (above {number(tally.far_count, 0)} crossings)"
-    trained = tally.bundle_um_per_px
-    found = [
-        Warned(
-            "One image under two subjects",
-            "The same bytes are listed for two subjects: one of the two rows names the wrong "
-            "person or the wrong file. Correct the manifest and score again.",
-            shared[0],
-            [f"{s.image} ({s.subject}) = {s.original} ({s.other_subject})" for s in shared[1]],
-        ),
-        Warned(
-            "No boundary found",
-            "The dermis fills the whole image, or none of it, so there is nothing to count "
-            "along. The count 0 of these images says nothing about nerves, and they are left "
-            "out of every mean here: leave them out of yours. Look at them: some may show no "
-            "junction of dermis and epidermis, and some may be misread.",
-            tally.without_boundary,
-            choice.without_boundary,
-        ),
-        Warned(
-            f"Count far outside the rest{far}",
-            "More than three times the middle half's range above it. Often folded or damaged "
-            "tissue, or another stain: look at the overlays.",
-            choice.far_images,
-            [f"{row['image']} ({row['count']})" for row in choice.far],
-        ),
-        Warned(
-            "Scale far from the training images'",
-            f"More than twice or less than half of {number(trained, 3)} um/px, at which the "
-            "bundle was trained. Check um_per_px; counts at such scales were not measured.",
-            tally.far_scale,
-            choice.far_scale,
-        ),
-        Warned(
-            "Scale not known",
-            "These images have no length in mm and no density, and were taken to be at the "
-            "scale of the training images. Give um_per_px in the manifest, or, where all images "
-            "share one scale, as --um-per-px.",
-            tally.without_scale,
-            choice.without_scale,
-        ),
-    ]
-    return [warned for warned in found if warned.images]
-
-
 def more(warned: Warned) -> int:
     """Return how many images a warning is about beyond those it names."""
     return max(0, warned.images - min(len(warned.names), MOST_NAMED))
 
 
-def limits(bundle: BundleFacts) -> list[str]:
-    """Return what the bundle's counts are good for, and what not."""
-    said = ["For research. Not a medical device: no diagnosis may rest on these counts alone."]
+def limits(bundle: BundleFacts, outside: str) -> list[str]:
+    """Return what the bundle's results are good for, and what not.
+
+    Parameters
+    ----------
+    outside : what lies outside of what was measured, and how to compare.
+    """
+    said = ["For research. Not a medical device: no diagnosis may rest on these results alone."]
     if not bundle.found:
         said.append(
             f"The bundle is no longer in {bundle.folder or 'its folder'}, so how good it was "
             "cannot be told here. Put it back and run `skinray report` again."
         )
     elif not bundle.metrics:
-        said.append("The bundle carries no measured accuracy: how good its counts are is unknown.")
+        said.append("The bundle carries no measured accuracy: how good its results are is unknown.")
     else:
-        said.append(
-            "The figures below were measured on images of the training's laboratory. Another "
-            "stain, thickness, magnification or laboratory is outside what was measured: count "
-            "some of these images by eye and compare before relying on the rest."
-        )
+        said.append(f"The figures below were measured on {outside}")
     return said
 
 

@@ -1,4 +1,4 @@
-"""Nerves, boundary and crossings drawn on a biopsy, in the colours of the paper's figure 4."""
+"""What was found, drawn on the image: on a biopsy in the colours of the paper's figure 4."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ BOUNDARY = (0, 190, 70)
 CROSSING = (230, 0, 30)
 RIM = (255, 255, 255)
 OPACITY = 0.75
+# How much of a photograph stays where there is no skin.
+SHADE = 0.35
 
 
 def overlay(
@@ -52,6 +54,44 @@ def overlay(
         drawn[mask] = np.rint((1 - OPACITY) * under + OPACITY * np.array(colour, np.float32))
     _draw_rings(drawn, points)
     return drawn
+
+
+def skin_overlay(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int] = NERVE
+) -> NDArray[np.uint8]:
+    """Outline the skin of a photograph, all else in the shade.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 RGB; left as it is.
+    mask : (H, W) bool, pixels that are skin.
+    colour : RGB of the outline; blue is the network's on every page.
+
+    Returns
+    -------
+    (H, W, 3) uint8 RGB.
+
+    Raises
+    ------
+    ValueError
+        The mask has another size than the image.
+    """
+    if mask.shape != image.shape[:2]:
+        raise ValueError(f"mask {mask.shape}; image {image.shape[:2]}")
+    drawn = np.where(mask[..., None], image, (SHADE * image).astype(np.uint8))
+    outlines, _ = cv2.findContours(
+        np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+    )
+    thick = max(1, round(image.shape[1] / 160))
+    return np.asarray(cv2.drawContours(drawn, outlines, -1, colour, thick), np.uint8)
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """Return (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA bytes as a PNG file."""
+    stream = io.BytesIO()
+    # Fast: these pictures are sent once, or are masks, which are small at any level.
+    Image.fromarray(image).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
 
 
 def encode_jpeg(image: NDArray[np.uint8], max_width: int = 1000, quality: int = 88) -> bytes:

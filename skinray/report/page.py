@@ -69,7 +69,7 @@ def render(results: RunResults, scores: Scores, run_dir: Path) -> str:
             if counted
             else [],
             examples=make_examples(results, run_dir),
-            curves=training_curves(results),
+            curves=training_curves(results.curves),
             grids=grid_charts(results),
             settings=yaml.safe_dump(results.settings, sort_keys=False, allow_unicode=True),
             minutes=results.seconds / 60,

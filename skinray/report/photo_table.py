@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from skinray.errors import SkinrayError
 from skinray.learning.photo_scores import Interval, PhotoScore, Summary
 from skinray.learning.photo_trials import SCENARIOS, Scenario
+from skinray.learning.photo_views import View
+from skinray.report.photo_examples import PhotoExample
+from skinray.report.photo_run import PHOTOS, RESULTS, TABLE, VIEWS
+from skinray.report.results import Curve
 from skinray.report.score_tables import spreadsheet_cell
 
-RESULTS, TABLE, PHOTOS = "results.json", "table1", "photos.csv"
 # Jaccard (Dice) of the paper's table I, on its own 300 photographs.
 PAPER: dict[str, tuple[str, str, str]] = {
     "skin_dense_unet": (".55 (.71)", ".80 (.89)", ".88 (.94)"),
@@ -23,7 +27,13 @@ PAPER: dict[str, tuple[str, str, str]] = {
 
 
 class PhotoRow(BaseModel):
-    """One network in one scenario."""
+    """One network in one scenario, predicting plainly or with test-time flips.
+
+    Attributes
+    ----------
+    epochs, best_epoch : how many were trained, and after which one the weights were kept.
+    begun : the weights the network began from, in words.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,11 +43,21 @@ class PhotoRow(BaseModel):
     epochs: int
     summary: Summary
     photos: list[PhotoScore]
+    flips: bool = False
+    begun: str = ""
+    best_epoch: int | None = None
+    views: list[View] = []
+    examples: list[PhotoExample] = []
+
+    @property
+    def label(self) -> str:
+        """The network, and that flips were averaged where they were."""
+        return f"{self.network}, flips averaged" if self.flips else self.network
 
     @property
     def paper(self) -> str:
-        """The paper's figure, where it has one."""
-        published = PAPER.get(self.model)
+        """The paper's figure, where it has one: it averages no flips."""
+        published = None if self.flips else PAPER.get(self.model)
         return published[SCENARIOS.index(self.scenario)] if published else ""
 
 
@@ -57,36 +77,42 @@ class PhotoResults(BaseModel):
     seconds: float
     versions: dict[str, str]
     hardware: str
+    sources: dict[str, int] = {}
+    curves: list[Curve] = []
+    settings: dict[str, Any] = {}
 
     def save(self, out: Path) -> None:
-        """Write ``results.json``, ``table1.csv``, ``table1.md`` and ``photos.csv``."""
+        """Write ``results.json``, ``table1.csv``, ``table1.md``, ``photos.csv``, ``views.csv``."""
         (out / RESULTS).write_text(self.model_dump_json(indent=1), encoding="utf-8")
         (out / f"{TABLE}.csv").write_text(_csv([HEADER, *map(cells, self.rows)]), encoding="utf-8")
         (out / f"{TABLE}.md").write_text(table_text(self), encoding="utf-8")
-        lines = [["network", "scenario", "photo", "pixels", "skin", "predicted", "jaccard", "dice"]]
-        for row in self.rows:
-            for one in row.photos:
-                numbers = (one.pixels, one.skin, one.predicted, one.jaccard, one.dice)
-                lines.append(
-                    [
-                        row.network,
-                        row.scenario,
-                        str(spreadsheet_cell(one.name)),
-                        *map(_number, numbers),
-                    ]
-                )
-        (out / PHOTOS).write_text(_csv(lines), encoding="utf-8")
+        (out / PHOTOS).write_text(_csv(_photo_lines(self.rows)), encoding="utf-8")
+        (out / VIEWS).write_text(_csv(_view_lines(self.rows)), encoding="utf-8")
 
     @classmethod
     def load(cls, out: Path) -> PhotoResults:
-        """Read what :meth:`save` wrote."""
-        return cls.model_validate(json.loads((out / RESULTS).read_text(encoding="utf-8")))
+        """Read what :meth:`save` wrote; SkinrayError where there is none."""
+        path = out / RESULTS
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise SkinrayError(
+                f"{out}: no {RESULTS}; the run has not finished, continue it with "
+                "`skinray train-photos --resume`"
+            ) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise SkinrayError(
+                f"{path}: not the results of a run on photographs ({where}: {first['msg']}); "
+                "restore it, or test again with `skinray train-photos --resume`"
+            ) from None
 
 
 HEADER = [
     "network", "scenario", "epochs", "images", "jaccard", "jaccard_low", "jaccard_high",
     "jaccard_pooled", "jaccard_pooled_low", "jaccard_pooled_high", "dice", "dice_low",
-    "dice_high", "paper",
+    "dice_high", "paper", "prediction", "best_epoch", "begun_from",
 ]  # fmt: skip
 
 
@@ -96,7 +122,8 @@ def cells(row: PhotoRow) -> list[str]:
     figures = (summary.jaccard, summary.jaccard_pooled, summary.dice)
     numbers = [number for one in figures for number in (one.value, one.low, one.high)]
     first = [row.network, row.scenario, str(row.epochs), str(summary.images)]
-    return [*first, *map(_number, numbers), row.paper]
+    last = [row.paper, _prediction(row), _number(row.best_epoch), row.begun]
+    return [*first, *map(_number, numbers), *last]
 
 
 def table_text(results: PhotoResults) -> str:
@@ -114,17 +141,67 @@ def table_text(results: PhotoResults) -> str:
     ]
     for row in results.rows:
         figures = (row.summary.jaccard, row.summary.jaccard_pooled, row.summary.dice)
-        shown = " | ".join(map(_with_interval, figures))
+        shown = " | ".join(map(with_interval, figures))
         lines.append(
-            f"| {row.network} | {row.scenario} | {row.epochs} | {shown} | {row.paper or '-'} |"
+            f"| {row.label} | {row.scenario} | {row.epochs} | {shown} | {row.paper or '-'} |"
         )
-    return "\n".join(lines) + "\n"
+    starts = dict.fromkeys((row.network, row.begun) for row in results.rows)
+    beyond = [f"{name} began from {begun}." for name, begun in starts if begun not in PLAIN_STARTS]
+    return "\n".join([*lines, *(["", *beyond] if beyond else [])]) + "\n"
 
 
-def _with_interval(figure: Interval) -> str:
+PLAIN_STARTS = ("", "random weights")
+
+
+def with_interval(figure: Interval) -> str:
+    """Show a figure with its 95 % interval, three digits."""
     if figure.low is None or figure.high is None:
         return f"{figure.value:.3f}"
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def _photo_lines(rows: list[PhotoRow]) -> list[list[str]]:
+    header = [
+        "network", "scenario", "photo", "pixels", "skin", "predicted", "jaccard", "dice",
+        "mean_lightness", "ita_deg", "prediction",
+    ]  # fmt: skip
+    lines = [header]
+    for row in rows:
+        for one in row.photos:
+            numbers = (
+                one.pixels, one.skin, one.predicted, one.jaccard, one.dice, one.lightness,
+                one.ita_deg,
+            )  # fmt: skip
+            name = str(spreadsheet_cell(one.name))
+            told = [row.network, row.scenario, name, *map(_number, numbers), _prediction(row)]
+            lines.append(told)
+    return lines
+
+
+def _view_lines(rows: list[PhotoRow]) -> list[list[str]]:
+    header = [
+        "network", "scenario", "prediction", "by", "bin", "unit", "from", "below", "images",
+        "jaccard", "jaccard_low", "jaccard_high", "note",
+    ]  # fmt: skip
+    lines = [header]
+    for row in rows:
+        for view in row.views:
+            for one in view.bins:
+                figure = one.jaccard or Interval(value=0, low=None, high=None)
+                numbers = (figure.value if one.jaccard else None, figure.low, figure.high)
+                note = "" if one.jaccard else f"fewer than {view.least} photographs"
+                lines.append(
+                    [
+                        row.network, row.scenario, _prediction(row), view.name, one.label,
+                        view.unit, _number(one.low), _number(one.high), str(one.images),
+                        *map(_number, numbers), note,
+                    ]
+                )  # fmt: skip
+    return lines
+
+
+def _prediction(row: PhotoRow) -> str:
+    return "flips" if row.flips else "plain"
 
 
 def _number(value: float | None) -> str:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from skinray.errors import SkinrayError
 
-StageName = Literal["nerve", "dermis"]
+StageName = Literal["nerve", "dermis", "skin"]
 
 
 class Record(BaseModel):
@@ -144,6 +144,7 @@ class RunResults(Record):
         if not path.is_file():
             raise SkinrayError(
                 f"{run_dir}: no results.json; the run has not finished, "
-                "continue it with `skinray train-cv --resume`"
+                "continue it with `skinray train-cv --resume`, one on photographs with "
+                "`skinray train-photos --resume`"
             )
         return cls.model_validate_json(path.read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,8 @@ from skinray.crossings.density import to_mm
 from skinray.images.entry import Entry
 from skinray.images.read import decode_image
 from skinray.images.store import Store
-from skinray.learning.bundle import BundleInfo
+from skinray.learning.bundle import Maps
+from skinray.learning.bundle_info import BundleInfo
 from skinray.learning.count import Count
 from skinray.learning.score_parts import log_computed
 from skinray.learning.scored import (
@@ -30,11 +32,14 @@ from skinray.learning.scored import (
     refuse_too_large,
     sha256_of,
 )
-from skinray.report.scored_files import write_files
+from skinray.learning.skin_area import SkinArea
+from skinray.report.scored_files import biopsy_files, photo_files, write_files
 
 # Whose turn it is to compute a content: this image's, another's, or nobody's any more.
 Turn = Literal["mine", "same", "deadly"]
 Ask = Callable[[str, str], Turn]
+# Makes an image's files, by kind, where they are wanted.
+Draw = Callable[[], dict[str, bytes]]
 DEADLY = "its worker died each time it was tried: look at the image, or give workers more memory"
 
 
@@ -103,31 +108,41 @@ def open_image(
 
 def finish_image(
     opened: Opened,
-    nerve: NDArray[np.float32],
-    dermis: NDArray[np.float32],
+    maps: Maps,
     info: BundleInfo,
     settings: ScoreSettings,
     out: Path,
 ) -> Scored:
-    """Count the crossings on the maps of an image and write its files.
+    """Count the crossings, or find the skin, on the maps of an image and write its files.
 
     Parameters
     ----------
     opened : the image.
-    nerve, dermis : (H, W) float32, probability.
+    maps : of each stage, (H, W) float32, probability.
     info : the bundle's.
     settings : whether files are written.
     out : the run folder.
     """
     try:
-        found = info.find_crossings(nerve, dermis, opened.um_per_px)
+        told, files = (
+            _biopsy(opened, maps, info) if info.kind == "biopsy" else _photo(opened, maps, info)
+        )
         if settings.overlays:
-            mask = nerve > np.float32(info.crossings.nerve_threshold)
-            write_files(out, opened.image, opened.pixels, mask, found)
-        count = Count.of(found, opened.um_per_px)
+            write_files(out, opened.image, info.kind, files())
     except OSError:
         raise  # a full disk is not the image's fault
     except Exception as error:  # whatever it is, it is this image's row
         return opened.failed(error)
     log_computed(out, opened.image)
-    return Scored(opened.image, opened.identity, opened.key, opened.sha256, "ok", None, count)
+    return Scored(opened.image, opened.identity, opened.key, opened.sha256, "ok", None, told)
+
+
+def _biopsy(opened: Opened, maps: Maps, info: BundleInfo) -> tuple[Count, Draw]:
+    found = info.find_crossings(maps["nerve"], maps["dermis"], opened.um_per_px)
+    nerve = maps["nerve"] > np.float32(info.counting.nerve_threshold)
+    return Count.of(found, opened.um_per_px), partial(biopsy_files, opened.pixels, nerve, found)
+
+
+def _photo(opened: Opened, maps: Maps, info: BundleInfo) -> tuple[SkinArea, Draw]:
+    found = info.find_skin(opened.pixels, maps["skin"])
+    return SkinArea.of(found), partial(photo_files, opened.pixels, found)

@@ -1,10 +1,11 @@
-"""The tables of a scored cohort, written row by row: counts (parquet and CSV) and crossings."""
+"""The tables of a scored cohort, written row by row: counts and crossings, or areas of skin."""
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,29 +13,32 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skinray.learning.bundle_info import Kind
 from skinray.learning.count import Count
-from skinray.learning.scored import COUNTS, CROSSINGS
+from skinray.learning.scored import AREAS, COUNTS, CROSSINGS, Result, result_of
 from skinray.progress import clock
 from skinray.report.scored_files import copy_files, places
 
 LOST = "no result: its worker died again and again; score it with --resume, or look at the image"
 BATCH = 1024
 REASONS = 10
-_OF_COUNT = (
-    "count", "boundary_px", "boundary_mm", "density_per_mm", "um_per_px", "width", "height",
-)  # fmt: skip
+# By what the bundle is for: the tables' name, and the columns of the table of images.
+NAMES: dict[Kind, str] = {"biopsy": "counts", "photo": "areas"}
+SCHEMAS: dict[Kind, pa.Schema] = {"biopsy": COUNTS, "photo": AREAS}
+POINTS = "crossings.parquet"
 
 
 @dataclass
 class Totals:
-    """What came of a cohort: images with and without a count, failures by reason."""
+    """What came of a cohort: images with and without a result, failures by reason."""
 
+    table: str = "counts.csv"
     scored: int = 0
     failed: Counter[str] = field(default_factory=Counter)
 
     @property
     def failures(self) -> int:
-        """Number of images without a count."""
+        """Number of images without a result."""
         return sum(self.failed.values())
 
     def too_many_failed(self, most: int | None) -> bool:
@@ -49,60 +53,70 @@ class Totals:
             lines.append(f"{self.failures} failed:")
             lines += [f"  {number} {why}" for why, number in self.failed.most_common(REASONS)]
         if len(self.failed) > REASONS:
-            lines.append(f"  and {len(self.failed) - REASONS} further reasons, in counts.csv")
+            lines.append(f"  and {len(self.failed) - REASONS} further reasons, in {self.table}")
         return "\n".join(lines)
 
 
-def write_tables(out: Path, rows: Iterable[dict[str, Any]], *, overlays: bool) -> Totals:
-    """Write ``counts.parquet``, ``counts.csv`` and ``crossings.parquet``; each appears whole.
+def write_tables(
+    out: Path, rows: Iterable[dict[str, Any]], kind: Kind, *, overlays: bool
+) -> Totals:
+    """Write the table of images as parquet and CSV, and that of crossings; each appears whole.
 
     Parameters
     ----------
     out : the run folder.
     rows : as :meth:`skinray.learning.score_ledger.Ledger.rows` gives them.
-    overlays : whether pictures and GeoJSON were written.
+    kind : what was scored; biopsies have ``counts`` and ``crossings``, photographs ``areas``.
+    overlays : whether each image's own files were written.
     """
-    totals = Totals()
-    names = ("counts.parquet", "crossings.parquet", "counts.csv")
-    partial = {name: out / f".{name}.part" for name in names}
-    with (
-        _Writer(partial["counts.parquet"], COUNTS) as counts,
-        _Writer(partial["crossings.parquet"], CROSSINGS) as crossings,
-        partial["counts.csv"].open("w", newline="", encoding="utf-8") as stream,
-    ):
+    schema, name = SCHEMAS[kind], NAMES[kind]
+    totals = Totals(f"{name}.csv")
+    finals = [f"{name}.parquet", f"{name}.csv", *([POINTS] if kind == "biopsy" else [])]
+    partial = {name: out / f".{name}.part" for name in finals}
+    with ExitStack() as files:
+        images = files.enter_context(_Writer(partial[finals[0]], schema))
+        stream = files.enter_context(partial[finals[1]].open("w", newline="", encoding="utf-8"))
+        points = (
+            files.enter_context(_Writer(partial[POINTS], CROSSINGS)) if kind == "biopsy" else None
+        )
         sheet = csv.writer(stream, lineterminator="\n")
-        sheet.writerow(COUNTS.names)
+        sheet.writerow(schema.names)
         for row in rows:
-            record, count = _record(out, row, overlays)
-            counts.add(record)
-            sheet.writerow([spreadsheet_cell(record[name]) for name in COUNTS.names])
-            if count is not None:
-                totals.scored += 1
-                for number, (at_row, column) in enumerate(count.points, start=1):
-                    crossings.add(
-                        {"image": record["image"], "crossing": number, "row": at_row,
-                         "column": column}
-                    )  # fmt: skip
-            else:
+            record, result = _record(out, row, kind, overlays)
+            images.add(record)
+            sheet.writerow([spreadsheet_cell(record[name]) for name in schema.names])
+            if result is None:
                 totals.failed[record["error"].split(": ")[0]] += 1
+                continue
+            totals.scored += 1
+            if points is not None and isinstance(result, Count):
+                points.add_all(_points(record["image"], result))
     for name, path in partial.items():
         path.replace(out / name)
     return totals
 
 
-def _record(out: Path, row: dict[str, Any], overlays: bool) -> tuple[dict[str, Any], Count | None]:
-    record = dict.fromkeys(COUNTS.names)
+def _record(
+    out: Path, row: dict[str, Any], kind: Kind, overlays: bool
+) -> tuple[dict[str, Any], Result | None]:
+    record = dict.fromkeys(SCHEMAS[kind].names)
     record |= {name: row[name] for name in ("image", "subject", "sha256", "duplicate_of")}
     if row["status"] != "ok":
         error = row["problem"] or row["error"] or LOST
         return record | {"status": "failed", "error": error}, None
-    count = Count.model_validate_json(row["count"])
-    record |= {"status": "ok"} | {name: getattr(count, name) for name in _OF_COUNT}
+    result = result_of(row["result"])
+    told = {name: value for name, value in vars(result).items() if name in record}
+    record |= {"status": "ok"} | told
     if overlays:
         if row["source"] != row["image"]:
-            copy_files(out, row["source"], row["image"])
-        record |= places(row["image"])
-    return record, count
+            copy_files(out, row["source"], row["image"], kind)
+        record |= places(row["image"], kind)
+    return record, result
+
+
+def _points(image: str, count: Count) -> Iterator[dict[str, Any]]:
+    for number, (row, column) in enumerate(count.points, start=1):
+        yield {"image": image, "crossing": number, "row": row, "column": column}
 
 
 # What begins a formula in one spreadsheet or another; the wide signs in East Asian ones.
@@ -142,6 +156,10 @@ class _Writer:
         self.rows.append(row)
         if len(self.rows) == BATCH:
             self._flush()
+
+    def add_all(self, rows: Iterable[dict[str, Any]]) -> None:
+        for row in rows:
+            self.add(row)
 
     def _flush(self) -> None:
         self.file.write_table(pa.Table.from_pylist(self.rows, self.schema))

@@ -1,4 +1,4 @@
-"""The picture and the GeoJSON of one scored image, below the folder of the run."""
+"""The files of one scored image, below the folder of the run: picture, and GeoJSON or mask."""
 
 from __future__ import annotations
 
@@ -12,27 +12,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinray.crossings import Crossings
+from skinray.learning.bundle_info import Kind
+from skinray.learning.skin import Skin
 from skinray.report.geojson import to_geojson
-from skinray.report.overlays import encode_jpeg, overlay
+from skinray.report.overlays import encode_jpeg, encode_png, overlay, skin_overlay
 
-KINDS = {"overlay": ("overlays", ".jpg"), "geojson": ("geojson", ".geojson")}
+# By what the bundle is for: each file's folder and ending.
+FILES: dict[Kind, dict[str, tuple[str, str]]] = {
+    "biopsy": {"overlay": ("overlays", ".jpg"), "geojson": ("geojson", ".geojson")},
+    "photo": {"overlay": ("overlays", ".jpg"), "mask": ("masks", ".png")},
+}
 # Most file systems take 255 bytes a name; a partial file's ending needs some of them.
 LONGEST = 230
 # A folder that is called like a file of results could stand in that file's way.
-_ENDINGS = tuple(ending for _, ending in KINDS.values())
+_ENDINGS = tuple(ending for files in FILES.values() for _, ending in files.values())
 
 
-def places(image: str) -> dict[str, str]:
-    """Return where an image's files go: by kind, relative to the run folder, inside it always.
+def places(image: str, kind: Kind) -> dict[str, str]:
+    """Return where an image's files go: by what they are, relative to the run folder.
 
+    They lie inside it always.
     The image's whole name is kept, ending and all, so that no two images share a file. A part of
     the name that cannot be a file's or folder's name here is replaced by a hash of it.
     """
     parts = PurePosixPath(image).parts or (image,)
     folders, name = [_safe(part, _ENDINGS) for part in parts[:-1]], _safe(parts[-1])
     return {
-        kind: "/".join([folder, *folders, name + ending])
-        for kind, (folder, ending) in KINDS.items()
+        what: "/".join([folder, *folders, name + ending])
+        for what, (folder, ending) in FILES[kind].items()
     }
 
 
@@ -46,34 +53,39 @@ def _safe(part: str, not_ending: tuple[str, ...] = ()) -> str:
     return f"{kept}~{digest}"
 
 
-def write_files(
-    out: Path,
-    image: str,
-    pixels: NDArray[np.uint8],
-    nerve: NDArray[np.bool_],
-    found: Crossings,
-) -> None:
-    """Write the picture and the GeoJSON of an image; each appears whole or not at all.
+def biopsy_files(
+    pixels: NDArray[np.uint8], nerve: NDArray[np.bool_], found: Crossings
+) -> dict[str, bytes]:
+    """Return the picture and the GeoJSON of a biopsy.
 
     Parameters
     ----------
-    out : the run folder.
-    image : the image's name.
     pixels : (H, W, 3) uint8, RGB.
     nerve : (H, W) bool, the nerve mask.
     found : the image's crossings.
     """
     drawn = overlay(pixels, nerve, found.boundary, found.points)
     text = json.dumps(to_geojson(found.points, found.dermis), allow_nan=False)
-    files = {"overlay": encode_jpeg(drawn), "geojson": text.encode()}
-    for kind, place in places(image).items():
-        _write(out / place, files[kind])
+    return {"overlay": encode_jpeg(drawn), "geojson": text.encode()}
 
 
-def copy_files(out: Path, source: str, image: str) -> None:
+def photo_files(pixels: NDArray[np.uint8], found: Skin) -> dict[str, bytes]:
+    """Return the picture and the mask (255 is skin) of a photograph, (H, W, 3) uint8, RGB."""
+    drawn = skin_overlay(pixels, found.mask)
+    return {"overlay": encode_jpeg(drawn), "mask": encode_png(found.mask.view(np.uint8) * 255)}
+
+
+def write_files(out: Path, image: str, kind: Kind, files: dict[str, bytes]) -> None:
+    """Write the files of an image of the run in ``out``; each appears whole or not at all."""
+    for what, place in places(image, kind).items():
+        _write(out / place, files[what])
+
+
+def copy_files(out: Path, source: str, image: str, kind: Kind) -> None:
     """Give an image copies of the files of another with the same bytes."""
-    for kind, place in places(image).items():
-        origin, target = out / places(source)[kind], out / place
+    origins = places(source, kind)
+    for what, place in places(image, kind).items():
+        origin, target = out / origins[what], out / place
         if origin.exists():
             _write(target, None, origin)
 

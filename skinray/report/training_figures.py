@@ -21,11 +21,11 @@ from skinray.report.scores import spread
 Grid = dict[tuple[Any, Any], float]
 
 
-def training_curves(results: RunResults) -> list[Chart]:
+def training_curves(curves: Sequence[Curve]) -> list[Chart]:
     """Draw loss, validation score and learning rate, one chart an arm, one line a split."""
-    arms = dict.fromkeys((curve.stage, curve.arm) for curve in results.curves)
+    arms = dict.fromkeys((curve.stage, curve.arm) for curve in curves)
     return [
-        _curve_chart(stage, arm, [c for c in results.curves if (c.stage, c.arm) == (stage, arm)])
+        _curve_chart(stage, arm, [c for c in curves if (c.stage, c.arm) == (stage, arm)])
         for stage, arm in arms
     ]
 
@@ -59,7 +59,8 @@ def _curve_chart(stage: str, arm: str, curves: Sequence[Curve]) -> Chart:
             validation.plot(
                 [p.epoch for p in checked], [p.validation for p in checked], marker=".", **look
             )
-        for place, name in ((loss, "training loss"), (validation, "validation Dice")):
+        score = "validation, 1 - loss" if stage == "skin" else "validation Dice"
+        for place, name in ((loss, "training loss"), (validation, score)):
             place.set(title=name, xlabel="epoch")
         rate.set(title="learning rate", xlabel="epoch")
         if any(point.learning_rate > 0 for curve in curves for point in curve.points):
@@ -75,8 +76,8 @@ def _curve_chart(stage: str, arm: str, curves: Sequence[Curve]) -> Chart:
     end = f"final loss {ends.mean:.3f} on average" if ends else "no finite loss"
     return Chart(
         f"{stage.capitalize()}: {arm}",
-        f"Training curves of {arm} over {len(curves)} splits: loss, validation Dice and learning "
-        f"rate by epoch; {end}.",
+        f"Training curves of {arm} over {len(curves)} splits: loss, {score} and learning rate by "
+        f"epoch; {end}.",
         "",
         svg,
     )

@@ -8,22 +8,26 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 from skinray.config import ServiceSettings
 from skinray.errors import SkinrayError
+from skinray.learning.bundle_info import STAGES
 from skinray.service import openapi, problems
 from skinray.service.biopsies import biopsies_router
+from skinray.service.desk import Desk
 from skinray.service.engine import Engine
 from skinray.service.envelope import Envelope
 from skinray.service.form import Decoder
 from skinray.service.guard import Guard, open_paths
 from skinray.service.health import health_router
+from skinray.service.in_service import Refusals, bundle_router
 from skinray.service.inference import Inference
 from skinray.service.label_routes import labels_router
 from skinray.service.limits import Limits
 from skinray.service.meter import Meter, NoMeter
+from skinray.service.photos import photos_router
 from skinray.service.tokens import Tokens
 
 LOG = logging.getLogger("skinray.service")
@@ -33,15 +37,19 @@ _NO_METER = NoMeter()
 
 
 def create_app(
-    engine: Engine, settings: ServiceSettings = _DEFAULT, meter: Meter = _NO_METER
+    engine: Engine,
+    settings: ServiceSettings = _DEFAULT,
+    meter: Meter = _NO_METER,
+    refusals: Refusals | None = None,
 ) -> FastAPI:
     """Return the service as an ASGI application.
 
     Parameters
     ----------
-    engine : counts; the application neither starts nor ends it.
+    engine : judges images; the application neither starts nor ends it.
     settings : what is taken in, and how much at once.
     meter : told of requests, errors, times and counts.
+    refusals : kept by whoever changes the engine's bundle, if anybody does.
 
     Raises
     ------
@@ -62,7 +70,10 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.include_router(biopsies_router(engine, decoder, meter))
+    desk = Desk(engine, decoder, meter)
+    app.include_router(biopsies_router(desk))
+    app.include_router(photos_router(desk))
+    app.include_router(bundle_router(engine, refusals or Refusals()))
     app.include_router(labels_router(engine, settings, decoder))
     app.include_router(health_router(engine))
     app.include_router(Inference(engine, settings, decoder, meter).router())
@@ -70,7 +81,7 @@ def create_app(
     openapi.install(app, guarded=settings.tokens is not None)
     problems.install(app)
     _install_errors(app, settings)
-    _install_page(app)
+    _install_page(app, engine)
     # The last one added is the outermost.
     app.add_middleware(Limits, settings=settings, meter=meter)
     if settings.tokens is not None:
@@ -94,9 +105,13 @@ def _install_errors(app: FastAPI, settings: ServiceSettings) -> None:
     app.add_exception_handler(SkinrayError, on_error)
 
 
-def _install_page(app: FastAPI) -> None:
+def _install_page(app: FastAPI, engine: Engine) -> None:
+    # The file as it lies is for biopsies; what it is for is all that it is told.
+    text = (PAGE / "index.html").read_text(encoding="utf-8")
+    pages = {kind: text.replace('data-kind="biopsy"', f'data-kind="{kind}"') for kind in STAGES}
+
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html", media_type="text/html")
+    async def page() -> HTMLResponse:
+        return HTMLResponse(pages[engine.info.kind])
 
     app.mount("/static", StaticFiles(directory=PAGE), name="static")

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-from time import perf_counter
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from skinray.service.accept import negotiate
-from skinray.service.answer import THRESHOLDS, Answer, Want
-from skinray.service.engine import Engine
-from skinray.service.form import IMAGE_SCHEMA, SCALE_SCHEMA, Decoder, read_image_form
-from skinray.service.meter import Meter
-from skinray.service.problems import ProblemError, responses
-from skinray.service.records import BiopsyCount
+from skinray.service.count_answer import CountAnswer, CountWant
+from skinray.service.count_record import BiopsyCount
+from skinray.service.desk import JSON, PNG, REFUSALS, Desk, list_pattern, split_list
+from skinray.service.form import IMAGE_SCHEMA, SCALE_SCHEMA
+from skinray.service.problems import responses
+from skinray.service.want import THRESHOLDS
 
-JSON, GEOJSON, PNG = "application/json", "application/geo+json", "image/png"
-Extra = Literal["maps", "image", "boundary", "sweep"]
-EXTRAS: tuple[str, ...] = get_args(Extra)
-_EXTRAS_PATTERN = f"^(({'|'.join(EXTRAS)})(,({'|'.join(EXTRAS)}))*)?$"
+GEOJSON = "application/geo+json"
+EXTRAS = ("maps", "image", "boundary", "sweep")
 
 FORM = {
     "required": True,
@@ -57,21 +54,16 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
         },
     }
 }
-REFUSALS = (
-    "bad_request", "not_acceptable", "slow_upload", "too_many_bytes", "unsupported_media_type",
-    "invalid_field", "bad_um_per_px", "unreadable_image", "too_many_pixels", "internal", "busy",
-    "timeout",
-)  # fmt: skip
 
 
-def biopsies_router(engine: Engine, decoder: Decoder, meter: Meter) -> APIRouter:
+def biopsies_router(desk: Desk) -> APIRouter:
     """Return the route that counts on one image file."""
     router = APIRouter(tags=["biopsies"])
 
     @router.post(
         "/v1/biopsies",
         response_model=BiopsyCount,
-        responses={**ANSWERS, **responses(*REFUSALS)},
+        responses={**ANSWERS, **responses("bad_um_per_px", *REFUSALS)},
         openapi_extra={"requestBody": FORM},
         summary="Count the nerve crossings of one biopsy",
     )
@@ -80,7 +72,7 @@ def biopsies_router(engine: Engine, decoder: Decoder, meter: Meter) -> APIRouter
         include: Annotated[
             str,
             Query(
-                pattern=_EXTRAS_PATTERN,
+                pattern=list_pattern(EXTRAS),
                 description="parted by commas: " + ", ".join(EXTRAS) + "; with JSON alone",
                 examples=["maps,sweep"],
             ),
@@ -95,26 +87,17 @@ def biopsies_router(engine: Engine, decoder: Decoder, meter: Meter) -> APIRouter
         picture with all of them drawn on it as PNG.
         """
         kind = negotiate(request.headers.get("accept"), (JSON, GEOJSON, PNG))
-        form = await read_image_form(request)
-        image = await decoder.decode(form.data)
-        scale = image.um_per_px if form.um_per_px is None else form.um_per_px
-        decoder.refuse_too_large(image.pixels, scale, engine.info)
-        begun = perf_counter()
-        answer = await engine.answer(image.pixels, scale, wanted(kind, include))
-        meter.stage("answer", perf_counter() - begun)
-        meter.counted(answer.count.count)
-        return await decoder.run(respond, kind, answer, image.sha256)  # type: ignore[no-any-return]
+        answer, sha256 = await desk.answer(request, wanted(kind, include))
+        desk.meter.counted(answer.count.count)
+        return await desk.decoder.run(respond, kind, answer, sha256)  # type: ignore[no-any-return]
 
     return router
 
 
-def wanted(kind: str, include: str) -> Want:
+def wanted(kind: str, include: str) -> CountWant:
     """Return what an answer of this media type takes; extras go with JSON alone."""
-    extras = set(filter(None, include.split(",")))
-    if extras and kind != JSON:
-        raise ProblemError("invalid_field", f"include: goes with {JSON} alone")
-    return Want(
-        json=kind == JSON,
+    extras = split_list(include, kind)
+    return CountWant(
         geojson=kind == GEOJSON,
         overlay=kind == PNG,
         maps="maps" in extras,
@@ -124,7 +107,7 @@ def wanted(kind: str, include: str) -> Want:
     )
 
 
-def respond(kind: str, answer: Answer, image_sha256: str) -> Response:
+def respond(kind: str, answer: CountAnswer, image_sha256: str) -> Response:
     """Return an answer as the media type asked for."""
     headers = {"Vary": "Accept"}
     if kind == PNG:

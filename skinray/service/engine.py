@@ -1,4 +1,4 @@
-"""What counts behind the service: one interface, and the engine that works in this process."""
+"""What answers behind the service: one interface, and the engine that works in this process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinray.errors import SkinrayError
-from skinray.learning.bundle import Bundle, BundleInfo, Stage
-from skinray.service.answer import Answer, Want, make_answer
+from skinray.learning.bundle import Bundle
+from skinray.learning.bundle_info import BundleInfo, Stage
+from skinray.service.want import Want
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -35,10 +37,11 @@ class Engine(Protocol):
     def info(self) -> BundleInfo:
         """The bundle that answers now."""
 
-    async def answer(
-        self, pixels: NDArray[np.uint8], um_per_px: float | None, want: Want
-    ) -> Answer:
-        """Count the crossings of an image, (H, W, 3) uint8 RGB, at a scale (None: unknown)."""
+    async def answer(self, pixels: NDArray[np.uint8], um_per_px: float | None, want: Want[A]) -> A:
+        """Return what is wanted of an image, (H, W, 3) uint8 RGB, at a scale (None: unknown).
+
+        The bundle must be of the kind that the wish is for.
+        """
 
     async def stage_map(
         self, stage: Stage, pixels: NDArray[np.uint8], um_per_px: float | None
@@ -50,7 +53,7 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Works in threads of this process; both networks see an image at the same time.
+    """Works in threads of this process; all networks see an image at the same time.
 
     Parameters
     ----------
@@ -61,22 +64,26 @@ class LocalEngine:
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         self._bundle = bundle
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="engine")
-        self._dermis = ThreadPoolExecutor(threads, thread_name_prefix="engine-dermis")
+        # For the networks beside the first, which works in the image's own thread.
+        beside = max(1, threads * (len(bundle.stages) - 1))
+        self._beside = ThreadPoolExecutor(beside, thread_name_prefix="engine-beside")
 
     @property
     def info(self) -> BundleInfo:
         """The bundle that answers now."""
         return self._bundle.info
 
-    async def answer(
-        self, pixels: NDArray[np.uint8], um_per_px: float | None, want: Want
-    ) -> Answer:
-        """Count the crossings of one image; see :class:`Engine`."""
+    async def answer(self, pixels: NDArray[np.uint8], um_per_px: float | None, want: Want[A]) -> A:
+        """Return what is wanted of one image; see :class:`Engine`."""
 
-        def work() -> Answer:
-            dermis = self._dermis.submit(self._bundle.dermis.map, pixels, um_per_px)
-            nerve = self._bundle.nerve.map(pixels, um_per_px)
-            return make_answer(self.info, pixels, nerve, dermis.result(), um_per_px, want)
+        def work() -> A:
+            first, *others = self._bundle.stages.items()
+            begun = {
+                stage: self._beside.submit(model.map, pixels, um_per_px) for stage, model in others
+            }
+            maps = {first[0]: first[1].map(pixels, um_per_px)}
+            maps |= {stage: future.result() for stage, future in begun.items()}
+            return want.answer(self.info, pixels, maps, um_per_px)
 
         return await self._run(work)
 
@@ -84,12 +91,12 @@ class LocalEngine:
         self, stage: Stage, pixels: NDArray[np.uint8], um_per_px: float | None
     ) -> NDArray[np.float32]:
         """Return one network's map of an image; see :class:`Engine`."""
-        model = self._bundle.nerve if stage == "nerve" else self._bundle.dermis
+        model = self._bundle.stages[stage]
         return await self._run(lambda: model.map(pixels, um_per_px))
 
     async def check_ready(self) -> None:
-        """Let both networks answer once, beside the images in work."""
-        for name, model in (("nerve", self._bundle.nerve), ("dermis", self._bundle.dermis)):
+        """Let every network answer once, beside the images in work."""
+        for name, model in self._bundle.stages.items():
             try:
                 sound = await asyncio.to_thread(model.answers)
             except Exception as error:
@@ -100,7 +107,7 @@ class LocalEngine:
     def close(self) -> None:
         """Finish the images in work; those that wait are given up."""
         self._threads.shutdown(wait=True, cancel_futures=True)
-        self._dermis.shutdown(wait=True)
+        self._beside.shutdown(wait=True)
 
     async def _run(self, work: Callable[[], T]) -> T:
         # A client that gives up while it waits takes its work along: the future is cancelled.

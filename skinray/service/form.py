@@ -19,13 +19,14 @@ from skinray.config import ReadSettings, ServiceSettings
 from skinray.errors import ImageError
 from skinray.images.read import Image, decode_image
 from skinray.images.scale import MAX_UM_PER_PX, MIN_UM_PER_PX, is_plausible
-from skinray.learning.bundle import BundleInfo
+from skinray.learning.bundle_info import BundleInfo
 from skinray.learning.scored import refuse_too_large
 from skinray.service.meter import Meter
 from skinray.service.problems import ProblemError
 
 # What messages call the image: clients' names for files stay out of answers and logs.
 SOURCE = "image"
+SCALE = "um_per_px"  # a field of the form
 _MAX_FIELDS = 8
 _MAX_FIELD_BYTES = 1 << 20
 
@@ -58,8 +59,8 @@ class ImageForm:
     fields: dict[str, str]
 
 
-async def read_image_form(request: Request, others: tuple[str, ...] = ()) -> ImageForm:
-    """Read a multipart body with one file ``image``, ``um_per_px`` and fields named ``others``.
+async def read_image_form(request: Request, known: tuple[str, ...] = ()) -> ImageForm:
+    """Read a multipart body with one file ``image``, and fields of the names ``known``.
 
     Raises
     ------
@@ -90,14 +91,14 @@ async def read_image_form(request: Request, others: tuple[str, ...] = ()) -> Ima
                 raise ProblemError("invalid_field", "send the file in a field named image")
             data = value.file.read()
             value.file.close()
-        elif name in ("um_per_px", *others):
+        elif name in known:
             fields[name] = value
         else:
-            known = ", ".join(("image", "um_per_px", *others))
-            raise ProblemError("invalid_field", f"unknown field in the form: known are {known}")
+            names = ", ".join(("image", *known))
+            raise ProblemError("invalid_field", f"unknown field in the form: known are {names}")
     if data is None:
         raise ProblemError("invalid_field", "image: send the file in a field named image")
-    scale = fields.pop("um_per_px", None)
+    scale = fields.pop(SCALE, None)
     return ImageForm(data, None if scale is None else parse_scale(scale), fields)
 
 

@@ -8,8 +8,15 @@ from fastapi import APIRouter
 
 import skinray
 from skinray.service.engine import Engine, NotReadyError
-from skinray.service.inference import find_model
-from skinray.service.models import Live, ModelMetadata, ModelName, ModelReady, Ready, ServerMetadata
+from skinray.service.models import (
+    Live,
+    ModelMetadata,
+    ModelName,
+    ModelReady,
+    Ready,
+    ServerMetadata,
+    find_model,
+)
 from skinray.service.problems import responses
 
 # A network that takes longer for a small grey image is as good as none.
@@ -41,7 +48,8 @@ def health_router(engine: Engine) -> APIRouter:
 
     @router.get("/v2/models/{name}", summary="A model", responses=responses("not_found"))
     async def model(name: ModelName) -> ModelMetadata:
-        return ModelMetadata(**find_model(name).model_dump(), versions=[engine.info.id])
+        found = find_model(name, engine.info.kind)
+        return ModelMetadata(**found.model_dump(), versions=[engine.info.id])
 
     @router.get(
         "/v2/models/{name}/ready",
@@ -49,7 +57,7 @@ def health_router(engine: Engine) -> APIRouter:
         responses=responses("not_found", "not_ready"),
     )
     async def model_ready(name: ModelName) -> ModelReady:
-        find_model(name)
+        find_model(name, engine.info.kind)
         await check(engine)
         return ModelReady(name=name, ready=True)
 

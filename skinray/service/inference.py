@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from skinray.config import ServiceSettings
-from skinray.learning.bundle import STAGES, BundleInfo
+from skinray.learning.bundle_info import BundleInfo
 from skinray.learning.count import Count
-from skinray.service.answer import Want
+from skinray.service.count_answer import CountWant
 from skinray.service.engine import Engine
 from skinray.service.form import Decoder, checked_scale
 from skinray.service.inference_docs import ANSWERS, BODY, REFUSALS
 from skinray.service.meter import Meter
-from skinray.service.models import INPUTS, MODELS, Model, ModelName
+from skinray.service.models import Model, ModelName, find_model
 from skinray.service.problems import ProblemError, responses
+from skinray.service.skin_answer import SkinWant
 from skinray.service.tensors import (
     Array,
     InferRequest,
@@ -65,10 +66,10 @@ class Inference:
         parameter `binary_data` of an output, or `binary_data_output` of the request, is true.
         An output of unknown value (lengths in mm without a scale) has the shape [0].
         """
-        model = find_model(name)
+        model = find_model(name, self._engine.info.kind)
         length = request.headers.get(HEADER_LENGTH)
         body = await request.body()
-        wish, inputs = await self._decoder.run(parse, body, length, self._max_values)
+        wish, inputs = await self._decoder.run(parse, body, length, model, self._max_values)
         wanted = [output.name for output in wish.outputs] or [spec.name for spec in model.outputs]
         unknown = set(wanted) - {spec.name for spec in model.outputs}
         if unknown or len(set(wanted)) < len(wanted):
@@ -88,21 +89,21 @@ class Inference:
         self._decoder.refuse_too_large(pixels, um_per_px, self._engine.info)
         self._meter.image(pixels.shape[0] * pixels.shape[1])
         begun = perf_counter()
-        if name in STAGES:
-            values = await self._engine.stage_map(name, pixels, um_per_px)
+        stage = next((one for one in self._engine.info.stages if one == name), None)
+        if stage is not None:
+            values = await self._engine.stage_map(stage, pixels, um_per_px)
             self._meter.stage("map", perf_counter() - begun)
             return {"probability": values}
-        answer = await self._engine.answer(pixels, um_per_px, Want())
+        if self._engine.info.kind == "photo":
+            skin = await self._engine.answer(pixels, um_per_px, SkinWant(array=True))
+            self._meter.covered(skin.area.skin_fraction)
+            found: dict[str, Array] = {"skin": np.asarray(skin.array)}
+        else:
+            counted = await self._engine.answer(pixels, um_per_px, CountWant())
+            self._meter.counted(counted.count.count)
+            found = count_tensors(counted.count)
         self._meter.stage("answer", perf_counter() - begun)
-        self._meter.counted(answer.count.count)
-        return count_tensors(answer.count)
-
-
-def find_model(name: str) -> Model:
-    """Return a model by its name; ProblemError where there is none."""
-    if name not in MODELS:
-        raise ProblemError("not_found", f"no such model; there are {', '.join(MODELS)}")
-    return MODELS[name]
+        return found
 
 
 def count_tensors(count: Count) -> dict[str, Array]:
@@ -121,13 +122,14 @@ def count_tensors(count: Count) -> dict[str, Array]:
 
 
 def parse(
-    body: bytes, length: str | None, max_values: int
+    body: bytes, length: str | None, model: Model, max_values: int
 ) -> tuple[InferRequest, Mapping[str, Array]]:
     """Read a request for inference: its JSON part and its tensors.
 
     Parameters
     ----------
     length : bytes of the JSON part, as the header states it; None: all.
+    model : that it is for.
     max_values : of a tensor.
 
     Raises
@@ -149,7 +151,8 @@ def parse(
         raise ProblemError("bad_request", detail) from None
     except (ValueError, RecursionError):
         raise ProblemError("bad_request", "the JSON part is no JSON") from None
-    return wish, read_inputs(wish.inputs, body[size:], INPUTS, max_values)
+    inputs = {spec.name: spec for spec in model.inputs}
+    return wish, read_inputs(wish.inputs, body[size:], inputs, max_values)
 
 
 def compose(

@@ -9,12 +9,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from skinray.config import ServiceSettings
+from skinray.service.desk import refuse_other_kind
 from skinray.service.engine import Engine
-from skinray.service.form import IMAGE_SCHEMA, SCALE_SCHEMA, Decoder, read_image_form
+from skinray.service.form import IMAGE_SCHEMA, SCALE, SCALE_SCHEMA, Decoder, read_image_form
 from skinray.service.labels import LabelAnswer, LabelsInfo, labels_info, save_label
 from skinray.service.problems import ProblemError, responses
 
-_FIELDS = ("points", "nerve_threshold", "subject")
+_FIELDS = (SCALE, "points", "nerve_threshold", "subject")
 _FORM = {
     "required": True,
     "content": {
@@ -45,7 +46,7 @@ _FORM = {
     },
 }
 _REFUSALS = (
-    "bad_request", "cross_site", "not_found", "slow_upload", "too_many_bytes",
+    "bad_request", "cross_site", "not_found", "slow_upload", "wrong_bundle", "too_many_bytes",
     "unsupported_media_type",
     "invalid_field", "bad_um_per_px", "unreadable_image", "too_many_pixels", "unfit_label",
     "internal", "labels_unwritable", "busy", "timeout",
@@ -59,7 +60,7 @@ def labels_router(engine: Engine, settings: ServiceSettings, decoder: Decoder) -
 
     @router.get("/v1/labels", summary="Whether corrections are stored", responses=_told())
     async def info() -> LabelsInfo:
-        return await labels_info(folder)
+        return await labels_info(folder if engine.info.kind == "biopsy" else None)
 
     @router.post(
         "/v1/labels",
@@ -70,6 +71,7 @@ def labels_router(engine: Engine, settings: ServiceSettings, decoder: Decoder) -
     async def save(request: Request) -> LabelAnswer:
         """Send the image as for `/v1/biopsies`, with the crossings as they should be."""
         _refuse_other_sites(request)
+        refuse_other_kind(engine.info, "biopsy")
         form = await read_image_form(request, _FIELDS)
         if folder is None:
             raise ProblemError("not_found", "this service stores no labels: start it with a folder")

@@ -81,7 +81,7 @@ async def save_label(
     to_mm(0, um_per_px)
     checked_subject(subject)
     corrected = parse_points(points, (pixels.shape[0], pixels.shape[1]))
-    settings = engine.info.crossings
+    settings = engine.info.counting
     if nerve_threshold is not None:
         if not 0 < nerve_threshold < 1:
             raise LabelError(f"nerve_threshold is {nerve_threshold:g}: give one between 0 and 1")

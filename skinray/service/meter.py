@@ -21,10 +21,13 @@ class Meter(Protocol):
         """Take how many requests are worked on and how many wait, after every change."""
 
     def image(self, pixels: int) -> None:
-        """Take an image that is going to be counted, by its number of pixels."""
+        """Take an image that is going to be judged, by its number of pixels."""
 
     def counted(self, count: int) -> None:
         """Take the count of one image: the distribution shows a drift of what comes in."""
+
+    def covered(self, skin_fraction: float) -> None:
+        """Take the share of one photograph that is skin, for the same reason."""
 
 
 class NoMeter:
@@ -46,4 +49,7 @@ class NoMeter:
         """Do nothing."""
 
     def counted(self, count: int) -> None:
+        """Do nothing."""
+
+    def covered(self, skin_fraction: float) -> None:
         """Do nothing."""

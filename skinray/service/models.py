@@ -7,6 +7,8 @@ from typing import Annotated
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from skinray.learning.bundle_info import Kind
+from skinray.service.problems import ProblemError
 from skinray.service.tensors import TensorSpec
 
 
@@ -53,6 +55,12 @@ class ModelReady(Ready):
     name: str
 
 
+def _models(
+    inputs: tuple[TensorSpec, ...], outputs: dict[str, tuple[TensorSpec, ...]]
+) -> dict[str, Model]:
+    return {name: Model(name=name, inputs=inputs, outputs=outs) for name, outs in outputs.items()}
+
+
 _IMAGE = TensorSpec(name="image", datatype="UINT8", shape=(-1, -1, 3))
 _SCALE = TensorSpec(name="um_per_px", datatype="FP64", shape=(1,))
 _MAP = TensorSpec(name="probability", datatype="FP32", shape=(-1, -1))
@@ -63,11 +71,23 @@ _COUNTED = (
     TensorSpec(name="boundary_mm", datatype="FP64", shape=(-1,)),
     TensorSpec(name="density_per_mm", datatype="FP64", shape=(-1,)),
 )
-# All models see the same: an image, and its scale where it is known.
-INPUTS = {spec.name: spec for spec in (_IMAGE, _SCALE)}
-MODELS = {
-    name: Model(name=name, inputs=tuple(INPUTS.values()), outputs=outputs)
-    for name, outputs in (("biopsies", _COUNTED), ("nerve", (_MAP,)), ("dermis", (_MAP,)))
+_SKIN = (TensorSpec(name="skin", datatype="UINT8", shape=(-1, -1)),)
+# By what the bundle is for: the whole, then each network's map. All models of a kind see the same,
+# an image, and a biopsy's scale where it is known.
+MODELS: dict[Kind, dict[str, Model]] = {
+    "biopsy": _models(
+        (_IMAGE, _SCALE), {"biopsies": _COUNTED, "nerve": (_MAP,), "dermis": (_MAP,)}
+    ),
+    "photo": _models((_IMAGE,), {"photos": _SKIN, "skin": (_MAP,)}),
 }
+_NAMES = [name for models in MODELS.values() for name in models]
 # Told in the description; one that is unknown is an address without a resource (404).
-ModelName = Annotated[str, Path(description="of a model", json_schema_extra={"enum": list(MODELS)})]
+ModelName = Annotated[str, Path(description="of a model", json_schema_extra={"enum": _NAMES})]
+
+
+def find_model(name: str, kind: Kind) -> Model:
+    """Return a model of this kind of bundle by its name; ProblemError where there is none."""
+    if name not in MODELS[kind]:
+        known = ", ".join(MODELS[kind])
+        raise ProblemError("not_found", f"no such model; this service has {known}")
+    return MODELS[kind][name]

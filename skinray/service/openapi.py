@@ -17,7 +17,8 @@ from skinray.service.problems import Problem, ProblemError
 from skinray.service.tensors import InferRequest
 
 DESCRIPTION = (
-    "Counts nerve fibres that cross the dermal-epidermal boundary in skin biopsies. "
+    "Counts nerve fibres that cross the dermal-epidermal boundary in skin biopsies, or finds skin "
+    "in clinical photographs: the bundle in service is for one of them, which `/v1/bundle` tells. "
     "Errors are problem reports (RFC 9457) with a `reason` for programs; every answer carries "
     "`X-Request-ID`. Refusals with `Retry-After` cost nothing and may be sent again."
 )

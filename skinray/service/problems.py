@@ -29,6 +29,7 @@ REASONS: dict[str, tuple[int, str]] = {
     "method_not_allowed": (405, "The resource does not take this method"),
     "not_acceptable": (406, "None of the accepted media types can be given"),
     "slow_upload": (408, "The request took too long to arrive"),
+    "wrong_bundle": (409, "The bundle in service is for other images"),
     "too_many_bytes": (413, "The request is too large"),
     "unsupported_media_type": (415, "The body has another media type than asked for"),
     "invalid_field": (422, "A field does not fit"),

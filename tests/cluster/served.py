@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from stand_in import SEES_GREEN, bundle_of
 
 from skinray.config import ModelSettings
-from skinray.learning.bundle import STAGES, read_info, save
+from skinray.learning.bundle import save
+from skinray.learning.bundle_info import read_info
 from skinray.models import build
 
 BLIND = {"weights": (0.0, 0.0, 0.0), "bias": -30.0}
@@ -27,10 +28,10 @@ def blind_bundle(folder: Path) -> Path:
 def sick_bundle(folder: Path) -> Path:
     """Write a bundle with right hashes, whose nerve network gives no number."""
     info = read_info(blind_bundle(folder))
-    nerve, dermis = (build(info.models[s].name, **info.models[s].options) for s in STAGES)
+    nerve, dermis = (build(info.models[s].name, **info.models[s].options) for s in info.stages)
     for values in nerve.parameters():
         values.data.fill_(float("nan"))
-    return save(folder, info, nerve, dermis)
+    return save(folder, info, {"nerve": nerve, "dermis": dermis})
 
 
 def png(image: NDArray[np.uint8]) -> bytes:

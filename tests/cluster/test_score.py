@@ -241,19 +241,20 @@ def test_pools_follow_settings_and_machines() -> None:
     from skinray.cluster.score_pools import Machines, Pool, plan_pools
 
     laptop, small = Machines(4, 0, 1, 2), Machines(2, 0, 1, 2)
-    auto = ScoreSettings()
-    assert plan_pools(auto, laptop, 100).actors == (Pool(2, 1, 0),)
-    assert plan_pools(auto, laptop, 1).actors == (Pool(1, 1, 0),)
-    assert plan_pools(auto, small, 100).actors == (Pool(1, 1, 0),)  # one CPU feeds it
-    server = plan_pools(auto, Machines(64, 4, 1, 64), 1000)
+    auto, both = ScoreSettings(), ("nerve", "dermis")
+    assert plan_pools(auto, both, laptop, 100).actors == (Pool(2, 1, 0),)
+    assert plan_pools(auto, both, laptop, 1).actors == (Pool(1, 1, 0),)
+    assert plan_pools(auto, both, small, 100).actors == (Pool(1, 1, 0),)  # one CPU feeds it
+    server = plan_pools(auto, both, Machines(64, 4, 1, 64), 1000)
     assert (server.layout, server.actors) == ("separate", (Pool(4, 1, 0.5), Pool(4, 1, 0.5)))
-    assert plan_pools(auto, Machines(96, 0, 3, 2), 1000).actors == (Pool(95, 1, 0),)
+    assert plan_pools(auto, both, Machines(96, 0, 3, 2), 1000).actors == (Pool(95, 1, 0),)
+    assert plan_pools(auto, ("skin",), Machines(64, 4, 1, 64), 1000).actors == (Pool(4, 1, 1),)
     separate = auto.override({"layout": "separate", "nerve.actors": 3, "nerve.cpus_per_actor": 2})
-    assert plan_pools(separate, Machines(32, 0, 1, 32), 100).actors[0] == Pool(3, 2, 0)
+    assert plan_pools(separate, both, Machines(32, 0, 1, 32), 100).actors[0] == Pool(3, 2, 0)
     with pytest.raises(ResourcesError, match="layout separate needs 3 and 0 at least"):
-        plan_pools(auto.override({"layout": "separate"}), small, 10)
+        plan_pools(auto.override({"layout": "separate"}), both, small, 10)
     with pytest.raises(ResourcesError, match=r"0 GPUs; layout fused needs 2 and 1"):
-        plan_pools(auto.override({"fused.gpus_per_actor": 1}), laptop, 10)
+        plan_pools(auto.override({"fused.gpus_per_actor": 1}), both, laptop, 10)
 
 
 def test_claims_are_their_holders_and_killers_are_given_up(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""Scoring and the service count thirty images alike, to the last digit."""
+"""Scoring and the service judge images alike, to the last digit and pixel."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import requests
+from drawn_photos import drawn_photo
+from photo_bundles import photo_bundle
+from PIL import Image as Pillow
 from rich.console import Console
 from serve_running import deploy, free_port, small_config
 from stand_in import bundle_of, drawn_image
 
 from skinray.config import CrossingSettings, ModelSettings, PredictSettings, ScoreSettings
 from skinray.learning.bundle import load, save
+from skinray.photo_config import WHOLE, SkinSettings
 from tests.cluster.scored_cohorts import WRITERS, write
 
 pytestmark = [
@@ -25,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`"),  # Ray's own
 ]
 
-IMAGES = 30
+IMAGES, PHOTOGRAPHS = 30, 20
 SIZES = ((96, 128), (70, 50), (128, 200), (33, 47), (300, 410), (181, 90), (256, 256), (64, 700))
 UNET = ModelSettings(name="unet", options={"features": 4, "depth": 3})
 
@@ -39,14 +44,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
     tiles = PredictSettings(max_pixels=50_000, tile_px=192, overlap_px=32)
     loaded = load(bundle_of(folder, UNET, UNET, predict=tiles), "cpu")
-    nerve, dermis = loaded.nerve.map(drawn_image(), 0.5), loaded.dermis.map(drawn_image(), 0.5)
+    nerve, dermis = loaded.maps(drawn_image(), 0.5).values()
     crossings = CrossingSettings(
         nerve_threshold=float(np.quantile(nerve, 0.7)),
         dermis_threshold=float(np.median(dermis)),
         sigma_px=2.0,
     )
     info = loaded.info.model_copy(update={"crossings": crossings, "sha256": {}})
-    return save(folder, info, loaded.nerve.networks[0], loaded.dermis.networks[0])
+    return save(folder, info, {stage: model.networks[0] for stage, model in loaded.stages.items()})
 
 
 @pytest.fixture(scope="module")
@@ -93,19 +98,74 @@ def test_thirty_images_are_counted_alike(
     assert len({row["count"] for row in rows}) > 5
     deploy(small_config(layout, bundle, port, cpus=1))
     for row in rows:
-        answer = asked(port, cohort / row["image"])
+        answer = asked(port, cohort / row["image"]).json()
         assert answer["points"] == points.get(row["image"], []), row["image"]
         for name in ("count", "boundary_px", "boundary_mm", "density_per_mm", "um_per_px"):
             assert answer[name] == row[name], (row["image"], name)
         assert answer["image_sha256"] == row["sha256"]
 
 
-def asked(port: int, path: Path) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven kinds of file in eight sizes, by turns."""
+    files = {}
+    for at in range(PHOTOGRAPHS):
+        writer, ending = WRITERS[at % len(WRITERS)]
+        files[f"{at:03d}.{ending}"] = writer(drawn_photo(at, SIZES[at % len(SIZES)])[0])
+    return write(tmp_path_factory.mktemp("photographs") / "cohort", files)
+
+
+@pytest.fixture(scope="module")
+def skin_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random network; the photographs' edges draw its masks, and it sees them mirrored too."""
+    settings = SkinSettings(refine=True, threshold=0.62)
+    predict = WHOLE.override({"flips": True})
+    return photo_bundle(tmp_path_factory.mktemp("skin") / "bundle", skin=settings, predict=predict)
+
+
+@pytest.fixture(scope="module")
+def masks(
+    ray_session: Any, skin_bundle: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    from skinray.cluster.score import score
+
+    out = tmp_path_factory.mktemp("scored") / "photographs"
+    with Path(os.devnull).open("w") as nowhere:
+        settings = ScoreSettings().override({"fused.actors": 1})
+        totals = score(skin_bundle, str(photographs), out, settings, console=Console(file=nowhere))
+    assert (totals.scored, totals.failures) == (PHOTOGRAPHS, 0)
+    return out
+
+
+@pytest.mark.parametrize("layout", ["fused", "separate"])
+def test_twenty_photographs_have_the_same_skin(
+    layout: str, masks: Path, photographs: Path, skin_bundle: Path, port: int
+) -> None:
+    rows = pq.read_table(masks / "areas.parquet").to_pylist()
+    assert len(rows) == PHOTOGRAPHS
+    assert sum(0.01 < row["skin_fraction"] < 0.99 for row in rows) > PHOTOGRAPHS // 2
+    deploy(small_config(layout, skin_bundle, port, cpus=1))
+    for row in rows:
+        path = photographs / row["image"]
+        answer = asked(port, path, "photos").json()
+        for name in ("skin_px", "skin_fraction", "confidence", "width", "height"):
+            assert answer[name] == row[name], (row["image"], name)
+        assert answer["image_sha256"] == row["sha256"]
+        scored = np.asarray(Pillow.open(masks / row["mask"]))
+        served = asked(port, path, "photos", "image/png").content
+        assert np.array_equal(np.asarray(Pillow.open(io.BytesIO(served))), scored), row["image"]
+        assert sum(answer["mask"]["counts"][1::2]) == np.count_nonzero(scored)
+
+
+def asked(
+    port: int, path: Path, route: str = "biopsies", accept: str = "application/json"
+) -> requests.Response:
     """Send a file as it is."""
     reply = requests.post(
-        f"http://127.0.0.1:{port}/v1/biopsies",
+        f"http://127.0.0.1:{port}/v1/{route}",
         files={"image": (path.name, path.read_bytes())},
+        headers={"Accept": accept},
         timeout=60,
     )
     assert reply.status_code == 200, reply.text
-    return dict(reply.json())
+    return reply

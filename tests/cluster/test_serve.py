@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import requests
+from photo_bundles import photo_bundle
 from serve_running import deploy, free_port, name_bundle, small_config
 from stand_in import drawn_image, stand_in_bundle
 
-from skinray.learning.bundle import load, read_info
+from skinray.learning.bundle import load
+from skinray.learning.bundle_info import read_info
 from tests.cluster.served import blind_bundle, png, post, sick_bundle
 
 pytestmark = [
@@ -107,7 +109,9 @@ def test_unfit_bundles_are_refused_and_the_old_one_goes_on(served: Served) -> No
     weights[-1] ^= 1
     (tampered / "nerve.safetensors").write_bytes(weights)
     sick = sick_bundle(served.bundle.parent / "sick")
-    for turn, (bundle, reason) in enumerate(((tampered, "altered"), (sick, "not finite"))):
+    photo = photo_bundle(served.bundle.parent / "photo")
+    unfit = ((tampered, "altered"), (sick, "not finite"), (photo, "cannot take the place"))
+    for turn, (bundle, reason) in enumerate(unfit):
         served.change(bundle)
         now = until_refused(served, turn + 1)
         assert reason in now["refusal"]

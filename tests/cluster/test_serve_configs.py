@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from photo_bundles import photo_bundle
 from serve_running import CONFIGS
 from stand_in import stand_in_bundle
 
@@ -16,14 +17,15 @@ from skinray.service.tokens import ENVIRONMENT
 
 ROOT = CONFIGS.parent
 FILES = sorted(CONFIGS.glob("*.yaml"))
-LAYOUTS = {
-    "separate": {"Ingress", "NerveStage", "DermisStage", "CrossingStage"},
-    "fused": {"Fused"},
+DEPLOYMENTS = {
+    "gpu.yaml": {"Ingress", "NerveStage", "DermisStage", "CrossingStage"},
+    "local.yaml": {"Fused"},
+    "photos.yaml": {"Ingress", "SkinStage", "MaskStage"},
 }
 
 
-def test_there_are_two_files() -> None:
-    assert [file.name for file in FILES] == ["gpu.yaml", "local.yaml"]
+def test_there_are_three_files() -> None:
+    assert [file.name for file in FILES] == list(DEPLOYMENTS)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -83,12 +85,13 @@ def test_files_build_the_deployments_they_set(file: Path, tmp_path: Path) -> Non
     assert config["import_path"] == "skinray.cluster.serve:app"
     tokens = tmp_path / "tokens"
     tokens.write_text("t" * 40)
-    args = config["args"] | {"bundle": str(stand_in_bundle(tmp_path / "bundle"))}
+    write = photo_bundle if file.name == "photos.yaml" else stand_in_bundle
+    args = config["args"] | {"bundle": str(write(tmp_path / "bundle"))}
     assert args["service"]["tokens"]
     args["service"] = args["service"] | {"tokens": str(tokens)}
     built = build_app(app(args), name="x")
     names = {deployment.name for deployment in built.deployments}
-    assert names == LAYOUTS[args["layout"]]
+    assert names == DEPLOYMENTS[file.name]
     assert {deployment["name"] for deployment in config["deployments"]} == names
 
 
@@ -128,3 +131,14 @@ def test_tokens_are_asked_for_unless_told_otherwise(
     (tmp_path / "tokens").write_text("t" * 40)
     settings = guarded(ServeSettings(bundle="b"))
     assert settings.service.tokens == str(tmp_path / "tokens")
+
+
+def test_labels_go_with_biopsies_alone(tmp_path: Path) -> None:
+    from skinray.cluster.serve import app
+
+    args = {
+        "bundle": str(photo_bundle(tmp_path / "bundle")),
+        "service": {"labels": "labels", "without_tokens": True},
+    }
+    with pytest.raises(SettingsError, match="serve it without a labels folder"):
+        app(args)

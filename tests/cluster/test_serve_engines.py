@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from photo_bundles import photo_bundle
 from stand_in import drawn_image, stand_in_bundle
 
 from skinray.cluster.serve_bundles import BundleRef, Held, load_named_stage, named_info
 from skinray.cluster.serve_engines import RayEngine
 from skinray.cluster.serve_stages import Seen, forward
 from skinray.errors import BundleError
-from skinray.learning.bundle import load, read_info
-from skinray.service.answer import Want
+from skinray.learning.bundle import load
+from skinray.learning.bundle_info import read_info
+from skinray.service.count_answer import CountWant
 from skinray.service.engine import BusyError, NotReadyError
+from skinray.service.skin_answer import SkinWant
 from tests.cluster.served import blind_bundle
 
 pytestmark = pytest.mark.ray
@@ -67,8 +70,8 @@ def ref(tmp_path: Path) -> BundleRef:
     return BundleRef.of(bundle, read_info(bundle))
 
 
-def engine(nerve: Handle, dermis: Handle, crossing: Handle, ref: BundleRef) -> RayEngine:
-    return RayEngine(nerve, dermis, crossing, ref, ready_timeout_s=0.2)
+def engine(nerve: Handle, dermis: Handle, last: Handle, ref: BundleRef) -> RayEngine:
+    return RayEngine({"nerve": nerve, "dermis": dermis}, last, ref, ready_timeout_s=0.2)
 
 
 def test_both_networks_work_at_once_and_nothing_is_awaited_between(
@@ -82,18 +85,18 @@ def test_both_networks_work_at_once_and_nothing_is_awaited_between(
             return "map"
 
         async def join(*args: Any) -> str:
-            return "-".join([await args[2], await args[3]])
+            return "-".join([await args[4], await args[5]])
 
         handles = Handle(map=meet), Handle(map=meet), Handle(answer=join)
-        work = engine(*handles, ref).answer(drawn_image(), 0.5, Want())
+        work = engine(*handles, ref).answer(drawn_image(), 0.5, CountWant())
         assert await asyncio.wait_for(work, 20) == "map-map"
         (nerve,), (dermis,) = handles[0].map.calls, handles[1].map.calls
         # One image, put once; and each call names the bundle.
-        assert nerve[:3] == dermis
+        assert nerve[:3] == dermis[:3]
         assert nerve[0] == ref
         # A count needs where the nerves are, and no image: neither travels further than it must.
         threshold = read_info(Path(ref.path)).crossings.nerve_threshold
-        assert nerve[3] == threshold
+        assert (nerve[3], dermis[3]) == (threshold, None)
         assert handles[2].answer.calls[0][1] is None
 
     asyncio.run(go())
@@ -104,13 +107,31 @@ def test_probabilities_and_image_travel_where_they_are_asked_for(
 ) -> None:
     async def go() -> None:
         async def join(*args: Any) -> str:
-            return f"{await args[2]}-{await args[3]}"
+            return f"{await args[4]}-{await args[5]}"
 
         handles = Handle(map=yes), Handle(map=yes), Handle(answer=join)
-        for want in (Want(maps=True, image=True), Want(sweep=(0.5,), overlay=True)):
+        for want in (CountWant(maps=True, image=True), CountWant(sweep=(0.5,), overlay=True)):
             await engine(*handles, ref).answer(drawn_image(), 0.5, want)
             assert handles[0].map.calls[-1][3] is None
             assert handles[2].answer.calls[-1][1] == handles[0].map.calls[-1][1]
+
+    asyncio.run(go())
+
+
+def test_a_photograph_goes_through_its_one_network(ray_session: Any, tmp_path: Path) -> None:
+    async def go() -> None:
+        folder = photo_bundle(tmp_path / "photos")
+        skin, last = Handle(map=yes, ready=yes), Handle(answer=yes, ready=no)
+        ref = BundleRef.of(folder, read_info(folder))
+        one = RayEngine({"skin": skin}, last, ref, ready_timeout_s=0.2)
+        assert await one.answer(drawn_image(), None, SkinWant())
+        ((named, image, _, threshold),) = skin.map.calls
+        assert (named, threshold) == (ref, None)
+        ((_, drawn, _, want, probability),) = last.answer.calls
+        assert (drawn, want) == (image, SkinWant())
+        assert await probability
+        with pytest.raises(NotReadyError, match="mask"):
+            await one.check_ready()
 
     asyncio.run(go())
 

@@ -82,6 +82,16 @@ def test_the_split_follows_the_md5_and_nothing_else() -> None:
     assert (len(split.validation), len(split.train), len(split.test)) == (20, 80, 300)
 
 
+def test_every_source_gives_its_share_to_the_validation() -> None:
+    split = split_photos(named(50, "few") + named(100, "many"), 150, 0)
+    held = [photo.source for photo in split.validation]
+    assert (held.count("few"), held.count("many")) == (10, 20)
+    kept = [photo.source for photo in split.train]
+    assert (kept.count("few"), kept.count("many")) == (40, 80)
+    few = sorted(photo.md5 for photo in named(50, "few"))
+    assert [photo.md5 for photo in split.validation if photo.source == "few"] == few[:10]
+
+
 def test_splits_that_cannot_be_made() -> None:
     with pytest.raises(CohortError, match="10 photographs cannot be split into 8"):
         split_photos(named(10), 8, 3)

@@ -16,7 +16,8 @@ from skinray.config import CrossingSettings, ModelSettings
 from skinray.crossings import find_crossings
 from skinray.errors import BundleError, SkinrayError
 from skinray.learning import bundle
-from skinray.learning.bundle import BundleInfo, load, read_info, save
+from skinray.learning.bundle import load, save
+from skinray.learning.bundle_info import BundleInfo, read_info
 from skinray.learning.model_card import model_card
 from skinray.learning.predict import predict_map
 from skinray.models import build
@@ -25,7 +26,9 @@ from skinray.settings import validate
 
 def info(**changes: Any) -> BundleInfo:
     values: dict[str, Any] = {
-        "models": {stage: ModelSettings(name="unet", options=UNET) for stage in bundle.STAGES},
+        "models": {
+            stage: ModelSettings(name="unet", options=UNET) for stage in ("nerve", "dermis")
+        },
         "crossings": validate(CrossingSettings, {"nerve_threshold": 0.4, "sigma_px": 3}),
         "um_per_px": 0.5,
         "fold": "all",
@@ -40,7 +43,7 @@ def info(**changes: Any) -> BundleInfo:
     return BundleInfo(**values | changes)
 
 
-def networks(seed: int = 0) -> tuple[nn.Module, nn.Module]:
+def networks(seed: int = 0) -> dict[str, nn.Module]:
     """Two random networks, moved to give maps with both labels."""
     torch.manual_seed(seed)
     pair = build("unet", **UNET).eval(), build("unet", **UNET).eval()
@@ -49,12 +52,20 @@ def networks(seed: int = 0) -> tuple[nn.Module, nn.Module]:
         for network in pair:
             network.head.weight *= 1000
             network.head.bias -= network(x).mean()
-    return pair
+    return dict(zip(("nerve", "dermis"), pair, strict=True))
+
+
+def members(pairs: list[tuple[nn.Module, ...]]) -> dict[str, list[nn.Module]]:
+    """The networks of an ensemble, by stage."""
+    return {
+        stage: list(ours)
+        for stage, ours in zip(("nerve", "dermis"), zip(*pairs, strict=True), strict=True)
+    }
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("made") / "bundle", info(), *networks())
+    return save(tmp_path_factory.mktemp("made") / "bundle", info(), networks())
 
 
 @pytest.fixture
@@ -70,18 +81,20 @@ def test_a_bundle_is_a_folder_of_four_files(made: Path) -> None:
 
 def test_what_is_loaded_is_what_was_saved(made: Path) -> None:
     loaded = load(made)
-    for mine, stage in zip(networks(), (loaded.nerve, loaded.dermis), strict=True):
+    for mine, stage in zip(
+        networks().values(), (loaded.stages["nerve"], loaded.stages["dermis"]), strict=True
+    ):
         (theirs,) = stage.networks
         assert same_weights(mine.state_dict(), theirs.state_dict())
         assert not theirs.training
     kept = ("models", "crossings", "um_per_px", "fold", "settings", "versions", "created")
     assert all(getattr(loaded.info, name) == getattr(info(), name) for name in kept)
-    assert loaded.nerve.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert loaded.stages["nerve"].device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_a_prediction_is_the_networks_and_the_crossing_stages(made: Path) -> None:
     sample = drawn_sample()
-    nerve, dermis = (predict_map(network, sample.image) for network in networks())
+    nerve, dermis = (predict_map(network, sample.image) for network in networks().values())
     found = load(str(made), "cpu").predict(sample.image, um_per_px=0.5)
     assert np.array_equal(found.nerve, nerve)
     assert np.array_equal(found.dermis, dermis)
@@ -96,8 +109,10 @@ def test_the_truth_is_counted(made: Path) -> None:
     loaded = load(made, "cpu")
     seeing = replace(
         loaded,
-        nerve=replace(loaded.nerve, networks=(NERVE_TRUTH,)),
-        dermis=replace(loaded.dermis, networks=(DERMIS_TRUTH,)),
+        stages={
+            "nerve": replace(loaded.stages["nerve"], networks=(NERVE_TRUTH,)),
+            "dermis": replace(loaded.stages["dermis"], networks=(DERMIS_TRUTH,)),
+        },
     )
     for nerves in range(4):
         sample = drawn_sample(nerves, nerves=nerves)
@@ -112,8 +127,12 @@ def test_an_image_of_unknown_scale_is_taken_at_the_trainings(made: Path) -> None
     plain_bundle = load(made, "cpu")
     loaded = replace(
         plain_bundle,
-        nerve=replace(plain_bundle.nerve, um_per_px=0.25),
-        dermis=replace(plain_bundle.dermis, um_per_px=0.25, networks=(DERMIS_TRUTH,)),
+        stages={
+            "nerve": replace(plain_bundle.stages["nerve"], um_per_px=0.25),
+            "dermis": replace(
+                plain_bundle.stages["dermis"], um_per_px=0.25, networks=(DERMIS_TRUTH,)
+            ),
+        },
         info=read_info(made).model_copy(update=at),
     )
     image = drawn_sample().image
@@ -185,10 +204,10 @@ def test_a_missing_file_is_named(copied: Path, name: str) -> None:
         (b"", r"bundle\.json: not valid JSON"),
         (b"{", r"bundle\.json: not valid JSON"),
         (b"\xff\xfe", r"bundle\.json: not valid JSON"),
-        (b"[]", r"bundle\.json: not bundle format 1; use the skinray version that wrote it"),
-        (b"{}", r"not bundle format 1"),
-        (b'{"format": 2}', r"not bundle format 1"),
-        (b'{"format": 1}', r"missing, unknown or unfit: created, crossings, data_fingerprint"),
+        (b"[]", r"bundle\.json: not bundle format 2; use the skinray version that wrote it"),
+        (b"{}", r"not bundle format 2"),
+        (b'{"format": 1}', r"not bundle format 2"),
+        (b'{"format": 2}', r"missing, unknown or unfit: created, data_fingerprint"),
     ],
 )
 def test_a_bad_description_is_named(copied: Path, content: bytes | None, said: str) -> None:
@@ -226,7 +245,7 @@ def test_networks_of_another_version_are_told(
     tmp_path: Path, model: dict[str, Any], said: str
 ) -> None:
     models = info().models | {"dermis": validate(ModelSettings, model)}
-    save(tmp_path / "b", info(models=models), *networks())
+    save(tmp_path / "b", info(models=models), networks())
     with pytest.raises(BundleError, match=r"(?s)use the skinray version that wrote it") as caught:
         load(tmp_path / "b")
     assert said in str(caught.value)
@@ -242,13 +261,13 @@ def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
 
 
 def test_a_new_bundle_replaces_the_old(copied: Path) -> None:
-    save(copied, info(fold="fold-1"), *networks(1))
+    save(copied, info(fold="fold-1"), networks(1))
     assert load(copied).info.fold == "fold-1"
     assert [path.name for path in copied.parent.iterdir()] == ["bundle"]
 
 
 def test_saving_gives_the_same_bytes_twice(made: Path, tmp_path: Path) -> None:
-    again = save(tmp_path / "again", info(), *networks())
+    again = save(tmp_path / "again", info(), networks())
     for path in made.iterdir():
         assert path.read_bytes() == (again / path.name).read_bytes()
 
@@ -257,7 +276,7 @@ class _PowerCutError(Exception):
     """Stands for a process that dies."""
 
 
-@pytest.mark.parametrize("call", ["save_file", "model_card", "_sha256", "_values_sha256"])
+@pytest.mark.parametrize("call", ["save_file", "model_card", "_sha256", "values_sha256"])
 def test_a_killed_save_leaves_the_old_bundle(
     copied: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -267,9 +286,9 @@ def test_a_killed_save_leaves_the_old_bundle(
     with monkeypatch.context() as patch:
         patch.setattr(bundle, call, die)
         with pytest.raises(_PowerCutError):
-            save(copied, info(fold="new"), *networks(1))
+            save(copied, info(fold="new"), networks(1))
     assert load(copied).info.fold == "all"
-    save(copied, info(fold="new"), *networks(1))
+    save(copied, info(fold="new"), networks(1))
     assert load(copied).info.fold == "new"
     assert [path.name for path in copied.parent.iterdir()] == ["bundle"]
 
@@ -287,11 +306,11 @@ def test_a_save_killed_between_its_last_two_steps_says_where_the_old_one_is(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", die_at_the_second)
         with pytest.raises(_PowerCutError):
-            save(copied, info(fold="new"), *networks(1))
+            save(copied, info(fold="new"), networks(1))
     with pytest.raises(BundleError, match=r"interrupted; rename .*bundle\.old"):
         load(copied)
     assert load(copied.with_name("bundle.old")).info.fold == "all"
-    save(copied, info(fold="new"), *networks(1))
+    save(copied, info(fold="new"), networks(1))
     assert load(copied).info.fold == "new"
     assert [path.name for path in copied.parent.iterdir()] == ["bundle"]
 
@@ -324,9 +343,9 @@ def test_the_card_takes_texts_as_they_are() -> None:
 
 def test_an_ensemble_maps_the_mean_of_its_members(tmp_path: Path) -> None:
     image = drawn_sample().image
-    pairs = [networks(seed) for seed in range(3)]
-    folder = save(tmp_path / "bundle", info(), *(list(stage) for stage in zip(*pairs, strict=True)))
-    assert {f"{stage}-{n}.safetensors" for stage in bundle.STAGES for n in (2, 3)} <= {
+    pairs = [tuple(networks(seed).values()) for seed in range(3)]
+    folder = save(tmp_path / "bundle", info(), members(pairs))
+    assert {f"{stage}-{n}.safetensors" for stage in ("nerve", "dermis") for n in (2, 3)} <= {
         path.name for path in folder.iterdir()
     }
     loaded = load(folder, "cpu")
@@ -339,8 +358,8 @@ def test_an_ensemble_maps_the_mean_of_its_members(tmp_path: Path) -> None:
 
 
 def test_a_lost_or_altered_member_is_found(tmp_path: Path) -> None:
-    pairs = [networks(seed) for seed in range(2)]
-    folder = save(tmp_path / "bundle", info(), *(list(stage) for stage in zip(*pairs, strict=True)))
+    pairs = [tuple(networks(seed).values()) for seed in range(2)]
+    folder = save(tmp_path / "bundle", info(), members(pairs))
     member = folder / "dermis-2.safetensors"
     member.write_bytes((folder / "dermis.safetensors").read_bytes())
     with pytest.raises(BundleError, match="altered since"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from drawn_photos import write_photos
 from PIL import Image as Pillow
 from torch import nn
@@ -13,7 +14,7 @@ from torch import nn
 from skinray.config import ReadSettings
 from skinray.errors import LabelError
 from skinray.images.photos import find_photos, split_photos
-from skinray.learning.photo_scores import PhotoScore, score_photos, summarise
+from skinray.learning.photo_scores import PhotoScore, score_photos, skin_of, summarise
 from skinray.learning.photo_trials import (
     PhotoTrials,
     load_photo,
@@ -66,6 +67,27 @@ def test_photographs_are_scored_at_their_own_size(tmp_path: Path) -> None:
         assert found.pixels == 50 * 131
         assert found.jaccard > 0.9
         assert 0 < found.skin < found.pixels
+
+
+def test_flips_average_the_photograph_and_its_mirror_image(tmp_path: Path) -> None:
+    class LeftIsSkin(nn.Module):
+        """Sees skin in the left half of whatever it is given."""
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            logits = torch.full((len(image), 1, *image.shape[-2:]), -4.0)
+            logits[..., : image.shape[-1] // 2] = 3.0
+            return logits
+
+    image = np.zeros((6, 10, 3), np.uint8)
+    plain = skin_of(LeftIsSkin(), image)
+    assert plain[:, :5].all()
+    assert not plain[:, 5:].any()
+    # Both halves are now sigmoid(3) and sigmoid(-4), averaged: just below a half.
+    assert not skin_of(LeftIsSkin(), image, flips=True).any()
+    (photo,) = find_photos(write_photos(tmp_path / "set", 1))
+    (one,) = score_photos(red_is_skin(), [photo], ReadSettings())
+    (both,) = score_photos(red_is_skin(), [photo], ReadSettings(), flips=True)
+    assert one == both  # a network of single pixels sees mirrored ones alike
 
 
 def test_a_mask_of_another_size_is_told(tmp_path: Path) -> None:

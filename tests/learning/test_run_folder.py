@@ -8,6 +8,7 @@ from tiny import tiny_run
 from skinray.config import RunSettings
 from skinray.errors import SettingsError
 from skinray.learning.run_folder import OWNER, SETTINGS, claim, refuse_foreign
+from skinray.photo_config import PhotoSettings
 from skinray.settings import from_yaml
 
 
@@ -55,6 +56,20 @@ def test_a_run_may_go_on_with_other_machines(tmp_path: Path) -> None:
     claim(tmp_path, tiny_run(), "data", resume=False)
     more = tiny_run(cluster__workers=4, cluster__max_failures=0)
     claim(tmp_path, more, "data", resume=True)
+
+
+def test_a_run_on_photographs_may_go_on_with_more_rows_and_no_other_training(
+    tmp_path: Path,
+) -> None:
+    claim(tmp_path, PhotoSettings(), "data", resume=False)
+    claim(
+        tmp_path,
+        PhotoSettings().override({"flips": True, "skin.refine": True}),
+        "data",
+        resume=True,
+    )
+    with pytest.raises(SettingsError, match="other settings"):
+        claim(tmp_path, PhotoSettings(fine_tuning_rate=0.1), "data", resume=True)
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from skinray.config import ScoreSettings
 from skinray.errors import ImageError, SettingsError, SkinrayError
 from skinray.images.entry import Entry
 from skinray.images.problems import UnreadableImageError
-from skinray.learning.bundle import read_info
+from skinray.learning.bundle_info import read_info
 from skinray.learning.count import Count
 from skinray.learning.score_folder import alone, claim_folder, clear_traces, refuse_foreign
 from skinray.learning.score_ledger import Ledger
@@ -23,6 +23,7 @@ from skinray.learning.scored import (
     identity,
     reason_of,
     refuse_too_large,
+    result_of,
 )
 
 # rows
@@ -115,7 +116,7 @@ def test_the_ledger_knows_what_is_to_do_and_joins_what_is_equal(out: Path) -> No
     assert [row["duplicate_of"] for row in rows] == [None, None, "b", None, "a", None]
     assert [row["status"] for row in rows] == ["ok", "ok", "ok", None, "ok", None]
     assert rows[0]["source"] == "twin"
-    assert Count.model_validate_json(rows[0]["count"]) == result("twin", "1", 2).count
+    assert result_of(rows[0]["result"]) == result("twin", "1", 2).result
     assert rows[5]["problem"] == "no such file: restore it"
 
 

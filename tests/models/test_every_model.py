@@ -21,6 +21,7 @@ PARAMETERS = {
     "skin_unet": 7_463_645,
     "skin_unet_large": 149_963_141,
     "skin_dense_unet": 149_901_470,
+    "skin_deeplabv3": 11_025_583,
     "pixel": 4,
 }
 
@@ -134,6 +135,7 @@ def test_unknown_names_and_options_say_what_there_is() -> None:
         ("deeplabv3_resnet101", {"width": 0.5}, "one width only"),
         ("deeplabv3_mobilenet_v3_large", {"aspp_channels": 0}, "1 channel"),
         ("deeplabv3_mobilenet_v3_large", {"wrap_init": "zero"}, "identity or random"),
+        ("skin_deeplabv3", {"side": 8}, "side is 8"),
     ],
 )
 def test_options_that_describe_no_network_are_refused(

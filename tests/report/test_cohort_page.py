@@ -17,9 +17,10 @@ from stand_in import stand_in_bundle
 from test_page import Page
 
 from skinray.errors import SkinrayError
-from skinray.learning.bundle import read_info
-from skinray.report.cohort_page import MOST_SUBJECTS, write_cohort_report
+from skinray.learning.bundle_info import read_info
+from skinray.report.cohort_page import write_cohort_report
 from skinray.report.cohort_pictures import MOST_NAMED, PER_RANK
+from skinray.report.count_report import MOST_SUBJECTS
 from skinray.report.overlays import encode_jpeg
 
 HOSTILE = "<script>alert(1)</script>&\"'><img src=x onerror=y>.png"
@@ -163,7 +164,7 @@ def test_contact_sheet_shows_low_middle_and_high_once_each(tmp_path: Path) -> No
         draw_overlay(run, row["image"])
     page = Page(write_cohort_report(run).read_text(encoding="utf-8"))
     shown = [str(i["alt"]) for i in page.all("img") if "data:image/jpeg" in str(i["src"])]
-    counts = [int(alt.split()[-2]) for alt in shown]
+    counts = [int(alt.partition(": ")[2].split()[0]) for alt in shown]
     assert counts[:PER_RANK] == [0, 1, 2, 3]
     assert sorted(counts[PER_RANK : 2 * PER_RANK]) == [19, 20, 21, 22]
     assert counts[2 * PER_RANK :] == [40, 39, 38, 37]

@@ -16,9 +16,9 @@ from skinray.report.cohort_tally import (
     MOST_REASONS,
     Histogram,
     Moments,
-    Tally,
     split_error,
 )
+from skinray.report.count_tally import CountTally
 
 
 def test_moments_are_those_of_all_values_however_they_come() -> None:
@@ -73,7 +73,7 @@ def test_message_of_a_failure_is_taken_apart(error: str, parts: tuple[str, str])
 
 
 def test_cohort_adds_up() -> None:
-    found = Tally(bundle_um_per_px=0.5)
+    found = CountTally(bundle_um_per_px=0.5)
     found.add([scored("a", 2, 1000), scored("b", 4, 3000), scored("c", 0, 500)])
     found.add(
         [
@@ -98,7 +98,7 @@ def test_cohort_adds_up() -> None:
 
 
 def test_reasons_that_differ_in_figures_are_one() -> None:
-    found = Tally()
+    found = CountTally()
     found.add([failed(f"{n}", f"ends at byte {n}: copy it again") for n in range(10)])
     (reason,) = found.failures.most_first
     assert reason.images == 10
@@ -116,7 +116,7 @@ def size(value: Any) -> int:
 
 
 def test_what_is_held_of_200_000_images_is_of_fixed_size() -> None:
-    found = Tally(bundle_um_per_px=0.5)
+    found = CountTally(bundle_um_per_px=0.5)
     sizes = []
     for batch in range(50):
         rows = []

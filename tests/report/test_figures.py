@@ -94,7 +94,7 @@ def test_pictures_refer_to_nothing_outside(results: RunResults) -> None:
 
 
 def test_a_chart_an_arm_with_curves_of_every_split(results: RunResults) -> None:
-    charts = training_curves(results)
+    charts = training_curves(results.curves)
     assert [chart.title for chart in charts] == [
         "Nerve: HED from scratch",
         "Nerve: U-Net, brain MRI",
@@ -110,7 +110,7 @@ def test_curves_that_are_not_finite_or_empty_are_drawn() -> None:
         for i in range(9)
     ]
     results = fake_results(Path("cohort")).model_copy(update={"curves": curves})
-    (chart,) = training_curves(results)
+    (chart,) = training_curves(results.curves)
     assert "no finite loss" in chart.alt
 
 

@@ -14,7 +14,9 @@ from skinray.config import ReadSettings, ScoreSettings
 from skinray.errors import ImageError
 from skinray.images.entry import Entry
 from skinray.images.store import File, LocalStore
-from skinray.learning.bundle import BundleInfo, load, read_info
+from skinray.learning.bundle import load
+from skinray.learning.bundle_info import BundleInfo, read_info
+from skinray.learning.count import Count
 from skinray.learning.scored import Scored, content_key, sha256_of
 from skinray.report.score_image import DEADLY, Opened, Turn, finish_image, open_image
 from skinray.report.scored_files import copy_files, places
@@ -54,6 +56,11 @@ def opened(
 @pytest.fixture
 def info(tmp_path: Path) -> BundleInfo:
     return read_info(stand_in_bundle(tmp_path / "bundle"))
+
+
+def both(values: np.ndarray) -> dict[str, np.ndarray]:
+    """The same map of nerves and of dermis."""
+    return {"nerve": values, "dermis": values}
 
 
 @pytest.fixture
@@ -97,11 +104,11 @@ def test_maps_that_a_model_spoilt_are_a_failed_row(info: BundleInfo, out: Path) 
     image = opened(png(drawn_image()))
     assert isinstance(image, Opened)
     nothing = np.full(image.pixels.shape[:2], np.nan, np.float32)
-    row = finish_image(image, nothing, nothing, info, SETTINGS, out)
+    row = finish_image(image, both(nothing), info, SETTINGS, out)
     assert row.status == "failed"
     assert "holds NaN" in str(row.error)
     assert image.failed(RuntimeError("CUDA")).error == (
-        "counting failed (RuntimeError: CUDA): look at the image, and report it"
+        "scoring failed (RuntimeError: CUDA): look at the image, and report it"
     )
     assert list((out / "computed").iterdir()) == []
 
@@ -110,18 +117,16 @@ def test_a_finished_image_leaves_its_files_and_gives_them_on(tmp_path: Path, out
     bundle = load(stand_in_bundle(tmp_path / "bundle"), "cpu")
     image = opened(png(drawn_image(nerves=3)))
     assert isinstance(image, Opened)
-    maps = [stage.map(image.pixels) for stage in (bundle.nerve, bundle.dermis)]
-    plain = finish_image(
-        image, maps[0], maps[1], bundle.info, SETTINGS.override({"overlays": False}), out
-    )
+    maps = bundle.maps(image.pixels)
+    plain = finish_image(image, maps, bundle.info, SETTINGS.override({"overlays": False}), out)
     assert not (out / "overlays").exists()
-    row = finish_image(image, maps[0], maps[1], bundle.info, SETTINGS, out)
+    row = finish_image(image, maps, bundle.info, SETTINGS, out)
     assert row == plain
-    assert row.count is not None
-    assert row.count.count == 3
-    copy_files(out, "a.png", "b/twin.png")
-    for kind, place in places("b/twin.png").items():
-        assert (out / place).read_bytes() == (out / places("a.png")[kind]).read_bytes()
+    assert isinstance(row.result, Count)
+    assert row.result.count == 3
+    copy_files(out, "a.png", "b/twin.png", "biopsy")
+    for what, place in places("b/twin.png", "biopsy").items():
+        assert (out / place).read_bytes() == (out / places("a.png", "biopsy")[what]).read_bytes()
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
 
 
@@ -131,4 +136,4 @@ def test_a_full_disk_is_not_the_images_fault(tmp_path: Path, info: BundleInfo, o
     (out / "overlays").write_text("in the way")
     zeros = np.zeros(image.pixels.shape[:2], np.float32)
     with pytest.raises(OSError, match="overlays"):
-        finish_image(image, zeros, zeros, info, SETTINGS, out)
+        finish_image(image, both(zeros), info, SETTINGS, out)

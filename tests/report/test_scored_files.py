@@ -20,7 +20,7 @@ from skinray.report.scored_files import places
      "é" * 127, "dir.jpg/a.png", "nul\0.png"],
 )  # fmt: skip
 def test_files_stay_inside_the_run_folder_and_can_be_written(tmp_path: Path, image: str) -> None:
-    for kind, place in places(image).items():
+    for kind, place in [*places(image, "biopsy").items(), *places(image, "photo").items()]:
         path = tmp_path / place
         assert path.resolve().is_relative_to(tmp_path / place.split("/")[0]), kind
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,17 +30,17 @@ def test_files_stay_inside_the_run_folder_and_can_be_written(tmp_path: Path, ima
 def test_no_two_images_share_a_file() -> None:
     names = ["a.png", "a.jpg", "a", "a/b.png", "..", ".", "a.png.jpg/x", "a.png/x", "n" * 240,
              "n" * 241]  # fmt: skip
-    for kind in ("overlay", "geojson"):
-        found = [places(name)[kind] for name in names]
+    for kind, what in (("biopsy", "overlay"), ("biopsy", "geojson"), ("photo", "mask")):
+        found = [places(name, kind)[what] for name in names]
         assert len(set(found)) == len(names)
         files = {Path(place) for place in found}
         assert not any(parent in files for place in files for parent in place.parents)
-    assert places("s 1/a.png")["overlay"] == "overlays/s 1/a.png.jpg"
-    assert places("s 1/a.png")["geojson"] == "geojson/s 1/a.png.geojson"
+    assert places("s 1/a.png", "biopsy")["overlay"] == "overlays/s 1/a.png.jpg"
+    assert places("s 1/a.png", "biopsy")["geojson"] == "geojson/s 1/a.png.geojson"
 
 
 def row(image: str, **facts: Any) -> dict[str, Any]:
-    keys = ("subject", "problem", "sha256", "status", "error", "count", "source", "duplicate_of")
+    keys = ("subject", "problem", "sha256", "status", "error", "result", "source", "duplicate_of")
     return {"image": image, **dict.fromkeys(keys), **facts}
 
 
@@ -49,7 +49,7 @@ def test_the_tables_hold_every_row(tmp_path: Path) -> None:
         count=2, boundary_px=7.5, boundary_mm=None, density_per_mm=None, um_per_px=None, width=4,
         height=3, points=[(0.1, 1.0), (2.5, 3.0)],
     )  # fmt: skip
-    good = {"status": "ok", "sha256": "f", "count": count.model_dump_json(), "source": "=1+1.png"}
+    good = {"status": "ok", "sha256": "f", "result": count.model_dump_json(), "source": "=1+1.png"}
     rows = [
         row("=1+1.png", subject="-5", **good),
         row("@b.png", subject="-x", duplicate_of="=1+1.png", **good),
@@ -57,7 +57,7 @@ def test_the_tables_hold_every_row(tmp_path: Path) -> None:
         row("d.png", problem="no such file: restore it"),
         row("e.png"),
     ]
-    totals = write_tables(tmp_path, iter(rows), overlays=False)
+    totals = write_tables(tmp_path, iter(rows), "biopsy", overlays=False)
     assert (totals.scored, totals.failures) == (2, 3)
     table = pq.read_table(tmp_path / "counts.parquet").to_pylist()
     assert [each["image"] for each in table] == [each["image"] for each in rows]

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from starlette.datastructures import Headers
 
-from skinray.learning.bundle import Bundle, BundleInfo
-from skinray.service.answer import Answer, Want
+from skinray.learning.bundle import Bundle
+from skinray.learning.bundle_info import BundleInfo
 from skinray.service.engine import LocalEngine
+from skinray.service.want import Want
 
 BOUNDARY = "parted"
 
@@ -100,7 +101,7 @@ class GatedEngine:
     def info(self) -> BundleInfo:
         return self._inner.info
 
-    async def answer(self, pixels: np.ndarray, um_per_px: float | None, want: Want) -> Answer:
+    async def answer(self, pixels: np.ndarray, um_per_px: float | None, want: Want[Any]) -> Any:
         self.begun += 1
         self.working += 1
         self.most = max(self.most, self.working)
@@ -125,7 +126,7 @@ class FailingEngine(GatedEngine):
         super().__init__(bundle)
         self._error = error
 
-    async def answer(self, pixels: np.ndarray, um_per_px: float | None, want: Want) -> Answer:
+    async def answer(self, pixels: np.ndarray, um_per_px: float | None, want: Want[Any]) -> Any:
         raise self._error
 
     async def check_ready(self) -> None:
@@ -157,3 +158,6 @@ class Notes:
 
     def counted(self, count: int) -> None:
         self.told.append(("counted", count))
+
+    def covered(self, skin_fraction: float) -> None:
+        self.told.append(("covered", skin_fraction))

@@ -33,6 +33,7 @@ const dots = canvas.width / canvas.clientWidth;
 const place = [arguments[0] * dots, arguments[1] * dots].map(Math.floor);
 return [...canvas.getContext("2d").getImageData(...place, 1, 1).data];
 """
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 NEXT_FRAME = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
 
 
@@ -91,6 +92,29 @@ def messages(chrome: Any) -> list[str]:
     """Return what Chromium complains of, and forget it; reading pixels is the tests' own doing."""
     log = chrome.get_log("browser")
     return [entry["message"] for entry in log if entry["source"] != "rendering"]
+
+
+def loaded(downloads: Path, name: str) -> bytes:
+    """Return a file that was downloaded, and take it away."""
+    path = downloads / name
+    wait_for(lambda: path.exists() and path.stat().st_size > 0)
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
+def accessibility(chrome: Any) -> list[str]:
+    """Return what axe-core finds that is serious."""
+    chrome.execute_script(AXE.read_text(encoding="utf-8"))
+    script = "axe.run(document).then(arguments[0])"
+    result = chrome.execute_async_script(script)
+    assert len(result["passes"]) > 10  # it has looked
+    found = result["violations"]
+    return [
+        f"{one['id']}: {[node['html'] for node in one['nodes']]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
 
 
 class Page:

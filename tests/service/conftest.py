@@ -1,4 +1,4 @@
-"""A bundle of stand-in networks, the service in front of it, and one client of it."""
+"""Bundles of stand-in networks, the service in front of it, and one client of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
+from photo_bundles import photo_bundle
 from stand_in import stand_in_bundle
 
 from skinray.config import PredictSettings, ServiceSettings
 from skinray.learning import bundle as bundles
+from skinray.photo_config import SkinSettings
 from skinray.service.api import create_app
 from skinray.service.engine import LocalEngine
 
@@ -28,6 +30,21 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> bundles.Bundle:
 def client(bundle: bundles.Bundle) -> Iterator[TestClient]:
     engine = LocalEngine(bundle)
     # Errors are answered, not raised through the client: that is what is tested.
+    with TestClient(create_app(engine, SMALL), raise_server_exceptions=False) as client:
+        yield client
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def skin_bundle(tmp_path_factory: pytest.TempPathFactory) -> bundles.Bundle:
+    """A small network of random weights; the photographs' edges draw its masks."""
+    folder = tmp_path_factory.mktemp("photographs") / "bundle"
+    return bundles.load(photo_bundle(folder, skin=SkinSettings(refine=True, threshold=0.65)), "cpu")
+
+
+@pytest.fixture(scope="session")
+def photo_client(skin_bundle: bundles.Bundle) -> Iterator[TestClient]:
+    engine = LocalEngine(skin_bundle)
     with TestClient(create_app(engine, SMALL), raise_server_exceptions=False) as client:
         yield client
     engine.close()

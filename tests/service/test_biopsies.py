@@ -15,7 +15,7 @@ from skinray.images.read import decode_image
 from skinray.learning.count import Count
 from skinray.report.geojson import to_geojson
 from skinray.report.overlays import overlay
-from skinray.service.answer import THRESHOLDS
+from skinray.service.want import THRESHOLDS
 
 URL = "/v1/biopsies"
 SIZES = ((96, 128), (150, 97), (300, 260))

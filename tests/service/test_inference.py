@@ -37,7 +37,7 @@ def tensors(response):
     size = int(response.headers.get(LENGTH, len(response.content)))
     content = json.loads(response.content[:size])
     tail, found = response.content[size:], {}
-    kinds = {"INT64": "<i8", "FP64": "<f8", "FP32": "<f4"}
+    kinds = {"INT64": "<i8", "FP64": "<f8", "FP32": "<f4", "UINT8": "u1"}
     for output in content["outputs"]:
         kind = np.dtype(kinds[output["datatype"]])
         if "data" in output:
@@ -77,7 +77,7 @@ def test_counts_are_those_of_the_bundle(client, bundle, um_per_px):
 @pytest.mark.parametrize("data", [IMAGE.tolist(), IMAGE.ravel().tolist()], ids=["nested", "flat"])
 def test_maps_are_those_of_the_bundle(client, bundle, stage, data):
     _, found = tensors(infer(client, stage, image_input(data=data), scale_input()))
-    assert np.array_equal(found["probability"], getattr(bundle, stage).map(IMAGE, 0.5))
+    assert np.array_equal(found["probability"], bundle.stages[stage].map(IMAGE, 0.5))
 
 
 @pytest.mark.parametrize("everything", [True, False])
@@ -99,7 +99,7 @@ def test_bytes_there_and_back(client, bundle, everything):
     assert response.headers["content-type"] == "application/octet-stream"
     content, found = tensors(response)
     assert content["outputs"][0]["parameters"] == {"binary_data_size": 4 * 40 * 60}
-    assert np.array_equal(found["probability"], bundle.nerve.map(IMAGE, 0.5))
+    assert np.array_equal(found["probability"], bundle.stages["nerve"].map(IMAGE, 0.5))
 
 
 def test_outputs_asked_for_come_in_that_order_some_as_bytes(client, bundle):
@@ -203,3 +203,23 @@ def test_health(client, bundle):
         assert exchange.json["error"] == "nerve network fails"
     live = asyncio.run(Exchange([b""], path="/v2/health/live", method="GET").through(app))
     assert live.status == 200
+
+
+def test_a_photo_bundle_has_models_of_its_own(photo_client, skin_bundle):
+    found = skin_bundle.predict(IMAGE)
+    for name, output in (("photos", "skin"), ("skin", "probability")):
+        model = photo_client.get(f"/v2/models/{name}").json()
+        assert (model["name"], model["versions"]) == (name, [skin_bundle.info.id])
+        assert [one["name"] for one in model["inputs"]] == ["image"]
+        assert [one["name"] for one in model["outputs"]] == [output]
+        assert photo_client.get(f"/v2/models/{name}/ready").json()["ready"]
+    _, mask = tensors(infer(photo_client, "photos", image_input()))
+    assert 0 < found.fraction < 1
+    assert np.array_equal(mask["skin"], found.mask)
+    _, maps = tensors(infer(photo_client, "skin", image_input()))
+    assert np.array_equal(maps["probability"], skin_bundle.maps(IMAGE)["skin"])
+    wishes = [{"name": "skin", "parameters": {"binary_data": True}}]
+    _, packed = tensors(infer(photo_client, "photos", image_input(), outputs=wishes))
+    assert np.array_equal(packed["skin"], found.mask)
+    refused(infer(photo_client, "photos", image_input(), scale_input()), 400, "bad_tensor")
+    refused(infer(photo_client, "biopsies", image_input()), 404, "not_found")

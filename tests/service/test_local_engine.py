@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from stand_in import drawn_image
 
-from skinray.service.answer import Want
+from skinray.service.count_answer import CountWant
 from skinray.service.engine import LocalEngine, NotReadyError
 
 
@@ -43,6 +43,11 @@ class Stage:
         return self.sound
 
 
+def changed(bundle, **stages):
+    """The bundle with other stages in the place of its own."""
+    return replace(bundle, stages={**bundle.stages, **stages})
+
+
 async def until(condition) -> None:
     async with asyncio.timeout(20):
         while not condition():
@@ -51,9 +56,11 @@ async def until(condition) -> None:
 
 def test_no_more_images_at_once_than_threads_and_who_leaves_is_not_counted(bundle):
     async def run() -> None:
-        nerve = Stage(bundle.nerve)
-        engine = LocalEngine(replace(bundle, nerve=nerve), threads=2)
-        tasks = [asyncio.create_task(engine.answer(drawn_image(), None, Want())) for _ in range(6)]
+        nerve = Stage(bundle.stages["nerve"])
+        engine = LocalEngine(changed(bundle, nerve=nerve), threads=2)
+        tasks = [
+            asyncio.create_task(engine.answer(drawn_image(), None, CountWant())) for _ in range(6)
+        ]
         await until(lambda: nerve.inside == 2)
         tasks[5].cancel()
         await asyncio.gather(tasks[5], return_exceptions=True)
@@ -68,9 +75,9 @@ def test_no_more_images_at_once_than_threads_and_who_leaves_is_not_counted(bundl
 
 def test_both_networks_see_an_image_at_once(bundle):
     async def run() -> None:
-        nerve, dermis = Stage(bundle.nerve), Stage(bundle.dermis)
-        engine = LocalEngine(replace(bundle, nerve=nerve, dermis=dermis))
-        answer = asyncio.create_task(engine.answer(drawn_image(), None, Want()))
+        nerve, dermis = (Stage(bundle.stages[name]) for name in ("nerve", "dermis"))
+        engine = LocalEngine(changed(bundle, nerve=nerve, dermis=dermis))
+        answer = asyncio.create_task(engine.answer(drawn_image(), None, CountWant()))
         await until(lambda: nerve.inside == dermis.inside == 1)
         nerve.gate.set()
         dermis.gate.set()
@@ -84,7 +91,7 @@ def test_stage_maps_are_those_of_the_bundle(bundle):
     engine = LocalEngine(bundle)
     for stage in ("nerve", "dermis"):
         found = asyncio.run(engine.stage_map(stage, drawn_image(), 0.7))
-        assert np.array_equal(found, getattr(bundle, stage).map(drawn_image(), 0.7))
+        assert np.array_equal(found, bundle.stages[stage].map(drawn_image(), 0.7))
     engine.close()
 
 
@@ -94,7 +101,7 @@ def test_ready(bundle):
         ({"sound": False}, "dermis network gives values that are not finite"),
         ({"error": RuntimeError("CUDA error at /dev/x")}, "dermis network fails: RuntimeError"),
     ):
-        engine = LocalEngine(replace(bundle, dermis=Stage(bundle.dermis, **changes)))
+        engine = LocalEngine(changed(bundle, dermis=Stage(bundle.stages["dermis"], **changes)))
         with pytest.raises(NotReadyError) as caught:
             asyncio.run(engine.check_ready())
         assert str(caught.value) == words

@@ -26,7 +26,9 @@ from skinray.service.engine import LocalEngine
 
 PATHS = {
     "/v1/biopsies": {"post"},
+    "/v1/bundle": {"get"},
     "/v1/labels": {"get", "post"},
+    "/v1/photos": {"post"},
     "/v2": {"get"},
     "/v2/health/live": {"get"},
     "/v2/health/ready": {"get"},
@@ -42,6 +44,14 @@ def app(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
     folder = tmp_path_factory.mktemp("labels") / "cohort"
     limits = ServiceSettings(max_body_bytes=100_000, max_pixels=20_000, labels=str(folder))
     return create_app(LocalEngine(bundle), limits)
+
+
+@pytest.fixture(scope="module")
+def photo_app(skin_bundle: Bundle) -> FastAPI:
+    """The service of a bundle for photographs."""
+    return create_app(
+        LocalEngine(skin_bundle), ServiceSettings(max_body_bytes=100_000, max_pixels=20_000)
+    )
 
 
 FILES = [as_file(drawn_image(size=(20, 30))), as_file(drawn_image(), "jpeg")]
@@ -81,11 +91,20 @@ def test_drawn_up_requests_get_what_is_described(app, path, method, mode):
     assert sent or mode == GenerationMode.NEGATIVE
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_a_service_of_photographs_answers_as_described(photo_app, path, method, mode):
+    few = settings(max_examples=10, derandomize=True, phases=[Phase.generate])
+    sent = draw_up_requests(photo_app, path, method, mode, few)
+    assert sent or mode == GenerationMode.NEGATIVE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
-def test_many_drawn_up_requests_get_what_is_described(app, path, method, mode):
-    sent = draw_up_requests(app, path, method, mode, settings(max_examples=100))
+def test_many_drawn_up_requests_get_what_is_described(app, photo_app, path, method, mode):
+    asked = photo_app if path == "/v1/photos" else app
+    sent = draw_up_requests(asked, path, method, mode, settings(max_examples=100))
     if mode == GenerationMode.POSITIVE and path not in HARD_TO_GUESS:
         assert 200 in sent
 
@@ -110,7 +129,11 @@ def test_references_lead_somewhere(client):
     text = client.get("/openapi.json").text
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     names = set(re.findall(r'"\$ref": ?"#/components/schemas/([^"]+)"', text))
-    assert {"Problem", "BiopsyCount", "InferRequest", "InputTensor"} <= names <= set(schemas)
+    assert (
+        {"Problem", "BiopsyCount", "PhotoSkin", "InferRequest", "InputTensor"}
+        <= names
+        <= set(schemas)
+    )
 
 
 def test_examples_are_what_is_described(client):
@@ -121,7 +144,7 @@ def test_examples_are_what_is_described(client):
         for example in one.get("examples", []):
             Draft202012Validator(whole).validate(example)
             found += 1
-    assert found == 2
+    assert found == 3
 
 
 def test_answers_are_what_is_described(client):
@@ -130,6 +153,15 @@ def test_answers_are_what_is_described(client):
     for query in ("", "?include=maps,image,boundary,sweep"):
         files = {"image": as_file(drawn_image())}
         answer = client.post("/v1/biopsies" + query, files=files).json()
+        Draft202012Validator(whole).validate(answer)
+
+
+def test_answers_on_photographs_are_what_is_described(photo_client):
+    schemas = photo_client.get("/openapi.json").json()["components"]["schemas"]
+    whole = {"$ref": "#/components/schemas/PhotoSkin", "components": {"schemas": schemas}}
+    for query in ("", "?include=maps,image,sweep", "?threshold=.7"):
+        files = {"image": as_file(drawn_image())}
+        answer = photo_client.post("/v1/photos" + query, files=files).json()
         Draft202012Validator(whole).validate(answer)
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import stand_in
-from browser import Page, browser, messages, resize, serving, wait_for
+from browser import Page, accessibility, browser, loaded, messages, resize, serving, wait_for
 
 from skinray.config import ReadSettings, ServiceSettings
 from skinray.crossings import find_crossings
@@ -29,7 +29,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 SHAPE = (240, 320)
 COLUMNS = (80, 160, 240)
 FAINT = 131  # of red: the stand-in network gives it a probability of .69
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 
 
 def biopsy(*columns: int, faint: int | None = None) -> np.ndarray:
@@ -94,27 +93,6 @@ def counted(page: Page, tmp_path: Path) -> Page:
 
 def is_blue(colour: list[int]) -> bool:
     return colour[2] > 180 and colour[0] < 90
-
-
-def loaded(downloads: Path, name: str) -> bytes:
-    path = downloads / name
-    wait_for(lambda: path.exists() and path.stat().st_size > 0)
-    data = path.read_bytes()
-    path.unlink()
-    return data
-
-
-def accessibility(chrome: Any) -> list[str]:
-    chrome.execute_script(AXE.read_text(encoding="utf-8"))
-    script = "axe.run(document).then(arguments[0])"
-    result = chrome.execute_async_script(script)
-    assert len(result["passes"]) > 10  # it has looked
-    found = result["violations"]
-    return [
-        f"{one['id']}: {[node['html'] for node in one['nodes']]}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
 
 
 def test_the_empty_page_invites_and_offers_nothing_to_download(page: Page) -> None:

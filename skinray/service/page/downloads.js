@@ -2,14 +2,9 @@
 
 import { CROSSING } from "./layers.js";
 
-const COLUMNS = [
-  "image", "status", "error", "count", "model_count", "nerve_threshold", "added", "removed", "boundary_px",
-  "boundary_mm", "density_per_mm", "um_per_px", "width", "height", "bundle",
-];
-
-/** A table of rows as CSV (RFC 4180). */
-export function csv(rows) {
-  const lines = [COLUMNS, ...rows.map((row) => COLUMNS.map((name) => row[name]))];
+/** A table of rows, by the names of its columns, as CSV (RFC 4180). */
+export function csv(columns, rows) {
+  const lines = [columns, ...rows.map((row) => columns.map((name) => row[name]))];
   return lines.map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 

@@ -1,13 +1,13 @@
 // Images on their way to the service, a few at a time, in the order they came.
 
-import { count } from "./service.js";
 import { setAnswer } from "./items.js";
 
 const AT_ONCE = 2;
 
 export class Queue {
-  /** `changed(item)` is called whenever the state of an image has changed. */
-  constructor(changed) {
+  /** `ask(item, signal, waiting)` gives an answer; `changed(item)` is called with every change. */
+  constructor(ask, changed) {
+    this.ask = ask;
     this.changed = changed;
     this.waiting = [];
     this.running = new Map();
@@ -30,17 +30,17 @@ export class Queue {
   }
 
   #next() {
-    while (this.running.size < AT_ONCE && this.waiting.length) this.#count(this.waiting.shift());
+    while (this.running.size < AT_ONCE && this.waiting.length) this.#run(this.waiting.shift());
   }
 
-  async #count(item) {
+  async #run(item) {
     const control = new AbortController();
     this.running.set(item, control);
     item.status = "running";
     this.changed(item);
     const held = () => { item.note = "Service busy, waiting"; this.changed(item); };
     try {
-      setAnswer(item, await count(item.file, item.umPerPx, control.signal, held));
+      setAnswer(item, await this.ask(item, control.signal, held));
     } catch (error) {
       if (!control.signal.aborted) {
         item.status = "failed";

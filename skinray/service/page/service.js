@@ -2,7 +2,6 @@
 
 import { authorised } from "./token.js";
 
-const WANTED = "maps,image,boundary,sweep";
 const TRIES = 8;
 const LONGEST_WAIT_S = 20;
 
@@ -15,10 +14,21 @@ export class Refusal extends Error {
   }
 }
 
+/** The count of a biopsy, with its pictures as blobs. */
 export async function count(file, umPerPx, signal, waiting) {
-  const response = await send("v1/biopsies?include=" + WANTED, form(file, umPerPx), signal, waiting);
-  const answer = await response.json();
-  return { ...answer, blobs: blobs(answer) };
+  const address = "v1/biopsies?include=maps,image,boundary,sweep";
+  return withBlobs(await send(address, form(file, umPerPx), signal, waiting));
+}
+
+/** The skin of a photograph, with its pictures as blobs. */
+export async function findSkin(file, signal, waiting) {
+  return withBlobs(await send("v1/photos?include=maps,image,sweep", form(file), signal, waiting));
+}
+
+/** The mask or the cut-out of a photograph at a threshold, as a PNG blob. */
+export async function picture(file, what, threshold) {
+  const address = `v1/photos?as=${what}&threshold=${threshold}`;
+  return (await send(address, form(file), undefined, () => {}, { Accept: "image/png" })).blob();
 }
 
 /** Crossings and boundary as the service gives them to QuPath. */
@@ -89,14 +99,15 @@ const pause = (ms, signal) => new Promise((resolve, reject) => {
 });
 
 /** Take the pictures out of an answer, as blobs: strings would take twice the memory. */
-function blobs(answer) {
+async function withBlobs(response) {
+  const answer = await response.json();
   const found = {};
-  for (const name of ["image", "nerve", "dermis", "boundary"]) {
+  for (const name of ["image", "nerve", "dermis", "boundary", "skin"]) {
     const text = answer[`${name}_png`];
     if (!text) continue;
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     found[name] = new Blob([bytes], { type: "image/png" });
     delete answer[`${name}_png`];
   }
-  return found;
+  return { ...answer, blobs: found };
 }

@@ -1,19 +1,16 @@
-// The table of all images, how far they are, and the model that counts them.
+// The table of all images, how far they are, and the model that judges them.
 
-import { row } from "./items.js";
+/** A number as the table shows it. */
+export const number = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
-const number = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
-const WORDS = { waiting: "Waiting", running: "Counting…", done: "Counted", failed: "Failed" };
-
-/** Draw the table anew; `on` holds choose(item) and remove(item). */
-export function drawTable(body, items, current, on) {
+/** Draw the table anew, as the kind of images wants it; `on` holds choose(item) and remove(item). */
+export function drawTable(body, items, current, kind, on) {
   const focused = document.activeElement?.dataset?.key;
-  body.replaceChildren(...items.map((item) => line(item, item === current, on)));
+  body.replaceChildren(...items.map((item) => line(item, item === current, kind, on)));
   if (focused) body.querySelector(`[data-key="${focused}"]`)?.focus({ preventScroll: true });
 }
 
-function line(item, now, on) {
-  const values = row(item);
+function line(item, now, kind, on) {
   const tr = document.createElement("tr");
   tr.classList.toggle("now", now);
   const name = make("th", "", item.name, () => on.choose(item), `choose-${item.id}`, "link");
@@ -25,16 +22,9 @@ function line(item, now, on) {
     why.colSpan = 6;
     tr.append(why);
   } else {
-    const changed = values.added + values.removed > 0;
-    const state = item.error ? "Failed again" : changed ? "Corrected" : WORDS[item.status];
-    tr.append(
-      make("td", item.error ? "bad" : "", item.note || state),
-      make("td", "num", values.count ?? "–"),
-      make("td", "num", values.model_count ?? "–"),
-      make("td", "num", number(values.boundary_mm, 3)),
-      make("td", "num", number(values.density_per_mm, 2)),
-      make("td", "num", values.um_per_px ?? "–"),
-    );
+    const state = item.error ? "Failed again" : kind.state(item) ?? kind.words[item.status];
+    tr.append(make("td", item.error ? "bad" : "", item.note || state));
+    tr.append(...kind.cells(item).map((text) => make("td", "num", text)));
   }
   const remove = make("td", "num", "✕", () => on.remove(item), `remove-${item.id}`, "remove");
   remove.firstChild.setAttribute("aria-label", `Remove ${item.name} from the list`);
@@ -59,18 +49,18 @@ function make(tag, classes, text, click, key, look) {
   return element;
 }
 
-/** Tell how many images are counted; the words change only where they must, since they are heard. */
-export function drawProgress(words, bar, items) {
+/** Tell how many images are done; the words change only where they must, since they are heard. */
+export function drawProgress(words, bar, items, done) {
   const ended = items.filter((item) => item.status === "done" || item.status === "failed").length;
   const failed = items.filter((item) => item.status === "failed").length;
-  const text = items.length ? `${ended} of ${items.length} counted${failed ? `, ${failed} failed` : ""}` : "None yet";
+  const text = items.length ? `${ended} of ${items.length} ${done}${failed ? `, ${failed} failed` : ""}` : "None yet";
   if (words.textContent !== text) words.textContent = text;
   bar.hidden = ended === items.length;
   bar.max = Math.max(1, items.length);
   bar.value = ended;
 }
 
-/** Name the bundle that counts, by the beginning of its hash. */
+/** Name the bundle in service, by the beginning of its hash. */
 export function drawBundle(place, id) {
   const code = document.createElement("code");
   code.textContent = id.slice(0, 8);

@@ -1,6 +1,6 @@
 // The canvas: an image with its layers, zoomed and moved; says where a person pointed.
 
-import { blank, BOUNDARY, CROSSING, NERVE, tint } from "./layers.js";
+import { blank, CROSSING } from "./layers.js";
 
 const MAX_ZOOM = 24;
 const CLICK_PX = 5; // a press that moves further is a drag
@@ -9,11 +9,16 @@ const STEP = 1.25;
 const red = `rgb(${CROSSING})`;
 
 export class Viewer {
-  /** `on` holds pick(place, reachPx), hover(place, reachPx) -> bool and moved(zoom). */
-  constructor(canvas, on) {
+  /**
+   * `layers` are masks from the lowest up: {name, values, paint, level, thin}. `values` names them in
+   * the scene, `paint` draws them; no `level`: the one that is set; `thin`: must not fade in a small
+   * view. `on` holds pick(place, reachPx), cursor(place, reachPx) -> its look, and moved(zoom).
+   */
+  constructor(canvas, layers, on) {
     this.canvas = canvas;
+    this.layers = layers;
     this.on = on;
-    this.show = { nerves: true, boundary: true, crossings: true };
+    this.show = {};
     this.scene = null;
     this.marks = [];
     this.zoom = 1;
@@ -37,7 +42,7 @@ export class Viewer {
     this.draw();
   }
 
-  /** Draw the nerves whose probability, 0 to 255, is above a level. */
+  /** Draw masks of what is above a level of probability, 0 to 255. */
   setLevel(level) {
     this.level = level;
     this.draw();
@@ -131,12 +136,11 @@ export class Viewer {
     context.imageSmoothingEnabled = scale < 3;
     context.imageSmoothingQuality = "high";
     context.drawImage(this.scene.image, 0, 0);
-    if (this.show.boundary) {
+    for (const layer of this.layers.filter(({ name }) => this.show[name])) {
       // A line of 3 pixels must not fade where the whole image is in view.
-      const wide = this.zoom < 0.75 ? [[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]] : [[0, 0]];
-      for (const [x, y] of wide) this.#drawMask(context, "boundary", 127, BOUNDARY, scale, (x * unit) / scale, (y * unit) / scale);
+      const places = layer.thin && this.zoom < 0.75 ? [[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]] : [[0, 0]];
+      for (const [x, y] of places) this.#drawMask(context, layer, scale, (x * unit) / scale, (y * unit) / scale);
     }
-    if (this.show.nerves) this.#drawMask(context, "nerve", this.level, NERVE, scale, 0, 0);
     context.setTransform(1, 0, 0, 1, 0, 0);
     if (!this.show.crossings) return;
     for (const { place, kind } of this.marks) {
@@ -145,12 +149,13 @@ export class Viewer {
   }
 
   /** Draw a mask, made anew where its level or the coarseness of the view has changed. */
-  #drawMask(context, name, level, colour, scale, x, y) {
+  #drawMask(context, { name, values, paint, level = this.level }, scale, x, y) {
     const factor = 2 ** Math.max(0, Math.floor(Math.log2(1 / scale)));
     const { width, height } = this.scene;
+    if (!this.scene.values[values]) return; // a preview
     const made = this.masks[name];
     if (made?.level !== level || made.factor !== factor) {
-      this.masks[name] = { level, factor, canvas: tint(this.scene[name], width, height, level, colour, factor) };
+      this.masks[name] = { level, factor, canvas: paint(this.scene.values[values], width, height, level, factor) };
     }
     const { canvas } = this.masks[name];
     context.drawImage(canvas, x, y, canvas.width * factor, canvas.height * factor);
@@ -258,7 +263,7 @@ export class Viewer {
     if (!this.scene) return;
     const before = this.pointers.get(event.pointerId);
     if (!before) {
-      this.canvas.style.cursor = this.on.hover(this.#place(now), this.reach) ? "pointer" : "crosshair";
+      this.canvas.style.cursor = this.on.cursor(this.#place(now), this.reach);
       return;
     }
     if (this.pointers.size === 2) {

@@ -1,14 +1,12 @@
-"""From the two maps of one image to all that a client asked for: the last stage, everywhere."""
+"""From the two maps of a biopsy to all that a client asked for: the last stage, everywhere."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 
 from skinray.config import CrossingSettings
 from skinray.crossings import Crossings
@@ -16,23 +14,21 @@ from skinray.crossings.clusters import cluster_centres
 from skinray.crossings.detect import two_sided
 from skinray.crossings.maps import threshold_map, true_pixels
 from skinray.errors import SkinrayError
-from skinray.learning.bundle import BundleInfo
+from skinray.learning.bundle import Maps
+from skinray.learning.bundle_info import BundleInfo, Kind, Stage
 from skinray.learning.count import Count
 from skinray.report.geojson import to_geojson
-from skinray.report.overlays import overlay
-
-THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
-# Fast: these pictures are sent once and thrown away.
-_PNG_LEVEL = 1
+from skinray.report.overlays import encode_png, overlay
+from skinray.service.pictures import to_grey
+from skinray.service.want import Want
 
 
 @dataclass(frozen=True)
-class Want:
-    """What a client asked for beside the count.
+class CountWant(Want["CountAnswer"]):
+    """The crossings of a biopsy, and what a client asked for beside.
 
     Attributes
     ----------
-    json : the count as a record; it is always in the answer.
     geojson : points and boundary as GeoJSON.
     overlay : the picture with nerves, boundary and crossings drawn on it.
     maps : both probability maps, as grey pictures.
@@ -41,7 +37,8 @@ class Want:
     sweep : nerve thresholds to count at, beside the bundle's own.
     """
 
-    json: bool = True
+    kind: ClassVar[Kind] = "biopsy"
+
     geojson: bool = False
     overlay: bool = False
     maps: bool = False
@@ -54,10 +51,21 @@ class Want:
         """Whether the image itself is needed, beside its maps."""
         return self.overlay or self.image
 
-    @property
-    def nerve_probability(self) -> bool:
-        """Whether the nerve map is needed as probabilities, not only above the threshold."""
-        return self.maps or bool(self.sweep)
+    def thresholds(self, info: BundleInfo) -> dict[Stage, float]:
+        """Ask where the nerves are, not how probable, for a count alone."""
+        if self.maps or self.sweep:
+            return {}
+        return {"nerve": info.counting.nerve_threshold}
+
+    def answer(
+        self,
+        info: BundleInfo,
+        image: NDArray[np.uint8] | None,
+        maps: Maps,
+        um_per_px: float | None,
+    ) -> CountAnswer:
+        """Count, and draw what was asked for; see :class:`Want`."""
+        return count_answer(info, image, maps["nerve"], maps["dermis"], um_per_px, self)
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,8 @@ class SweepPoint:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one image gave. Pictures are PNG files, of the image's own size; None: not asked for.
+class CountAnswer:
+    """What one biopsy gave. Pictures are PNG files, of the image's own size; None: not asked for.
 
     Attributes
     ----------
@@ -94,22 +102,22 @@ class Answer:
     bundle_id: str
 
 
-def make_answer(
+def count_answer(
     info: BundleInfo,
     image: NDArray[np.uint8] | None,
     nerve: NDArray[Any],
     dermis: NDArray[np.float32],
     um_per_px: float | None,
-    want: Want,
-) -> Answer:
-    """Count, and draw what was asked for. Pure: can run in any process.
+    want: CountWant,
+) -> CountAnswer:
+    """Count, and draw what was asked for.
 
     Parameters
     ----------
     info : of the bundle that made the maps.
     image : (H, W, 3) uint8 RGB; None where ``want.pixels`` says that it is not needed.
     nerve : (H, W) float32, probability, on the image's own pixels; a uint8 mask of it above the
-        bundle's threshold will do where ``want.nerve_probability`` says so.
+        bundle's threshold will do where ``want.thresholds`` says so.
     dermis : (H, W) float32, probability.
     um_per_px : scale of the image; None: unknown.
 
@@ -119,21 +127,21 @@ def make_answer(
         If a map is no probability map, or does not have the image's size.
     """
     found = info.find_crossings(nerve, dermis, um_per_px)
-    settings = info.crossings.at_scale(info.um_per_px if um_per_px is None else um_per_px)
+    settings = info.counting.at_scale(info.um_per_px if um_per_px is None else um_per_px)
     fibres = threshold_map(nerve, settings.nerve_threshold)
     drawn = own = None
     if image is not None:
-        own = to_png(image) if want.image else None
+        own = encode_png(image) if want.image else None
         drawn = overlay(image, fibres, found.boundary, found.points) if want.overlay else None
     elif want.pixels:
         raise SkinrayError("a picture of the image is asked for, but the image is not given")
-    return Answer(
+    return CountAnswer(
         count=Count.of(found, um_per_px),
         geojson=to_geojson(found.points, found.dermis) if want.geojson else None,
-        overlay_png=None if drawn is None else to_png(drawn),
-        nerve_png=to_png(to_grey(nerve)) if want.maps else None,
-        dermis_png=to_png(to_grey(dermis)) if want.maps else None,
-        boundary_png=to_png(found.boundary.astype(np.uint8) * 255) if want.boundary else None,
+        overlay_png=None if drawn is None else encode_png(drawn),
+        nerve_png=encode_png(to_grey(nerve)) if want.maps else None,
+        dermis_png=encode_png(to_grey(dermis)) if want.maps else None,
+        boundary_png=encode_png(found.boundary.astype(np.uint8) * 255) if want.boundary else None,
         image_png=own,
         sweep=sweep(nerve, found, settings, want.sweep) if want.sweep else None,
         nerve_threshold=settings.nerve_threshold,
@@ -166,15 +174,3 @@ def sweep(
         points = [(float(row), float(column)) for row, column in kept]
         result.append(SweepPoint(threshold, len(points), points))
     return result
-
-
-def to_grey(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return a probability map as (H, W) uint8, 255 for 1."""
-    return np.asarray(np.rint(probability * np.float32(255)), np.uint8)
-
-
-def to_png(pixels: NDArray[np.uint8]) -> bytes:
-    """Return (H, W) grey or (H, W, 3) RGB bytes as a PNG file."""
-    stream = io.BytesIO()
-    Pillow.fromarray(pixels).save(stream, "PNG", compress_level=_PNG_LEVEL)
-    return stream.getvalue()

@@ -14,9 +14,10 @@ from skinray.errors import SkinrayError
 from skinray.learning.count import Count
 from skinray.report.geojson import to_geojson
 from skinray.report.overlays import overlay
-from skinray.service.answer import THRESHOLDS, Want, make_answer
+from skinray.service.count_answer import CountWant, count_answer
+from skinray.service.want import THRESHOLDS
 
-EVERYTHING = Want(
+EVERYTHING = CountWant(
     geojson=True, overlay=True, maps=True, image=True, boundary=True, sweep=THRESHOLDS
 )
 
@@ -35,7 +36,7 @@ def soft_maps(seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def test_only_what_is_asked_for_is_made(bundle):
-    answer = make_answer(bundle.info, *soft_maps(), None, Want())
+    answer = count_answer(bundle.info, *soft_maps(), None, CountWant())
     assert (answer.geojson, answer.overlay_png, answer.nerve_png) == (None, None, None)
     assert (answer.dermis_png, answer.boundary_png, answer.image_png) == (None, None, None)
     assert answer.sweep is None
@@ -46,7 +47,7 @@ def test_only_what_is_asked_for_is_made(bundle):
 def test_everything_is_that_of_the_crossings(bundle, um_per_px):
     image, nerve, dermis = soft_maps()
     found = bundle.info.find_crossings(nerve, dermis, um_per_px)
-    answer = make_answer(bundle.info, image, nerve, dermis, um_per_px, EVERYTHING)
+    answer = count_answer(bundle.info, image, nerve, dermis, um_per_px, EVERYTHING)
     assert answer.count == Count.of(found, um_per_px)
     assert answer.count.count > 0
     assert answer.geojson == to_geojson(found.points, found.dermis)
@@ -61,7 +62,7 @@ def test_everything_is_that_of_the_crossings(bundle, um_per_px):
 @pytest.mark.parametrize("um_per_px", [None, 0.5, 0.8])
 def test_the_sweep_counts_as_a_bundle_of_that_threshold_would(bundle, um_per_px):
     image, nerve, dermis = soft_maps()
-    answer = make_answer(bundle.info, image, nerve, dermis, um_per_px, EVERYTHING)
+    answer = count_answer(bundle.info, image, nerve, dermis, um_per_px, EVERYTHING)
     assert [point.nerve_threshold for point in answer.sweep] == list(THRESHOLDS)
     scale = bundle.info.um_per_px if um_per_px is None else um_per_px
     for point in answer.sweep:
@@ -77,7 +78,7 @@ def test_the_sweep_counts_as_a_bundle_of_that_threshold_would(bundle, um_per_px)
 
 def test_no_boundary_no_crossings(bundle):
     image, nerve, dermis = soft_maps()
-    answer = make_answer(bundle.info, image, nerve, np.zeros_like(dermis), 0.5, EVERYTHING)
+    answer = count_answer(bundle.info, image, nerve, np.zeros_like(dermis), 0.5, EVERYTHING)
     assert answer.count.count == 0
     assert answer.count.density_per_mm is None
     assert {point.count for point in answer.sweep} == {0}
@@ -85,20 +86,20 @@ def test_no_boundary_no_crossings(bundle):
 
 
 def test_an_answer_crosses_processes(bundle):
-    answer = make_answer(bundle.info, *soft_maps(), 0.5, EVERYTHING)
+    answer = count_answer(bundle.info, *soft_maps(), 0.5, EVERYTHING)
     assert pickle.loads(pickle.dumps(answer)) == answer
     assert pickle.loads(pickle.dumps(EVERYTHING)) == EVERYTHING
 
 
 def test_a_mask_of_the_nerves_and_no_image_give_the_same_count(bundle):
     image, nerve, dermis = soft_maps()
-    whole = make_answer(bundle.info, image, nerve, dermis, 0.5, Want(geojson=True))
+    whole = count_answer(bundle.info, image, nerve, dermis, 0.5, CountWant(geojson=True))
     mask = (nerve > bundle.info.crossings.nerve_threshold).astype(np.uint8)
-    assert make_answer(bundle.info, None, mask, dermis, 0.5, Want(geojson=True)) == whole
+    assert count_answer(bundle.info, None, mask, dermis, 0.5, CountWant(geojson=True)) == whole
     assert whole.count.count > 0
 
 
 def test_a_picture_needs_the_image(bundle):
     _, nerve, dermis = soft_maps()
     with pytest.raises(SkinrayError, match="image is not given"):
-        make_answer(bundle.info, None, nerve, dermis, 0.5, Want(overlay=True))
+        count_answer(bundle.info, None, nerve, dermis, 0.5, CountWant(overlay=True))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
 from skinray.learning.count import Count
-from skinray.service.answer import Answer
+from skinray.service.count_answer import CountAnswer
+from skinray.service.pictures import PNG_SCHEMA, as_text
 
 EXAMPLE: dict[str, Any] = {
     "count": 2,
@@ -23,7 +23,6 @@ EXAMPLE: dict[str, Any] = {
     "image_sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
     "nerve_threshold": 0.5,
 }
-_PNG: dict[str, JsonValue] = {"contentEncoding": "base64", "contentMediaType": "image/png"}
 
 
 class Sweep(BaseModel):
@@ -47,23 +46,29 @@ class BiopsyCount(Count):
     image_sha256: str = Field(description="of the file that was sent")
     nerve_threshold: float = Field(gt=0, lt=1, description="the bundle's own")
     nerve_png: str | None = Field(
-        None, description="nerve probability, 255 for 1 (include=maps)", json_schema_extra=_PNG
+        None,
+        description="nerve probability, 255 for 1 (include=maps)",
+        json_schema_extra=PNG_SCHEMA,
     )
     dermis_png: str | None = Field(
-        None, description="dermis probability, 255 for 1 (include=maps)", json_schema_extra=_PNG
+        None,
+        description="dermis probability, 255 for 1 (include=maps)",
+        json_schema_extra=PNG_SCHEMA,
     )
     boundary_png: str | None = Field(
-        None, description="255 on the boundary (include=boundary)", json_schema_extra=_PNG
+        None, description="255 on the boundary (include=boundary)", json_schema_extra=PNG_SCHEMA
     )
     image_png: str | None = Field(
-        None, description="the image as decoded, upright (include=image)", json_schema_extra=_PNG
+        None,
+        description="the image as decoded, upright (include=image)",
+        json_schema_extra=PNG_SCHEMA,
     )
     sweep: list[Sweep] | None = Field(
         None, description="counts at thresholds .05 to .95 (include=sweep)"
     )
 
     @classmethod
-    def from_answer(cls, answer: Answer, image_sha256: str) -> BiopsyCount:
+    def from_answer(cls, answer: CountAnswer, image_sha256: str) -> BiopsyCount:
         """Tell of an answer on the file with this hash."""
         points = answer.sweep
         return cls(
@@ -71,10 +76,10 @@ class BiopsyCount(Count):
             bundle=answer.bundle_id,
             image_sha256=image_sha256,
             nerve_threshold=answer.nerve_threshold,
-            nerve_png=_text(answer.nerve_png),
-            dermis_png=_text(answer.dermis_png),
-            boundary_png=_text(answer.boundary_png),
-            image_png=_text(answer.image_png),
+            nerve_png=as_text(answer.nerve_png),
+            dermis_png=as_text(answer.dermis_png),
+            boundary_png=as_text(answer.boundary_png),
+            image_png=as_text(answer.image_png),
             sweep=None
             if points is None
             else [
@@ -82,7 +87,3 @@ class BiopsyCount(Count):
                 for one in points
             ],
         )
-
-
-def _text(data: bytes | None) -> str | None:
-    return None if data is None else base64.b64encode(data).decode("ascii")

@@ -1,0 +1,112 @@
+"""What the report of a scored cohort of photographs tells: shares of skin, and doubtful masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skinray.report.area_tally import UNSURE, AreaTally
+from skinray.report.cohort_figures import confidence_chart, fraction_chart
+from skinray.report.cohort_page import Gathered, spread
+from skinray.report.cohort_pictures import Sheet, note
+from skinray.report.cohort_run import CohortRun, read_rows
+from skinray.report.cohort_tally import Row
+from skinray.report.cohort_words import Warned, grouped, limits, many
+from skinray.report.tables import number
+
+RANKS = ("Least certain", "Most skin", "Least skin")
+OUTSIDE = (
+    "photographs of the training's own kind. Another camera, light, part of the body or tone of "
+    "skin is outside what was measured: trace some of these photographs and compare before "
+    "relying on the rest. The training's report tells how the figures differ by tone of skin and "
+    "by light."
+)
+
+
+def gather_areas(out: Path, run: CohortRun) -> Gathered:
+    """Read the table of areas, and choose what to show."""
+    tally, sheet = AreaTally(), Sheet(RANKS, RANKS)
+    empty: list[str] = []
+    full: list[str] = []
+    unsure: list[str] = []
+    for rows in read_rows(out, "photo"):
+        tally.add(rows)
+        for row in rows:
+            if row["status"] != "ok" or row["duplicate_of"]:
+                continue
+            fraction, confidence = row["skin_fraction"], row["confidence"]
+            sheet.add(row, (confidence, -fraction, fraction))
+            for names, holds in (
+                (empty, fraction == 0), (full, fraction == 1), (unsure, confidence < UNSURE),
+            ):  # fmt: skip
+                if holds:
+                    note(names, row)
+    return Gathered(
+        run=run,
+        tally=tally,
+        answer=answer(tally),
+        warnings=_warnings(tally, empty, full, unsure),
+        limits=limits(run.bundle, OUTSIDE),
+        charts=[chart for chart in (fraction_chart(tally), confidence_chart(tally)) if chart],
+        sheet=sheet.pictures(out, _told),
+        exact={
+            "skin_fraction": spread(tally.fractions),
+            "confidence": spread(tally.confidences),
+            "without_skin": tally.without_skin,
+            "all_skin": tally.all_skin,
+            "unsure": tally.unsure,
+        },
+        shown={
+            "median": tally.fraction_bins.quantile(0.5),
+            "unsure_below": UNSURE,
+        },
+    )
+
+
+def answer(tally: AreaTally) -> str:
+    """Return what the run found, in one sentence or two."""
+    if not tally.images:
+        return "The run's input held no photograph, so nothing was scored."
+    failed = f", {grouped(tally.failed)} failed" if tally.failed else " and none failed"
+    said = f"Of {many(tally.images, 'photograph')}, {grouped(tally.scored)} were scored{failed}."
+    if tally.images == 1:
+        said = "The one photograph " + ("failed." if tally.failed else "was scored.")
+    if tally.fractions.n:
+        said += f" Skin is {_percent(tally.fractions.mean)} of a photograph on average."
+    return said
+
+
+def _warnings(
+    tally: AreaTally, empty: list[str], full: list[str], unsure: list[str]
+) -> list[Warned]:
+    found = [
+        Warned(
+            "No skin found",
+            "The mask is empty. Look at them: some may show no skin, and in some it was missed.",
+            tally.without_skin,
+            empty,
+        ),
+        Warned(
+            "Skin everywhere",
+            "The mask fills the photograph. That is right for a close-up; else the background "
+            "was taken for skin.",
+            tally.all_skin,
+            full,
+        ),
+        Warned(
+            f"Unsure (mean confidence below {number(UNSURE, 1)})",
+            "The network finds skin and background about as likely in much of the photograph. "
+            "Often another light, camera or tone of skin than it was trained on.",
+            tally.unsure,
+            unsure,
+        ),
+    ]
+    return [warned for warned in found if warned.images]
+
+
+def _told(row: Row) -> str:
+    confidence = number(row["confidence"], 2)
+    return f"{_percent(row['skin_fraction'])} skin, confidence {confidence}"
+
+
+def _percent(share: float) -> str:
+    return f"{number(100 * share, 0)} %"

@@ -1,0 +1,91 @@
+"""The bundle of a run on photographs: its best network, chosen without a look at the test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from skinray.errors import BundleError, TrainingError
+from skinray.learning import bundle as bundles
+from skinray.learning.bundle_info import BundleInfo
+from skinray.learning.photo_trials import PhotoTrials
+from skinray.learning.provenance import now
+from skinray.learning.trial import TrialSpec, finished, trained_network
+from skinray.photo_config import WHOLE
+from skinray.report.photo_table import PhotoResults, PhotoRow
+
+BUNDLE = "bundle"
+
+
+def write_photo_bundle(out: Path, trials: PhotoTrials, results: PhotoResults) -> Path:
+    """Write ``bundle/`` into the run folder, unless it lies there already; return it.
+
+    It holds the network that does best on the clinical photographs kept for validation, of those
+    that were trained or fine-tuned on clinical ones.
+
+    Raises
+    ------
+    TrainingError
+        If no training has a validation score.
+    """
+    spec, score = chosen(trials)
+    row = next(
+        row
+        for row in results.rows
+        if (row.network, row.scenario, row.flips) == (spec.arm.label, spec.split, False)
+    )
+    folder = out / BUNDLE
+    values = {
+        "kind": "photo",
+        "models": {"skin": spec.arm.model.override({"weights": None})},
+        "skin": trials.settings.skin,
+        "predict": WHOLE,
+        "um_per_px": None,
+        "fold": spec.split,
+        "settings": trials.settings.model_dump(mode="json"),
+        "metrics": _metrics(row, score),
+        "versions": results.versions,
+        "data_fingerprint": results.fingerprint,
+        "images": results.train_images,
+        "subjects": results.train_images,
+        "created": now(),
+    }
+    info = BundleInfo(**values)
+    if not _lies_there(folder, info):
+        bundles.save(folder, info, {"skin": trained_network(spec, trials.trials / spec.key)})
+    return folder
+
+
+def chosen(trials: PhotoTrials) -> tuple[TrialSpec, float]:
+    """Return the trial whose network did best in validation, and how well."""
+    scored = []
+    for spec in (*trials.direct(), *trials.fine_tuning()):
+        outcome = finished(spec, trials.trials / spec.key)
+        if outcome is not None and outcome.score is not None:
+            scored.append((outcome.score, spec))
+    if not scored:
+        raise TrainingError(
+            f"{trials.trials}: no training has a validation score; keep photographs for validation"
+        )
+    score, spec = max(scored, key=lambda one: one[0])
+    return spec, score
+
+
+def _metrics(row: PhotoRow, score: float) -> dict[str, Any]:
+    found = row.summary
+    return {
+        f"Jaccard (mean of {found.images} test photographs)": round(found.jaccard.value, 4),
+        "Jaccard (all their pixels)": round(found.jaccard_pooled.value, 4),
+        "Dice (mean)": round(found.dice.value, 4),
+        "1 - Jaccard loss in validation": round(score, 4),
+    }
+
+
+def _lies_there(folder: Path, info: BundleInfo) -> bool:
+    """Whether a sound bundle of the same content but for its time lies in the folder."""
+    try:
+        before = bundles.check(folder)
+    except BundleError:
+        return False
+    same: dict[str, Any] = {"created": before.created, "sha256": before.sha256}
+    return before == info.model_copy(update=same)

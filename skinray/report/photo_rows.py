@@ -1,0 +1,90 @@
+"""From a trained network to its row of the table: tested, summed up, three photographs drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from skinray.config import ReadSettings
+from skinray.images.photos import Photo
+from skinray.learning.photo_scores import PhotoScore, score_photos, skin_of, summarise
+from skinray.learning.photo_trials import Scenario
+from skinray.learning.photo_views import views
+from skinray.learning.trial import TrialOutcome, TrialSpec
+from skinray.photo_config import PhotoSettings
+from skinray.report.photo_examples import PhotoExample, write_examples
+from skinray.report.photo_table import PhotoRow
+
+
+class Scored(NamedTuple):
+    """What the test photographs came to, and the drawings of three of them."""
+
+    scores: list[PhotoScore]
+    examples: list[PhotoExample]
+
+
+def score_and_draw(
+    network: nn.Module,
+    photos: Sequence[Photo],
+    settings: ReadSettings,
+    run_dir: Path,
+    key: str,
+    device: torch.device,
+    *,
+    flips: bool,
+) -> Scored:
+    """Score a network on photographs, and draw the best, the median and the worst.
+
+    Parameters
+    ----------
+    run_dir : receives ``examples/``.
+    key : of the trial.
+    flips : whether to average over mirrored photographs.
+    """
+    scores = score_photos(network, photos, settings, device, flips=flips)
+    predict = partial(skin_of, network, device=device, flips=flips)
+    named = f"{key}-flips" if flips else key
+    return Scored(scores, write_examples(run_dir, named, photos, scores, predict, settings))
+
+
+def photo_row(
+    scenario: Scenario,
+    spec: TrialSpec,
+    outcome: TrialOutcome,
+    tested: Scored,
+    settings: PhotoSettings,
+    begun: str,
+    *,
+    flips: bool,
+) -> PhotoRow:
+    """Return the row of a network in a scenario; ``begun`` are the weights it began from."""
+    scores = tested.scores
+    return PhotoRow(
+        network=spec.arm.label,
+        model=spec.arm.model.name,
+        scenario=scenario,
+        epochs=len(outcome.history),
+        summary=summarise(scores, settings.resamples, settings.seed),
+        photos=scores,
+        flips=flips,
+        begun=begun,
+        best_epoch=best_epoch(outcome),
+        views=views(scores, settings.resamples, settings.seed),
+        examples=tested.examples,
+    )
+
+
+def best_epoch(outcome: TrialOutcome) -> int | None:
+    """Return the epoch, counted from 1, whose validation was best; None without validation."""
+    told = [
+        (end.validation, -end.epoch)
+        for end in outcome.history
+        if end.validation is not None and math.isfinite(end.validation)
+    ]
+    return 1 - max(told)[1] if told else None

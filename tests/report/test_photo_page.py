@@ -1,0 +1,135 @@
+"""The report of a run on photographs: whole in one file, its figures those of the run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from commands import Command
+from fake_photo_run import PHOTOS, fake_photo_results, write_photo_run
+from test_page import Page
+
+from skinray.errors import SkinrayError
+from skinray.learning.photo_views import LEAST
+from skinray.report.photo_page import view_tables, write_photo_report
+from skinray.report.photo_run import is_photo_run
+from skinray.report.photo_table import PhotoResults, table_text
+from skinray.report.photo_words import answer, best, caveats, weakest
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_photo_run(tmp_path_factory.mktemp("photos"))
+    write_photo_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> Page:
+    return Page((run / "report.html").read_text(encoding="utf-8"))
+
+
+def test_the_page_needs_nothing_but_itself(page: Page) -> None:
+    for image in page.all("img"):
+        assert str(image["src"]).startswith("data:image/")
+        assert image["alt"]
+    assert not page.all("script")
+    assert not page.all("link")
+
+
+def test_table_one_stands_beside_the_papers(page: Page, run: Path) -> None:
+    results = PhotoResults.load(run)
+    for row in results.rows:
+        assert f"{row.summary.jaccard.value:.3f} ({row.summary.dice.value:.3f})" in page.text
+        assert f"[{row.summary.jaccard.low:.3f}, {row.summary.jaccard.high:.3f}]" in page.text
+    # The paper's stand once: below the U-Net's plain row, neither its flips nor DeepLabV3.
+    assert page.text.count(".44 (.61)") == 1
+    assert [row.paper for row in results.rows if row.scenario == "fine-tuning"] == [
+        ".89 (.94)", "", "",
+    ]  # fmt: skip
+
+
+def test_views_pictures_curves_and_settings_are_shown(page: Page) -> None:
+    for words in (
+        "By skin tone (degrees of ITA)", "By lighting (mean L*)", "By share of skin",
+        "Chardon", "Skin: DeepLabV3", "validation", "fine_tuning_rate", "20 of hgr",
+        f"Every test photograph ({PHOTOS})",
+    ):  # fmt: skip
+        assert words in page.text, words
+    pictures = [one for one in page.all("img") if "jpeg" in str(one["src"])[:20]]
+    assert len(pictures) == 9 * 3 * 2
+
+
+def test_words_say_the_answer_and_what_limits_it(run: Path) -> None:
+    results = PhotoResults.load(run)
+    top = best(results.rows)
+    assert top is not None
+    assert (top.label, top.scenario) == ("U-Net", "fine-tuning")
+    assert "U-Net, pretrained and fine-tuned, finds the skin with a mean Jaccard of " in answer(
+        results
+    )
+    said = " ".join(caveats(results))
+    assert f"Only {PHOTOS} photographs were tested" in said
+    assert "allowed 20 epochs, and took 20 at most; the paper allows 500" in said
+    assert "DeepLabV3 began from random weights, since" in said
+    assert "began from random weights, since" in table_text(results)
+    assert "U-Net began" not in said
+    assert "picked by these same photographs, so the first figure leans high" in said
+
+
+def test_the_weakest_group_is_the_one_of_least_overlap(run: Path) -> None:
+    top = best(PhotoResults.load(run).rows)
+    assert top is not None
+    found = weakest(top)
+    assert found is not None
+    assert found.bin.images >= LEAST
+    figures = [one.jaccard.value for view in top.views for one in view.known if one.jaccard]
+    assert found.bin.jaccard is not None
+    assert found.bin.jaccard.value == min(figures)
+
+
+def test_views_are_written_for_programs_with_empty_figures_where_few(run: Path) -> None:
+    with (run / "views.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 9 * (6 + 5 + 4)
+    for line in lines:
+        few = int(line["images"]) < LEAST
+        assert (line["jaccard"] == "") == few
+        assert bool(line["note"]) == few
+    tone = [line for line in lines if line["by"] == "skin tone"][:6]
+    assert sum(int(line["images"]) for line in tone) == PHOTOS - 2
+    (table, *_) = view_tables(PhotoResults.load(run).rows)
+    assert "Without the measure: 2." in table.notes
+
+
+def test_a_run_of_before_the_views_still_has_a_page(tmp_path: Path) -> None:
+    whole = fake_photo_results(tmp_path)
+    bare = [row.model_copy(update={"views": [], "examples": []}) for row in whole.rows]
+    whole.model_copy(update={"rows": bare, "curves": [], "settings": {}}).save(tmp_path)
+    text = Page(write_photo_report(tmp_path).read_text(encoding="utf-8")).text
+    assert "This run measured no colours" in text
+    assert "This run kept no pictures" in text
+    assert "No training curve was recorded" in text
+
+
+def test_the_report_command_tells_a_run_on_photographs(tmp_path: Path, skinray: Command) -> None:
+    run = write_photo_run(tmp_path)
+    assert is_photo_run(run)
+    ended = skinray("report", run)
+    assert ended.code == 0, ended.err
+    before = (run / "report.html").read_text(encoding="utf-8")
+    for picture in (run / "examples").iterdir():
+        picture.unlink()
+    assert skinray("report", run).code == 0
+    after = (run / "report.html").read_text(encoding="utf-8")
+    assert after != before
+    assert "its files are gone from the run folder" in after
+
+
+def test_results_that_are_none_are_told(tmp_path: Path) -> None:
+    with pytest.raises(SkinrayError, match=r"no results\.json; the run has not finished"):
+        write_photo_report(tmp_path)
+    (tmp_path / "results.json").write_text('{"data": 1}')
+    with pytest.raises(SkinrayError, match="not the results of a run on photographs"):
+        write_photo_report(tmp_path)

@@ -1,0 +1,74 @@
+"""A row of the table, from a network that knows what red is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from drawn_photos import write_photos
+
+from skinray.config import ArmSettings, ModelSettings, ReadSettings
+from skinray.images.photos import find_photos, split_photos
+from skinray.learning.checkpoint import EpochEnd
+from skinray.learning.photo_trials import PhotoTrials, beginning, with_weights_at_hand
+from skinray.learning.trial import TrialOutcome
+from skinray.models import build
+from skinray.photo_config import FURTHER, PhotoSettings
+from skinray.report.photo_rows import best_epoch, photo_row, score_and_draw
+
+
+def outcome(*validation: float | None) -> TrialOutcome:
+    history = [EpochEnd(at, 0.5, 0.01, value, 4, 1.0) for at, value in enumerate(validation)]
+    return TrialOutcome(key="k", fingerprint="f", score=None, history=history, seconds=1)
+
+
+def test_the_best_epoch_is_the_first_of_the_best_validation() -> None:
+    assert best_epoch(outcome(0.1, 0.7, 0.7, 0.2)) == 2
+    assert best_epoch(outcome(None, float("nan"))) is None
+
+
+def test_a_row_holds_scores_views_and_drawings(tmp_path: Path) -> None:
+    photos = find_photos(write_photos(tmp_path / "set", 30))
+    settings = PhotoSettings(train_images=10, test_images=20, resamples=100)
+    split = split_photos(photos, 10, 20)
+    spec = PhotoTrials(settings, split, split, "d", tmp_path).direct()[0]
+    network = build("pixel", weights=(60.0, 0.0, 0.0), bias=-30.0)
+    tested = score_and_draw(
+        network, split.test, ReadSettings(), tmp_path, spec.key, torch.device("cpu"), flips=True
+    )
+    row = photo_row(
+        "direct training", spec, outcome(0.1, 0.3), tested, settings, "random weights", flips=True
+    )
+    assert row.summary.images == len(row.photos) == 20
+    assert row.summary.jaccard.value > 0.9
+    assert (row.label, row.paper) == ("Dense Residual U-Net, flips averaged", "")
+    assert (row.epochs, row.best_epoch) == (2, 2)
+    assert [view.name for view in row.views] == ["skin tone", "lighting", "share of skin"]
+    assert len({one.found for one in row.examples}) == 3
+    assert all("flips" in one.found for one in row.examples)
+    assert all((tmp_path / one.traced).is_file() for one in row.examples)
+
+
+def test_published_weights_that_are_missing_give_random_ones_and_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKINRAY_CACHE", str(tmp_path))
+    asked = PhotoSettings(networks=FURTHER)
+    used = with_weights_at_hand(asked)
+    assert used.networks[0].model.weights is None
+    name = FURTHER[0].model.weights
+    assert beginning(asked.networks[0], used.networks[0]) == (
+        f"random weights, since {name} is not at hand"
+    )
+    file = tmp_path / "own.safetensors"
+    file.touch()
+    own = ArmSettings(
+        label="own", model=ModelSettings(name="skin_unet", weights=str(file)),
+        train=FURTHER[0].train,
+    )  # fmt: skip
+    kept = with_weights_at_hand(PhotoSettings(networks=(own,)))
+    assert kept.networks == (own,)
+    assert beginning(own, own) == f"weights {file}"
+    plain = PhotoSettings().networks[0]
+    assert beginning(plain, plain) == "random weights"
