@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from skinray.report.area_tally import AreaTally
-from skinray.report.cohort_tally import Histogram
+from skinray.report.cohort_tally import Histogram, Moments
 from skinray.report.count_tally import CountTally
 from skinray.report.figures import COLOURS, INK, STYLE, Chart, to_svg
 from skinray.report.tables import number
@@ -21,60 +22,54 @@ MOST_BARS = 40
 
 def count_chart(tally: CountTally) -> Chart | None:
     """Draw how many images have each count; None of no image."""
-    if not tally.counts.n:
-        return None
-    told = _told(tally.count_bins, tally.counts.mean, 0)
-    return Chart(
-        "Crossings an image",
-        f"Histogram of the counts of {tally.counts.n} images: {told}.",
-        "Far to the right of the rest, or at 0, a count deserves a look at its overlay.",
-        _draw(tally.count_bins, tally.counts.mean, "crossings in an image", COLOURS[0]),
-    )
+    note = "Far to the right of the rest, or at 0, a count deserves a look at its overlay."
+    of = Drawn("counts", "images", "crossings in an image", 0, COLOURS[0])
+    return _chart("Crossings an image", note, tally.counts, tally.count_bins, of)
 
 
 def density_chart(tally: CountTally) -> Chart | None:
     """Draw how many images have each density; None where no scale is known."""
-    if not tally.densities.n:
-        return None
-    told = _told(tally.density_bins, tally.densities.mean, 2)
-    return Chart(
-        "Crossings a millimetre of boundary",
-        f"Histogram of the densities of {tally.densities.n} images: {told}.",
-        "Of images whose scale is known and whose boundary was found.",
-        _draw(tally.density_bins, tally.densities.mean, "crossings per mm", COLOURS[2]),
-    )
+    note = "Of images whose scale is known and whose boundary was found."
+    of = Drawn("densities", "images", "crossings per mm", 2, COLOURS[2])
+    title = "Crossings a millimetre of boundary"
+    return _chart(title, note, tally.densities, tally.density_bins, of)
 
 
 def fraction_chart(tally: AreaTally) -> Chart | None:
     """Draw how many photographs have each share of skin; None of no photograph."""
-    if not tally.fractions.n:
-        return None
-    told = _told(tally.fraction_bins, tally.fractions.mean, 2)
-    return Chart(
-        "Share of skin in a photograph",
-        f"Histogram of the shares of skin of {tally.fractions.n} photographs: {told}.",
-        "At 0 or 1 the mask deserves a look: nothing was found, or nothing left out.",
-        _draw(
-            tally.fraction_bins, tally.fractions.mean, "share of skin", COLOURS[0], "photographs"
-        ),
-    )
+    note = "At 0 or 1 the mask deserves a look: nothing was found, or nothing left out."
+    of = Drawn("shares of skin", "photographs", "share of skin", 2, COLOURS[0])
+    title = "Share of skin in a photograph"
+    return _chart(title, note, tally.fractions, tally.fraction_bins, of)
 
 
 def confidence_chart(tally: AreaTally) -> Chart | None:
     """Draw how many photographs have each mean confidence; None of no photograph."""
-    if not tally.confidences.n:
-        return None
-    told = _told(tally.confidence_bins, tally.confidences.mean, 2)
-    return Chart(
-        "Mean confidence in a photograph",
-        f"Histogram of the mean confidence of {tally.confidences.n} photographs: {told}.",
+    note = (
         "1 where every pixel is certain, 0 where skin and background are as likely. It is the "
-        "network's own, and can be wrong.",
-        _draw(
-            tally.confidence_bins, tally.confidences.mean, "mean confidence", COLOURS[2],
-            "photographs",
-        ),
-    )  # fmt: skip
+        "network's own, and can be wrong."
+    )
+    of = Drawn("mean confidences", "photographs", "mean confidence", 2, COLOURS[2])
+    title = "Mean confidence in a photograph"
+    return _chart(title, note, tally.confidences, tally.confidence_bins, of)
+
+
+class Drawn(NamedTuple):
+    """What a histogram is of: the values, whose they are, the axis, decimals, colour."""
+
+    values: str
+    things: str
+    axis: str
+    digits: int
+    colour: str
+
+
+def _chart(title: str, note: str, found: Moments, bins: Histogram, of: Drawn) -> Chart | None:
+    if not found.n:
+        return None
+    told = _told(bins, found.mean, of)
+    alt = f"Histogram of the {of.values} of {found.n} {of.things}: {told}."
+    return Chart(title, alt, note, _draw(bins, found.mean, of))
 
 
 def bars(found: Histogram) -> tuple[NDArray[np.int64], float]:
@@ -86,15 +81,15 @@ def bars(found: Histogram) -> tuple[NDArray[np.int64], float]:
     return padded.reshape(-1, together).sum(axis=1), together * found.width
 
 
-def _told(found: Histogram, mean: float, digits: int) -> str:
-    quartiles = [number(found.quantile(share), digits) for share in (0.25, 0.5, 0.75)]
+def _told(found: Histogram, mean: float, of: Drawn) -> str:
+    quartiles = [number(found.quantile(share), of.digits) for share in (0.25, 0.5, 0.75)]
     return (
-        f"mean {number(mean, max(1, digits))}, median {quartiles[1]}, "
-        f"half of the images between {quartiles[0]} and {quartiles[2]}"
+        f"mean {number(mean, max(1, of.digits))}, median {quartiles[1]}, "
+        f"half of the {of.things} between {quartiles[0]} and {quartiles[2]}"
     )
 
 
-def _draw(found: Histogram, mean: float, name: str, colour: str, things: str = "images") -> str:
+def _draw(found: Histogram, mean: float, of: Drawn) -> str:
     times, width = bars(found)
     # A bar of one whole number stands over that number.
     whole = found.width >= 1 and width == 1
@@ -102,13 +97,13 @@ def _draw(found: Histogram, mean: float, name: str, colour: str, things: str = "
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 3.3), layout="constrained")
         place = figure.subplots()
-        place.bar(left, times, width * 0.92, align="edge", color=colour)
+        place.bar(left, times, width * 0.92, align="edge", color=of.colour)
         place.axvline(mean, color=INK, linewidth=1.2, linestyle="dashed")
         place.annotate(
-            f"mean {number(mean, 1)}", (mean, 1.01), xycoords=("data", "axes fraction"),
-            ha="center", va="bottom",
+            f"mean {number(mean, max(1, of.digits))}", (mean, 1.01), ha="center", va="bottom",
+            xycoords=("data", "axes fraction"),
         )  # fmt: skip
-        place.set(xlabel=name, ylabel=things, xlim=(left[0] - width / 4, None))
+        place.set(xlabel=of.axis, ylabel=of.things, xlim=(left[0] - width / 4, None))
         place.grid(visible=False, axis="x")
         place.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         place.xaxis.set_major_locator(MaxNLocator(8, integer=found.width >= 1))
