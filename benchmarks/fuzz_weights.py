@@ -17,6 +17,7 @@ from stand_in import stand_in_bundle
 
 from skinray.config import ServiceSettings
 from skinray.learning import bundle as bundles
+from skinray.learning.bundle_info import read_info
 from skinray.models.weights_store import read_state
 from skinray.service.api import create_app
 from skinray.service.engine import LocalEngine
@@ -65,8 +66,8 @@ def bundle_files() -> list[bytes]:
 
 def run_bundle(data: bytes, folder: Path) -> None:
     """Read a description: what is let through is the one that was written."""
-    info = bundles.read_info(written(folder / "bundle.json", data).parent)
-    if info.id != bundles.read_info(sound_bundle()).id:
+    info = read_info(written(folder / "bundle.json", data).parent)
+    if info.id != read_info(sound_bundle()).id:
         raise GarbageError("an altered bundle is let through")
 
 
