@@ -12,6 +12,7 @@ import ray
 import torch
 from rich.console import Console
 
+from skinray.cluster.device import assigned_device
 from skinray.cluster.session import Resources, session, trial_resources
 from skinray.cluster.sources import Source, open_source
 from skinray.cluster.tune import run_trials
@@ -171,6 +172,6 @@ def _test(
     spec: TrialSpec, trials: str, photos: tuple[Photo, ...], read: ReadSettings, threads: int
 ) -> list[PhotoScore]:
     torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = assigned_device()
     network = trained_network(spec, Path(trials) / spec.key).to(device)
     return score_photos(network, photos, read, device)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import ray
 
+from skinray.cluster.session import offered
 from skinray.config import PoolSettings, ScoreSettings
 from skinray.errors import ResourcesError
 
@@ -49,6 +50,33 @@ class Pools:
     actors: tuple[Pool, ...]
 
 
+def machines_for(settings: ScoreSettings, images: int) -> Machines:
+    """Look at the cluster; if it is smaller than what is asked for, first let it grow.
+
+    A cluster with an autoscaler may be at rest, without a single CPU. What is asked for is the
+    actors that the settings number, one of each kind else; it is waited for at most
+    ``resources_timeout_s``, and whatever came then has to do.
+    """
+    machines = Machines.at_hand()
+    if "RAY_ADDRESS" not in os.environ:
+        return machines  # this machine alone, which does not grow
+    bundles = _wanted(settings, machines, images)
+    cpus, gpus = (sum(b.get(name, 0) for b in bundles) for name in ("CPU", "GPU"))
+    if cpus > machines.cpus or gpus > machines.gpus:
+        offered(bundles, settings.resources_timeout_s)
+        machines = Machines.at_hand()
+    return machines
+
+
+def _wanted(settings: ScoreSettings, machines: Machines, images: int) -> list[dict[str, float]]:
+    layout, asked, feeding = _layout(settings, machines)
+    bundles = [{"CPU": feeding}]
+    for pool in asked:
+        actors = 1 if pool.actors == "auto" else min(pool.actors, images)
+        bundles += [{"CPU": pool.cpus_per_actor, "GPU": _gpus(pool, machines, layout)}] * actors
+    return [{name: value for name, value in b.items() if value} for b in bundles]
+
+
 def plan_pools(settings: ScoreSettings, machines: Machines, batches: int) -> Pools:
     """Choose the layout and the size of its pools.
 
@@ -63,30 +91,41 @@ def plan_pools(settings: ScoreSettings, machines: Machines, batches: int) -> Poo
     ResourcesError
         If one actor of each kind, and a task to feed them, do not fit on the cluster.
     """
-    layout: Layout
-    if settings.layout == "auto":
-        layout = "separate" if machines.gpus > 0 else "fused"
-    else:
-        layout = settings.layout
-    asked = [settings.fused] if layout == "fused" else [settings.nerve, settings.dermis]
+    layout, asked, feeding = _layout(settings, machines)
     pools = tuple(_pool(pool, machines, layout, len(asked), batches) for pool in asked)
-    feeding = 1.0 if layout == "fused" else max(settings.decode_cpus, settings.crossing_cpus)
     cpus, gpus = sum(pool.cpus for pool in pools) + feeding, sum(pool.gpus for pool in pools)
     if cpus > machines.cpus or gpus > machines.gpus:
         raise ResourcesError(
             f"the cluster has {machines.cpus:g} CPUs and {machines.gpus:g} GPUs; layout {layout} "
-            f"needs {cpus:g} and {gpus:g} at least: lower cpus_per_actor or gpus_per_actor, or add "
-            "nodes"
+            f"needs {cpus:g} and {gpus:g} at least: lower cpus_per_actor or gpus_per_actor, add "
+            "nodes, or raise resources_timeout_s where nodes start slowly"
         )
     return Pools(layout, pools)
+
+
+def _layout(
+    settings: ScoreSettings, machines: Machines
+) -> tuple[Layout, list[PoolSettings], float]:
+    """Return the layout, its pools, and the CPUs of a task that feeds them."""
+    layout = settings.layout
+    if layout == "auto":
+        layout = "separate" if machines.gpus > 0 else "fused"
+    if layout == "fused":
+        return layout, [settings.fused], 1.0
+    feeding = max(settings.decode_cpus, settings.crossing_cpus)
+    return layout, [settings.nerve, settings.dermis], feeding
+
+
+def _gpus(asked: PoolSettings, machines: Machines, layout: Layout) -> float:
+    if asked.gpus_per_actor == "auto":
+        return GPU_SHARE[layout] if machines.gpus > 0 else 0.0
+    return asked.gpus_per_actor
 
 
 def _pool(
     asked: PoolSettings, machines: Machines, layout: Layout, pools: int, batches: int
 ) -> Pool:
-    gpus = asked.gpus_per_actor
-    if gpus == "auto":
-        gpus = GPU_SHARE[layout] if machines.gpus > 0 else 0.0
+    gpus = _gpus(asked, machines, layout)
     if asked.actors != "auto":
         most = asked.actors
     elif gpus:
