@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
+from skinray.images.output import open_output
 from skinray.report.cohort_figures import count_chart, density_chart
-from skinray.report.cohort_pictures import MOST_NAMED, Choice
-from skinray.report.cohort_run import CohortRun, read_rows, read_run
+from skinray.report.cohort_pictures import MOST_NAMED, Choice, Fetch
+from skinray.report.cohort_run import COUNTS, RUN, CohortRun, read_rows, read_run
 from skinray.report.cohort_subjects import Subjects
 from skinray.report.cohort_tally import Moments, Tally
 from skinray.report.cohort_words import Warned, answer, grouped, limits, many, more, warnings
@@ -20,14 +21,20 @@ from skinray.report.page import page_templates, plain, write_whole
 
 MOST_SUBJECTS = 200
 SUBJECTS = "subjects.csv"
+PAGE = ("report.html", "report.json", SUBJECTS)
 QUARTILES = (0.25, 0.5, 0.75)
 
 
-def write_cohort_report(out: Path) -> Path:
+def write_cohort_report(out: Path, fetch: Fetch | None = None) -> Path:
     """Render ``run.json`` and ``counts.parquet`` of a scoring run.
 
     The page needs no other file, no script and no network. The table is read in batches, twice:
     memory does not grow with the number of images.
+
+    Parameters
+    ----------
+    out : the run folder, or the desk of a run in an object store.
+    fetch : brings a picture of the run into ``out``.
 
     Returns
     -------
@@ -57,7 +64,20 @@ def write_cohort_report(out: Path) -> Path:
             run, tally, choice, subjects, warnings(tally, choice, subjects.shared(MOST_NAMED))
         )
         write_whole(out / "report.json", json.dumps(_exact(found), indent=1, allow_nan=False))
-        return write_whole(out / "report.html", render(out, found))
+        return write_whole(out / "report.html", render(out, found, fetch))
+
+
+def render_again(address: str) -> str:
+    """Render the report of a scoring run in an object store; return the page's address."""
+    out = open_output(address)
+    with out.desk() as desk:
+        for name in (RUN, COUNTS):
+            out.fetch(desk, name)
+        write_cohort_report(desk, lambda name: out.fetch(desk, name))
+        for name in PAGE:
+            if (desk / name).exists():
+                out.publish(desk, name)
+    return f"{out}/{PAGE[0]}"
 
 
 @dataclass(frozen=True)
@@ -71,7 +91,7 @@ class Gathered:
     warnings: list[Warned]
 
 
-def render(out: Path, found: Gathered) -> str:
+def render(out: Path, found: Gathered, fetch: Fetch | None = None) -> str:
     """Return the page as HTML."""
     templates = page_templates()
     templates.filters |= {"many": many, "grouped": grouped, "more": more}
@@ -85,7 +105,7 @@ def render(out: Path, found: Gathered) -> str:
         warnings=found.warnings,
         limits=limits(run.bundle),
         charts=[chart for chart in (count_chart(tally), density_chart(tally)) if chart],
-        sheet=found.choice.pictures(out),
+        sheet=found.choice.pictures(out, fetch),
         subjects=list(islice(found.subjects, MOST_SUBJECTS)),
         all_subjects=len(found.subjects),
         settings=yaml.safe_dump(run.settings, sort_keys=False, allow_unicode=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from skinray.report.overlays import encode_jpeg
 
 PER_RANK, WIDTH_PX, QUALITY = 4, 400, 80
 MOST_NAMED = 20
+Fetch = Callable[[str], None]
 RANKS = ("Highest counts", "Lowest counts", "Counts in the middle")
 
 
@@ -99,13 +100,17 @@ class Choice:
         """Rows with a count far outside the rest, the highest first."""
         return self._far.rows
 
-    def pictures(self, folder: Path) -> dict[str, list[Picture]]:
-        """Return the contact sheet; no image is shown twice."""
+    def pictures(self, folder: Path, fetch: Fetch | None = None) -> dict[str, list[Picture]]:
+        """Return the contact sheet; no image is shown twice, ``fetch`` brings them if need be."""
         seen: set[str] = set()
         sheet: dict[str, list[Picture]] = {}
         for rank in RANKS:
             new = [row for row in self._kinds[rank].rows if row["image"] not in seen][:PER_RANK]
             seen |= {row["image"] for row in new}
+            if fetch is not None:
+                for row in new:
+                    if row["overlay"]:
+                        fetch(row["overlay"])
             sheet[rank] = [_picture(row, folder) for row in new]
         order = (RANKS[1], RANKS[2], RANKS[0])
         return {rank: sheet[rank] for rank in order if sheet[rank]}

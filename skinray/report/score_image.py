@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,7 +15,9 @@ from numpy.typing import NDArray
 
 from skinray.config import ScoreSettings
 from skinray.crossings.density import to_mm
+from skinray.errors import StorageError
 from skinray.images.entry import Entry
+from skinray.images.output import Output
 from skinray.images.read import decode_image
 from skinray.images.store import Store
 from skinray.learning.bundle import BundleInfo
@@ -81,6 +82,8 @@ def open_image(
     version = identity(entry)
     try:
         data = store.read(entry.path, settings.read)
+    except StorageError:
+        raise  # nor is a store that is away
     except Exception as error:  # whatever it is, it is this image's row
         return Scored(entry.image, version, None, None, "failed", reason_of(error))
     given = entry.um_per_px if settings.um_per_px is None else settings.um_per_px
@@ -107,7 +110,7 @@ def finish_image(
     dermis: NDArray[np.float32],
     info: BundleInfo,
     settings: ScoreSettings,
-    out: Path,
+    out: Output,
 ) -> Scored:
     """Count the crossings on the maps of an image and write its files.
 
@@ -117,7 +120,7 @@ def finish_image(
     nerve, dermis : (H, W) float32, probability.
     info : the bundle's.
     settings : whether files are written.
-    out : the run folder.
+    out : the run.
     """
     try:
         found = info.find_crossings(nerve, dermis, opened.um_per_px)
@@ -125,7 +128,7 @@ def finish_image(
             mask = nerve > np.float32(info.crossings.nerve_threshold)
             write_files(out, opened.image, opened.pixels, mask, found)
         count = Count.of(found, opened.um_per_px)
-    except OSError:
+    except (OSError, StorageError):
         raise  # a full disk is not the image's fault
     except Exception as error:  # whatever it is, it is this image's row
         return opened.failed(error)

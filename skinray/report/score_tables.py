@@ -12,12 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skinray.images.output import Output
 from skinray.learning.count import Count
 from skinray.learning.scored import COUNTS, CROSSINGS
 from skinray.progress import clock
 from skinray.report.scored_files import copy_files, places
 
 LOST = "no result: its worker died again and again; score it with --resume, or look at the image"
+TABLES = ("counts.parquet", "crossings.parquet", "counts.csv")
 BATCH = 1024
 REASONS = 10
 _OF_COUNT = (
@@ -53,18 +55,20 @@ class Totals:
         return "\n".join(lines)
 
 
-def write_tables(out: Path, rows: Iterable[dict[str, Any]], *, overlays: bool) -> Totals:
+def write_tables(
+    desk: Path, out: Output, rows: Iterable[dict[str, Any]], *, overlays: bool
+) -> Totals:
     """Write ``counts.parquet``, ``counts.csv`` and ``crossings.parquet``; each appears whole.
 
     Parameters
     ----------
-    out : the run folder.
+    desk : folder to write them in.
+    out : the run, where the pictures are.
     rows : as :meth:`skinray.learning.score_ledger.Ledger.rows` gives them.
     overlays : whether pictures and GeoJSON were written.
     """
     totals = Totals()
-    names = ("counts.parquet", "crossings.parquet", "counts.csv")
-    partial = {name: out / f".{name}.part" for name in names}
+    partial = {name: desk / f".{name}.part" for name in TABLES}
     with (
         _Writer(partial["counts.parquet"], COUNTS) as counts,
         _Writer(partial["crossings.parquet"], CROSSINGS) as crossings,
@@ -86,11 +90,13 @@ def write_tables(out: Path, rows: Iterable[dict[str, Any]], *, overlays: bool) -
             else:
                 totals.failed[record["error"].split(": ")[0]] += 1
     for name, path in partial.items():
-        path.replace(out / name)
+        path.replace(desk / name)
     return totals
 
 
-def _record(out: Path, row: dict[str, Any], overlays: bool) -> tuple[dict[str, Any], Count | None]:
+def _record(
+    out: Output, row: dict[str, Any], overlays: bool
+) -> tuple[dict[str, Any], Count | None]:
     record = dict.fromkeys(COUNTS.names)
     record |= {name: row[name] for name in ("image", "subject", "sha256", "duplicate_of")}
     if row["status"] != "ok":

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skinray.crossings import Crossings
+from skinray.images.output import Output
 from skinray.report.geojson import to_geojson
 from skinray.report.overlays import encode_jpeg, overlay
 
@@ -47,7 +47,7 @@ def _safe(part: str, not_ending: tuple[str, ...] = ()) -> str:
 
 
 def write_files(
-    out: Path,
+    out: Output,
     image: str,
     pixels: NDArray[np.uint8],
     nerve: NDArray[np.bool_],
@@ -57,7 +57,7 @@ def write_files(
 
     Parameters
     ----------
-    out : the run folder.
+    out : the run.
     image : the image's name.
     pixels : (H, W, 3) uint8, RGB.
     nerve : (H, W) bool, the nerve mask.
@@ -67,22 +67,10 @@ def write_files(
     text = json.dumps(to_geojson(found.points, found.dermis), allow_nan=False)
     files = {"overlay": encode_jpeg(drawn), "geojson": text.encode()}
     for kind, place in places(image).items():
-        _write(out / place, files[kind])
+        out.write(place, files[kind])
 
 
-def copy_files(out: Path, source: str, image: str) -> None:
+def copy_files(out: Output, source: str, image: str) -> None:
     """Give an image copies of the files of another with the same bytes."""
     for kind, place in places(image).items():
-        origin, target = out / places(source)[kind], out / place
-        if origin.exists():
-            _write(target, None, origin)
-
-
-def _write(path: Path, data: bytes | None, origin: Path | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    if origin is not None:
-        shutil.copyfile(origin, partial)
-    else:
-        partial.write_bytes(data or b"")
-    partial.replace(path)
+        out.copy(places(source)[kind], place)

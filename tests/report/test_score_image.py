@@ -13,6 +13,7 @@ from stand_in import drawn_image, stand_in_bundle
 from skinray.config import ReadSettings, ScoreSettings
 from skinray.errors import ImageError
 from skinray.images.entry import Entry
+from skinray.images.output import LocalOutput
 from skinray.images.store import File, LocalStore
 from skinray.learning.bundle import BundleInfo, load, read_info
 from skinray.learning.scored import Scored, content_key, sha256_of
@@ -97,7 +98,7 @@ def test_maps_that_a_model_spoilt_are_a_failed_row(info: BundleInfo, out: Path) 
     image = opened(png(drawn_image()))
     assert isinstance(image, Opened)
     nothing = np.full(image.pixels.shape[:2], np.nan, np.float32)
-    row = finish_image(image, nothing, nothing, info, SETTINGS, out)
+    row = finish_image(image, nothing, nothing, info, SETTINGS, LocalOutput(out))
     assert row.status == "failed"
     assert "holds NaN" in str(row.error)
     assert image.failed(RuntimeError("CUDA")).error == (
@@ -112,14 +113,19 @@ def test_a_finished_image_leaves_its_files_and_gives_them_on(tmp_path: Path, out
     assert isinstance(image, Opened)
     maps = [stage.map(image.pixels) for stage in (bundle.nerve, bundle.dermis)]
     plain = finish_image(
-        image, maps[0], maps[1], bundle.info, SETTINGS.override({"overlays": False}), out
+        image,
+        maps[0],
+        maps[1],
+        bundle.info,
+        SETTINGS.override({"overlays": False}),
+        LocalOutput(out),
     )
     assert not (out / "overlays").exists()
-    row = finish_image(image, maps[0], maps[1], bundle.info, SETTINGS, out)
+    row = finish_image(image, maps[0], maps[1], bundle.info, SETTINGS, LocalOutput(out))
     assert row == plain
     assert row.count is not None
     assert row.count.count == 3
-    copy_files(out, "a.png", "b/twin.png")
+    copy_files(LocalOutput(out), "a.png", "b/twin.png")
     for kind, place in places("b/twin.png").items():
         assert (out / place).read_bytes() == (out / places("a.png")[kind]).read_bytes()
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
@@ -131,4 +137,4 @@ def test_a_full_disk_is_not_the_images_fault(tmp_path: Path, info: BundleInfo, o
     (out / "overlays").write_text("in the way")
     zeros = np.zeros(image.pixels.shape[:2], np.float32)
     with pytest.raises(OSError, match="overlays"):
-        finish_image(image, zeros, zeros, info, SETTINGS, out)
+        finish_image(image, zeros, zeros, info, SETTINGS, LocalOutput(out))
