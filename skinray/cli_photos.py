@@ -29,6 +29,9 @@ def train_photos(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs of each training; the paper's: 500.")
     ] = None,
+    pretraining_epochs: Annotated[
+        int | None, typer.Option(min=1, help="Most epochs of pretraining; default: as --epochs.")
+    ] = None,
     train: Annotated[
         int | None, typer.Option(min=2, help="Clinical photographs to train on; default: 100.")
     ] = None,
@@ -60,6 +63,8 @@ def train_photos(
     if resume and out is None:
         raise SettingsError("--resume goes on with the run in --out: name its folder there")
     changes = dict(parse_assignment(text) for text in set_ or [])
+    if pretraining_epochs is not None:
+        changes["pretraining_epochs"] = pretraining_epochs
     if train is not None:
         changes["train_images"] = train
     if test is not None:

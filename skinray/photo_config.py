@@ -64,6 +64,9 @@ class PhotoSettings(Settings):
     pretraining_images: int | None = Field(
         None, ge=2, description="most photographs of each public set; none: as the smallest has"
     )
+    pretraining_epochs: int | None = Field(
+        None, ge=1, description="most epochs of pretraining; none: as the networks' training has"
+    )
     augment: AugmentSettings = AUGMENT
     load_px: int = Field(
         144, ge=16, description="side that photographs are brought to for training"

@@ -85,7 +85,16 @@ class PhotoTrials:
 
     def pretraining(self) -> list[TrialSpec]:
         """Return the trial of each network on public photographs: it also is direct transfer."""
-        return [self._spec(arm, "direct transfer", arm, self.public) for arm in self._networks]
+        most = self.settings.pretraining_epochs
+        return [
+            self._spec(
+                arm,
+                "direct transfer",
+                arm if most is None else arm.override({"train.epochs": most}),
+                self.public,
+            )
+            for arm in self._networks
+        ]
 
     def direct(self) -> list[TrialSpec]:
         """Return the trial of each network on clinical photographs alone."""

@@ -116,6 +116,18 @@ def test_three_scenarios_of_each_network(tmp_path: Path) -> None:
         assert not tested & {photo.md5 for photo in trials.photos}
 
 
+def test_pretraining_may_have_its_own_number_of_epochs(tmp_path: Path) -> None:
+    photos = split_photos(find_photos(write_photos(tmp_path / "set", 20)), 10, 10)
+    settings = PhotoSettings(train_images=10, test_images=10, pretraining_epochs=3).lasting(7)
+    trials = PhotoTrials(settings, photos, photos, "d", tmp_path)
+    for specs, epochs in (
+        (trials.pretraining(), 3),
+        (trials.direct(), 7),
+        (trials.fine_tuning(), 7),
+    ):
+        assert {spec.arm.train.epochs for spec in specs} == {epochs}
+
+
 def test_the_fingerprint_is_of_bytes(tmp_path: Path) -> None:
     photos = find_photos(write_photos(tmp_path / "a", 3), source="s")
     before = photos_fingerprint(photos)
