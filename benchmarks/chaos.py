@@ -130,15 +130,15 @@ def main() -> None:
     """Run faults, add them to those run before, write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="seeds of each fault, from 0 on")
-    parser.add_argument("--faults", nargs="+", default=list(FAULTS), metavar="NAME",
-                        help="names or beginnings of names; default: all")  # fmt: skip
+    parser.add_argument("--fault", action="append", metavar="NAME",
+                        help="name or beginning of names, may be repeated; default: all")  # fmt: skip
     parser.add_argument("--anew", action="store_true", help="forget the runs before")
     options = parser.parse_args()
     record, before = RESULTS / "chaos.jsonl", machine()
     if options.anew:
         record.unlink(missing_ok=True)
     runs = _recorded(record)
-    names = [name for name in FAULTS if name.startswith(tuple(options.faults))]
+    names = [name for name in FAULTS if name.startswith(tuple(options.fault or [""]))]
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         lab = Lab(Path(scratch))
         for seed in range(options.runs):

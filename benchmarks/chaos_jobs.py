@@ -86,10 +86,7 @@ class Job:
 
     def kill(self) -> None:
         """Kill the driver alone, and wait until nothing works for it any more."""
-        try:
-            ours = psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.Error:
-            ours = []
+        ours = self.workers()  # its agents follow by themselves, when they notice
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
         _, left = psutil.wait_procs(ours, timeout=60)

@@ -85,8 +85,8 @@ def rows(rates: dict[int, float]) -> list[str]:
 def main() -> None:
     """Measure and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--images", type=int, default=160)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4])
     options = parser.parse_args()
     before = machine()
     with tempfile.TemporaryDirectory(prefix="scaling-") as scratch:
