@@ -130,8 +130,8 @@ def main() -> None:
     """Run faults, add them to those run before, write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="seeds of each fault, from 0 on")
-    parser.add_argument("--fault", action="append", metavar="NAME",
-                        help="name or beginning of names, may be repeated; default: all")  # fmt: skip
+    chosen = "name or beginning of names, may be repeated; default: all"
+    parser.add_argument("--fault", action="append", metavar="NAME", help=chosen)
     parser.add_argument("--anew", action="store_true", help="forget the runs before")
     options = parser.parse_args()
     record, before = RESULTS / "chaos.jsonl", machine()
