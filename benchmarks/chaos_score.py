@@ -37,14 +37,17 @@ def _one_killed(lab: Lab, rng: random.Random, kind: str) -> Happened:
         victim = job.worker(kind)
         logs = set(_logs(out))
         victim.kill()
-        if kind == "ray::Claims":
-            recovery = job.advance(1)
-        else:  # its replacement scores an image
-            recovery = job.wait_until(
-                lambda: set(_logs(out)) - logs or job.process.poll() == 0, "the replacement"
-            )
+        # Of the actor's work there is no trace; a worker's replacement scores an image.
+        recovery = job.advance(1) if kind == "ray::Claims" else _replaced(job, out, logs)
         job.end()
     return Happened(scored(out) == lab.calm_scored, "went on by itself", recovery)
+
+
+def _replaced(job: Job, out: Path, logs: set[str]) -> float:
+    """Wait until a process that was not there before has scored an image, or all is done."""
+    return job.wait_until(
+        lambda: set(_logs(out)) - logs or job.process.poll() == 0, "the replacement"
+    )
 
 
 def driver_killed(lab: Lab, rng: random.Random) -> Happened:
@@ -123,19 +126,22 @@ def node_frozen(lab: Lab, rng: random.Random) -> Happened:
             if sign == signal.SIGSTOP:
                 time.sleep(FROZEN_S)
 
-    return _node_hit(lab, rng, freeze)
+    return _node_hit(lab, rng, freeze, lost=False)
 
 
-def _node_hit(lab: Lab, rng: random.Random, hit: Any) -> Happened:
+def _node_hit(lab: Lab, rng: random.Random, hit: Any, lost: bool = True) -> Happened:
     out = lab.scratch() / "out"
     with OwnCluster() as cluster:
         nodes = [cluster.add_node(NODE_CPUS) for _ in range(2)]
         with lab.score(out, env=cluster.driver_env) as job:
             job.advance(rng.randint(2, 6))
+            logs, began = set(_logs(out)), time.monotonic()
             hit(rng.choice(nodes))
-            recovery = job.advance(1)
+            hitting = time.monotonic() - began
+            recovery = hitting + _replaced(job, out, logs) if lost else job.advance(1)
             job.end()
-    return Happened(scored(out) == lab.calm_scored, "went on on the other node", recovery)
+    what = "its actor was started on the other node" if lost else "waited, and went on"
+    return Happened(scored(out) == lab.calm_scored, what, recovery)
 
 
 def gcs_killed(lab: Lab, rng: random.Random) -> Happened:

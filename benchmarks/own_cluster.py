@@ -23,6 +23,8 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 START_S = 120
+# One for all clusters of a process, which keeps the first that it sees.
+TOKEN = secrets.token_hex(32)
 STORE_BYTES = 200_000_000
 # Else Ray takes 127.0.0.1 for a slip, and listens at the machine's address in the network.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -89,7 +91,7 @@ class OwnCluster:
         self.head_cpus, self.autoscaling = head_cpus, autoscaling
         self.address = f"127.0.0.1:{free_port()}"
         self.env = {
-            **os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            **os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN,
             "RAY_USAGE_STATS_ENABLED": "0", **LOOPBACK,
         }  # fmt: skip
         self.head_env: dict[str, str] = {}
