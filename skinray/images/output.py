@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import fsspec
 
-from skinray.errors import SettingsError
+from skinray.errors import SettingsError, StorageError
 from skinray.images.buckets import file_system, one_line, steadily
 from skinray.images.store import is_address, without_password
 
@@ -238,4 +238,12 @@ class RemoteOutput:
 
     def _steadily(self, call: Any) -> Any:
         system, root = file_system(self.address)
-        return steadily(lambda: call(system, root), lambda: system.info(root), str(self))
+        try:
+            return steadily(lambda: call(system, root), lambda: system.info(root), str(self))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(
+                f"{self}: cannot be used ({one_line(error)}); check the address, the credentials "
+                "and their rights"
+            ) from None

@@ -191,6 +191,11 @@ def test_an_address_is_listed_and_read_as_a_folder_is(bucket: str) -> None:
     assert names(f"{bucket}/**") == ["b.png", "deep/a.tif"]
 
 
+def test_results_below_the_images_are_passed_by_at_an_address_too(bucket: str) -> None:
+    listing = Listing(bucket, skip=f"{bucket}/deep")
+    assert [entry.image for entry in listing] == ["b.png"]
+
+
 def test_what_an_address_cannot_give_is_an_image_error(bucket: str) -> None:
     store = Listing(bucket).store
     with pytest.raises(ImageError, match="cannot be read"):

@@ -75,6 +75,16 @@ def test_an_address_that_nothing_opens_is_refused() -> None:
     assert str(RemoteOutput("sftp://lab:secret@host/x")) == "sftp://lab@host/x"
 
 
+def test_what_a_store_refuses_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError("When writing: AWS Error ACCESS_DENIED")
+
+    monkeypatch.setattr(buckets.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(fsspec.filesystem("memory"), "pipe_file", refuses)
+    with pytest.raises(StorageError, match=r"memory://x: .*ACCESS_DENIED.*check .* their rights"):
+        RemoteOutput("memory://x").write("a", b"")
+
+
 # a store that fails
 
 
