@@ -155,26 +155,30 @@ class Lab:
         return spec, samples
 
     def _recipe(self, name: str, grid: dict[str, Any]) -> Path:
-        train = TrainSettings(
-            loss="dice", learning_rate=3e-3, weight_decay=1e-4, epochs=EPOCHS, batch_size=2,
-            validate_every_epochs=100,
-        )  # fmt: skip
-        main = {
-            "label": "U-Net", "grid": grid, "train": train.model_dump(),
-            "model": {"name": "unet", "options": {"features": 4, "depth": 3}},
-        }  # fmt: skip
-        augment = AugmentSettings(crop_px=96, translate_px=10)
-        nerve = {"main": main, "baselines": [], "augment": augment}
-        dermis = {**nerve, "main": {**main, "train": train.override({"loss": "bce"}).model_dump()}}
-        settings = demo().override(
-            {
-                "recipe": "chaos", "nerve": nerve, "dermis": dermis, "folds.count": 3,
-                "fit.max_images": 4, "fit.grid": {"nerve_threshold": (0.3, 0.5)}, "fit.rounds": 1,
-            }
-        )  # fmt: skip
         path = self.folder / f"{name}.yaml"
-        path.write_text(to_yaml(settings), encoding="utf-8")
+        path.write_text(to_yaml(quick_settings(EPOCHS, grid)), encoding="utf-8")
         return path
+
+
+def quick_settings(epochs: int, grid: dict[str, Any]) -> RunSettings:
+    """Return settings of a run that takes seconds a training: three folds, tiny networks."""
+    train = TrainSettings(
+        loss="dice", learning_rate=3e-3, weight_decay=1e-4, epochs=epochs, batch_size=2,
+        validate_every_epochs=100,
+    )  # fmt: skip
+    main = {
+        "label": "U-Net", "grid": grid, "train": train.model_dump(),
+        "model": {"name": "unet", "options": {"features": 4, "depth": 3}},
+    }  # fmt: skip
+    augment = AugmentSettings(crop_px=96, translate_px=10)
+    nerve = {"main": main, "baselines": [], "augment": augment}
+    dermis = {**nerve, "main": {**main, "train": train.override({"loss": "bce"}).model_dump()}}
+    return demo().override(
+        {
+            "recipe": "small", "nerve": nerve, "dermis": dermis, "folds.count": 3,
+            "fit.max_images": 4, "fit.grid": {"nerve_threshold": (0.3, 0.5)}, "fit.rounds": 1,
+        }
+    )  # fmt: skip
 
 
 @contextmanager
