@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup demo test test-all fuzz sbom lint format clean
+.PHONY: setup demo test test-all chaos fuzz sbom lint format clean
 
 setup: $(VENV)/.installed
 
@@ -23,6 +23,9 @@ test: setup  ## the quick tests, with coverage of skinray/
 
 test-all: setup  ## every test: also slow, chaos and browser ones, and those on real data
 	$(PYTEST) --cov=skinray
+
+chaos: setup  ## break real jobs on purpose; benchmarks/chaos.py repeats it and writes the table
+	$(PYTEST) -m chaos
 
 fuzz: setup  ## 100,000 spoilt files through every decoder and parser; about half an hour on two cores
 	$(BIN)/python benchmarks/fuzz.py --cases 100000 --keep findings

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from measure import machine, versions, write
@@ -82,15 +83,22 @@ def _met(held: bool) -> str:
     return "met" if held else "NOT met"
 
 
-def main() -> None:
-    """Measure and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--layout", default="fused", choices=("fused", "separate"))
-    options = parser.parse_args()
+class Measured(NamedTuple):
+    """Replies at capacity, over it and afterwards; memory in MB; images/s; size of an image."""
+
+    at_capacity: list[Reply]
+    over: list[Reply]
+    after: list[Reply]
+    memory: tuple[float, float]
+    rate: float
+    size_kb: float
+
+
+def measure(layout: str, seconds: float) -> Measured:
+    """Find what the service can do, offer ten times that, then ask a little."""
     from ray import serve
 
-    before, port, seconds = machine(), free_port(), f"--seconds={options.seconds}"
+    port, lasts = free_port(), f"--seconds={seconds}"
     address = f"http://127.0.0.1:{port}"
     limits = {"max_in_flight": IN_FLIGHT, "max_queued": QUEUED}
     with tempfile.TemporaryDirectory() as scratch, session():
@@ -98,29 +106,42 @@ def main() -> None:
         image = write_image(Path(scratch) / "image.jpg")
         size_kb = image.stat().st_size / 1e3
         try:
-            deploy(small_config(options.layout, folder, port, cpus=1.0, **limits))
+            deploy(small_config(layout, folder, port, cpus=1.0, **limits))
             in_second_process(address, image, "--clients=2", "--seconds=5")
             with Memory() as quiet:
                 full = f"--clients={IN_FLIGHT + QUEUED}"
-                at_capacity = in_second_process(address, image, full, seconds)
-            rate = sum(reply.status == 200 for reply in at_capacity) / options.seconds
+                at_capacity = in_second_process(address, image, full, lasts)
+            rate = sum(reply.status == 200 for reply in at_capacity) / seconds
             with Memory() as busy:
-                over = in_second_process(address, image, f"--rate={TIMES * rate:.1f}", seconds)
+                over = in_second_process(address, image, f"--rate={TIMES * rate:.1f}", lasts)
             after = in_second_process(address, image, "--clients=1", "--seconds=3")
         finally:
             serve.shutdown()
+    return Measured(at_capacity, over, after, (quiet.most, busy.most), rate, size_kb)
+
+
+def main() -> None:
+    """Measure and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--layout", default="fused", choices=("fused", "separate"))
+    options = parser.parse_args()
+    before = machine()
+    found = measure(options.layout, options.seconds)
+    after, rate = found.after, found.rate
     proxy = "HAProxy" if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" else "Serve's own"
     alive = all(reply.status == 200 for reply in after)
     write("serve_overload" + ("_haproxy" if proxy == "HAProxy" else ""), [
         "# Ten times what the service can do", "",
-        f"Layout {options.layout}, proxy: {proxy}; images of 1600x1200 (JPEG, {size_kb:.0f} kB), "
+        f"Layout {options.layout}, proxy: {proxy}; images of 1600x1200 (JPEG, "
+        f"{found.size_kb:.0f} kB), "
         "networks of one weight a colour; "
         f"{IN_FLIGHT} images in work and {QUEUED} waiting are admitted. Capacity: as many clients "
         f"as that, one request after the other, {options.seconds:g} s: {rate:.1f} images/s. Then "
         f"{TIMES * rate:.0f} requests/s for {options.seconds:g} s, begun whether or not earlier "
         "ones are answered, from a process that shares the machine's cores.", "",
         "| | measured | asked | |", "|---|---|---|---|",
-        *verdict(at_capacity, over, (quiet.most, busy.most)),
+        *verdict(found.at_capacity, found.over, found.memory),
         f"| answers afterwards | {len(after)} of {len(after)} right away | all | {_met(alive)} |"
         if alive else "| answers afterwards | not all | all | NOT met |", "",
         f"Before: {before}. After: {machine()}. {versions('ray', 'torch', 'fastapi')}.",

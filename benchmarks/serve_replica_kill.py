@@ -37,9 +37,9 @@ def replicas(name: str) -> list[psutil.Process]:
     return found
 
 
-async def kill_by_turns(layout: str, seconds: float, pause_s: float) -> list[str]:
+async def kill_by_turns(layout: str, seconds: float, pause_s: float, seed: int) -> list[str]:
     """Kill -9 one replica after the other; only where another of its kind is there."""
-    rng, killed = random.Random(0), []
+    rng, killed = random.Random(seed), []
     until = asyncio.get_running_loop().time() + seconds - pause_s
     while asyncio.get_running_loop().time() < until:
         await asyncio.sleep(pause_s)
@@ -52,16 +52,18 @@ async def kill_by_turns(layout: str, seconds: float, pause_s: float) -> list[str
 
 
 async def under_kills(
-    address: str, image: bytes, layout: str, seconds: float, pause_s: float
+    address: str, image: bytes, layout: str, seconds: float, pause_s: float, seed: int
 ) -> tuple[list[Reply], list[str]]:
     """Return the replies, and the deployments that a replica was killed of."""
     load_ = closed_loop(address, image, 2, seconds, retries=1)
     return tuple(  # type: ignore[return-value]
-        await asyncio.gather(load_, kill_by_turns(layout, seconds, pause_s))
+        await asyncio.gather(load_, kill_by_turns(layout, seconds, pause_s, seed))
     )
 
 
-def measure(layout: str, seconds: float, pause_s: float) -> tuple[list[Reply], int, list[str]]:
+def measure(
+    layout: str, seconds: float, pause_s: float, seed: int = 0
+) -> tuple[list[Reply], int, list[str]]:
     """Return the replies, how many were right, and what was killed."""
     from ray import serve
 
@@ -73,7 +75,7 @@ def measure(layout: str, seconds: float, pause_s: float) -> tuple[list[Reply], i
             deploy(small_config(layout, folder, port, replicas=2, cpus=0.25))
             address = f"http://127.0.0.1:{port}"
             replies, killed = asyncio.run(
-                under_kills(address, encode_png(pixels), layout, seconds, pause_s)
+                under_kills(address, encode_png(pixels), layout, seconds, pause_s, seed)
             )
         finally:
             serve.shutdown()

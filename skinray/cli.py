@@ -5,6 +5,7 @@ Each verb imports what it needs when it is called, so ``skinray --help`` answers
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from pathlib import Path
@@ -32,6 +33,8 @@ app.add_typer(weights_app, name="weights")
 
 # What typer exits with after Ctrl-C.
 INTERRUPTED = 130
+# A write that fails for want of room does not say to which file.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # What `score` exits with if more images failed than it was told to bear.
 TOO_MANY_FAILED = 3
 
@@ -51,6 +54,11 @@ def guarded(call: Any) -> None:
     except SkinrayError as error:
         _complain(str(error))
     except OSError as error:
+        if error.errno in NO_ROOM:
+            _complain(
+                f"no room left on the disk ({error}): free some, then go on with --resume and the "
+                "same --out"
+            )
         if error.filename is None:
             raise
         _complain(
@@ -217,7 +225,13 @@ def score(
             help="Folder, glob in quotes, manifest.csv, or an address such as s3://bucket/folder."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Run folder, seen by every node; new or empty.")],
+    out: Annotated[
+        str,
+        typer.Option(
+            help="Run folder, seen by every node, or an address such as s3://bucket/run; new or "
+            "empty."
+        ),
+    ],
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")
     ] = False,
@@ -264,11 +278,13 @@ def score(
     chosen: dict[str, Any] = {"um_per_px": um_per_px} | ({"overlays": False} if no_overlays else {})
     settings = validate(ScoreSettings, chosen, "options").override(changes)
     from skinray.cluster.score import score as run
+    from skinray.images.store import without_password
 
     began = time.monotonic()
-    totals = run(bundle, images, out.absolute(), settings, resume=resume)
+    totals = run(bundle, images, out, settings, resume=resume)
     typer.echo(totals.text(time.monotonic() - began))
-    typer.echo(f"Table: {out / totals.table}\nReport: {out / 'report.html'}")
+    where = without_password(out)
+    typer.echo(f"Table: {where}/{totals.table}\nReport: {where}/report.html")
     if totals.too_many_failed(max_failures):
         raise typer.Exit(TOO_MANY_FAILED)
 
@@ -326,20 +342,27 @@ def serve(
 
 @app.command()
 def report(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run.")],
+    run_dir: Annotated[
+        str, typer.Argument(metavar="RUN_DIR", help="Folder or address of a finished run.")
+    ],
 ) -> None:
     """Render a run's report again from its stored results: of a training or of a scored cohort."""
-    from skinray.report.cohort_page import write_cohort_report
+    from skinray.images.store import is_address
+    from skinray.report.cohort_page import render_again, write_cohort_report
     from skinray.report.cohort_run import is_scoring_run
     from skinray.report.page import write_report
     from skinray.report.photo_run import is_photo_run
 
-    if is_photo_run(run_dir):
+    if is_address(run_dir):
+        typer.echo(f"Report: {render_again(run_dir)}")
+        return
+    folder = Path(run_dir)
+    if is_photo_run(folder):
         from skinray.report.photo_page import write_photo_report
 
-        page = write_photo_report(run_dir)
+        page = write_photo_report(folder)
     else:
-        page = write_cohort_report(run_dir) if is_scoring_run(run_dir) else write_report(run_dir)
+        page = write_cohort_report(folder) if is_scoring_run(folder) else write_report(folder)
     typer.echo(f"Report: {page.absolute()}")
 
 

@@ -351,6 +351,9 @@ class ScoreSettings(Settings):
     skin: PoolSettings = PoolSettings()
     decode_cpus: float = Field(1, gt=0, description="of a task that reads and decodes")
     crossing_cpus: float = Field(1, gt=0, description="of a task that counts and writes")
+    resources_timeout_s: float = Field(
+        45, gt=0, description="wait for a cluster to grow to the actors asked for"
+    )
 
     def stage(self, name: Literal["nerve", "dermis", "skin"]) -> PoolSettings:
         """Return the pool of the stage ``name`` where each has its own."""

@@ -33,5 +33,13 @@ class TrainingError(SkinrayError):
     """A training run that cannot go on (loss not finite, checkpoint of another run)."""
 
 
+class DamagedError(TrainingError):
+    """A checkpoint that is not what was written: cut off, or changed since."""
+
+
 class ResourcesError(SkinrayError):
     """The Ray cluster cannot give what the run asks for."""
+
+
+class StorageError(SkinrayError):
+    """A store of images or results that does not answer; the work can be resumed."""

@@ -20,9 +20,9 @@ from skinray.config import AugmentSettings
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
-    "augmentation", "crossing_stage", "drive", "paper_fold", "photo_networks",
-    "score_efficiency", "score_memory",
-    "serve_overhead", "serve_overload", "serve_replica_kill", "tolerant_dice", "train_overhead",
+    "augmentation", "chaos", "crossing_stage", "drive", "paper_fold", "photo_networks", "scaling",
+    "score_efficiency", "score_memory", "serve_overhead", "serve_overload", "serve_replica_kill",
+    "tolerant_dice", "train_overhead",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import ray
 import torch
 from rich.console import Console
 
+from skinray.cluster.device import assigned_device
 from skinray.cluster.session import Resources, session, trial_resources
 from skinray.cluster.sources import Source, open_source
 from skinray.cluster.tune import run_trials
@@ -211,7 +212,7 @@ def _test(
     threads: int,
 ) -> Scored:  # fmt: skip
     torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = assigned_device()
     network = trained_network(spec, Path(trials) / spec.key).to(device)
     out = Path(trials).parent
     return score_and_draw(network, photos, read, out, spec.key, device, flips=flips)

@@ -6,6 +6,7 @@ is still to do is always worked out from the listing and the parts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -17,19 +18,21 @@ from ray.exceptions import RayError
 from rich.console import Console
 
 from skinray.cluster.score_pipeline import run_round
-from skinray.cluster.score_pools import Machines
+from skinray.cluster.score_pools import Machines, machines_for
 from skinray.cluster.score_stages import BATCHES_PER_FILE, Job
 from skinray.cluster.session import session
 from skinray.config import ScoreSettings
 from skinray.errors import CohortError, TrainingError
 from skinray.images.entry import read_entries, write_entries
 from skinray.images.listing import Listing
+from skinray.images.output import open_output
 from skinray.images.store import is_address
 from skinray.learning import bundle as bundles
 from skinray.learning.score_folder import (
     KEYS,
     LISTING,
     PENDING,
+    RUN,
     alone,
     claim_folder,
     clear_traces,
@@ -38,18 +41,23 @@ from skinray.learning.score_folder import (
 from skinray.learning.score_ledger import Ledger
 from skinray.learning.score_parts import committed
 from skinray.progress import Steps
-from skinray.report.score_tables import Totals, write_tables
+from skinray.report.score_tables import Totals, tables_of, write_tables
 
+# How a trace names what was raised, and the wrappers that Ray puts around it.
+_RAISED = re.compile(r"[\w.]+(Error|Exception|Exit)(: |$)")
+_OF_RAY = re.compile(r"([\w.]+\.)?(UserCodeException|RayTaskError\S*|SystemException)(: |$)")
 # After so many rounds that brought nothing, what is left has no result.
 FRUITLESS_ROUNDS = 3
 # Fewer would leave actors idle at the end; more would commit needlessly often.
 PARTS_PER_CPU = 4
+# Each part is a block of Ray Data on the head node, and a file: more than this it could not carry.
+MOST_PARTS = 100_000
 
 
 def score(
     bundle: Path,
     images: str,
-    out: Path,
+    out: Path | str,
     settings: ScoreSettings,
     *,
     resume: bool = False,
@@ -61,7 +69,7 @@ def score(
     ----------
     bundle : the bundle's folder, seen by every node.
     images : folder, pattern, manifest or fsspec address.
-    out : run folder, seen by every node; see DESIGN for what it holds.
+    out : run folder, seen by every node, or fsspec address; see DESIGN for what it holds.
     settings : what decides results, and how the work is spread.
     resume : go on with an interrupted run in ``out``.
 
@@ -71,57 +79,66 @@ def score(
         If the bundle, the images, the folder or the cluster do not allow the run. An image that
         cannot be scored raises nothing: its row says why.
     """
-    console = console or Console()
+    console, run = console or Console(), open_output(out)
     # Whatever a user can have got wrong is found before Ray starts and a file is written.
-    refuse_foreign(out, resume=resume)
+    refuse_foreign(run, resume=resume)
     info = bundles.check(bundle)
     if not is_address(images):
         images = str(Path(images).expanduser().absolute())
-    listing = Listing(images, skip=out)
+    listing = Listing(images, skip=str(out) if run.folder is None else str(run.folder))
     if next(iter(listing), None) is None:
         raise CohortError(f"{images}: no image in it; name a folder with PNG, JPEG or TIFF files")
-    claim_folder(out, info, bundle, images, settings, resume=resume)
-    with alone(out):
-        return _score(Job(images, str(bundle), info, out, settings), listing, console)
+    claim_folder(run, info, bundle, images, settings, resume=resume)
+    with alone(run), run.desk() as desk:
+        return _score(Job(images, str(bundle), info, run, settings), desk, listing, console)
 
 
-def _score(job: Job, listing: Listing, console: Console) -> Totals:
+def _score(job: Job, desk: Path, listing: Listing, console: Console) -> Totals:
     out = job.out
-    count = write_entries(listing, out / LISTING)
+    count = write_entries(listing, desk / LISTING)
     console.print(
         f"{count} images listed ({listing.left_out} other files left out); run folder {out}",
         highlight=False,
         soft_wrap=True,
     )
     with Ledger() as ledger:
-        ledger.add_listing(read_entries(out / LISTING))
-        ledger.add_parts(committed(out))
-        _compute(job, ledger, console)
+        ledger.add_listing(read_entries(desk / LISTING))
+        ledger.add_parts(committed(out), retry=True)
+        _compute(job, desk, ledger, console)
         with Steps("Writing tables", 1, console):
-            totals = write_tables(out, ledger.rows(), job.info.kind, overlays=job.settings.overlays)
-    from skinray.report.cohort_page import write_cohort_report
+            totals = write_tables(
+                desk, out, ledger.rows(), job.info.kind, overlays=job.settings.overlays
+            )
+    from skinray.report.cohort_page import PAGE, write_cohort_report
 
-    write_cohort_report(out)
+    out.fetch(desk, RUN)
+    write_cohort_report(desk, lambda name: out.fetch(desk, name))
+    for name in (LISTING, *tables_of(job.info.kind), *PAGE):
+        if (desk / name).exists():
+            out.publish(desk, name)
     clear_traces(out)
     return totals
 
 
-def _compute(job: Job, ledger: Ledger, console: Console) -> None:
+def _compute(job: Job, desk: Path, ledger: Ledger, console: Console) -> None:
     """Score what is pending until nothing is, or nothing more comes of it."""
     left, fruitless = ledger.left(), 0
     if not left:
         return
     with session():
         while left and fruitless < FRUITLESS_ROUNDS:
-            failure, sized = None, _sized(job, left)
-            _prepare(sized, ledger)
+            failure, machines = None, machines_for(job.settings, job.info.stages, left)
+            sized = _sized(job, left, machines)
+            _prepare(sized, desk, ledger)
             try:
-                run_round(sized, left, console)
+                run_round(sized, left, machines, console)
             except (RayError, ExecutionTimeoutError, RuntimeError) as error:
                 # Workers died more often than Ray forgives, or cannot do what they should.
                 failure = error
-                console.print(f"interrupted ({type(error).__name__}); going on", highlight=False)
-            ledger.add_parts(committed(job.out))
+                console.print(
+                    f"interrupted ({_cause(error)}); going on", highlight=False, markup=False
+                )
+            ledger.add_parts(committed(job.out, ledger.parts()))
             before, left = left, ledger.left()
             fruitless = fruitless + 1 if left >= before else 0
             if failure is not None and fruitless == FRUITLESS_ROUNDS:
@@ -131,22 +148,33 @@ def _compute(job: Job, ledger: Ledger, console: Console) -> None:
                 ) from failure
 
 
-def _sized(job: Job, images: int) -> Job:
-    """Make parts smaller where few images are left, so that all actors end at about one time."""
-    parts = PARTS_PER_CPU * max(1, int(Machines.at_hand().cpus))
-    size = min(job.settings.images_per_part, -(-images // parts))
+def _sized(job: Job, images: int, machines: Machines) -> Job:
+    """Make parts smaller where few images are left, so that all actors end at about one time.
+
+    Where there are many millions, make them larger.
+    """
+    parts = PARTS_PER_CPU * max(1, int(machines.cpus))
+    size = min(part_size(job.settings.images_per_part, images), -(-images // parts))
     return replace(job, settings=job.settings.override({"images_per_part": size}))
 
 
-def _prepare(job: Job, ledger: Ledger) -> None:
+def part_size(asked: int, images: int) -> int:
+    """Return how many images a part holds: as asked, or more where that made too many parts."""
+    return max(asked, -(-images // MOST_PARTS))
+
+
+def _prepare(job: Job, desk: Path, ledger: Ledger) -> None:
     """Write what is to do where the stages find it."""
     clear_traces(job.out)
-    (job.out / PENDING).mkdir()
+    (desk / PENDING).mkdir(exist_ok=True)
     size = BATCHES_PER_FILE * job.settings.images_per_part
     for number, chunk in enumerate(_chunks(ledger.pending(), size)):
-        write_entries(chunk, job.out / PENDING / f"{number:06d}.parquet")
-    with (job.out / KEYS).open("w", encoding="utf-8") as file:
+        name = f"{PENDING}/{number:06d}.parquet"
+        write_entries(chunk, desk / name)
+        job.out.publish(desk, name)
+    with (desk / KEYS).open("w", encoding="utf-8") as file:
         file.writelines(f"{key}\n" for key in ledger.contents())
+    job.out.publish(desk, KEYS)
 
 
 def _chunks(entries: Iterator[Any], size: int) -> Iterator[list[Any]]:
@@ -155,7 +183,9 @@ def _chunks(entries: Iterator[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _cause(error: BaseException) -> str:
+    """Return what was raised in a worker; Ray hands it on as text, in traces of its own."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = str(error).strip().splitlines()
-    return text[-1] if text else type(error).__name__
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    raised = [line for line in lines if _RAISED.match(line) and not _OF_RAY.match(line)]
+    return (raised or lines or [type(error).__name__])[-1]

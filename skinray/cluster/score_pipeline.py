@@ -14,9 +14,9 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from rich.console import Console
 
+from skinray.cluster.score_claims import ClaimActors
 from skinray.cluster.score_pools import Machines, Pool, Pools, plan_pools
-from skinray.cluster.score_stages import Claims, Decode, Finish, Fused, Job, Predict
-from skinray.learning.score_folder import KEYS
+from skinray.cluster.score_stages import Decode, Finish, Fused, Job, Predict
 from skinray.progress import Steps
 
 # Large blocks of images would lie in memory by the dozen.
@@ -25,16 +25,14 @@ BLOCK_BYTES = 32 << 20
 NO_PROGRESS_S = 24 * 3600
 
 
-def run_round(job: Job, images: int, console: Console) -> None:
+def run_round(job: Job, images: int, machines: Machines, console: Console) -> None:
     """Send so many pending images, as the run folder lists them, through the stages."""
     batches = -(-images // job.settings.images_per_part)
-    pools = plan_pools(job.settings, job.info.stages, Machines.at_hand(), batches)
-    claims = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Claims).remote(
-        str(job.out / KEYS)
-    )
+    pools = plan_pools(job.settings, job.info.stages, machines, batches)
+    claims = ClaimActors.start(job.out, machines.nodes)
     build = _fused if pools.layout == "fused" else _separate
     pace = Pace()
-    with _quiet_data(), Steps("Scoring images", images, console) as steps:
+    with quiet_data(), Steps("Scoring images", images, console) as steps:
         for block in build(job, claims, pools, batches).iter_batches(
             batch_size=None, batch_format="numpy", prefetch_batches=0
         ):
@@ -78,13 +76,13 @@ class Pace:
         return f"{text}; once under way {self.rate:.2f} images/s" if self.rate else text
 
 
-def _fused(job: Job, claims: Any, pools: Pools, batches: int) -> Dataset:
+def _fused(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Dataset:
     return ray.data.range(batches, override_num_blocks=batches).map_batches(
-        Fused, fn_constructor_args=(job, claims), batch_size=None, **_resources(pools.actors[0])
+        Fused, fn_constructor_args=(job, claims), batch_size=1, **_resources(pools.actors[0])
     )
 
 
-def _separate(job: Job, claims: Any, pools: Pools, batches: int) -> Dataset:
+def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Dataset:
     settings = job.settings
     images = ray.data.range(batches, override_num_blocks=batches).map_batches(
         Decode(job, claims).__call__,
@@ -96,7 +94,7 @@ def _separate(job: Job, claims: Any, pools: Pools, batches: int) -> Dataset:
         images = images.map_batches(
             Predict,
             fn_constructor_args=(job, stage),
-            batch_size=None,
+            batch_size=1,  # Ray Data gives no GPU without a size; a block is one image anyway
             batch_format="pyarrow",
             **_resources(pool),
         )
@@ -117,7 +115,7 @@ def _resources(pool: Pool) -> dict[str, Any]:
 
 
 @contextmanager
-def _quiet_data() -> Iterator[None]:
+def quiet_data() -> Iterator[None]:
     """Keep Ray Data's own progress away and its blocks small, for a while."""
     context, logger = DataContext.get_current(), logging.getLogger("ray.data")
     changes: dict[str, Any] = {

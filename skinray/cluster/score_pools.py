@@ -9,6 +9,7 @@ from typing import Literal
 
 import ray
 
+from skinray.cluster.session import offered
 from skinray.config import PoolSettings, ScoreSettings
 from skinray.errors import ResourcesError
 from skinray.learning.bundle_info import Stage
@@ -49,6 +50,35 @@ class Pools:
     actors: tuple[Pool, ...]
 
 
+def machines_for(settings: ScoreSettings, stages: Sequence[Stage], images: int) -> Machines:
+    """Look at the cluster; if it is smaller than what is asked for, first let it grow.
+
+    A cluster with an autoscaler may be at rest, without a single CPU. What is asked for is the
+    actors that the settings number, one of each kind else; it is waited for at most
+    ``resources_timeout_s``, and whatever came then has to do.
+    """
+    machines = Machines.at_hand()
+    if "RAY_ADDRESS" not in os.environ:
+        return machines  # this machine alone, which does not grow
+    bundles = _wanted(settings, stages, machines, images)
+    cpus, gpus = (sum(b.get(name, 0) for b in bundles) for name in ("CPU", "GPU"))
+    if cpus > machines.cpus or gpus > machines.gpus:
+        offered(bundles, settings.resources_timeout_s)
+        machines = Machines.at_hand()
+    return machines
+
+
+def _wanted(
+    settings: ScoreSettings, stages: Sequence[Stage], machines: Machines, images: int
+) -> list[dict[str, float]]:
+    _, asked, feeding = _layout(settings, stages, machines)
+    bundles = [{"CPU": feeding}]
+    for pool in asked:
+        actors = 1 if pool.actors == "auto" else min(pool.actors, images)
+        bundles += [{"CPU": pool.cpus_per_actor, "GPU": _gpus(pool, machines, len(asked))}] * actors
+    return [{name: value for name, value in b.items() if value} for b in bundles]
+
+
 def plan_pools(
     settings: ScoreSettings, stages: Sequence[Stage], machines: Machines, batches: int
 ) -> Pools:
@@ -66,29 +96,40 @@ def plan_pools(
     ResourcesError
         If one actor of each kind, and a task to feed them, do not fit on the cluster.
     """
-    layout: Layout
-    if settings.layout == "auto":
-        layout = "separate" if machines.gpus > 0 else "fused"
-    else:
-        layout = settings.layout
-    asked = [settings.fused] if layout == "fused" else [settings.stage(stage) for stage in stages]
+    layout, asked, feeding = _layout(settings, stages, machines)
     pools = tuple(_pool(pool, machines, len(asked), batches) for pool in asked)
-    feeding = 1.0 if layout == "fused" else max(settings.decode_cpus, settings.crossing_cpus)
     cpus, gpus = sum(pool.cpus for pool in pools) + feeding, sum(pool.gpus for pool in pools)
     if cpus > machines.cpus or gpus > machines.gpus:
         raise ResourcesError(
             f"the cluster has {machines.cpus:g} CPUs and {machines.gpus:g} GPUs; layout {layout} "
-            f"needs {cpus:g} and {gpus:g} at least: lower cpus_per_actor or gpus_per_actor, or add "
-            "nodes"
+            f"needs {cpus:g} and {gpus:g} at least: lower cpus_per_actor or gpus_per_actor, add "
+            "nodes, or raise resources_timeout_s where nodes start slowly"
         )
     return Pools(layout, pools)
 
 
+def _layout(
+    settings: ScoreSettings, stages: Sequence[Stage], machines: Machines
+) -> tuple[Layout, list[PoolSettings], float]:
+    """Return the layout, its pools, and the CPUs of a task that feeds them."""
+    layout = settings.layout
+    if layout == "auto":
+        layout = "separate" if machines.gpus > 0 else "fused"
+    if layout == "fused":
+        return layout, [settings.fused], 1.0
+    feeding = max(settings.decode_cpus, settings.crossing_cpus)
+    return layout, [settings.stage(stage) for stage in stages], feeding
+
+
+def _gpus(asked: PoolSettings, machines: Machines, pools: int) -> float:
+    """Return the GPUs of an actor: all networks live on one unless the settings say otherwise."""
+    if asked.gpus_per_actor == "auto":
+        return 1 / pools if machines.gpus > 0 else 0.0
+    return asked.gpus_per_actor
+
+
 def _pool(asked: PoolSettings, machines: Machines, pools: int, batches: int) -> Pool:
-    gpus = asked.gpus_per_actor
-    if gpus == "auto":
-        # All networks live on one GPU unless the settings say otherwise.
-        gpus = 1 / pools if machines.gpus > 0 else 0.0
+    gpus = _gpus(asked, machines, pools)
     if asked.actors != "auto":
         most = asked.actors
     elif gpus:

@@ -6,8 +6,8 @@ name of the same bytes) travels along as its finished row, so that every entry i
 
 from __future__ import annotations
 
+import io
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +16,25 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 import torch
 from numpy.typing import NDArray
 
 from skinray.cluster.actor_memory import keep_freed_memory
+from skinray.cluster.device import assigned_device
+from skinray.cluster.score_claims import ClaimActors
 from skinray.config import ScoreSettings
 from skinray.errors import BundleError
 from skinray.images.entry import Entry, from_rows
+from skinray.images.output import Output
 from skinray.images.store import Store, open_store
 from skinray.learning.bundle import load, load_stage
 from skinray.learning.bundle_info import BundleInfo, Stage, read_info
 from skinray.learning.score_folder import PENDING
 from skinray.learning.score_parts import commit
 from skinray.learning.scored import Scored, result_of
-from skinray.report.score_image import Opened, Turn, finish_image, open_image
+from skinray.report.score_image import Opened, finish_image, open_image
 
 BATCHES_PER_FILE = 128
-MOST_DEATHS = 8
 WIRE = pa.schema(
     [
         ("image", pa.string()), ("identity", pa.string()), ("key", pa.string()),
@@ -51,14 +52,15 @@ class Job:
     images: str
     bundle: str
     info: BundleInfo
-    out: Path
+    out: Output
     settings: ScoreSettings
 
     def entries(self, batch: int) -> list[Entry]:
-        """Return the entries of one batch, out of the run folder."""
+        """Return the entries of one batch, out of the run."""
         size = self.settings.images_per_part
         file, at = divmod(batch, BATCHES_PER_FILE)
-        table = pq.read_table(self.out / PENDING / f"{file:06d}.parquet", partitioning=None)
+        data = io.BytesIO(self.out.read(f"{PENDING}/{file:06d}.parquet"))
+        table = pq.read_table(data, partitioning=None)
         return list(from_rows(table.slice(at * size, size).to_pylist()))
 
     def check_bundle(self) -> None:
@@ -67,37 +69,12 @@ class Job:
             raise BundleError(f"{self.bundle}: replaced while it was used; start the run again")
 
 
-class Claims:
-    """Knows who computes which content, so that the same bytes are computed once.
-
-    A claim is its holder's for good: a worker that tries again after its death gets it back. If
-    this actor dies, contents may be computed twice, with the same result.
-    """
-
-    def __init__(self, keys: str) -> None:
-        path = Path(keys)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        self.holders: dict[str, str] = dict.fromkeys(lines, "")
-        self.begun: Counter[str] = Counter()
-
-    def ask(self, key: str, image: str) -> Turn:
-        """Say whose turn a content is."""
-        if self.holders.setdefault(key, image) != image:
-            return "same"
-        self.begun[image] += 1
-        return "mine" if self.begun[image] <= MOST_DEATHS else "deadly"
-
-    def ended(self, image: str) -> None:
-        """Note that an image did not kill its worker."""
-        self.begun.pop(image, None)
-
-
 @dataclass
 class Opener:
     """Opens the entries of batches, one image at a time."""
 
     job: Job
-    claims: Any
+    claims: ClaimActors
     store: Store | None = None
 
     def __call__(self, entry: Entry) -> Opened | Scored:
@@ -105,17 +82,13 @@ class Opener:
         if self.store is None:
             self.store, _ = open_store(self.job.images)
         job = self.job
-        return open_image(entry, self.store, job.settings, job.info.um_per_px, self._ask)
-
-    def _ask(self, key: str, image: str) -> Turn:
-        turn: Turn = ray.get(self.claims.ask.remote(key, image))
-        return turn
+        return open_image(entry, self.store, job.settings, job.info.um_per_px, self.claims.ask)
 
 
 class Fused:
     """All stages in one actor."""
 
-    def __init__(self, job: Job, claims: Any) -> None:
+    def __init__(self, job: Job, claims: ClaimActors) -> None:
         device = _device(job)
         self.job, self.claims, self.opener = job, claims, Opener(job, claims)
         self.bundle = load(job.bundle, device)
@@ -129,8 +102,9 @@ class Fused:
     def _score(self, batch: int) -> int:
         rows = []
         for entry in self.job.entries(batch):
-            rows.append(self._row(self.opener(entry)))
-            self.claims.ended.remote(entry.image)
+            opened = self.opener(entry)
+            rows.append(self._row(opened))
+            self.claims.ended(opened.key, entry.image)
         commit(self.job.out, rows)
         return len(rows)
 
@@ -149,7 +123,7 @@ class Decode:
     """Reads and decodes batches of entries, an image a table, so that large ones fit in memory."""
 
     job: Job
-    claims: Any
+    claims: ClaimActors
 
     def __call__(self, batches: pa.Table) -> Iterator[pa.Table]:
         """Yield the images of whole batches."""
@@ -157,7 +131,7 @@ class Decode:
         for batch in batches["id"].to_pylist():
             for entry in self.job.entries(batch):
                 opened = opener(entry)
-                self.claims.ended.remote(entry.image)
+                self.claims.ended(opened.key, entry.image)
                 yield _to_wire(opened)
 
 
@@ -212,7 +186,7 @@ class Finish:
 def _device(job: Job) -> torch.device:
     keep_freed_memory()
     torch.set_num_threads(job.settings.threads)
-    return torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+    return assigned_device()
 
 
 def _to_wire(opened: Opened | Scored) -> pa.Table:

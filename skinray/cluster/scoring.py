@@ -10,6 +10,7 @@ from typing import Any
 import ray
 import torch
 
+from skinray.cluster.device import assigned_device
 from skinray.cluster.session import Resources
 from skinray.cluster.sources import Source
 from skinray.config import CrossingSettings, FitSettings
@@ -79,13 +80,9 @@ def _gather(title: str, refs: list[Any]) -> list[Any]:
     return list(ray.get(refs))
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-
-
 def _score_split(job: SplitJob, scene: Scene) -> SplitScores:
     torch.set_num_threads(scene.threads)
-    device = _device()
+    device = assigned_device()
     nerve, dermis = (
         trained_network(spec, scene.trials / spec.key).to(device)
         for spec in (job.nerve, job.dermis)
@@ -107,7 +104,7 @@ def _score_split(job: SplitJob, scene: Scene) -> SplitScores:
 
 def _score_arm(spec: TrialSpec, split: Split, scene: Scene) -> dict[int, list[float]]:
     torch.set_num_threads(scene.threads)
-    device = _device()
+    device = assigned_device()
     network = trained_network(spec, scene.trials / spec.key).to(device)
     rows = []
     for at in split.held_out:

@@ -182,15 +182,23 @@ def _await(wanted: Resources, settings: ClusterSettings) -> None:
     bundles = [bundle] * wanted.workers[0]
     if wanted.nested:
         bundles = [*bundles, *[{"CPU": 1.0}] * wanted.data_workers]
+    if not offered(bundles, settings.resources_timeout_s):
+        have = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
+        raise ResourcesError(
+            f"the cluster has {have or 'nothing'} and did not offer {bundles} within "
+            f"{settings.resources_timeout_s:g} s: lower cluster.workers, cpus_per_worker or "
+            "gpus_per_worker, add nodes, or raise cluster.resources_timeout_s where nodes "
+            "start slowly"
+        )
+
+
+def offered(bundles: list[dict[str, float]], timeout_s: float) -> bool:
+    """Say whether the cluster offers all bundles at once; an autoscaler hears of it and may add.
+
+    Nothing stays reserved.
+    """
     group = placement_group(bundles)
     try:
-        if not group.wait(settings.resources_timeout_s):
-            have = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
-            raise ResourcesError(
-                f"the cluster has {have or 'nothing'} and did not offer {bundles} within "
-                f"{settings.resources_timeout_s:g} s: lower cluster.workers, cpus_per_worker or "
-                "gpus_per_worker, add nodes, or raise cluster.resources_timeout_s where nodes "
-                "start slowly"
-            )
+        return bool(group.wait(timeout_s))
     finally:
         remove_placement_group(group)

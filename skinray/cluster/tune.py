@@ -17,6 +17,7 @@ from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from skinray.cluster.device import assigned_device
 from skinray.cluster.progress import TrialProgress
 from skinray.cluster.session import HEAD, Resources
 from skinray.cluster.sources import Source
@@ -135,9 +136,8 @@ def _run(
             train_on_workers(spec, source, own, resources, settings, callbacks)
             return
         torch.set_num_threads(resources.cpus_per_worker)
-        device = torch.device("cuda" if resources.gpus_per_worker else "cpu")
         outcome = run_trial(
-            spec, source, own, device=device, threads=resources.cpus_per_worker,
+            spec, source, own, device=assigned_device(), threads=resources.cpus_per_worker,
             on_epoch=lambda end: tell(end.epoch + 1),
         )  # fmt: skip
     except SkinrayError as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from skinray.errors import CohortError
 from skinray.images.entry import Entry, printable
@@ -33,7 +32,7 @@ class Listing:
     """
 
     images: str
-    skip: Path | None = None
+    skip: str | None = None
     left_out: int = 0
 
     def __post_init__(self) -> None:
@@ -105,7 +104,12 @@ class Listing:
         return folder if is_address(self.images) else os.path.realpath(folder)
 
     def _is_skipped(self, key: str) -> bool:
-        return self.skip is not None and key == os.path.realpath(self.skip)
+        if self.skip is None:
+            return False
+        if not is_address(self.images):
+            return key == os.path.realpath(self.skip)
+        # File systems write their paths without the kind of address in front.
+        return key.strip("/") == self.skip.partition("://")[2].strip("/")
 
     def _looks_like_image(self, file: File) -> bool:
         name = os.path.basename(file.path).lower()

@@ -9,22 +9,20 @@ import glob
 import os
 import re
 import stat
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import fsspec
-from fsspec.core import url_to_fs
 
 from skinray.config import ReadSettings
-from skinray.errors import CohortError
+from skinray.errors import CohortError, StorageError
+from skinray.images.buckets import file_system, one_line, steadily
 from skinray.images.problems import UnreadableImageError
 from skinray.images.read import read_bytes
 
 # As for files on disk: 16-bit RGBA stored plainly, and as much again for levels and metadata.
 MAX_BYTES_PER_PIXEL = 16
-ATTEMPTS, PAUSE_S = 3, 0.5
 # What tells one version of a remote file from another, best first, as the file systems name it.
 _STAMPS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated")
 
@@ -71,15 +69,15 @@ def open_store(images: str) -> tuple[Store, str]:
     if not is_address(images):
         return LocalStore(), os.path.abspath(os.path.expanduser(images))
     try:
-        system, path = url_to_fs(images)
+        system, path = file_system(images)
     except (ValueError, ImportError, OSError) as error:
         raise CohortError(
-            f"{without_password(images)}: cannot be opened ({_one_line(error)}); check the "
-            "address, and install the package for its kind (s3fs, gcsfs, ...)"
+            f"{without_password(images)}: cannot be opened ({one_line(error)}); check the "
+            "address, and install the fsspec package for its kind (gcsfs, adlfs, ...)"
         ) from None
     if isinstance(system, fsspec.get_filesystem_class("file")):
         return LocalStore(), os.path.abspath(path)
-    return RemoteStore(system), path
+    return RemoteStore(system, path), path
 
 
 def without_password(images: str) -> str:
@@ -121,52 +119,59 @@ class LocalStore:
 
 @dataclass(frozen=True)
 class RemoteStore:
-    """Files behind an fsspec file system; paths are as that file system writes them."""
+    """Files behind an fsspec file system; paths are as that file system writes them.
+
+    ``root`` is what tells whether the store answers at all, be it there or not.
+    """
 
     system: Any
+    root: str = ""
 
     def look(self, path: str) -> File | None:
         """Return what is at a path."""
         try:
-            return _remote(_steadily(lambda: self.system.info(path)))
+            return _remote(self._steadily(lambda: self.system.info(path)))
         except FileNotFoundError:
             return None
 
     def children(self, folder: str) -> list[File]:
         """Return what is directly below a folder."""
-        found = _steadily(lambda: self.system.ls(folder, detail=True))
+        found = self._steadily(lambda: self.system.ls(folder, detail=True))
         marker = str(folder).rstrip("/")  # object stores list a folder's own marker in it
         return [self._whole(f) for f in found if str(f["name"]).rstrip("/") != marker]
 
     def glob(self, pattern: str) -> list[File]:
         """Return the files that match."""
-        found = _steadily(lambda: self.system.glob(pattern, detail=True))
+        found = self._steadily(lambda: self.system.glob(pattern, detail=True))
         return [self._whole(facts) for facts in found.values() if facts["type"] != "directory"]
 
     def read(self, path: str, settings: ReadSettings) -> bytes:
-        """Return the bytes of a file."""
+        """Return the bytes of a file; StorageError where the store as a whole is away."""
         try:
-            size = _steadily(lambda: self.system.info(path)).get("size") or 0
+            size = self._steadily(lambda: self.system.info(path)).get("size") or 0
             if size > settings.max_pixels * MAX_BYTES_PER_PIXEL + (1 << 20):
                 raise UnreadableImageError(
                     path,
                     f"{size / 1e9:.1f} GB, more than images within the limit take",
                     "crop or tile it, or raise read.max_pixels",
                 )
-            return bytes(_steadily(lambda: self.system.cat_file(path)))
-        except UnreadableImageError:
+            return bytes(self._steadily(lambda: self.system.cat_file(path)))
+        except (UnreadableImageError, StorageError):
             raise
         except Exception as error:  # every kind of file system has errors of its own
             raise UnreadableImageError(
                 path,
-                f"cannot be read ({_one_line(error)})",
+                f"cannot be read ({one_line(error)})",
                 "check the address and its permissions",
             ) from None
 
     def _whole(self, facts: dict[str, Any]) -> File:
         if facts.get("size") is None and facts["type"] != "directory":
-            facts = {**facts, **_steadily(lambda: self.system.info(facts["name"]))}
+            facts = {**facts, **self._steadily(lambda: self.system.info(facts["name"]))}
         return _remote(facts)
+
+    def _steadily(self, call: Any) -> Any:
+        return steadily(call, lambda: self.system.info(self.root), without_password(self.root))
 
 
 def _local(path: str, state: os.stat_result) -> File:
@@ -181,21 +186,3 @@ def _remote(facts: dict[str, Any]) -> File:
         next(stamps, ""),
         facts.get("type") == "directory",
     )
-
-
-def _steadily(call: Any) -> Any:
-    """Call again what the network may have broken; a missing file is missing at once."""
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return call()
-        except (FileNotFoundError, PermissionError):
-            raise
-        except OSError:
-            if attempt == ATTEMPTS:
-                raise
-            time.sleep(PAUSE_S * attempt)
-    raise AssertionError
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join((str(error) or type(error).__name__).split())[:300]

@@ -6,7 +6,9 @@ else is JSON in the file's header. The file appears whole or not at all.
 
 from __future__ import annotations
 
+import errno
 import json
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from skinray.errors import TrainingError
+from skinray.errors import DamagedError, TrainingError
 
 Tensors = dict[str, torch.Tensor]
+# The file may be whole; to train its part anew would be wrong.
+_STORAGE_FAILS = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -79,16 +83,28 @@ class TrainState:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".part")
         whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        save_file(whole, partial, metadata={"state": json.dumps(rest)})
+        told = json.dumps(rest)
+        save_file(whole, partial, metadata={"state": told, "crc32": _checksum(told, whole)})
         partial.replace(path)
 
     @classmethod
     def load(cls, path: Path, owner: str = "") -> TrainState:
-        """Read a state; TrainingError if it is damaged or belongs to another training."""
+        """Read a state.
+
+        Raises
+        ------
+        DamagedError
+            If the file is cut off or was changed; a single flipped bit is noticed.
+        TrainingError
+            If it belongs to another training.
+        """
         try:
             with safe_open(path, framework="pt") as file:
-                rest = json.loads((file.metadata() or {})["state"])
+                facts = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if facts["crc32"] != _checksum(facts["state"], tensors):
+                raise ValueError("its checksum is not that of its content")
+            rest = json.loads(facts["state"])
             if rest["owner"] != owner:
                 raise TrainingError(
                     f"{path}: checkpoint of other settings or other data; "
@@ -96,7 +112,12 @@ class TrainState:
                 )
             return cls._of(rest, tensors)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise TrainingError(
+            if getattr(error, "errno", None) in _STORAGE_FAILS:
+                raise TrainingError(
+                    f"{path}: cannot be read ({error}); mend the disk or the way to it, then go on "
+                    "with --resume"
+                ) from None
+            raise DamagedError(
                 f"{path}: not a readable checkpoint ({error}); delete it to train this part anew"
             ) from None
 
@@ -126,6 +147,15 @@ _NUMBERS = (
     "best_score",
     "stale_epochs",
 )
+
+
+def _checksum(told: str, tensors: Tensors) -> str:
+    """Return the CRC-32 of all that a file holds; safetensors itself notices no changed value."""
+    found = zlib.crc32(told.encode())
+    for name in sorted(tensors):
+        found = zlib.crc32(name.encode(), found)
+        found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, found)
+    return f"{found:08x}"
 
 
 def _below(prefix: str, tensors: Tensors) -> Tensors:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from skinray.config import ScoreSettings
 from skinray.errors import SettingsError
+from skinray.images.output import Output
 from skinray.images.store import without_password
 from skinray.learning.bundle_info import BundleInfo
 from skinray.learning.provenance import now, versions
@@ -28,7 +28,13 @@ _COMPARED = {"bundle": "another bundle", "images": "other images", "decisive": "
 
 
 def claim_folder(
-    out: Path, info: BundleInfo, bundle: Path, images: str, settings: ScoreSettings, *, resume: bool
+    out: Output,
+    info: BundleInfo,
+    bundle: Path,
+    images: str,
+    settings: ScoreSettings,
+    *,
+    resume: bool,
 ) -> None:
     """Take a new folder for a run, or take up an interrupted one; ``run.json`` says whose it is.
 
@@ -52,43 +58,50 @@ def claim_folder(
         }  # fmt: skip
         _begin(out, facts)
         return
-    before = _read(out / RUN)
+    before = _read(out)
     for name, what in _COMPARED.items():
         if before.get(name) != facts[name]:
             raise SettingsError(
                 f"{out}: its run has {what} ({name} {before.get(name)}, now {facts[name]}); "
                 "choose another --out"
             )
-    for name in (PARTS, LOG):
-        (out / name).mkdir(exist_ok=True)
+    _make_folders(out)
 
 
-def refuse_foreign(out: Path, *, resume: bool) -> bool:
+def refuse_foreign(out: Output, *, resume: bool) -> bool:
     """Return whether ``out`` holds a run to resume; SettingsError if it is no place for this run.
 
     A folder is free if it is new or empty. Nothing is written.
     """
-    if (out / RUN).is_file():
+    try:
+        out.read(RUN)
         if not resume:
             raise SettingsError(f"{out}: holds a run; add --resume, or choose another --out")
         return True
-    if out.exists() and not out.is_dir():
-        raise SettingsError(f"{out}: is a file; choose another --out")
-    if out.is_dir() and any(not path.name.startswith(f".{RUN}") for path in out.iterdir()):
+    except FileNotFoundError:
+        pass
+    except NotADirectoryError:
+        raise SettingsError(f"{out}: is a file; choose another --out") from None
+    if any(not name.startswith(f".{RUN}") for name in out.files("")):
         raise SettingsError(f"{out}: not empty and not a scoring run; choose another --out")
     return False
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[None]:
+def alone(out: Output) -> Iterator[None]:
     """Hold a run's folder for this process while the block runs; a kill lets go of it.
+
+    An object store has no locks: there, two at once would do some work twice, and no harm.
 
     Raises
     ------
     SettingsError
         If another process works in the folder.
     """
-    with (out / RUN).open("rb") as file:
+    if out.folder is None:
+        yield
+        return
+    with (out.folder / RUN).open("rb") as file:
         try:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,32 +114,37 @@ def alone(out: Path) -> Iterator[None]:
         yield
 
 
-def clear_traces(out: Path) -> None:
+def clear_traces(out: Output) -> None:
     """Remove what only the work needed: lists of what was to do, and files left half written."""
-    shutil.rmtree(out / PENDING, ignore_errors=True)
-    (out / KEYS).unlink(missing_ok=True)
-    for partial in (out / PARTS).glob(".*"):
-        partial.unlink(missing_ok=True)
+    out.remove(PENDING)
+    out.remove(KEYS)
+    if out.folder is not None:
+        for partial in (out.folder / PARTS).glob(".*"):
+            partial.unlink(missing_ok=True)
 
 
-def _begin(out: Path, facts: dict[str, Any]) -> None:
+def _begin(out: Output, facts: dict[str, Any]) -> None:
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        partial = out / f".{RUN}.part"
-        partial.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
         # The folders come after the mark that says whose they are: a kill leaves none without.
-        partial.replace(out / RUN)
-        for name in (PARTS, LOG):
-            (out / name).mkdir(exist_ok=True)
+        out.write(RUN, json.dumps(facts, indent=1, ensure_ascii=False).encode())
+        _make_folders(out)
     except OSError as error:
         raise SettingsError(
-            f"{out}: cannot be written ({error.strerror}); choose another --out"
+            f"{out}: cannot be written ({error.strerror or error}); choose another --out"
         ) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _make_folders(out: Output) -> None:
+    if out.folder is not None:
+        for name in (PARTS, LOG):
+            (out.folder / name).mkdir(exist_ok=True)
+
+
+def _read(out: Output) -> dict[str, Any]:
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(out.read(RUN))
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{path}: cannot be read ({error}); choose another --out") from None
+        raise SettingsError(
+            f"{out}/{RUN}: cannot be read ({error}); choose another --out"
+        ) from None
     return facts if isinstance(facts, dict) else {}

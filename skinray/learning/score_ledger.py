@@ -72,20 +72,40 @@ class Ledger:
         )  # fmt: skip
         self._db.commit()
 
-    def add_parts(self, parts: Iterable[tuple[str, pa.Table]]) -> None:
-        """Take in committed parts, each once; a result outlives a row that waited for one."""
+    def add_parts(self, parts: Iterable[tuple[str, pa.Table]], *, retry: bool = False) -> None:
+        """Take in committed parts, each once.
+
+        A result outlives a row that waited for one, and a failure to read the image's bytes.
+
+        Parameters
+        ----------
+        retry : leave out the images whose bytes could not be read, so that they are pending: a
+            disk may be back, a right given, without any file having changed.
+        """
         for name, table in parts:
             if self._db.execute("SELECT 1 FROM parts WHERE name = ?", (name,)).fetchone():
                 continue
+            rows = table.to_pylist()
+            if retry:
+                rows = [r for r in rows if r["status"] != "failed" or r["key"] is not None]
             self._db.executemany(
                 "INSERT INTO scored VALUES (:image, :identity, :key, :sha256, :status, :error,"
                 " :result) ON CONFLICT DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,"
                 " status = excluded.status, error = excluded.error, result = excluded.result"
-                " WHERE scored.status = 'same'",
-                table.to_pylist(),
+                " WHERE scored.status = 'same' OR scored.status = 'failed' AND scored.key IS NULL",
+                rows,
             )
-            self._db.execute("INSERT INTO parts VALUES (?)", (name,))
+            if len(rows) == len(table):
+                self._db.execute("INSERT INTO parts VALUES (?)", (name,))
         self._db.commit()
+
+    def files(self) -> list[Path]:
+        """Return the files that hold it."""
+        return list(Path(self._folder.name).iterdir())
+
+    def parts(self) -> set[str]:
+        """Return the names of the parts taken in."""
+        return {name for (name,) in self._db.execute("SELECT name FROM parts")}
 
     def pending(self) -> Iterator[Entry]:
         """Yield the entries that have no result yet and can have one, in order."""

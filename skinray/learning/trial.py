@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from skinray.config import ArmSettings, AugmentSettings, StageSettings
-from skinray.errors import TrainingError
+from skinray.errors import DamagedError, TrainingError
 from skinray.images.augment import generator
 from skinray.images.sample import Sample
 from skinray.learning.checkpoint import EpochEnd, TrainState
@@ -159,9 +159,16 @@ def validator(
 
 
 def interrupted(spec: TrialSpec, folder: Path) -> TrainState | None:
-    """Return the state an earlier call left in the folder, if any."""
+    """Return the state an earlier call left in the folder, if any.
+
+    One that is damaged is as good as none: the trial begins anew, comes to the same result, and
+    its first epoch replaces the file.
+    """
     path = folder / STATE
-    return TrainState.load(path, spec.fingerprint()) if path.is_file() else None
+    try:
+        return TrainState.load(path, spec.fingerprint()) if path.is_file() else None
+    except DamagedError:
+        return None
 
 
 def finished(spec: TrialSpec, folder: Path) -> TrialOutcome | None:

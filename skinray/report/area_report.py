@@ -7,7 +7,7 @@ from pathlib import Path
 from skinray.report.area_tally import UNSURE, AreaTally
 from skinray.report.cohort_figures import confidence_chart, fraction_chart
 from skinray.report.cohort_page import Gathered, spread
-from skinray.report.cohort_pictures import Sheet, note
+from skinray.report.cohort_pictures import Fetch, Sheet, note
 from skinray.report.cohort_run import CohortRun, read_rows
 from skinray.report.cohort_tally import Row
 from skinray.report.cohort_words import Warned, grouped, limits, many
@@ -22,7 +22,7 @@ OUTSIDE = (
 )
 
 
-def gather_areas(out: Path, run: CohortRun) -> Gathered:
+def gather_areas(out: Path, run: CohortRun, fetch: Fetch | None = None) -> Gathered:
     """Read the table of areas, and choose what to show."""
     tally, sheet = AreaTally(), Sheet(RANKS, RANKS)
     empty: list[str] = []
@@ -47,7 +47,7 @@ def gather_areas(out: Path, run: CohortRun) -> Gathered:
         warnings=_warnings(tally, empty, full, unsure),
         limits=limits(run.bundle, OUTSIDE),
         charts=[chart for chart in (fraction_chart(tally), confidence_chart(tally)) if chart],
-        sheet=sheet.pictures(out, _told),
+        sheet=sheet.pictures(out, _told, fetch),
         exact={
             "skin_fraction": spread(tally.fractions),
             "confidence": spread(tally.confidences),

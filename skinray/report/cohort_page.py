@@ -9,13 +9,16 @@ from typing import Any
 
 import yaml
 
-from skinray.report.cohort_pictures import Picture
-from skinray.report.cohort_run import CohortRun, read_run
+from skinray.images.output import open_output
+from skinray.report.cohort_pictures import Fetch, Picture
+from skinray.report.cohort_run import RUN, CohortRun, read_run
 from skinray.report.cohort_tally import Moments, Tally
 from skinray.report.cohort_words import Warned, grouped, many, more
 from skinray.report.figures import Chart
 from skinray.report.page import page_templates, plain, write_whole
 from skinray.report.score_tables import NAMES
+
+PAGE = ("report.html", "report.json", "subjects.csv")
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,16 @@ class Gathered:
     shown: dict[str, Any]
 
 
-def write_cohort_report(out: Path) -> Path:
+def write_cohort_report(out: Path, fetch: Fetch | None = None) -> Path:
     """Render ``run.json`` and the table of images of a scoring run.
 
     The page needs no other file, no script and no network. The table is read in batches, twice:
     memory does not grow with the number of images.
+
+    Parameters
+    ----------
+    out : the run folder, or the desk of a run in an object store.
+    fetch : brings a picture of the run into ``out``.
 
     Returns
     -------
@@ -60,9 +68,23 @@ def write_cohort_report(out: Path) -> Path:
     from skinray.report.count_report import gather_counts
 
     run = read_run(out)
-    found = gather_counts(out, run) if run.kind == "biopsy" else gather_areas(out, run)
+    gather = gather_counts if run.kind == "biopsy" else gather_areas
+    found = gather(out, run, fetch)
     write_whole(out / "report.json", json.dumps(_exact(found), indent=1, allow_nan=False))
     return write_whole(out / "report.html", render(found))
+
+
+def render_again(address: str) -> str:
+    """Render the report of a scoring run in an object store; return the page's address."""
+    out = open_output(address)
+    with out.desk() as desk:
+        out.fetch(desk, RUN)
+        out.fetch(desk, f"{NAMES[read_run(desk).kind]}.parquet")
+        write_cohort_report(desk, lambda name: out.fetch(desk, name))
+        for name in PAGE:
+            if (desk / name).exists():
+                out.publish(desk, name)
+    return f"{out}/{PAGE[0]}"
 
 
 def render(found: Gathered) -> str:

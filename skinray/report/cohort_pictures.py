@@ -15,6 +15,7 @@ from skinray.report.overlays import encode_jpeg
 
 PER_RANK, WIDTH_PX, QUALITY = 4, 400, 80
 MOST_NAMED = 20
+Fetch = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,26 @@ class Sheet:
         for nearest, key in zip(self._ranks.values(), keys, strict=True):
             nearest.add(key, row)
 
-    def pictures(self, folder: Path, tell: Callable[[Row], str]) -> dict[str, list[Picture]]:
-        """Return the pictures under each rank; no image is shown twice."""
+    def pictures(
+        self, folder: Path, tell: Callable[[Row], str], fetch: Fetch | None = None
+    ) -> dict[str, list[Picture]]:
+        """Return the pictures under each rank; no image is shown twice.
+
+        Parameters
+        ----------
+        folder : of the run, or its desk.
+        tell : says in words what was found in an image.
+        fetch : brings a picture of the run into the folder, if need be.
+        """
         seen: set[str] = set()
         sheet: dict[str, list[Picture]] = {}
         for rank, nearest in self._ranks.items():
             new = [row for row in nearest.rows if row["image"] not in seen][:PER_RANK]
             seen |= {row["image"] for row in new}
+            if fetch is not None:
+                for row in new:
+                    if row["overlay"]:
+                        fetch(row["overlay"])
             sheet[rank] = [_picture(row, folder, tell(row)) for row in new]
         return {rank: sheet[rank] for rank in self._order if sheet[rank]}
 

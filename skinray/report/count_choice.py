@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from skinray.report.cohort_pictures import MOST_NAMED, Nearest, Picture, Sheet, note
+from skinray.report.cohort_pictures import MOST_NAMED, Fetch, Nearest, Picture, Sheet, note
 from skinray.report.cohort_tally import Row
 from skinray.report.cohort_words import many
 from skinray.report.count_tally import CountTally
@@ -58,9 +58,9 @@ class Choice:
         """Rows with a count far outside the rest, the highest first."""
         return self._far.rows
 
-    def pictures(self, folder: Path) -> dict[str, list[Picture]]:
-        """Return the contact sheet; no image is shown twice."""
-        return self._sheet.pictures(folder, _told)
+    def pictures(self, folder: Path, fetch: Fetch | None = None) -> dict[str, list[Picture]]:
+        """Return the contact sheet; see :meth:`Sheet.pictures`."""
+        return self._sheet.pictures(folder, _told, fetch)
 
 
 def _told(row: Row) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from skinray.report.cohort_figures import count_chart, density_chart
 from skinray.report.cohort_page import Gathered, spread
-from skinray.report.cohort_pictures import MOST_NAMED
+from skinray.report.cohort_pictures import MOST_NAMED, Fetch
 from skinray.report.cohort_run import CohortRun, read_rows
 from skinray.report.cohort_subjects import Subjects
 from skinray.report.cohort_words import limits
@@ -20,7 +20,7 @@ SUBJECTS = "subjects.csv"
 QUARTILES = (0.25, 0.5, 0.75)
 
 
-def gather_counts(out: Path, run: CohortRun) -> Gathered:
+def gather_counts(out: Path, run: CohortRun, fetch: Fetch | None = None) -> Gathered:
     """Read the table of counts, twice, and write ``subjects.csv`` where images have subjects."""
     tally = CountTally(bundle_um_per_px=run.bundle.um_per_px)
     with Subjects() as subjects:
@@ -43,7 +43,7 @@ def gather_counts(out: Path, run: CohortRun) -> Gathered:
             warnings=warnings(tally, choice, subjects.shared(MOST_NAMED)),
             limits=limits(run.bundle, OUTSIDE),
             charts=[chart for chart in (count_chart(tally), density_chart(tally)) if chart],
-            sheet=choice.pictures(out),
+            sheet=choice.pictures(out, fetch),
             exact={
                 "subjects": len(subjects),
                 "counts": spread(tally.counts) | {"quartiles": quartiles},

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,7 +16,9 @@ from numpy.typing import NDArray
 
 from skinray.config import ScoreSettings
 from skinray.crossings.density import to_mm
+from skinray.errors import StorageError
 from skinray.images.entry import Entry
+from skinray.images.output import Output
 from skinray.images.read import decode_image
 from skinray.images.store import Store
 from skinray.learning.bundle import Maps
@@ -86,6 +87,8 @@ def open_image(
     version = identity(entry)
     try:
         data = store.read(entry.path, settings.read)
+    except StorageError:
+        raise  # nor is a store that is away
     except Exception as error:  # whatever it is, it is this image's row
         return Scored(entry.image, version, None, None, "failed", reason_of(error))
     given = entry.um_per_px if settings.um_per_px is None else settings.um_per_px
@@ -111,7 +114,7 @@ def finish_image(
     maps: Maps,
     info: BundleInfo,
     settings: ScoreSettings,
-    out: Path,
+    out: Output,
 ) -> Scored:
     """Count the crossings, or find the skin, on the maps of an image and write its files.
 
@@ -121,7 +124,7 @@ def finish_image(
     maps : of each stage, (H, W) float32, probability.
     info : the bundle's.
     settings : whether files are written.
-    out : the run folder.
+    out : the run.
     """
     try:
         told, files = (
@@ -129,7 +132,7 @@ def finish_image(
         )
         if settings.overlays:
             write_files(out, opened.image, info.kind, files())
-    except OSError:
+    except (OSError, StorageError):
         raise  # a full disk is not the image's fault
     except Exception as error:  # whatever it is, it is this image's row
         return opened.failed(error)

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skinray.images.output import Output
 from skinray.learning.bundle_info import Kind
 from skinray.learning.count import Count
 from skinray.learning.scored import AREAS, COUNTS, CROSSINGS, Result, result_of
@@ -57,22 +58,28 @@ class Totals:
         return "\n".join(lines)
 
 
+def tables_of(kind: Kind) -> tuple[str, ...]:
+    """Return the names of a run's tables: that of images as parquet and CSV, that of crossings."""
+    name = NAMES[kind]
+    return (f"{name}.parquet", f"{name}.csv", *([POINTS] if kind == "biopsy" else []))
+
+
 def write_tables(
-    out: Path, rows: Iterable[dict[str, Any]], kind: Kind, *, overlays: bool
+    desk: Path, out: Output, rows: Iterable[dict[str, Any]], kind: Kind, *, overlays: bool
 ) -> Totals:
     """Write the table of images as parquet and CSV, and that of crossings; each appears whole.
 
     Parameters
     ----------
-    out : the run folder.
+    desk : folder to write them in.
+    out : the run, where the pictures are.
     rows : as :meth:`skinray.learning.score_ledger.Ledger.rows` gives them.
     kind : what was scored; biopsies have ``counts`` and ``crossings``, photographs ``areas``.
     overlays : whether each image's own files were written.
     """
-    schema, name = SCHEMAS[kind], NAMES[kind]
-    totals = Totals(f"{name}.csv")
-    finals = [f"{name}.parquet", f"{name}.csv", *([POINTS] if kind == "biopsy" else [])]
-    partial = {name: out / f".{name}.part" for name in finals}
+    schema, finals = SCHEMAS[kind], tables_of(kind)
+    totals = Totals(f"{NAMES[kind]}.csv")
+    partial = {name: desk / f".{name}.part" for name in finals}
     with ExitStack() as files:
         images = files.enter_context(_Writer(partial[finals[0]], schema))
         stream = files.enter_context(partial[finals[1]].open("w", newline="", encoding="utf-8"))
@@ -92,12 +99,12 @@ def write_tables(
             if points is not None and isinstance(result, Count):
                 points.add_all(_points(record["image"], result))
     for name, path in partial.items():
-        path.replace(out / name)
+        path.replace(desk / name)
     return totals
 
 
 def _record(
-    out: Path, row: dict[str, Any], kind: Kind, overlays: bool
+    out: Output, row: dict[str, Any], kind: Kind, overlays: bool
 ) -> tuple[dict[str, Any], Result | None]:
     record = dict.fromkeys(SCHEMAS[kind].names)
     record |= {name: row[name] for name in ("image", "subject", "sha256", "duplicate_of")}

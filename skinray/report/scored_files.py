@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skinray.crossings import Crossings
+from skinray.images.output import Output
 from skinray.learning.bundle_info import Kind
 from skinray.learning.skin import Skin
 from skinray.report.geojson import to_geojson
@@ -75,26 +75,14 @@ def photo_files(pixels: NDArray[np.uint8], found: Skin) -> dict[str, bytes]:
     return {"overlay": encode_jpeg(drawn), "mask": encode_png(found.mask.view(np.uint8) * 255)}
 
 
-def write_files(out: Path, image: str, kind: Kind, files: dict[str, bytes]) -> None:
-    """Write the files of an image of the run in ``out``; each appears whole or not at all."""
+def write_files(out: Output, image: str, kind: Kind, files: dict[str, bytes]) -> None:
+    """Write the files of an image of the run; each appears whole or not at all."""
     for what, place in places(image, kind).items():
-        _write(out / place, files[what])
+        out.write(place, files[what])
 
 
-def copy_files(out: Path, source: str, image: str, kind: Kind) -> None:
+def copy_files(out: Output, source: str, image: str, kind: Kind) -> None:
     """Give an image copies of the files of another with the same bytes."""
     origins = places(source, kind)
     for what, place in places(image, kind).items():
-        origin, target = out / origins[what], out / place
-        if origin.exists():
-            _write(target, None, origin)
-
-
-def _write(path: Path, data: bytes | None, origin: Path | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    if origin is not None:
-        shutil.copyfile(origin, partial)
-    else:
-        partial.write_bytes(data or b"")
-    partial.replace(path)
+        out.copy(origins[what], place)

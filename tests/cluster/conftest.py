@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chaos_lab import quick_settings
 
-from skinray.config import AugmentSettings, RunSettings, TrainSettings
-from skinray.recipes import demo
+from skinray.config import RunSettings
 
 
 @pytest.fixture(scope="session")
@@ -41,23 +41,5 @@ def small_settings() -> RunSettings:
 
 
 def small(epochs: int = 2) -> RunSettings:
-    """Settings of a run that takes seconds a training."""
-    train = TrainSettings(
-        loss="dice", learning_rate=3e-3, weight_decay=1e-4, epochs=epochs, batch_size=2,
-        validate_every_epochs=100,
-    )  # fmt: skip
-    unet = {"features": 4, "depth": 3}
-    main = {
-        "label": "U-Net", "model": {"name": "unet", "options": unet}, "train": train.model_dump(),
-        "grid": {"train.learning_rate": (1e-3, 3e-3)},
-    }  # fmt: skip
-    stage = {
-        "main": main, "baselines": [], "augment": AugmentSettings(crop_px=96, translate_px=10),
-    }  # fmt: skip
-    dermis = {**stage, "main": {**main, "train": train.override({"loss": "bce"}).model_dump()}}
-    return demo().override(
-        {
-            "recipe": "small", "nerve": stage, "dermis": dermis, "folds.count": 3,
-            "fit.max_images": 4, "fit.grid": {"nerve_threshold": (0.3, 0.5)}, "fit.rounds": 1,
-        }
-    )  # fmt: skip
+    """Settings of a run that takes seconds a training, after a search of two learning rates."""
+    return quick_settings(epochs, {"train.learning_rate": (1e-3, 3e-3)})

@@ -19,6 +19,7 @@ from stand_in import stand_in_bundle
 
 from skinray.config import ScoreSettings
 from skinray.errors import BundleError, CohortError, ResourcesError, SettingsError
+from skinray.images.output import LocalOutput
 from skinray.images.read import read_image
 from skinray.learning.bundle import load
 from tests.cluster.scored_cohorts import bad_files, sound_image, write
@@ -258,10 +259,10 @@ def test_pools_follow_settings_and_machines() -> None:
 
 
 def test_claims_are_their_holders_and_killers_are_given_up(tmp_path: Path) -> None:
-    from skinray.cluster.score_stages import MOST_DEATHS, Claims
+    from skinray.cluster.score_claims import MOST_DEATHS, Claims
 
     (tmp_path / "keys.txt").write_text("done before\n")
-    claims = Claims(str(tmp_path / "keys.txt"))
+    claims = Claims(LocalOutput(tmp_path))
     assert claims.ask("k", "a") == "mine"
     assert claims.ask("k", "b") == "same"
     assert claims.ask("done before", "a") == "same"
@@ -270,6 +271,8 @@ def test_claims_are_their_holders_and_killers_are_given_up(tmp_path: Path) -> No
     assert claims.ask("k", "a") == "deadly"
     claims.ended("a")
     assert claims.ask("k", "a") == "mine"
+    shares = [Claims(LocalOutput(tmp_path), number, 3) for number in range(3)]
+    assert sum("done before" in share.holders for share in shares) == 1
 
 
 def test_images_cross_processes_as_they_are() -> None:
@@ -282,3 +285,19 @@ def test_images_cross_processes_as_they_are() -> None:
     back = _from_wire(row)
     assert np.array_equal(back.pixels, pixels)
     assert {**vars(back), "pixels": 0} == {**vars(opened), "pixels": 0}
+
+
+def test_the_cause_is_what_the_worker_raised() -> None:
+    from skinray.cluster.score import _cause
+
+    trace = (
+        "ray::MapWorker(Fused).submit() (pid=1, ip=127.0.0.1)\n"
+        '  File "score_parts.py", line 45, in commit\n'
+        "OSError: [Errno 28] No space left on device\n\n"
+        "The above exception was the direct cause of the following exception:\n\n"
+        "ray.data.exceptions.UserCodeException: a task of an operator failed.\n"
+        "To change retry attempts, configure `ray.data.DataContext` (`retried_io_errors`)."
+    )
+    assert _cause(RuntimeError(trace)) == "OSError: [Errno 28] No space left on device"
+    assert _cause(RuntimeError("plain words")) == "plain words"
+    assert _cause(RuntimeError()) == "RuntimeError"

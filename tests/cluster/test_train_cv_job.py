@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chaos_jobs import tables
 
 from skinray.cluster.crossval import train_cv
 from skinray.config import RunSettings
@@ -27,18 +27,6 @@ def run(
 
     out = tmp_path_factory.mktemp("run") / "first"
     return out, train_cv(small_cohort, out, small())
-
-
-def tables(results: RunResults) -> dict[str, Any]:
-    """Everything measured; not when and how fast."""
-    whole = json.loads(results.model_dump_json())
-    kept = ("counts", "folds", "arms", "component_counts", "curves")
-    return {key: whole[key] for key in kept} | {
-        "trials": [
-            {k: v for k, v in trial.items() if k not in ("seconds", "images_per_s")}
-            for trial in whole["trials"]
-        ]
-    }
 
 
 def test_every_image_is_held_out_once(run: tuple[Path, RunResults], small_cohort: Path) -> None:

@@ -53,7 +53,7 @@ def test_an_entry_tells_a_changed_file(tmp_path: Path) -> None:
 
 def test_the_results_are_no_images(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "out/overlays/a.png.jpg", "out2/b.png")
-    assert names(tmp_path, skip=tmp_path / "out") == ["a.png", "out2/b.png"]
+    assert names(tmp_path, skip=str(tmp_path / "out")) == ["a.png", "out2/b.png"]
 
 
 def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_any_number_of_entries_is_stored(tmp_path: Path, count: int) -> None:
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match=r"nothing-here: not found; name a folder"):
         Listing(str(tmp_path / "nothing-here"))
-    with pytest.raises(CohortError, match=r"cannot be opened .*install the package"):
+    with pytest.raises(CohortError, match=r"cannot be opened .*install the fsspec package"):
         Listing("nosuchkind://bucket/folder")
     assert names(tmp_path) == []
 
@@ -189,6 +189,11 @@ def test_an_address_is_listed_and_read_as_a_folder_is(bucket: str) -> None:
     assert data == [b"image b.png", b"image deep/a.tif"]
     assert names(f"{bucket}/deep/*.tif") == ["a.tif"]
     assert names(f"{bucket}/**") == ["b.png", "deep/a.tif"]
+
+
+def test_results_below_the_images_are_passed_by_at_an_address_too(bucket: str) -> None:
+    listing = Listing(bucket, skip=f"{bucket}/deep")
+    assert [entry.image for entry in listing] == ["b.png"]
 
 
 def test_what_an_address_cannot_give_is_an_image_error(bucket: str) -> None:

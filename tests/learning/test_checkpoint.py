@@ -10,7 +10,7 @@ from tiny import ConvNetwork, same_weights
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from skinray.errors import TrainingError
+from skinray.errors import DamagedError, TrainingError
 from skinray.learning.checkpoint import EpochEnd, TrainState
 
 
@@ -99,6 +99,8 @@ def damage(kind: str, path: Path) -> None:
         path.write_text("no checkpoint at all")
     elif kind == "missing":
         path.unlink()
+    elif kind == "one bit":
+        path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
     elif kind == "foreign":
         save_file({"x": torch.zeros(1)}, path)
     elif kind == "not JSON":
@@ -113,6 +115,7 @@ def damage(kind: str, path: Path) -> None:
 
 KINDS = [
     "cut", "empty", "text", "missing", "foreign", "not JSON", "parts missing", "unknown number",
+    "one bit",
 ]  # fmt: skip
 
 
@@ -121,7 +124,7 @@ def test_a_damaged_state_is_named_with_the_remedy(tmp_path: Path, kind: str) -> 
     path = tmp_path / "state.safetensors"
     trained_state().save(path, "me")
     damage(kind, path)
-    with pytest.raises(TrainingError, match=r"not a readable checkpoint .*delete it") as caught:
+    with pytest.raises(DamagedError, match=r"not a readable checkpoint .*delete it") as caught:
         TrainState.load(path, "me")
     assert str(caught.value).startswith(f"{path}: ")
 

@@ -11,6 +11,7 @@ from stand_in import stand_in_bundle
 from skinray.config import ScoreSettings
 from skinray.errors import ImageError, SettingsError, SkinrayError
 from skinray.images.entry import Entry
+from skinray.images.output import LocalOutput
 from skinray.images.problems import UnreadableImageError
 from skinray.learning.bundle_info import read_info
 from skinray.learning.count import Count
@@ -75,26 +76,25 @@ def same(image: str, sha: str) -> Scored:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    (tmp_path / "parts").mkdir()
-    return tmp_path
+def out(tmp_path: Path) -> LocalOutput:
+    return LocalOutput(tmp_path)
 
 
-def test_a_batch_that_is_tried_again_replaces_its_part(out: Path) -> None:
+def test_a_batch_that_is_tried_again_replaces_its_part(out: LocalOutput) -> None:
     first = commit(out, [result("a", "1"), result("b", "2")])
     assert commit(out, [result("b", "2"), result("a", "1")]) == first
     commit(out, [result("a", "other content")])
     assert len(list(committed(out))) == 2
-    assert not [path for path in (out / "parts").iterdir() if path.name.startswith(".")]
+    assert not [path for path in (out.root / "parts").iterdir() if path.name.startswith(".")]
 
 
-def test_a_part_that_was_cut_off_is_not_there(out: Path) -> None:
-    part = commit(out, [result("a", "1")])
+def test_a_part_that_was_cut_off_is_not_there(out: LocalOutput) -> None:
+    part = out.root / "parts" / commit(out, [result("a", "1")])
     part.write_bytes(part.read_bytes()[:-9])
     assert list(committed(out)) == []
 
 
-def test_the_ledger_knows_what_is_to_do_and_joins_what_is_equal(out: Path) -> None:
+def test_the_ledger_knows_what_is_to_do_and_joins_what_is_equal(out: LocalOutput) -> None:
     listing = [entry(name) for name in ("b", "a", "twin", "lost", "late")]
     listing.append(entry("bad", problem="no such file: restore it"))
     commit(out, [same("b", "1"), result("a", "2", 0)])
@@ -120,7 +120,7 @@ def test_the_ledger_knows_what_is_to_do_and_joins_what_is_equal(out: Path) -> No
     assert rows[5]["problem"] == "no such file: restore it"
 
 
-def test_a_result_outlives_a_row_that_waited(out: Path) -> None:
+def test_a_result_outlives_a_row_that_waited(out: LocalOutput) -> None:
     commit(out, [same("a", "1"), result("z", "9")])
     commit(out, [result("a", "1")])
     for order in (1, -1):
@@ -131,7 +131,24 @@ def test_a_result_outlives_a_row_that_waited(out: Path) -> None:
             assert [row["status"] for row in ledger.rows()] == ["ok"]
 
 
-def test_another_version_of_a_file_is_to_do(out: Path) -> None:
+def test_an_image_that_could_not_be_read_is_tried_again_by_a_resumed_run(out: LocalOutput) -> None:
+    unread = Scored("a", identity(entry("a")), None, None, "failed", "no such file")
+    spoilt = Scored("b", identity(entry("b")), "k", "k", "failed", "damaged")
+    commit(out, [unread, spoilt])
+    listing = [entry("a"), entry("b")]
+    with Ledger() as ledger:
+        ledger.add_listing(listing)
+        ledger.add_parts(committed(out), retry=True)
+        assert list(ledger.pending()) == [entry("a")]
+        ledger.add_parts(committed(out, ledger.parts()))  # it failed again, in the very same part
+        assert list(ledger.pending()) == []
+        assert [row["error"] for row in ledger.rows()] == ["no such file", "damaged"]
+        commit(out, [result("a", "1")])
+        ledger.add_parts(committed(out, ledger.parts()))
+        assert [row["status"] for row in ledger.rows()] == ["ok", "failed"]
+
+
+def test_another_version_of_a_file_is_to_do(out: LocalOutput) -> None:
     commit(out, [result("a", "1")])
     with Ledger() as ledger:
         changed = Entry("a", "/in/a", 1, "later")
@@ -148,7 +165,9 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
     info, out, settings = read_info(bundle), tmp_path / "out", ScoreSettings()
 
     def claim(resume: bool = True, images: str = "in", info=info, **changes: object) -> None:
-        claim_folder(out, info, bundle, images, settings.override(changes), resume=resume)
+        claim_folder(
+            LocalOutput(out), info, bundle, images, settings.override(changes), resume=resume
+        )
 
     claim(resume=False)
     told = (out / "run.json").read_text()
@@ -166,7 +185,7 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
         claim(info=other)
     assert (out / "run.json").read_text() == told
     (out / "parts" / ".half").touch()
-    clear_traces(out)
+    clear_traces(LocalOutput(out))
     assert list((out / "parts").iterdir()) == []
 
 
@@ -174,9 +193,9 @@ def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     for _ in range(2):  # it is let go of
         with (
-            alone(tmp_path),
+            alone(LocalOutput(tmp_path)),
             pytest.raises(SettingsError, match="another process is at work"),
-            alone(tmp_path),
+            alone(LocalOutput(tmp_path)),
         ):
             pass
 
@@ -186,5 +205,5 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     for place, reason in ((tmp_path, "not empty and not a scoring run"),
                           (tmp_path / "file", "is a file")):  # fmt: skip
         with pytest.raises(SettingsError, match=reason):
-            refuse_foreign(place, resume=True)
-    assert refuse_foreign(tmp_path / "new", resume=True) is False
+            refuse_foreign(LocalOutput(place), resume=True)
+    assert refuse_foreign(LocalOutput(tmp_path / "new"), resume=True) is False

@@ -170,6 +170,27 @@ def test_a_damaged_trial_is_named(tmp_path: Path, name: str, content: bytes | No
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-9], lambda data: b"", lambda data: data[:-1] + b"?"]
+)
+def test_a_damaged_checkpoint_costs_time_and_changes_nothing(tmp_path: Path, damage: Any) -> None:
+    spec = tiny_spec(arm__train__epochs=3)
+    run_trial(spec, SAMPLES, tmp_path / "calm")
+
+    def interrupt(end: EpochEnd) -> None:
+        if end.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(spec, SAMPLES, tmp_path / "hit", on_epoch=interrupt)
+    state = tmp_path / "hit" / STATE
+    state.write_bytes(damage(state.read_bytes()))
+    run_trial(spec, SAMPLES, tmp_path / "hit")
+    calm, hit = (load_file(tmp_path / name / WEIGHTS) for name in ("calm", "hit"))
+    assert same_weights(calm, hit)
+    assert len((tmp_path / "hit" / LOG).read_text().splitlines()) == 2 + 3
+
+
 def test_a_network_starts_from_the_trials_seed() -> None:
     first = new_network(tiny_spec()).state_dict()
     torch.manual_seed(99)

@@ -13,6 +13,7 @@ from stand_in import drawn_image, stand_in_bundle
 from skinray.config import ReadSettings, ScoreSettings
 from skinray.errors import ImageError
 from skinray.images.entry import Entry
+from skinray.images.output import LocalOutput
 from skinray.images.store import File, LocalStore
 from skinray.learning.bundle import load
 from skinray.learning.bundle_info import BundleInfo, read_info
@@ -104,7 +105,7 @@ def test_maps_that_a_model_spoilt_are_a_failed_row(info: BundleInfo, out: Path) 
     image = opened(png(drawn_image()))
     assert isinstance(image, Opened)
     nothing = np.full(image.pixels.shape[:2], np.nan, np.float32)
-    row = finish_image(image, both(nothing), info, SETTINGS, out)
+    row = finish_image(image, both(nothing), info, SETTINGS, LocalOutput(out))
     assert row.status == "failed"
     assert "holds NaN" in str(row.error)
     assert image.failed(RuntimeError("CUDA")).error == (
@@ -117,14 +118,14 @@ def test_a_finished_image_leaves_its_files_and_gives_them_on(tmp_path: Path, out
     bundle = load(stand_in_bundle(tmp_path / "bundle"), "cpu")
     image = opened(png(drawn_image(nerves=3)))
     assert isinstance(image, Opened)
-    maps = bundle.maps(image.pixels)
-    plain = finish_image(image, maps, bundle.info, SETTINGS.override({"overlays": False}), out)
+    maps, run = bundle.maps(image.pixels), LocalOutput(out)
+    plain = finish_image(image, maps, bundle.info, SETTINGS.override({"overlays": False}), run)
     assert not (out / "overlays").exists()
-    row = finish_image(image, maps, bundle.info, SETTINGS, out)
+    row = finish_image(image, maps, bundle.info, SETTINGS, run)
     assert row == plain
     assert isinstance(row.result, Count)
     assert row.result.count == 3
-    copy_files(out, "a.png", "b/twin.png", "biopsy")
+    copy_files(run, "a.png", "b/twin.png", "biopsy")
     for what, place in places("b/twin.png", "biopsy").items():
         assert (out / place).read_bytes() == (out / places("a.png", "biopsy")[what]).read_bytes()
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
@@ -136,4 +137,4 @@ def test_a_full_disk_is_not_the_images_fault(tmp_path: Path, info: BundleInfo, o
     (out / "overlays").write_text("in the way")
     zeros = np.zeros(image.pixels.shape[:2], np.float32)
     with pytest.raises(OSError, match="overlays"):
-        finish_image(image, both(zeros), info, SETTINGS, out)
+        finish_image(image, both(zeros), info, SETTINGS, LocalOutput(out))

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from skinray.images.output import LocalOutput
 from skinray.learning.count import Count
 from skinray.report.score_tables import LOST, Totals, write_tables
 from skinray.report.scored_files import places
@@ -57,7 +58,8 @@ def test_the_tables_hold_every_row(tmp_path: Path) -> None:
         row("d.png", problem="no such file: restore it"),
         row("e.png"),
     ]
-    totals = write_tables(tmp_path, iter(rows), "biopsy", overlays=False)
+    run = LocalOutput(tmp_path)
+    totals = write_tables(tmp_path, run, iter(rows), "biopsy", overlays=False)
     assert (totals.scored, totals.failures) == (2, 3)
     table = pq.read_table(tmp_path / "counts.parquet").to_pylist()
     assert [each["image"] for each in table] == [each["image"] for each in rows]

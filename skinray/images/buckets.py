@@ -1,0 +1,115 @@
+"""Object stores by address: S3 and what speaks its language come with pyarrow, others by fsspec.
+
+Credentials and region are found as every AWS tool finds them (environment, profile, role of the
+machine); ``AWS_ENDPOINT_URL`` names another server than Amazon's. An address holds no secret.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.arrow import ArrowFSWrapper
+
+from skinray.errors import StorageError
+
+T = TypeVar("T")
+S3 = "s3://"
+# A call is tried so often at once; what fails then is laid on the file if the store still answers.
+ATTEMPTS, PAUSE_S = 3, 0.5
+# A store that does not answer is waited for: servers restart, networks come back.
+PATIENCE_S = 120.0
+LONGEST_PAUSE_S = 5.0
+_AT_ONCE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+def file_system(address: str) -> tuple[Any, str]:
+    """Return the file system behind an address, and the path within it.
+
+    Raises
+    ------
+    ValueError, ImportError, OSError
+        If nothing can open such an address.
+    """
+    if address.startswith(S3):
+        path = address.removeprefix(S3)
+        return _s3(path.partition("/")[0], os.getpid()), path
+    system, path = url_to_fs(address)
+    return system, str(path)
+
+
+@lru_cache
+def _s3(bucket: str, process: int) -> Any:
+    """Return a client of a bucket; each process has its own, as clients do not outlive a fork."""
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem, resolve_s3_region
+
+    elsewhere = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if region is None and elsewhere is None:
+        region = resolve_s3_region(bucket)
+    return ArrowFSWrapper(
+        S3FileSystem(
+            region=region,
+            endpoint_override=elsewhere,
+            connect_timeout=5,
+            request_timeout=30,
+            allow_delayed_open=True,  # one request for a small file, not three
+            retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        ),
+        skip_instance_cache=True,
+    )
+
+
+def steadily(call: Callable[[], T], answers: Callable[[], object], where: str) -> T:
+    """Call again what the network or the store may have broken, and wait for a store that is away.
+
+    Parameters
+    ----------
+    call : what is wanted; a file that is missing or forbidden is so at once.
+    answers : asks the store for something that is always there; raises if the store is away.
+    where : the store, for the message.
+
+    Raises
+    ------
+    OSError
+        What the call raised, while the store itself does answer: it is the file's fault.
+    StorageError
+        If the store stayed away for ``PATIENCE_S``.
+    """
+    until, pause = time.monotonic() + PATIENCE_S, PAUSE_S
+    failed = 0
+    while True:
+        try:
+            return call()
+        except _AT_ONCE:
+            raise
+        except OSError as error:
+            failed += 1
+            if failed >= ATTEMPTS and _is_there(answers):
+                raise
+            if time.monotonic() > until:
+                raise StorageError(
+                    f"{where}: did not answer for {PATIENCE_S:g} s ({one_line(error)}); mend the "
+                    "store or the network to it, then go on with --resume"
+                ) from None
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def _is_there(answers: Callable[[], object]) -> bool:
+    try:
+        answers()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        return "ACCESS_DENIED" in str(error)  # whoever says no is there
+    return True
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error says in one line."""
+    return " ".join((str(error) or type(error).__name__).split())[:300]
