@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from own_cluster import ROOT
-from skinray.service.answer import to_png
 from stand_in import drawn_image, stand_in_bundle
 
+from skinray.report.overlays import encode_png
 from skinray.report.results import RunResults
 from skinray.settings import to_yaml
 from tests.cluster.conftest import small
@@ -75,7 +75,9 @@ def test_a_scoring_brings_two_gpu_nodes_and_lets_them_go(
     images = tmp_path / "images"
     images.mkdir()
     for at in range(16):
-        (images / f"{at:02d}.png").write_bytes(to_png(drawn_image(at, (300, 400), nerves=at % 5)))
+        (images / f"{at:02d}.png").write_bytes(
+            encode_png(drawn_image(at, (300, 400), nerves=at % 5))
+        )
     bundle, out = stand_in_bundle(tmp_path / "bundle"), tmp_path / "out"
     chosen = ("resources_timeout_s=120", "images_per_part=2", *LAYOUTS[layout])
     said = run(

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from object_store import ObjectStore, client
-from skinray.service.answer import to_png
 from stand_in import drawn_image, stand_in_bundle
 
+from skinray.report.overlays import encode_png
 from tests.cluster.scored_cohorts import bad_files, write
 from tests.cluster.test_score_chaos import started
 
@@ -27,7 +27,7 @@ OPTIONS = ("--set", "images_per_part=2", "--set", "fused.actors=2")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images that take a moment each, one of them twice, some bad."""
     files = {
-        f"deep/{at:03d}.png": to_png(drawn_image(at, (600, 800), nerves=at % 7))
+        f"deep/{at:03d}.png": encode_png(drawn_image(at, (600, 800), nerves=at % 7))
         for at in range(IMAGES)
     }
     files["twin.png"] = files["deep/003.png"]
