@@ -24,7 +24,7 @@ test: setup  ## the quick tests, with coverage of skinray/
 test-all: setup  ## every test: also slow, chaos and browser ones, and those on real data
 	$(PYTEST) --cov=skinray
 
-fuzz: setup  ## 100,000 spoilt files through every decoder and parser; about half an hour on two cores
+fuzz: setup  ## 100,000 spoilt files through every decoder and parser; minutes on two cores that are free
 	$(BIN)/python benchmarks/fuzz.py --cases 100000 --keep findings
 
 sbom: setup  ## the parts with their licences as CycloneDX JSON: sbom.json
