@@ -27,7 +27,7 @@ test-all: setup  ## every test: also slow, chaos and browser ones, and those on 
 chaos: setup  ## break real jobs on purpose; benchmarks/chaos.py repeats it and writes the table
 	$(PYTEST) -m chaos
 
-fuzz: setup  ## 100,000 spoilt files through every decoder and parser; about half an hour on two cores
+fuzz: setup  ## 100,000 spoilt files through every decoder and parser; minutes on two cores that are free
 	$(BIN)/python benchmarks/fuzz.py --cases 100000 --keep findings
 
 sbom: setup  ## the parts with their licences as CycloneDX JSON: sbom.json
