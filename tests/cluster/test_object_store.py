@@ -16,7 +16,9 @@ from skinray.report.overlays import encode_png
 from tests.cluster.scored_cohorts import bad_files, write
 from tests.cluster.test_score_chaos import started
 
-pytest.importorskip("moto")
+pytest.importorskip(
+    "moto", reason="no S3-compatible server: pip install -e '.[dev,object-store-tests]' elsewhere"
+)
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(900)]
 
 IMAGES, AWAY_S = 40, 15
