@@ -16,7 +16,7 @@ TEMPLATE = """\
 For research. Not a medical device: no diagnosis may rest on {{ result }} alone.
 
 **Made** {{ info.created }} by skinray {{ info.versions.get("skinray", "?") }}, fold
-"{{ info.fold }}", from {{ info.images }} images of {{ info.subjects }} subjects
+"{{ info.fold }}", from {{ made_from }}
 (data fingerprint `{{ info.data_fingerprint[:16] }}`).
 
 | stage | network | options |
@@ -40,6 +40,7 @@ For research. Not a medical device: no diagnosis may rest on {{ result }} alone.
 """
 BIOPSIES = {
     "title": "nerve crossings in skin biopsies",
+    "made_from": "{images} images of {subjects} subjects",
     "result": "its counts",
     "measured_on": "held-out images in cross-validation",
     "seen": "this bundle itself saw every image",
@@ -52,6 +53,7 @@ BIOPSIES = {
 }
 PHOTOS = {
     "title": "skin in clinical photographs",
+    "made_from": "{images} photographs",
     "result": "its masks",
     "measured_on": "photographs held out of training",
     "seen": "this bundle saw none of them",
@@ -70,7 +72,9 @@ def model_card(info: BundleInfo) -> str:
     template = Environment(autoescape=False).from_string(TEMPLATE)  # noqa: S701
     words, settings = (BIOPSIES, info.crossings) if info.kind == "biopsy" else (PHOTOS, info.skin)
     values = settings.model_dump() if settings is not None else {}
-    return template.render(info=info, use=_use(info), values=values, **words)
+    made_from = words["made_from"].format(images=info.images, subjects=info.subjects)
+    told = words | {"made_from": made_from, "use": _use(info), "values": values}
+    return template.render(info=info, **told)
 
 
 def _use(info: BundleInfo) -> str:
