@@ -75,7 +75,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     home = os.environ.get("SKINRAY_REAL_DATA")
     parser.add_argument("--data", type=Path, default=Path(home) / "abd_skin" if home else None)
     parser.add_argument("--train", type=int, default=TRAIN, help="photographs, 20 %% to validate")
-    parser.add_argument("--networks", nargs="*", help="names; default: the paper's three")
+    parser.add_argument("--networks", action="append", help="repeatable; default: the paper's")
     options = parser.parse_args(argv)
     if options.data is None:
         raise SettingsError("name a folder with images/ and masks/ as --data")

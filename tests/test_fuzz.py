@@ -52,23 +52,26 @@ def test_what_was_found_before_stays_mended(file: Path, tmp_path: Path) -> None:
 
 
 def test_damage_to_a_png_never_changes_its_pixels_unseen() -> None:
-    """Checksums tell: what is still taken has the pixels it had."""
+    """Checksums tell: what is still taken has the pixels it had, and hardly anything is.
+
+    A decoder that passed over the checksums would take most of these files.
+    """
     from random import Random
 
     from skinray.images.read import decode_image
 
     known = {decode_image(data, "seed").pixels.tobytes() for data in png_files()}
-    taken = 0
+    refused = 0
     for number in range(150):
         rng = Random(number)
         data, _ = mutate(rng, rng.choice(png_files()), png_files(), "bytes")
         try:
             pixels = decode_image(data, "case").pixels
         except ImageError:
+            refused += 1
             continue
-        taken += 1
         assert pixels.tobytes() in known, number
-    assert taken
+    assert refused > 100
 
 
 def runs(action: object) -> Target:

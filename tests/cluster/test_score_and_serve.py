@@ -119,7 +119,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def skin_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random network; the photographs' edges draw its masks, and it sees them mirrored too."""
     settings = SkinSettings(refine=True, threshold=0.62)
-    predict = WHOLE.override({"flips": True})
+    predict = WHOLE.override({"mirrored": 2})
     return photo_bundle(tmp_path_factory.mktemp("skin") / "bundle", skin=settings, predict=predict)
 
 

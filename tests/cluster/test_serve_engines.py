@@ -213,7 +213,7 @@ def test_a_stage_loads_no_other_bundle_than_the_one_named(ref: BundleRef, tmp_pa
 
 
 def test_a_batch_gives_the_maps_of_the_images_alone(ref: BundleRef) -> None:
-    model = load(ref.path, "cpu").nerve
+    model = load(ref.path, "cpu").stages["nerve"]
     images = [drawn_image(seed, size) for seed, size in ((0, (40, 50)), (1, (70, 30)))]
     maps = forward(Held(lambda _: model), [Seen(ref, image, 0.4) for image in images])
     for image, found in zip(images, maps, strict=True):
