@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import requests
+import torch
 from drawn_photos import drawn_photo
 from photo_bundles import photo_bundle
 from PIL import Image as Pillow
@@ -42,6 +43,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     A stand-in's are 0 and 1: they would hide a difference of rounding.
     """
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
+    torch.manual_seed(0)  # whatever ran before
     tiles = PredictSettings(max_pixels=50_000, tile_px=192, overlap_px=32)
     loaded = load(bundle_of(folder, UNET, UNET, predict=tiles), "cpu")
     nerve, dermis = loaded.maps(drawn_image(), 0.5).values()
