@@ -68,8 +68,13 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scored(
-    ray_session: Any, bundle: Path, cohort: Path, tmp_path_factory: pytest.TempPathFactory
+    ray_session: Any,
+    bundle: Path,
+    cohort: Path,
+    masks: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
+    """Score the biopsies, after the photographs: once a service runs, it holds the CPUs."""
     from skinray.cluster.score import score
 
     out = tmp_path_factory.mktemp("scored") / "out"
