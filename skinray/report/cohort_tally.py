@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,7 +124,7 @@ class Failures:
 
 
 @dataclass
-class Tally:
+class Tally(ABC):
     """What a cohort adds up to, whatever was looked for.
 
     An image whose bytes came before under another name is a duplicate: it is scored or failed
@@ -159,9 +160,9 @@ class Tally:
                 scored.append(row)
         self._add_results(scored)
 
+    @abstractmethod
     def _add_results(self, rows: list[Row]) -> None:
         """Take in scored images that are no duplicates."""
-        raise NotImplementedError
 
 
 def split_error(image: str, error: str) -> tuple[str, str]:
