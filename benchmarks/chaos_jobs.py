@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from skinray.report.results import RunResults
 LIMIT_S = 400
 
 
-class Job:
+class Job(ABC):
     """A script of ``jobs/`` under way; a context that leaves no process behind."""
 
     script = ""
@@ -43,9 +44,9 @@ class Job:
         if self.process.poll() is None:
             self.kill()
 
+    @abstractmethod
     def progress(self) -> int:
         """Return how much is stored so far."""
-        raise NotImplementedError
 
     def wait_until(self, seen: Callable[[], Any], what: str) -> float:
         """Wait for something to be seen while the job runs; return how long that took."""
