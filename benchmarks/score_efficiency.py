@@ -40,7 +40,7 @@ NICENESS = "RAY_worker_niceness"
 # Processes and threads of each: all of the two cores, either way.
 SHAPES = ((1, 2), (2, 1))
 MOST_PROCESSES = max(processes for processes, _ in SHAPES)
-CHECKED, POLL_S = 4, 0.1
+CHECKED, POLL_S = 4, 1.0  # looking more often would take a part of the cores itself
 
 
 @dataclass(frozen=True)

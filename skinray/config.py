@@ -136,7 +136,9 @@ class TrainSettings(Settings):
     validate_every_epochs: int = Field(10, ge=1)
     clip_norm: float | None = Field(None, gt=0, description="gradient norm limit; none: off")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 on GPUs that compute in it, float32 elsewhere"
+        "auto",
+        description="auto: bfloat16 on GPUs that compute in it, float32 elsewhere; on a CPU with "
+        "AVX512_BF16 or AMX, bfloat16 trains wide networks about twice as fast",
     )
     max_skipped_steps: int = Field(
         5, ge=0, description="steps with a loss that is not finite, skipped before the run stops"

@@ -28,6 +28,7 @@ ONE_MACHINE = {
     "RAY_TRAIN_METRICS_ENABLED": "0",  # there is no dashboard to show them
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
+    "RAY_num_workers_soft_limit": "0",  # a worker without work ends after a second
     "REPORTER_UPDATE_INTERVAL_MS": "60000",
     "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
     "LOG_NAME_UPDATE_INTERVAL_S": "10",
