@@ -21,8 +21,8 @@ from skinray.config import AugmentSettings
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
     "augmentation", "chaos", "crossing_stage", "drive", "front_proxy", "paper_fold",
-    "photo_networks", "scaling", "score_efficiency", "score_memory", "serve_overhead", "serve_overload", "serve_replica_kill",
-    "tolerant_dice", "train_overhead",
+    "photo_networks", "scaling", "score_efficiency", "score_memory", "serve_overhead",
+    "serve_overload", "serve_replica_kill", "tolerant_dice", "train_overhead",
 )  # fmt: skip
 
 

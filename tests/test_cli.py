@@ -12,7 +12,7 @@ import typer
 from commands import Command, everything_below
 from tiny import read_rows, tiny_run, write_manifest
 
-from skinray import __version__, cli, run_paths
+from skinray import __version__, cli, cli_train, run_paths
 from skinray.errors import SettingsError
 from skinray.settings import parse_assignment, to_yaml
 
@@ -280,7 +280,7 @@ def test_our_own_mistakes_keep_their_trace(error: Exception) -> None:
     ("text", "size"), [("1600x1200", (1600, 1200)), ("8X9", (8, 9)), ("1x1", (1, 1))]
 )
 def test_parse_size(text: str, size: tuple[int, int]) -> None:
-    assert cli.parse_size(text) == size
+    assert cli_train.parse_size(text) == size
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_parse_size(text: str, size: tuple[int, int]) -> None:
 )
 def test_parse_size_refuses(text: str) -> None:
     with pytest.raises(SettingsError, match="write WIDTHxHEIGHT"):
-        cli.parse_size(text)
+        cli_train.parse_size(text)
 
 
 @pytest.mark.parametrize(

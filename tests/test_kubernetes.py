@@ -204,8 +204,8 @@ def test_the_jobs_words_are_those_of_the_command_line() -> None:
     entry = RAY["RayJob"]["spec"]["entrypoint"].split()
     assert entry[:2] == ["skinray", "train-cv"]
     assert "--resume" in entry, "the job is tried again, and must go on where it was"
-    source = (ROOT / "skinray/cli.py").read_text(encoding="utf-8")
-    body = source[source.index("def train_cv(") : source.index("app.command()(train_photos)")]
+    source = (ROOT / "skinray/cli_train.py").read_text(encoding="utf-8")
+    body = source[source.index("def train_cv(") : source.index("def pretrain_hed(")]
     for option in (word for word in entry if word.startswith("--")):
         name = option.removeprefix("--").replace("-", "_")
         assert f" {name}: " in body or f'"{option}"' in body, option
