@@ -49,6 +49,7 @@ class Steps:
         self._now = now
         self.console = console or Console()
         self._began = self._spoke = self._now()
+        self._first: tuple[int, float] | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -88,18 +89,27 @@ class Steps:
         self.set(done)
 
     def set(self, done: int, note: str = "") -> None:
-        """Tell that ``done`` of the steps are done."""
+        """Tell that ``done`` of the steps are done.
+
+        The time left is told from the second report on: the first steps also waited for workers
+        to start, or were done by a run before.
+        """
         self.done = done
         self._told("running")
-        now = self._now()
-        left = (now - self._began) / done * (self.total - done) if done else 0.0
-        text = f"{note} ETA {clock(left)}".strip() if done else note
+        now, text = self._now(), note
+        if done and self._first is None:
+            self._first = (done, now)
+        elif self._first is not None and done > self._first[0]:
+            before, then = self._first
+            left = (now - then) / (done - before) * (self.total - done)
+            text = f"{note} ETA {clock(left)}".strip()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, note=text)
         elif now - self._spoke >= LOG_EVERY_S:
             self._spoke = now
             share = 100 * done / self.total
-            self.console.print(f"{self.title}: {share:.0f} %, {text}", highlight=False)
+            told = f"{self.title}: {share:.0f} %, {text}".removesuffix(", ")
+            self.console.print(told, highlight=False)
 
     def _told(self, state: str) -> None:
         for listener in _LISTENERS:

@@ -44,7 +44,7 @@ def test_a_log_gets_a_line_now_and_then_with_the_time_left() -> None:
     console = log()
     with Steps("Working", 4, console, ticking()) as steps:  # begins at 110
         steps.set(1)  # 120: too soon for a line
-        steps.set(2)  # 130: 20 s for two, so 20 s for the two left
+        steps.set(2)  # 130: 10 s since the first, so 20 s for the two left
         steps.set(3, "nearly,")  # 140: too soon again
     assert lines(console) == [
         "Working: 50 %, ETA 00:20",
@@ -58,6 +58,17 @@ def test_nothing_done_yet_gives_no_time_left() -> None:
         steps.set(0)
         steps.set(0, "waiting")
     assert lines(console)[0] == "Working: 0 %, waiting"
+
+
+def test_a_slow_start_and_what_was_done_before_do_not_count() -> None:
+    console = log()
+    with Steps("Working", 100, console, itertools.count(100.0, 20.0).__next__) as steps:
+        steps.set(0, "starting")
+        steps.set(80)  # by a run before
+        steps.set(82)  # 20 s for two, so 180 s for the 18 left
+    assert lines(console)[:3] == [
+        "Working: 0 %, starting", "Working: 80 %", "Working: 82 %, ETA 03:00",
+    ]  # fmt: skip
 
 
 def test_an_error_is_told_as_stopped() -> None:
@@ -87,6 +98,7 @@ def test_a_terminal_gets_a_bar() -> None:
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
     with Steps("Working", 3, console) as steps:
         steps.resize(4)
+        steps.set(1)
         steps.set(2, "two done,")
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()

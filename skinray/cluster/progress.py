@@ -1,4 +1,4 @@
-"""Counts the epochs of many trials as Tune hears of them."""
+"""Counts what many trials have trained on, as Tune hears of their epochs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,29 @@ from skinray.progress import Steps
 
 
 class TrialProgress(Callback):  # type: ignore[misc]
-    """Counts the epochs of all trials of a phase in ``steps``, as Tune hears of them."""
+    """Counts the crops that all trials of a phase have seen, in ``steps``.
 
-    def __init__(self, title: str, epochs: dict[str, int]) -> None:
-        self.epochs = epochs
+    Epochs would be a poor measure of the time to go: one of a pretraining may hold many times
+    the images of one that follows.
+
+    Parameters
+    ----------
+    epochs : of each trial, by its key; the most it may train.
+    crops : of each trial, in one epoch.
+    """
+
+    def __init__(self, title: str, epochs: dict[str, int], crops: dict[str, int]) -> None:
+        self.epochs, self.crops = epochs, crops
         self.seen = dict.fromkeys(epochs, 0)
         self.errors: dict[str, str] = {}
         self.ended = 0
-        self.steps = Steps(title, sum(epochs.values()))
+        self.steps = Steps(title, self._crops_in(epochs))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the console behind: Tune stores its callbacks, and a console cannot be stored."""
-        return {"epochs": self.epochs, "seen": self.seen, "ended": self.ended}
+        return {
+            "epochs": self.epochs, "crops": self.crops, "seen": self.seen, "ended": self.ended,
+        }  # fmt: skip
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -41,4 +52,7 @@ class TrialProgress(Callback):  # type: ignore[misc]
         if key in self.seen:
             self.seen[key] = max(self.seen[key], epoch)
             note = f"{self.ended} of {len(self.epochs)} trainings ended,"
-            self.steps.set(sum(self.seen.values()), note)
+            self.steps.set(self._crops_in(self.seen), note)
+
+    def _crops_in(self, epochs: dict[str, int]) -> int:
+        return sum(count * self.crops[key] for key, count in epochs.items())

@@ -59,7 +59,11 @@ def run_trials(
     todo = [spec for spec in specs if finished(spec, folders[spec.key]) is None]
     errors: dict[str, str] = {}
     if todo:
-        progress = TrialProgress(title, {spec.key: spec.arm.train.epochs for spec in todo})
+        progress = TrialProgress(
+            title,
+            {spec.key: spec.arm.train.epochs for spec in todo},
+            {spec.key: len(spec.train) * spec.arm.train.draws_per_image for spec in todo},
+        )
         errors = _tune(todo, source, folder, resources, settings, progress)
     results = []
     for spec in specs:
