@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from chaos_jobs import Scoring, Training, scored, trained
+from chaos_jobs import Scoring, Training, epochs_of, scored, trained
 from stand_in import drawn_image, stand_in_bundle
 
 from skinray.config import AugmentSettings, RunSettings, TrainSettings
@@ -45,10 +45,16 @@ class Happened:
 
 
 class Lab:
-    """Cohorts, recipe and undisturbed results, made once; scratch for one fault after the other."""
+    """Cohorts, recipe and undisturbed results, made once; scratch for one fault after the other.
+
+    Attributes
+    ----------
+    calm_epochs : epochs of each trial of the undisturbed trainings that were run so far.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.number = folder, 0
+        self.calm_epochs: dict[str, int] = {}
 
     def scratch(self) -> Path:
         """Return a new folder."""
@@ -126,15 +132,17 @@ class Lab:
     @cached_property
     def calm_trained(self) -> dict[str, Any]:
         """What training gives undisturbed."""
-        out = self.scratch() / "out"
-        self.train(out).end()
-        return trained(out)
+        return self._calm_run(search=False)
 
     @cached_property
     def calm_searched(self) -> dict[str, Any]:
         """What training after a search gives undisturbed."""
+        return self._calm_run(search=True)
+
+    def _calm_run(self, search: bool) -> dict[str, Any]:
         out = self.scratch() / "out"
-        self.train(out, search=True).end()
+        self.train(out, search=search).end()
+        self.calm_epochs |= epochs_of(out)
         return trained(out)
 
     def small_trial(self) -> tuple[TrialSpec, list[Sample]]:

@@ -17,7 +17,8 @@ AWAY_S, DELAY_S = 12, 0.1
 
 @contextmanager
 def _store(lab: Lab) -> Iterator[Any]:
-    """Start an object store that holds the images."""
+    """Start an object store that holds the images; ImportError where there is no server for it."""
+    import moto  # noqa: F401 - the server is a process of its own, whose end would say less
     from object_store import ObjectStore, client
 
     with ObjectStore(lab.scratch()) as store:

@@ -31,15 +31,16 @@ def _worker_killed(lab: Lab, rng: random.Random, search: bool) -> Happened:
     out = lab.scratch() / "run"
     with lab.train(out, search=search) as job:
         job.advance(rng.randint(3, 2 * EPOCHS))
-        victim = job.worker(WORKER)
-        hit = unfinished(out)
-        before = epochs_of(out)
-        victim.kill()
+        job.wait_until(lambda: unfinished(out), "a trial under way")
+        victims = [p for p in job.workers() if title(p).startswith(WORKER)]
+        hit, before = unfinished(out), epochs_of(out)
+        for victim in victims:  # which of them trains cannot be seen from outside
+            victim.kill()
         recovery = job.wait_until(lambda: _all_on(out, hit, before), "all trials to go on")
         job.end()
     calm = lab.calm_searched if search else lab.calm_trained
-    equal = trained(out) == calm and _redone(out) <= 1
-    return Happened(equal, f"went on by itself; {_told(out)}", recovery)
+    equal = trained(out) == calm and _redone(out, lab) <= 1
+    return Happened(equal, f"{len(victims)} killed, went on by itself; {_told(out, lab)}", recovery)
 
 
 def unfinished(out: Path) -> list[str]:
@@ -59,13 +60,14 @@ def _all_on(out: Path, trials: list[str], before: dict[str, int]) -> bool:
     )
 
 
-def _redone(out: Path) -> int:
+def _redone(out: Path, lab: Lab) -> int:
     """Return how many epochs of one trial were done again, at most."""
-    return max(0, *(count - EPOCHS for count in epochs_of(out).values()))
+    calm = lab.calm_epochs
+    return max(0, *(count - calm[trial] for trial, count in epochs_of(out).items()))
 
 
-def _told(out: Path) -> str:
-    return f"at most {_redone(out)} epochs of a trial done again"
+def _told(out: Path, lab: Lab) -> str:
+    return f"at most {_redone(out, lab)} epochs of a trial done again"
 
 
 def driver_killed(lab: Lab, rng: random.Random) -> Happened:
@@ -117,8 +119,8 @@ def _resumed(lab: Lab, out: Path, what: str, most_redone: int = 1, **env: Any) -
     with lab.train(out, "--resume", **env) as job:
         recovery = job.advance(1)
         job.end()
-    equal = trained(out) == lab.calm_trained and _redone(out) <= most_redone
-    return Happened(equal, f"{what}{_told(out)}", recovery)
+    equal = trained(out) == lab.calm_trained and _redone(out, lab) <= most_redone
+    return Happened(equal, f"{what}{_told(out, lab)}", recovery)
 
 
 def disk_full(lab: Lab, rng: random.Random) -> Happened:
@@ -139,7 +141,7 @@ def clock_jumps(lab: Lab, rng: random.Random) -> Happened:
     out = lab.scratch() / "run"
     with lab.train(out, env=jumping(time.time() + rng.uniform(15, 30))) as job:
         job.end()
-    return Happened(trained(out) == lab.calm_trained, f"not noticed; {_told(out)}")
+    return Happened(trained(out) == lab.calm_trained, f"not noticed; {_told(out, lab)}")
 
 
 def node_killed(lab: Lab, rng: random.Random) -> Happened:
@@ -154,8 +156,8 @@ def node_killed(lab: Lab, rng: random.Random) -> Happened:
             rng.choice(busy or nodes).kill()
             recovery = job.wait_until(lambda: _all_on(out, hit, before), "all trials to go on")
             job.end()
-    what = f"went on on the other node; {_told(out)}"
-    return Happened(trained(out) == lab.calm_trained and _redone(out) <= 1, what, recovery)
+    what = f"went on on the other node; {_told(out, lab)}"
+    return Happened(trained(out) == lab.calm_trained and _redone(out, lab) <= 1, what, recovery)
 
 
 def _trains(node: Node) -> bool:

@@ -131,6 +131,8 @@ def split_png(data: bytes) -> list[tuple[bytes, bytes]]:
 def tiff_entries(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
     """Spoil tag, type, count or value of entries of the first directory."""
     out, order = bytearray(data), "<" if data[:2] == b"II" else ">"
+    if len(data) < 8:
+        return overwrite(rng, data, others)
     (offset,) = struct.unpack_from(order + "I", data, 4)
     if offset + 2 > len(data) or data[2:4] not in (b"*\0", b"\0*"):
         return overwrite(rng, data, others)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from skinray.images.entry import Entry, read_entries, write_entries
 from skinray.images.output import LocalOutput
+from skinray.learning.count import Count
 from skinray.learning.score_ledger import Ledger
 from skinray.learning.score_parts import commit, committed
 from skinray.learning.scored import Scored, content_key, identity
 
-ENTRIES, PARTS, CALLS, BLOCKS = 100_000, 1000, 5000, 1000
+ENTRIES, PARTS, CALLS, BLOCKS = 100_000, 100, 5000, 1000
 NODES, IMAGES = 100, 100_000_000
 # Both networks on one H200, calculated from their FLOPs; a node of the cluster has one.
 IMAGES_PER_S_AND_NODE = 168
@@ -27,7 +28,7 @@ class Costs:
     Attributes
     ----------
     list_s, list_bytes : an image in the listing, the ledger and what is pending.
-    commit_s, read_s, part_bytes : a part of eight images.
+    commit_s, read_s, part_bytes : a part, of as many images as one of ``IMAGES`` has.
     ask_s : a question to the actor of claims, of which each image asks one and tells one.
     block_s : a block of Ray Data on its way through one actor.
     """
@@ -67,25 +68,34 @@ def _listing(scratch: Path) -> tuple[float, float]:
 
 
 def _parts(scratch: Path) -> tuple[float, float, float]:
-    out = LocalOutput(scratch / "parts-run")
-    rows = [
-        [
-            Scored(name, identity(Entry(name, name, at, "1")), content_key(f"{at:064d}", 0.5),
-                   f"{at:064d}", "failed", "the file is empty: copy or export it again")
-            for name in (f"{part}-{at}.png" for at in range(8))
-        ]
+    """Return seconds to commit a part and to read it back, and its bytes, at the size it has."""
+    from skinray.cluster.score import part_size
+
+    out, size = LocalOutput(scratch / "parts-run"), part_size(8, IMAGES)
+    entries = [
+        [Entry(name, name, part, "1") for name in (f"{part}-{at}.png" for at in range(size))]
         for part in range(PARTS)
-        for at in [part]
+    ]
+    count = Count(
+        count=4, boundary_px=1800.5, boundary_mm=0.9, density_per_mm=4.4, um_per_px=0.5,
+        width=1600, height=1200, points=[(801.25, 600.5)] * 4,
+    )  # fmt: skip
+    rows = [
+        [Scored(e.image, identity(e), content_key(e.image, 0.5), e.image, "ok", None, count)
+         for e in part]
+        for part in entries
     ]  # fmt: skip
     began = time.perf_counter()
     for batch in rows:
         commit(out, batch)
-    middle = time.perf_counter()
+    committed_s = time.perf_counter() - began
     with Ledger() as ledger:
+        ledger.add_listing(entry for part in entries for entry in part)
+        began = time.perf_counter()
         ledger.add_parts(committed(out))
-    ended = time.perf_counter()
-    size = sum(path.stat().st_size for path in (out.root / "parts").iterdir())
-    return (middle - began) / PARTS, (ended - middle) / PARTS, size / PARTS
+        read_s = time.perf_counter() - began
+    held = sum(path.stat().st_size for path in (out.root / "parts").iterdir())
+    return committed_s / PARTS, read_s / PARTS, held / PARTS
 
 
 def _ray(scratch: Path) -> tuple[float, float]:
@@ -138,7 +148,7 @@ def projection(costs: Costs, nodes: int = NODES, images: int = IMAGES) -> list[s
         ),
         "reading parts back, one disk": (parts * costs.read_s, "after the last image"),
         "reading parts back, object store, 16 at once": (
-            parts * OBJECT_S / 16, "after the last image"
+            parts * (costs.read_s + OBJECT_S / 16), "after the last image"
         ),
     }  # fmt: skip
     lines = [
@@ -155,8 +165,8 @@ def projection(costs: Costs, nodes: int = NODES, images: int = IMAGES) -> list[s
     return [
         *lines, "",
         f"First to be full: {first}. The ledger takes {images * costs.list_bytes / 1e9:.0f} GB of "
-        f"the head node's disk; parts take {images / 8 * costs.part_bytes / 1e9:.0f} GB at most. "
+        f"the head node's disk; parts take {parts * costs.part_bytes / 1e9:.0f} GB. "
         f"Measured an image: listing {costs.list_s * 1e6:.0f} us; a claim {costs.ask_s * 1e6:.0f} "
-        f"us; a block {costs.block_s * 1e3:.1f} ms; a part of eight written "
+        f"us; a block {costs.block_s * 1e3:.1f} ms; a part written "
         f"{costs.commit_s * 1e3:.1f} ms (on the nodes), read back {costs.read_s * 1e3:.1f} ms.",
     ]  # fmt: skip

@@ -204,6 +204,7 @@ def test_the_jobs_words_are_those_of_the_command_line() -> None:
     entry = RAY["RayJob"]["spec"]["entrypoint"].split()
     assert entry[:2] == ["skinray", "train-cv"]
     assert "--resume" in entry, "the job is tried again, and must go on where it was"
+    assert "cluster.gpus_per_worker=1" in entry, "a cluster at rest has no GPU, so auto means none"
     source = (ROOT / "skinray/cli_train.py").read_text(encoding="utf-8")
     body = source[source.index("def train_cv(") : source.index("def pretrain_hed(")]
     for option in (word for word in entry if word.startswith("--")):

@@ -138,7 +138,8 @@ def _compute(job: Job, desk: Path, ledger: Ledger, console: Console) -> None:
                 console.print(
                     f"interrupted ({_cause(error)}); going on", highlight=False, markup=False
                 )
-            ledger.add_parts(committed(job.out, ledger.parts()))
+            # A round that broke off has not tried again all that could not be read before.
+            ledger.add_parts(committed(job.out, ledger.parts()), retry=failure is not None)
             before, left = left, ledger.left()
             fruitless = fruitless + 1 if left >= before else 0
             if failure is not None and fruitless == FRUITLESS_ROUNDS:

@@ -37,19 +37,33 @@ class Held(Generic[T]):
 
     def __init__(self, load: Callable[[BundleRef], T], most: int = HELD) -> None:
         self._load, self._most = load, most
-        self._lock = threading.Lock()
+        self._lock, self._loading = threading.Lock(), threading.Lock()
         self._loaded: OrderedDict[BundleRef, T] = OrderedDict()
 
     def get(self, ref: BundleRef) -> T:
-        """Return what belongs to the bundle, loaded now if it is not at hand."""
-        with self._lock:
-            if ref not in self._loaded:
-                loaded = self._load(ref)
+        """Return what belongs to the bundle, loaded now if it is not at hand.
+
+        While one is loaded, those at hand can be had.
+        """
+        found = self._at_hand(ref)
+        if found is not None:
+            return found
+        with self._loading:
+            found = self._at_hand(ref)  # another thread may have loaded it meanwhile
+            if found is not None:
+                return found
+            found = self._load(ref)
+            with self._lock:
                 while len(self._loaded) >= self._most:
                     self._loaded.popitem(last=False)
-                self._loaded[ref] = loaded
-            self._loaded.move_to_end(ref)
-            return self._loaded[ref]
+                self._loaded[ref] = found
+            return found
+
+    def _at_hand(self, ref: BundleRef) -> T | None:
+        with self._lock:
+            if ref in self._loaded:
+                self._loaded.move_to_end(ref)
+            return self._loaded.get(ref)
 
     def latest(self) -> T | None:
         """Return what was used last; None before the first."""

@@ -24,6 +24,10 @@ A = TypeVar("A")
 class ChangingEngine(Engine, Protocol):
     """An engine whose bundle can be changed while it answers."""
 
+    @property
+    def ref(self) -> BundleRef:
+        """Where the bundle lies that answers now."""
+
     async def take(self, ref: BundleRef) -> None:
         """Answer from this bundle from now on; BundleError, and no change, where it is unfit.
 
@@ -48,6 +52,11 @@ class RayEngine:
         self._ready_timeout_s = ready_timeout_s
         # One name for both: a request reads it once, and never sees half a change.
         self._serving = (ref, named_info(ref))
+
+    @property
+    def ref(self) -> BundleRef:
+        """Where the bundle lies that answers now."""
+        return self._serving[0]
 
     @property
     def info(self) -> BundleInfo:
@@ -123,7 +132,12 @@ class FusedEngine:
 
     def __init__(self, ref: BundleRef, threads: int) -> None:
         self._threads = threads
-        self._engine = self._load(ref)
+        self._ref, self._engine = ref, self._load(ref)
+
+    @property
+    def ref(self) -> BundleRef:
+        """Where the bundle lies that answers now."""
+        return self._ref
 
     @property
     def info(self) -> BundleInfo:
@@ -151,7 +165,7 @@ class FusedEngine:
             await engine.check_ready()
         except NotReadyError as error:
             raise BundleError(f"{ref.path}: {error}; the bundle before goes on") from error
-        self._engine = engine
+        self._ref, self._engine = ref, engine
 
     def _load(self, ref: BundleRef) -> LocalEngine:
         named_info(ref)

@@ -66,8 +66,9 @@ class Frontage:
             if only is not None and info.id != only:
                 raise BundleError(f"{path}: is {info.id}, not the {only} asked for; name that one")
             self._refuse_other_kind(path, info)
-            if info.id != self._engine.info.id:
-                await self._engine.take(BundleRef.of(path, info))
+            ref = BundleRef.of(path, info)
+            if ref != self._engine.ref:  # the same bundle at a new place counts: the old may go
+                await self._engine.take(ref)
                 LOG.info("bundle %s answers from now on", info.id)
                 self._meter.bundle("taken")
             self._refusals.last = None

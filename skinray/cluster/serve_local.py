@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -111,9 +112,10 @@ def _wait_until_ready(address: str, tokens: str | None, stopped: threading.Event
     asked = urllib.request.Request(url)  # noqa: S310 - checked above
     if token is not None:
         asked.add_header("Authorization", f"Bearer {token}")
-    for _ in range(int(READY_S / POLL_S)):
+    until = time.monotonic() + READY_S
+    while (left := until - time.monotonic()) > 0:
         try:
-            with urllib.request.urlopen(asked, timeout=READY_S):  # noqa: S310 - checked above
+            with urllib.request.urlopen(asked, timeout=left):  # noqa: S310 - checked above
                 return True
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             said = str(error)

@@ -82,10 +82,11 @@ def train_on_workers(
             datasets_to_split=["train"], execution_options=execution_options()
         ),
     )  # fmt: skip
+    refused = folder / "refused.txt"
+    refused.unlink(missing_ok=True)  # of a run before
     try:
         trainer.fit()
     except Exception as error:
-        refused = folder / "refused.txt"
         reason = refused.read_text(encoding="utf-8") if refused.is_file() else str(error)
         raise TrainingError(f"{spec.key}: {reason}") from error
     outcome = finished(spec, folder)

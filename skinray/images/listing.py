@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from skinray.errors import CohortError
 from skinray.images.entry import Entry, printable
 from skinray.images.listed_manifest import manifest_entries
-from skinray.images.store import File, is_address, open_store, without_password
+from skinray.images.store import File, LocalStore, open_store, without_password
 from skinray.images.table import MANIFEST
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".btf")
@@ -77,7 +78,7 @@ class Listing:
             plain.append(part)
         root = "/".join(plain)
         for file in sorted(self.store.glob(self.path), key=lambda file: file.path):
-            if self._looks_like_image(file):
+            if not self._lies_in_skipped(file) and self._looks_like_image(file):
                 yield _entry(file, root)
 
     def _below(self, folder: str, parents: tuple[str, ...]) -> Iterator[Entry]:
@@ -101,15 +102,27 @@ class Listing:
 
     def _key(self, folder: str) -> str:
         """Return a folder's place with links followed, to notice those that lead in a circle."""
-        return folder if is_address(self.images) else os.path.realpath(folder)
+        return os.path.realpath(folder) if isinstance(self.store, LocalStore) else folder
+
+    @cached_property
+    def _skipped(self) -> str | None:
+        """The folder to pass by as ``_key`` writes it, without slashes around; None for none."""
+        if self.skip is None:
+            return None
+        # File systems write their paths without the kind of address in front.
+        kind, _, path = self.skip.rpartition("://")
+        if isinstance(self.store, LocalStore):
+            return None if kind not in ("", "file") else os.path.realpath(path).strip("/")
+        return path.strip("/") if kind else None
 
     def _is_skipped(self, key: str) -> bool:
-        if self.skip is None:
+        return self._skipped is not None and key.strip("/") == self._skipped
+
+    def _lies_in_skipped(self, file: File) -> bool:
+        if self._skipped is None:
             return False
-        if not is_address(self.images):
-            return key == os.path.realpath(self.skip)
-        # File systems write their paths without the kind of address in front.
-        return key.strip("/") == self.skip.partition("://")[2].strip("/")
+        folder = self._key(os.path.dirname(file.path)).strip("/")
+        return f"{folder}/".startswith(f"{self._skipped}/")
 
     def _looks_like_image(self, file: File) -> bool:
         name = os.path.basename(file.path).lower()

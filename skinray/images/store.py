@@ -109,8 +109,14 @@ class LocalStore:
 
     def glob(self, pattern: str) -> list[File]:
         """Return the files that match; ``**`` stands for any depth."""
-        found = (self.look(path) for path in glob.iglob(pattern, recursive=True))
+        found = (self._look_or_link(path) for path in glob.iglob(pattern, recursive=True))
         return [file for file in found if file is not None and not file.is_folder]
+
+    def _look_or_link(self, path: str) -> File | None:
+        try:
+            return self.look(path)
+        except OSError:  # a link that leads in a circle: a row that says so, as in a folder
+            return _local(path, os.lstat(path))
 
     def read(self, path: str, settings: ReadSettings) -> bytes:
         """Return the bytes of a file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,9 @@ def _store(
     found: Crossings,
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / (name.replace("/", "__") + ".npz")
+    # Names may be long, and alike once their slashes are gone; the hash tells them apart.
+    plain = name.replace("/", "__")[-60:]
+    path = folder / f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:12]}.npz"
     partial = path.with_suffix(".part.npz")
     np.savez_compressed(
         partial,

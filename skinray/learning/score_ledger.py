@@ -28,6 +28,7 @@ CREATE TABLE scored (
     image TEXT, identity TEXT, key TEXT, sha256 TEXT, status TEXT, error TEXT, result TEXT,
     PRIMARY KEY (image, identity)
 );
+CREATE INDEX listed_image ON listed (image, identity);
 CREATE INDEX scored_key ON scored (key, status);
 CREATE TABLE parts (name TEXT PRIMARY KEY);
 CREATE TABLE firsts (key TEXT PRIMARY KEY, place INTEGER, image TEXT);
@@ -73,9 +74,12 @@ class Ledger:
         self._db.commit()
 
     def add_parts(self, parts: Iterable[tuple[str, pa.Table]], *, retry: bool = False) -> None:
-        """Take in committed parts, each once.
+        """Take in committed parts, each once, after the listing.
 
-        A result outlives a row that waited for one, and a failure to read the image's bytes.
+        Rows of what is not listed as it was then are left out: pictures lie under their images'
+        names, where those of another image may be by now. A result outlives a row that waited
+        for one, and a failure to read the image's bytes. A part with rows that wait is looked at
+        again: their results may take its place under the same name.
 
         Parameters
         ----------
@@ -89,13 +93,15 @@ class Ledger:
             if retry:
                 rows = [r for r in rows if r["status"] != "failed" or r["key"] is not None]
             self._db.executemany(
-                "INSERT INTO scored VALUES (:image, :identity, :key, :sha256, :status, :error,"
-                " :result) ON CONFLICT DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,"
+                "INSERT INTO scored SELECT :image, :identity, :key, :sha256, :status, :error,"
+                " :result WHERE EXISTS (SELECT 1 FROM listed WHERE image = :image"
+                " AND identity = :identity)"
+                " ON CONFLICT DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,"
                 " status = excluded.status, error = excluded.error, result = excluded.result"
                 " WHERE scored.status = 'same' OR scored.status = 'failed' AND scored.key IS NULL",
                 rows,
             )
-            if len(rows) == len(table):
+            if len(rows) == len(table) and all(r["status"] != "same" for r in rows):
                 self._db.execute("INSERT INTO parts VALUES (?)", (name,))
         self._db.commit()
 

@@ -210,9 +210,10 @@ def finish(
         seconds=seconds if not state.history else sum(end.seconds for end in state.history),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    whole = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
-    save_file(whole, folder / (WEIGHTS + ".part"))
-    (folder / (WEIGHTS + ".part")).replace(folder / WEIGHTS)
+    if spec.phase == "fit":  # of a search only the score is wanted, and it has many trials
+        whole = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
+        save_file(whole, folder / (WEIGHTS + ".part"))
+        (folder / (WEIGHTS + ".part")).replace(folder / WEIGHTS)
     (folder / (OUTCOME + ".part")).write_text(outcome.model_dump_json(indent=1), encoding="utf-8")
     (folder / (OUTCOME + ".part")).replace(folder / OUTCOME)
     (folder / STATE).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,6 +203,26 @@ def test_two_bundles_are_held_and_the_least_used_goes() -> None:
     assert [held.get(one) for one in (a, b, a, c, a, b)] == ["A", "B", "A", "C", "A", "B"]
     assert loaded == ["a", "b", "c", "b"]
     assert held.latest() == "B"
+
+
+def test_those_at_hand_can_be_had_while_another_is_loaded() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(ref: BundleRef) -> str:
+        if ref.path == "new":
+            begun.set()
+            assert go_on.wait(20)
+        return ref.path
+
+    held, old = Held(slow), BundleRef("old", "1")
+    held.get(old)
+    loading = threading.Thread(target=held.get, args=(BundleRef("new", "2"),))
+    loading.start()
+    assert begun.wait(20)
+    assert (held.get(old), held.latest()) == ("old", "old")
+    go_on.set()
+    loading.join(20)
+    assert held.latest() == "new"
 
 
 def test_a_stage_loads_no_other_bundle_than_the_one_named(ref: BundleRef, tmp_path: Path) -> None:

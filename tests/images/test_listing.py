@@ -56,6 +56,21 @@ def test_the_results_are_no_images(tmp_path: Path) -> None:
     assert names(tmp_path, skip=str(tmp_path / "out")) == ["a.png", "out2/b.png"]
 
 
+def test_the_results_are_no_images_of_a_pattern_or_a_file_address(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "out/overlays/a.png.jpg", "out2/b.png")
+    results = str(tmp_path / "out")
+    assert names(f"{tmp_path}/**", skip=results) == ["a.png", "out2/b.png"]
+    assert names(f"file://{tmp_path}", skip=results) == ["a.png", "out2/b.png"]
+    assert names(tmp_path, skip=f"file://{results}") == ["a.png", "out2/b.png"]
+    assert names(tmp_path, skip="s3://elsewhere/out") == names(tmp_path)
+
+
+def test_a_link_to_itself_is_a_row_of_a_pattern_too(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    (tmp_path / "round.png").symlink_to("round.png")
+    assert names(f"{tmp_path}/*.png") == names(tmp_path) == ["a.png", "round.png"]
+
+
 def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.png", "elsewhere/b.png")
     (tmp_path / "in" / "round").symlink_to(tmp_path / "in")
@@ -194,6 +209,10 @@ def test_an_address_is_listed_and_read_as_a_folder_is(bucket: str) -> None:
 def test_results_below_the_images_are_passed_by_at_an_address_too(bucket: str) -> None:
     listing = Listing(bucket, skip=f"{bucket}/deep")
     assert [entry.image for entry in listing] == ["b.png"]
+
+
+def test_results_are_passed_by_in_a_pattern_at_an_address_too(bucket: str) -> None:
+    assert names(f"{bucket}/**", skip=f"{bucket}/deep") == ["b.png"]
 
 
 def test_what_an_address_cannot_give_is_an_image_error(bucket: str) -> None:

@@ -157,6 +157,33 @@ def test_another_version_of_a_file_is_to_do(out: LocalOutput) -> None:
         assert list(ledger.pending()) == [changed]
 
 
+def test_a_picture_is_never_that_of_another_image_of_the_name(out: LocalOutput) -> None:
+    """a is called b by now, and another image a: what lies under a's name is no longer b's."""
+    commit(out, [result("a", "1")])
+    renamed, another = entry("b"), Entry("a", "/in/a", 2, "later")
+    with Ledger() as ledger:
+        ledger.add_listing([another, renamed])
+        ledger.add_parts(committed(out), retry=True)
+        assert list(ledger.contents()) == []
+        assert list(ledger.pending()) == [another, renamed]
+        commit(out, [result("b", "1", 2)])
+        ledger.add_parts(committed(out, ledger.parts()))
+        assert [row["source"] for row in ledger.rows()] == [None, "b"]
+
+
+def test_a_result_under_the_name_of_a_row_that_waited_is_seen(out: LocalOutput) -> None:
+    waiting = commit(out, [same("b", "1")])
+    with Ledger() as ledger:
+        ledger.add_listing([entry("a"), entry("b")])
+        ledger.add_parts(committed(out), retry=True)
+        assert [e.image for e in ledger.pending()] == ["a", "b"]
+        assert commit(out, [result("b", "1")]) == waiting
+        commit(out, [same("a", "1")])
+        ledger.add_parts(committed(out, ledger.parts()))
+        assert list(ledger.pending()) == []
+        assert [row["status"] for row in ledger.rows()] == ["ok", "ok"]
+
+
 # the folder
 
 
