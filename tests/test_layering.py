@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("service",),
     ("recipes", "run_paths"),
     ("cluster",),
-    ("cli_photos",),
+    ("cli_photos", "cli_train", "cli_use", "cli_weights"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
