@@ -21,6 +21,8 @@ from skinray.images.sample import Sample
 from skinray.learning.predict import predict_map
 from skinray.learning.validation import scores
 
+LONGEST_NAME = 200  # bytes; file systems take 255, of which some are for the name's ending
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -150,6 +152,14 @@ def _maps(
     )
 
 
+def _file_name(name: str) -> str:
+    """Return a file name for an image's path, of its own and short enough for any file system."""
+    plain = name.replace("/", "__")
+    if "__" in name or len(plain.encode()) > LONGEST_NAME:
+        plain = f"{plain[-40:]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return plain + ".npz"
+
+
 def _store(
     folder: Path,
     name: str,
@@ -158,9 +168,7 @@ def _store(
     found: Crossings,
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    # Names may be long, and alike once their slashes are gone; the hash tells them apart.
-    plain = name.replace("/", "__")[-60:]
-    path = folder / f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:12]}.npz"
+    path = folder / _file_name(name)
     partial = path.with_suffix(".part.npz")
     np.savez_compressed(
         partial,

@@ -12,6 +12,7 @@ from skinray.crossings import find_crossings
 from skinray.crossings.fit import FitPair, fit_crossings
 from skinray.learning.held_out import (
     SplitScores,
+    _file_name,
     expert_count,
     fitted,
     score_split,
@@ -79,6 +80,21 @@ def test_the_maps_are_stored_for_every_held_out_image(tmp_path: Path) -> None:
             assert np.allclose(maps["points"], direct.points)
             assert np.array_equal(maps["boundary"], direct.boundary)
             assert np.array_equal(maps["dermis"], direct.dermis)
+
+
+def test_no_two_images_share_a_file_and_long_names_fit() -> None:
+    names = [
+        "a/b.png",
+        "a__b.png",
+        "b.png",
+        "deep/" * 80 + "a.png",
+        "deep/" * 80 + "b.png",
+        "ü" * 150 + "/b.png",
+    ]
+    files = [_file_name(name) for name in names]
+    assert files[0] == "a__b.png.npz"
+    assert len(set(files)) == len(names)
+    assert all(len(file.encode()) < 255 - len(".part.npz") for file in files)
 
 
 def test_a_stored_pair_is_the_maps_beside_their_truth(tmp_path: Path) -> None:
