@@ -2,9 +2,9 @@
 
 A trial is a pure function of its :class:`TrialSpec` and the images, and owns a folder:
 ``epochs.jsonl`` from the start, ``state.safetensors`` while it runs, ``outcome.json`` and
-``weights.safetensors`` when it is done. Called again, it returns at once or goes on from its
-last finished epoch, so a run that was killed anywhere is continued by calling everything
-once more.
+``weights.safetensors`` when it is done (not in a search, of which only the score is wanted).
+Called again, it returns at once or goes on from its last finished epoch, so a run that was
+killed anywhere is continued by calling everything once more.
 """
 
 from __future__ import annotations

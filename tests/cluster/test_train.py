@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from skinray.cluster.session import Resources
 from skinray.cluster.sources import Source, open_source
@@ -54,9 +53,8 @@ def test_two_workers_below_tune_leave_an_outcome(
     assert all(end.images >= len(spec.train) for end in result.outcome.history)
     assert result.outcome.score is not None
     assert 0 <= result.outcome.score <= 1
-    assert set(load_file(result.folder / "weights.safetensors")) == set(
-        new_network(spec).state_dict()
-    )
+    # Of a search only the score is wanted.
+    assert sorted(path.name for path in result.folder.glob("*.safetensors")) == []
 
 
 def test_one_worker_of_ray_train_goes_on_from_a_stored_state(

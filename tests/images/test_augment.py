@@ -8,7 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from skinray.config import AugmentSettings
@@ -197,7 +197,7 @@ def test_one_warp_is_the_chain_step_by_step(transform):
     found = apply(transform, Sample(image, masks, masks), SMALL).image[..., 0]
     expected = step_by_step(smooth, transform, 64)
     inside = ~np.isnan(expected)
-    assert inside.mean() > 0.2
+    assume(inside.mean() > 0.2)  # with little of the image in the crop there is little to compare
     np.testing.assert_allclose(found[inside], expected[inside], atol=3)
 
 
