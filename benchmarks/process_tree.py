@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import psutil
 
 POLL_S = 0.05
 
@@ -98,3 +101,45 @@ class CpuAtChange:
             if changed != seen:
                 seen = changed
                 self.seconds.append(tree_cpu_seconds())
+
+
+class MostMemory:
+    """Notes the most memory that groups of processes hold while the block runs.
+
+    Attributes
+    ----------
+    most : MB of each group, without the pages that its processes share.
+    """
+
+    def __init__(self, groups: Callable[[], dict[str, list[psutil.Process]]]) -> None:
+        self.groups, self.most = groups, dict[str, float]()
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.5):
+            for name, processes in self.groups().items():
+                held = 0
+                for process in processes:
+                    with suppress(psutil.Error):
+                        info = process.memory_info()
+                        held += info.rss - info.shared
+                self.most[name] = max(self.most.get(name, 0.0), held / 1e6)
+
+
+def of_ray() -> list[psutil.Process]:
+    """Return the processes of the Ray that this process has started."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if " ".join(process.cmdline()).startswith("ray::"):
+                found.append(process)
+    return found

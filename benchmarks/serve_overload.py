@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-import threading
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 from measure import machine, versions, write
+from process_tree import MostMemory, of_ray
 from serve_load import Reply, in_second_process, percentile
 from serve_overhead import write_image
 from serve_running import deploy, free_port, small_config
@@ -20,34 +19,6 @@ from stand_in import stand_in_bundle
 from skinray.cluster.session import session
 
 TIMES, IN_FLIGHT, QUEUED = 10, 2, 4
-
-
-class Memory:
-    """The most that all processes of the service held together, while the block runs, in MB."""
-
-    def __init__(self) -> None:
-        self.most = 0.0
-        self._over = threading.Event()
-
-    def __enter__(self) -> Memory:
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(0.5):
-            total = 0
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    if "ray::" in " ".join(process.cmdline()):
-                        total += process.memory_info().rss - process.memory_info().shared
-                except psutil.Error:
-                    continue
-            self.most = max(self.most, total / 1e6)
 
 
 def verdict(at_capacity: list[Reply], over: list[Reply], memory: tuple[float, float]) -> list[str]:
@@ -108,16 +79,18 @@ def measure(layout: str, seconds: float) -> Measured:
         try:
             deploy(small_config(layout, folder, port, cpus=1.0, **limits))
             in_second_process(address, image, "--clients=2", "--seconds=5")
-            with Memory() as quiet:
+            with MostMemory(lambda: {"service": of_ray()}) as quiet:
                 full = f"--clients={IN_FLIGHT + QUEUED}"
                 at_capacity = in_second_process(address, image, full, lasts)
             rate = sum(reply.status == 200 for reply in at_capacity) / seconds
-            with Memory() as busy:
+            with MostMemory(lambda: {"service": of_ray()}) as busy:
                 over = in_second_process(address, image, f"--rate={TIMES * rate:.1f}", lasts)
             after = in_second_process(address, image, "--clients=1", "--seconds=3")
         finally:
             serve.shutdown()
-    return Measured(at_capacity, over, after, (quiet.most, busy.most), rate, size_kb)
+    return Measured(
+        at_capacity, over, after, (quiet.most["service"], busy.most["service"]), rate, size_kb
+    )
 
 
 def main() -> None:
