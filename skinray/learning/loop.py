@@ -67,8 +67,8 @@ class World:
 def bfloat16_pays(settings: TrainSettings, device: torch.device) -> bool:
     """Whether to compute in bfloat16.
 
-    A CPU that has it (AVX512_BF16, AMX) trains the paper's networks twice as fast with it, but
-    the demo's narrow ones slower, and others lose with all: there it must be asked for.
+    By default on GPUs alone. A CPU with AVX512_BF16 trained the paper's networks about twice as
+    fast with it, but the demo's narrow U-Net more slowly: on CPUs it must be asked for.
     """
     if settings.precision != "auto":
         return settings.precision == "bfloat16"
