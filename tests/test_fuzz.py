@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import fuzz
 import fuzz_weights  # noqa: F401  (adds its targets)
-import numpy as np
 import pytest
 from fuzz_mutations import KINDS, mutate, png_chunk, split_png
 from fuzz_targets import TARGETS, GarbageError, Target, png_files, run_image, seeds
@@ -96,11 +98,32 @@ def test_everything_else_is_a_finding(tmp_path: Path) -> None:
     ):
         assert judge(runs(bad), b"", tmp_path)[0] == "finding", bad
 
-    def hungry() -> None:
-        np.ones(100 << 20, np.uint8).sum()
 
-    outcome, why = judge(runs(hungry), b"", tmp_path)
-    assert (outcome, "MiB" in why) == ("finding", True)
+HUNGRY = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from fuzz_targets import Target
+from fuzz_worker import judge
+
+for mib in (1, 100):
+    eat = lambda data, folder: np.ones(mib << 20, np.uint8).sum()
+    print(json.dumps(judge(Target("bytes", lambda: [b"x"], eat, ()), b"", Path())))
+"""
+
+
+def test_memory_taken_by_a_case_is_a_finding() -> None:
+    """In a process of its own: one whose malloc keeps what is freed may have 100 MiB at hand."""
+    done = subprocess.run(
+        [sys.executable, "-c", HUNGRY],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    little, much = map(json.loads, done.stdout.splitlines())
+    assert little == ["accepted", ""]
+    assert (much[0], "MiB" in much[1]) == ("finding", True)
 
 
 WORKER = """
