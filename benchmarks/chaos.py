@@ -122,33 +122,9 @@ def table(runs: list[dict[str, Any]]) -> list[str]:
     return rows
 
 
-def _short(text: str) -> str:
-    return " ".join(text.split()).replace("|", "/")[-200:]
-
-
-def main() -> None:
-    """Run faults, add them to those run before, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="seeds of each fault, from 0 on")
-    chosen = "name or beginning of names, may be repeated; default: all"
-    parser.add_argument("--fault", action="append", metavar="NAME", help=chosen)
-    parser.add_argument("--anew", action="store_true", help="forget the runs before")
-    options = parser.parse_args()
-    record, before = RESULTS / "chaos.jsonl", machine()
-    if options.anew:
-        record.unlink(missing_ok=True)
-    runs = _recorded(record)
-    names = [name for name in FAULTS if name.startswith(tuple(options.fault or [""]))]
-    with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
-        lab = Lab(Path(scratch))
-        for seed in range(options.runs):
-            for name in names:
-                run = break_once(lab, name, seed)
-                print(json.dumps(run), flush=True)
-                runs = [r for r in runs if (r["name"], r["seed"]) != (name, seed)] + [run]
-                RESULTS.mkdir(exist_ok=True)
-                record.write_text("".join(f"{json.dumps(r)}\n" for r in runs), encoding="utf-8")
-    write("chaos", [
+def page(runs: list[dict[str, Any]], before: str) -> list[str]:
+    """Return the lines of the result; ``before`` tells of the machine when the runs began."""
+    return [
         "# Faults, and what came of them", "",
         "Each run breaks a real job in processes of its own, at a moment that its seed decides, "
         "and compares all final results (tables, pictures to the byte; for a training, all that "
@@ -160,7 +136,40 @@ def main() -> None:
         f"{sum(r.get('kept', False) for r in runs)} of {sum('kept' in r for r in runs)} runs kept "
         f"their promise. `python benchmarks/chaos.py --runs 5` runs all. Before: {before}. After: "
         f"{machine()}. {versions('ray', 'torch', 'pyarrow')}.",
-    ])  # fmt: skip
+    ]  # fmt: skip
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split()).replace("|", "/")[-200:]
+
+
+def main() -> None:
+    """Run faults, add them to those run before, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="seeds of each fault, from 0 on")
+    chosen = "name or beginning of names, may be repeated; default: all"
+    parser.add_argument("--fault", action="append", metavar="NAME", help=chosen)
+    parser.add_argument("--anew", action="store_true", help="forget the runs before")
+    parser.add_argument("--missing", action="store_true", help="leave out what was run before")
+    options = parser.parse_args()
+    record, before = RESULTS / "chaos.jsonl", machine()
+    if options.anew:
+        record.unlink(missing_ok=True)
+    runs = _recorded(record)
+    names = [name for name in FAULTS if name.startswith(tuple(options.fault or [""]))]
+    done = {(r["name"], r["seed"]) for r in runs if "kept" in r} if options.missing else set()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
+        lab = Lab(Path(scratch))
+        for seed in range(options.runs):
+            for name in names:
+                if (name, seed) in done:
+                    continue
+                run = break_once(lab, name, seed)
+                print(json.dumps(run), flush=True)
+                runs = [r for r in runs if (r["name"], r["seed"]) != (name, seed)] + [run]
+                RESULTS.mkdir(exist_ok=True)
+                record.write_text("".join(f"{json.dumps(r)}\n" for r in runs), encoding="utf-8")
+    write("chaos", page(runs, before))
 
 
 def _recorded(record: Path) -> list[dict[str, Any]]:
