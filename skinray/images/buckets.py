@@ -19,7 +19,7 @@ from skinray.errors import StorageError
 
 T = TypeVar("T")
 S3 = "s3://"
-# A call is tried so often at once; what fails then is laid on the file if the store still answers.
+# What fails so often in a row, while the store answers each time, is the file's fault.
 ATTEMPTS, PAUSE_S = 3, 0.5
 # A store that does not answer is waited for: servers restart, networks come back.
 PATIENCE_S = 120.0
@@ -88,8 +88,10 @@ def steadily(call: Callable[[], T], answers: Callable[[], object], where: str) -
         except _AT_ONCE:
             raise
         except OSError as error:
-            failed += 1
-            if failed >= ATTEMPTS and _is_there(answers):
+            # A failure counts only where the store answers right after it, and for one call: it
+            # may have come back between the two, and the next one then succeeds.
+            failed = failed + 1 if _is_there(answers) else 0
+            if failed >= ATTEMPTS:
                 raise
             if time.monotonic() > until:
                 raise StorageError(

@@ -161,7 +161,7 @@ class RemoteStore:
                     f"{size / 1e9:.1f} GB, more than images within the limit take",
                     "crop or tile it, or raise read.max_pixels",
                 )
-            return bytes(self._steadily(lambda: self.system.cat_file(path)))
+            return bytes(self._steadily(lambda: self._all_of(path, size)))
         except (UnreadableImageError, StorageError):
             raise
         except Exception as error:  # every kind of file system has errors of its own
@@ -170,6 +170,12 @@ class RemoteStore:
                 f"cannot be read ({one_line(error)})",
                 "check the address and its permissions",
             ) from None
+
+    def _all_of(self, path: str, size: int) -> bytes:
+        data = bytes(self.system.cat_file(path))
+        if len(data) < size:  # the connection broke, and not every client notices
+            raise OSError(f"{len(data)} of {size} bytes came")
+        return data
 
     def _whole(self, facts: dict[str, Any]) -> File:
         if facts.get("size") is None and facts["type"] != "directory":

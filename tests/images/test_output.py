@@ -8,10 +8,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from skinray.config import ReadSettings
 from skinray.errors import SettingsError, StorageError
 from skinray.images import buckets
 from skinray.images.buckets import steadily
 from skinray.images.output import LocalOutput, Output, RemoteOutput, open_output
+from skinray.images.store import RemoteStore
 
 
 @pytest.fixture(params=["folder", "address"])
@@ -141,3 +143,30 @@ def test_a_file_that_fails_while_the_store_answers_is_at_fault_itself(waits: lis
     with pytest.raises(FileNotFoundError):
         steadily(not_found, not_found, "s3://lab")
     assert waits == []
+
+
+@pytest.mark.parametrize("down", range(1, 12))
+def test_no_file_is_blamed_whenever_the_store_comes_back(waits: list[float], down: int) -> None:
+    """It comes back between two requests: also between a call and the question if it is there."""
+    requests = iter(range(99))
+
+    def request() -> str:
+        if next(requests) < down:
+            raise OSError("connection refused")
+        return "done"
+
+    assert steadily(request, request, "s3://lab") == "done"
+
+
+def test_bytes_that_a_broken_connection_kept_back_are_asked_for_again(waits: list[float]) -> None:
+    class Breaking:
+        left = 2
+
+        def info(self, path: str) -> dict[str, int]:
+            return {"size": 6}
+
+        def cat_file(self, path: str) -> bytes:
+            self.left -= 1
+            return b"abc" if self.left >= 0 else b"abcdef"
+
+    assert RemoteStore(Breaking()).read("lab/a.png", ReadSettings()) == b"abcdef"
