@@ -71,10 +71,12 @@ FAULTS = {
         chaos_train.nan_in_search,
     ),
     "serve: replica killed": Fault(
-        "service", "99.9 % right answers with one retry", chaos_more.replica_killed, 30
+        "service behind HAProxy", "99.9 % right answers with one retry",
+        chaos_more.replica_killed, 30,
     ),
     "serve: overload": Fault(
-        "service", "503 at once beyond capacity, right answers within", chaos_more.overload
+        "service behind HAProxy", "503 at once beyond capacity, right answers within",
+        chaos_more.overload,
     ),
 }  # fmt: skip
 

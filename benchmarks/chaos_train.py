@@ -13,6 +13,8 @@ from chaos_lab import EPOCHS, Happened, Lab, enlarge, small_disk
 from chaos_score import NODE_CPUS, jumping
 from own_cluster import Node, OwnCluster, title
 
+from skinray.config import ClusterSettings
+
 WORKER = "ray::ImplicitFunc"
 SMALL_KIB, LARGE_KIB = 500, 64_000
 
@@ -63,7 +65,7 @@ def _all_on(out: Path, trials: list[str], before: dict[str, int]) -> bool:
 def _redone(out: Path, lab: Lab) -> int:
     """Return how many epochs of one trial were done again, at most."""
     calm = lab.calm_epochs
-    return max(0, *(count - calm[trial] for trial, count in epochs_of(out).items()))
+    return max((count - calm[trial] for trial, count in epochs_of(out).items()), default=0)
 
 
 def _told(out: Path, lab: Lab) -> str:
@@ -133,7 +135,9 @@ def disk_full(lab: Lab, rng: random.Random) -> Happened:
         if "No space left" not in said and "no room left" not in said:
             return Happened(False, f"ended, but did not say why: {said[-300:]}")
         enlarge(disk, LARGE_KIB)
-        return _resumed(lab, out, "said why and ended; ", log=lab.scratch() / "log")
+        # Each attempt, the first and its restarts, trains the epoch that it then cannot store.
+        attempts = 1 + ClusterSettings().max_failures
+        return _resumed(lab, out, "said why and ended; ", attempts, log=lab.scratch() / "log")
 
 
 def clock_jumps(lab: Lab, rng: random.Random) -> Happened:
@@ -141,7 +145,8 @@ def clock_jumps(lab: Lab, rng: random.Random) -> Happened:
     out = lab.scratch() / "run"
     with lab.train(out, env=jumping(time.time() + rng.uniform(15, 30))) as job:
         job.end()
-    return Happened(trained(out) == lab.calm_trained, f"not noticed; {_told(out, lab)}")
+    equal = trained(out) == lab.calm_trained
+    return Happened(equal, f"not noticed; {_told(out, lab)}")
 
 
 def node_killed(lab: Lab, rng: random.Random) -> Happened:
@@ -156,8 +161,8 @@ def node_killed(lab: Lab, rng: random.Random) -> Happened:
             rng.choice(busy or nodes).kill()
             recovery = job.wait_until(lambda: _all_on(out, hit, before), "all trials to go on")
             job.end()
-    what = f"went on on the other node; {_told(out, lab)}"
-    return Happened(trained(out) == lab.calm_trained and _redone(out, lab) <= 1, what, recovery)
+    equal = trained(out) == lab.calm_trained and _redone(out, lab) <= 1
+    return Happened(equal, f"went on on the other node; {_told(out, lab)}", recovery)
 
 
 def _trains(node: Node) -> bool:
