@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, overload
 
 import ray
+from ray.exceptions import RayError
 
 from skinray.config import ClusterSettings
 from skinray.images.sample import Sample
@@ -14,6 +15,11 @@ from skinray.images.sample import Sample
 T = TypeVar("T")
 # Share of the object store that decoded images may fill.
 STORE_SHARE = 0.5
+# A decoded image that does not come in this time went with its node: Ray decodes it again when a
+# CPU is free, which may be never while those who wait for it hold them all.
+PATIENCE_S = 10.0
+# After a first such loss.
+SHORT_PATIENCE_S = 0.5
 
 
 class Source(Sequence[Sample], ABC):
@@ -49,17 +55,26 @@ class DiskSource(Source):
 
 
 class StoreSource(Source):
-    """Images decoded once, held in the object store and seen without a copy."""
+    """Images decoded once, held in the object store and seen without a copy.
 
-    def __init__(self, refs: Sequence[Any]) -> None:
+    Those that are lost with a node are read from the disk instead.
+    """
+
+    def __init__(self, refs: Sequence[Any], disk: DiskSource) -> None:
         self.refs = tuple(refs)
+        self.disk = disk
+        self.patience_s = PATIENCE_S
 
     def __len__(self) -> int:
         return len(self.refs)
 
     def sample(self, at: int) -> Sample:
         """Look one sample up."""
-        found: Sample = ray.get(self.refs[at])
+        try:
+            found: Sample = ray.get(self.refs[at], timeout=self.patience_s)
+        except RayError:  # also what decoding raised, which reading raises again as it is
+            self.patience_s = SHORT_PATIENCE_S
+            return self.disk[at]
         return found
 
 
@@ -91,7 +106,7 @@ def open_source(
         ray.wait(refs, num_returns=done, fetch_local=False)
         if progress is not None:
             progress(done, len(refs))
-    return StoreSource(refs)
+    return StoreSource(refs, disk)
 
 
 def _decode(reader: Callable[[T], Sample], labelled: T) -> Sample:

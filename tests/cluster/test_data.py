@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from skinray.cluster import sources
 from skinray.cluster.data import ShardFeed, execution_options, plan_dataset
 from skinray.cluster.sources import DiskSource, StoreSource, open_source
 from skinray.config import ClusterSettings, ReadSettings, RunSettings
-from skinray.images.manifest import read_manifest
+from skinray.errors import ImageError
+from skinray.images.manifest import Biopsy, read_manifest
+from skinray.images.sample import Sample
 from skinray.learning.crossval import SpecMaker, make_splits
 from skinray.learning.feed import Feed
 from skinray.learning.loop import World
@@ -107,3 +110,31 @@ def test_workers_that_make_their_own_crops_share_each_step(
     assert 2 * len(parts[0]) == 2 * len(parts[1]) == len(alone)
     both = np.stack([np.concatenate(part) for part in parts], axis=1)
     np.testing.assert_array_equal(both.reshape(-1, *both.shape[2:]), np.concatenate(alone))
+
+
+def test_images_lost_with_their_node_are_read_from_the_disk(
+    ray_session: Any, small_cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for a CPU to decode them anew may wait for ever: here nothing ever decodes one."""
+    monkeypatch.setattr(sources, "PATIENCE_S", 0.5)
+    biopsies = read_manifest(small_cohort).biopsies[:2]
+    reader = LabelledReader(ReadSettings())
+
+    def decode(biopsy: Biopsy) -> Sample:
+        return reader(biopsy)
+
+    never = ray_session.remote(num_cpus=1, resources={"a node that is gone": 1})(decode)
+    refs = [ray_session.put(reader(biopsies[0])), never.remote(biopsies[1])]
+    found = StoreSource(refs, DiskSource(biopsies, reader))
+    for at in (0, 1):
+        assert np.array_equal(found[at].image, reader(biopsies[at]).image)
+    assert found.patience_s == sources.SHORT_PATIENCE_S
+
+
+def test_an_image_that_cannot_be_decoded_says_so_itself(ray_session: Any, tmp_path: Path) -> None:
+    def broken(name: str) -> Sample:
+        raise ImageError(f"{name}: torn")
+
+    ref = ray_session.remote(broken).remote("a.png")
+    with pytest.raises(ImageError, match=r"^a.png: torn$"):
+        StoreSource([ref], DiskSource(["a.png"], broken))[0]
