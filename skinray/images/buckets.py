@@ -88,8 +88,8 @@ def steadily(call: Callable[[], T], answers: Callable[[], object], where: str) -
         except _AT_ONCE:
             raise
         except OSError as error:
-            # A failure counts only where the store answers right after it, and for one call: it
-            # may have come back between the two, and the next one then succeeds.
+            # Counted only where the store answers right after it; one that came back between the
+            # two gets the next call right.
             failed = failed + 1 if _is_there(answers) else 0
             if failed >= ATTEMPTS:
                 raise
