@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 from measure import machine, versions, write
-from own_cluster import LOOPBACK, OwnCluster
+from own_cluster import LOOPBACK, TOKEN, OwnCluster
 from scaling_costs import Costs, measure_costs, projection
 from stand_in import drawn_image, stand_in_bundle
 
@@ -36,7 +36,8 @@ def wait_for_networks() -> None:
 
 def rate_of(nodes: int, images: int, scratch: Path) -> float:
     """Return the images a second of so many nodes with an actor each, once they are under way."""
-    os.environ |= LOOPBACK  # Ray looks at it when it is imported
+    # Ray looks at these when it is imported.
+    os.environ |= LOOPBACK | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     import ray
     from rich.console import Console
 

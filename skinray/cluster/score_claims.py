@@ -18,7 +18,7 @@ from skinray.learning.score_folder import KEYS
 from skinray.report.score_image import Turn
 
 MOST_DEATHS = 8
-NODES_PER_ACTOR = 8
+NODES_PER_ACTOR = 4
 
 
 class Claims:
