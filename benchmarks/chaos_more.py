@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +13,6 @@ import pyarrow.parquet as pq
 from chaos_lab import Happened, Lab
 
 AWAY_S, DELAY_S = 12, 0.1
-# Ray Serve reads it when it is imported: HAProxy is the proxy that the guide names for production.
-os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "1")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -62,14 +63,26 @@ def _all_on(out: Path, trials: list[str], before: dict[str, int]) -> bool:
     )
 
 
-def _redone(out: Path, lab: Lab) -> int:
-    """Return how many epochs of one trial were done again, at most."""
-    calm = lab.calm_epochs
-    return max((count - calm[trial] for trial, count in epochs_of(out).items()), default=0)
+def _redone(out: Path, lab: Lab, before: dict[str, int] | None = None) -> int:
+    """Return how many epochs of one trial were done again, at most, without those ``before``."""
+    calm, known = lab.calm_epochs, before or {}
+    return max(
+        (count - calm[trial] - known.get(trial, 0) for trial, count in epochs_of(out).items()),
+        default=0,
+    )
 
 
-def _told(out: Path, lab: Lab) -> str:
-    return f"at most {_redone(out, lab)} epochs of a trial done again"
+def _repeated(out: Path) -> dict[str, int]:
+    """Return how many epochs of each trial were done again so far, finished or not."""
+    found = {}
+    for log in out.glob("trials/*/epochs.jsonl"):
+        epochs = [json.loads(line)["epoch"] for line in log.read_text().splitlines() if line]
+        found[log.parent.name] = len(epochs) - len(set(epochs))
+    return found
+
+
+def _told(out: Path, lab: Lab, before: dict[str, int] | None = None) -> str:
+    return f"at most {_redone(out, lab, before)} epochs of a trial done again"
 
 
 def driver_killed(lab: Lab, rng: random.Random) -> Happened:
@@ -117,12 +130,19 @@ def _broken_and_resumed(
     return _resumed(lab, out, f"{len(states)} checkpoints; {what}", most_redone)
 
 
-def _resumed(lab: Lab, out: Path, what: str, most_redone: int = 1, **env: Any) -> Happened:
+def _resumed(
+    lab: Lab,
+    out: Path,
+    what: str,
+    most_redone: int = 1,
+    before: dict[str, int] | None = None,
+    **env: Any,
+) -> Happened:
     with lab.train(out, "--resume", **env) as job:
         recovery = job.advance(1)
         job.end()
-    equal = trained(out) == lab.calm_trained and _redone(out, lab) <= most_redone
-    return Happened(equal, f"{what}{_told(out, lab)}", recovery)
+    equal = trained(out) == lab.calm_trained and _redone(out, lab, before) <= most_redone
+    return Happened(equal, f"{what}{_told(out, lab, before)}", recovery)
 
 
 def disk_full(lab: Lab, rng: random.Random) -> Happened:
@@ -134,10 +154,16 @@ def disk_full(lab: Lab, rng: random.Random) -> Happened:
         said = job.said()
         if "No space left" not in said and "no room left" not in said:
             return Happened(False, f"ended, but did not say why: {said[-300:]}")
+        # Each restart before the end trained the epoch again that it then could not store.
+        restarts, allowed = _repeated(out), ClusterSettings().max_failures
+        most = max(restarts.values(), default=0)
+        if most > allowed:
+            return Happened(False, f"tried again more often than {allowed} times: {restarts}")
         enlarge(disk, LARGE_KIB)
-        # Each attempt, the first and its restarts, trains the epoch that it then cannot store.
-        attempts = 1 + ClusterSettings().max_failures
-        return _resumed(lab, out, "said why and ended; ", attempts, log=lab.scratch() / "log")
+        said = (
+            f"tried {max(restarts.values(), default=0)} times more, said why and ended; resumed: "
+        )
+        return _resumed(lab, out, said, before=restarts, log=lab.scratch() / "log")
 
 
 def clock_jumps(lab: Lab, rng: random.Random) -> Happened:
@@ -156,6 +182,7 @@ def node_killed(lab: Lab, rng: random.Random) -> Happened:
         nodes = [cluster.add_node(NODE_CPUS) for _ in range(2)]
         with lab.train(out, env=cluster.driver_env) as job:
             job.advance(rng.randint(3, EPOCHS))
+            job.wait_until(lambda: unfinished(out), "a trial under way")
             busy = [node for node in nodes if _trains(node)]
             hit, before = unfinished(out), epochs_of(out)
             rng.choice(busy or nodes).kill()

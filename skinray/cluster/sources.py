@@ -63,17 +63,21 @@ class StoreSource(Source):
     def __init__(self, refs: Sequence[Any], disk: DiskSource) -> None:
         self.refs = tuple(refs)
         self.disk = disk
-        self.patience_s = PATIENCE_S
+        self.lost: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.refs)
 
     def sample(self, at: int) -> Sample:
         """Look one sample up."""
+        if at in self.lost:
+            return self.disk[at]
         try:
-            found: Sample = ray.get(self.refs[at], timeout=self.patience_s)
+            found: Sample = ray.get(
+                self.refs[at], timeout=SHORT_PATIENCE_S if self.lost else PATIENCE_S
+            )
         except RayError:  # also what decoding raised, which reading raises again as it is
-            self.patience_s = SHORT_PATIENCE_S
+            self.lost.add(at)
             return self.disk[at]
         return found
 
