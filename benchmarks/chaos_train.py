@@ -160,9 +160,7 @@ def disk_full(lab: Lab, rng: random.Random) -> Happened:
         if most > allowed:
             return Happened(False, f"tried again more often than {allowed} times: {restarts}")
         enlarge(disk, LARGE_KIB)
-        said = (
-            f"tried {max(restarts.values(), default=0)} times more, said why and ended; resumed: "
-        )
+        said = f"tried {most} times more, said why and ended; resumed: "
         return _resumed(lab, out, said, before=restarts, log=lab.scratch() / "log")
 
 
