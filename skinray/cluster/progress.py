@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -19,12 +20,20 @@ class TrialProgress(Callback):  # type: ignore[misc]
     ----------
     epochs : of each trial, by its key; the most it may train.
     crops : of each trial, in one epoch.
+
+    Attributes
+    ----------
+    errors : why a trial has no outcome, by its key.
+    dropped : trials that Tune gave up before they had begun as often as they may. It does so
+        where a worker that is kept after one trial dies before the next begins.
     """
 
     def __init__(self, title: str, epochs: dict[str, int], crops: dict[str, int]) -> None:
         self.epochs, self.crops = epochs, crops
         self.seen = dict.fromkeys(epochs, 0)
         self.errors: dict[str, str] = {}
+        self.dropped: set[str] = set()
+        self.begun = dict.fromkeys(epochs, 0)
         self.ended = 0
         self.steps = Steps(title, self._crops_in(epochs))
 
@@ -33,6 +42,10 @@ class TrialProgress(Callback):  # type: ignore[misc]
         return {
             "epochs": self.epochs, "crops": self.crops, "seen": self.seen, "ended": self.ended,
         }  # fmt: skip
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Count how often a trial has begun."""
+        self.begun[trial.config["trial"]] += 1
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -46,6 +59,14 @@ class TrialProgress(Callback):  # type: ignore[misc]
         """Count an ended trial's epochs as done, also where it stopped early."""
         self.ended += 1
         self._tell(trial, self.epochs.get(trial.config.get("trial", ""), 0))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Take note of the reason why Tune gave a trial up; its own copy may not be readable."""
+        key = trial.config["trial"]
+        if self.begun[key] <= trial.max_failures:
+            self.dropped.add(key)
+        said = Path(trial.error_file).read_text(encoding="utf-8", errors="replace").strip()
+        self.errors[key] = said.splitlines()[-1] if said else "ended without an outcome"
 
     def _tell(self, trial: Any, epoch: int) -> None:
         key = trial.config.get("trial", "")

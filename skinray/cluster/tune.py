@@ -6,6 +6,9 @@ is a small driver that runs Ray Train. Both run the same loop and leave the same
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import pickle
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +28,8 @@ from skinray.cluster.train import train_on_workers
 from skinray.config import ClusterSettings
 from skinray.errors import SkinrayError
 from skinray.learning.trial import TrialOutcome, TrialSpec, finished, run_trial
+
+log = logging.getLogger(__name__)
 
 # A share of the head node's own marker: a driver runs there without taking a worker's CPU.
 DRIVER_SHARE = 0.001
@@ -58,13 +63,21 @@ def run_trials(
     folders = {spec.key: folder / spec.key for spec in specs}
     todo = [spec for spec in specs if finished(spec, folders[spec.key]) is None]
     errors: dict[str, str] = {}
-    if todo:
+    for _ in range(settings.max_failures + 1):
+        if not todo:
+            break
         progress = TrialProgress(
             title,
             {spec.key: spec.arm.train.epochs for spec in todo},
             {spec.key: len(spec.train) * spec.arm.train.draws_per_image for spec in todo},
         )
-        errors = _tune(todo, source, folder, resources, settings, progress)
+        _tune(todo, source, folder, resources, settings, progress)
+        errors |= progress.errors
+        todo = [spec for spec in todo if spec.key in progress.dropped]
+        if todo:
+            log.warning(
+                "starting %d trainings again whose worker died before they began", len(todo)
+            )
     results = []
     for spec in specs:
         outcome = finished(spec, folders[spec.key])
@@ -80,7 +93,7 @@ def _tune(
     resources: Resources,
     settings: ClusterSettings,
     progress: TrialProgress,
-) -> dict[str, str]:
+) -> None:
     by_key = {spec.key: spec for spec in specs}
     trainable = tune.with_parameters(
         _run, specs=by_key, source=source, folder=str(folder.absolute()),
@@ -100,13 +113,10 @@ def _tune(
             verbose=0,
         ),
     )
-    with progress.steps:
-        grid = tuner.fit()
-    errors = progress.errors
-    for result in grid:
-        if result.error is not None and result.config is not None:
-            errors[result.config["trial"]] = str(result.error).strip().splitlines()[-1]
-    return errors
+    # Tune ends by reading what it stored of each error, which a full disk may have cut off;
+    # ``progress`` has heard of all of them by then.
+    with progress.steps, contextlib.suppress(pickle.UnpicklingError, EOFError):
+        tuner.fit()
 
 
 def _request(resources: Resources) -> PlacementGroupFactory:

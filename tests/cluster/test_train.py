@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
+from skinray.cluster.progress import TrialProgress
 from skinray.cluster.session import Resources
 from skinray.cluster.sources import Source, open_source
 from skinray.cluster.train import mean_over_workers, train_on_workers
@@ -55,6 +56,28 @@ def test_two_workers_below_tune_leave_an_outcome(
     assert 0 <= result.outcome.score <= 1
     # Of a search only the score is wanted.
     assert sorted(path.name for path in result.folder.glob("*.safetensors")) == []
+
+
+def test_an_error_that_tune_cannot_read_again_is_told_all_the_same(
+    ray_session: Any,
+    small_cohort: Path,
+    small_settings: RunSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A full disk cuts off what Tune stores of an error, and Tune then fails to read it."""
+    told = TrialProgress.on_trial_error
+
+    def cut_off(self: Any, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        stored = Path(trial.pickled_error_file)
+        stored.write_bytes(stored.read_bytes()[:20])
+        told(self, iteration, trials, trial, **info)
+
+    monkeypatch.setattr(TrialProgress, "on_trial_error", cut_off)
+    spec, nothing = a_trial(small_cohort, small_settings), cast(Source, None)
+    (result,) = run_trials([spec], nothing, tmp_path, ONE, ClusterSettings(max_failures=0), "cut")
+    assert result.outcome is None
+    assert result.error == "TypeError: 'NoneType' object is not subscriptable"
 
 
 def test_one_worker_of_ray_train_goes_on_from_a_stored_state(
