@@ -40,6 +40,7 @@ from skinray.learning.model_card import model_card
 from skinray.learning.skin import Skin
 from skinray.learning.stage import StageModel
 from skinray.models import build
+from skinray.models.packed import packed as pack
 
 Networks = nn.Module | Sequence[nn.Module]
 Maps = Mapping[Stage, NDArray[np.float32]]
@@ -133,8 +134,18 @@ def save(folder: Path, info: BundleInfo, networks: Mapping[Stage, Networks]) -> 
     return folder
 
 
-def load(path: Path | str, device: torch.device | str | None = None) -> Bundle:
+def load(
+    path: Path | str, device: torch.device | str | None = None, *, packed: bool = True
+) -> Bundle:
     """Load a bundle and check every hash.
+
+    Parameters
+    ----------
+    path : of the bundle's folder.
+    device : where the networks go; none: the first GPU where there is one, else the CPU.
+    packed : on a CPU, bring networks to the form that is fastest to answer with
+        (:func:`skinray.models.packed.packed`); False: leave them as they were trained, to be
+        trained further or saved.
 
     Raises
     ------
@@ -142,7 +153,8 @@ def load(path: Path | str, device: torch.device | str | None = None) -> Bundle:
         If a file is missing, altered, or written by a version this one does not know.
     """
     info = check(path)
-    return Bundle(info, {stage: load_stage(path, info, stage, device) for stage in info.stages})
+    stages = {stage: load_stage(path, info, stage, device, packed=packed) for stage in info.stages}
+    return Bundle(info, stages)
 
 
 def check(path: Path | str) -> BundleInfo:
@@ -165,9 +177,14 @@ def check(path: Path | str) -> BundleInfo:
 
 
 def load_stage(
-    path: Path | str, info: BundleInfo, stage: Stage, device: torch.device | str | None = None
+    path: Path | str,
+    info: BundleInfo,
+    stage: Stage,
+    device: torch.device | str | None = None,
+    *,
+    packed: bool = True,
 ) -> StageModel:
-    """Load the networks of one stage of the bundle that ``info`` was read from.
+    """Load the networks of one stage of the bundle that ``info`` was read from, as ``load`` does.
 
     Raises
     ------
@@ -179,6 +196,8 @@ def load_stage(
         _network(Path(path) / name, info, stage).to(place)
         for name in weight_files(stage, info.members)
     )
+    if packed and place.type == "cpu":
+        networks = tuple(pack(network) for network in networks)
     return StageModel(networks, info.um_per_px, info.predict, place)
 
 

@@ -80,7 +80,7 @@ def test_a_bundle_is_a_folder_of_four_files(made: Path) -> None:
 
 
 def test_what_is_loaded_is_what_was_saved(made: Path) -> None:
-    loaded = load(made)
+    loaded = load(made, packed=False)
     for mine, stage in zip(
         networks().values(), (loaded.stages["nerve"], loaded.stages["dermis"]), strict=True
     ):
@@ -95,7 +95,7 @@ def test_what_is_loaded_is_what_was_saved(made: Path) -> None:
 def test_a_prediction_is_the_networks_and_the_crossing_stages(made: Path) -> None:
     sample = drawn_sample()
     nerve, dermis = (predict_map(network, sample.image) for network in networks().values())
-    found = load(str(made), "cpu").predict(sample.image, um_per_px=0.5)
+    found = load(str(made), "cpu", packed=False).predict(sample.image, um_per_px=0.5)
     assert np.array_equal(found.nerve, nerve)
     assert np.array_equal(found.dermis, dermis)
     expected = find_crossings(nerve, dermis, info().crossings, 0.5)
@@ -103,6 +103,16 @@ def test_a_prediction_is_the_networks_and_the_crossing_stages(made: Path) -> Non
     assert np.array_equal(found.crossings.points, expected.points)
     assert np.array_equal(found.crossings.boundary, expected.boundary)
     assert found.crossings.boundary_mm == expected.boundary_mm
+
+
+def test_packed_networks_predict_alike_but_for_rounding(made: Path) -> None:
+    image = drawn_sample().image
+    plain, fast = (load(made, "cpu", packed=packed).predict(image, 0.5) for packed in (False, True))
+    for one, other in ((plain.nerve, fast.nerve), (plain.dermis, fast.dermis)):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    assert plain.crossings.count > 0
+    assert np.array_equal(plain.crossings.points, fast.crossings.points)
+    assert np.array_equal(plain.crossings.boundary, fast.crossings.boundary)
 
 
 def test_the_truth_is_counted(made: Path) -> None:
@@ -348,7 +358,7 @@ def test_an_ensemble_maps_the_mean_of_its_members(tmp_path: Path) -> None:
     assert {f"{stage}-{n}.safetensors" for stage in ("nerve", "dermis") for n in (2, 3)} <= {
         path.name for path in folder.iterdir()
     }
-    loaded = load(folder, "cpu")
+    loaded = load(folder, "cpu", packed=False)
     assert loaded.info.members == 3
     found = loaded.predict(image, 0.5)
     for at, mine in enumerate((found.nerve, found.dermis)):
