@@ -65,8 +65,11 @@ class TrialProgress(Callback):  # type: ignore[misc]
         key = trial.config["trial"]
         if self.begun[key] <= trial.max_failures:
             self.dropped.add(key)
-        said = Path(trial.error_file).read_text(encoding="utf-8", errors="replace").strip()
-        self.errors[key] = said.splitlines()[-1] if said else "ended without an outcome"
+        said = ""
+        if trial.error_file is not None and Path(trial.error_file).is_file():
+            said = Path(trial.error_file).read_text(encoding="utf-8", errors="replace").strip()
+        if said:
+            self.errors[key] = said.splitlines()[-1]
 
     def _tell(self, trial: Any, epoch: int) -> None:
         key = trial.config.get("trial", "")

@@ -63,9 +63,11 @@ def run_trials(
     folders = {spec.key: folder / spec.key for spec in specs}
     todo = [spec for spec in specs if finished(spec, folders[spec.key]) is None]
     errors: dict[str, str] = {}
-    for _ in range(settings.max_failures + 1):
+    for again in range(settings.max_failures + 1):
         if not todo:
             break
+        if again:
+            log.warning("%d trainings begin again: their worker died before they began", len(todo))
         progress = TrialProgress(
             title,
             {spec.key: spec.arm.train.epochs for spec in todo},
@@ -74,10 +76,6 @@ def run_trials(
         _tune(todo, source, folder, resources, settings, progress)
         errors |= progress.errors
         todo = [spec for spec in todo if spec.key in progress.dropped]
-        if todo:
-            log.warning(
-                "starting %d trainings again whose worker died before they began", len(todo)
-            )
     results = []
     for spec in specs:
         outcome = finished(spec, folders[spec.key])

@@ -158,3 +158,12 @@ def test_dropped_trials_are_run_again_and_others_are_not(
     assert rounds == [["0", "1", "9", "broken"], ["1", "9"], ["9"]]
     assert [result.outcome is OUTCOME for result in found] == [True, True, False, False]
     assert [result.error for result in found] == ["", "", "the worker died", "no nerve is traced"]
+
+
+def test_a_trial_that_left_no_error_behind_ends_nothing(tmp_path: Path) -> None:
+    progress = TrialProgress("Training", EPOCHS, CROPS)
+    for error_file in (None, str(tmp_path / "none.txt")):
+        lost = SimpleNamespace(config={"trial": "training"}, max_failures=3, error_file=error_file)
+        progress.on_trial_error(0, [], lost)
+    assert progress.errors == {}
+    assert progress.dropped == {"training"}
