@@ -77,7 +77,10 @@ def main() -> None:
     options = arguments()
     # Ray gives its workers niceness 15, so whatever runs beside would slow down its side alone.
     os.environ[NICENESS] = "0"
-    rounds = Rounds(bare={shape: [] for shape in SHAPES}, packed={shape: [] for shape in SHAPES})
+    rounds = Rounds(
+        bare={shape: [] for shape in SHAPES},
+        packed={shape: [] for shape in SHAPES if shape[1] == 1},  # several threads have plain ones
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw(folder / "images", options.images)
@@ -91,9 +94,9 @@ def main() -> None:
             ends = finished(out)
             rounds.score.append(Pace(steady_rate(ends), cpu_an_image(cpu)))
             rounds.start_s.append(min(end for _, end in ends) - began)
-            for shape in SHAPES:
-                for passes, packed in ((rounds.bare, False), (rounds.packed, True)):
-                    passes[shape].append(bare_pace(bundle, folder / "images", shape, packed))
+            for passes, packed in ((rounds.bare, False), (rounds.packed, True)):
+                for shape, found in passes.items():
+                    found.append(bare_pace(bundle, folder / "images", shape, packed))
             print(f"round {turn + 1}: {rounds}", flush=True)
     write("score_efficiency", lines(rounds, options))
 

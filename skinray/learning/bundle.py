@@ -143,9 +143,10 @@ def load(
     ----------
     path : of the bundle's folder.
     device : where the networks go; none: the first GPU where there is one, else the CPU.
-    packed : on a CPU, bring networks to the form that is fastest to answer with
-        (:func:`skinray.models.packed.packed`); False: leave them as they were trained, to be
-        trained further or saved.
+    packed : where one thread of a CPU will run the networks, bring them to the form that it runs
+        fastest (:func:`skinray.models.packed.packed`), as scoring's workers and the service's
+        replicas do by default; False: leave them as they were trained, to be trained further or
+        saved.
 
     Raises
     ------
@@ -196,7 +197,8 @@ def load_stage(
         _network(Path(path) / name, info, stage).to(place)
         for name in weight_files(stage, info.members)
     )
-    if packed and place.type == "cpu":
+    # Several threads are slower with packed weights than with plain ones.
+    if packed and place.type == "cpu" and torch.get_num_threads() == 1:
         networks = tuple(pack(network) for network in networks)
     return StageModel(networks, info.um_per_px, info.predict, place)
 

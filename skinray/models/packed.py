@@ -1,4 +1,4 @@
-"""Networks in the form in which a CPU runs them fastest: norms folded in, weights packed.
+"""Networks in the form that one thread of a CPU runs fastest: norms folded in, weights packed.
 
 oneDNN, which runs PyTorch's convolutions on a CPU, wants weights in blocks of its own and brings
 plain ones to that form anew at each call. Here it is done once, as PyTorch's own compiler does it,
@@ -27,7 +27,7 @@ PROBE_PX, TOLERANCE = 8, 1e-4
 
 
 def packed(network: nn.Module) -> nn.Module:
-    """Bring a network that lies on the CPU to its fastest form, in place.
+    """Bring a network that lies on the CPU to the form that one thread runs fastest, in place.
 
     It then answers only: it can no longer be trained, saved or moved. A layer that this machine
     cannot pack, or that would answer differently, is left as it is.

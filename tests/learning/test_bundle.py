@@ -21,6 +21,7 @@ from skinray.learning.bundle_info import BundleInfo, read_info
 from skinray.learning.model_card import model_card
 from skinray.learning.predict import predict_map
 from skinray.models import build
+from skinray.models.packed import PackedConv2d
 from skinray.settings import validate
 
 
@@ -105,9 +106,22 @@ def test_a_prediction_is_the_networks_and_the_crossing_stages(made: Path) -> Non
     assert found.crossings.boundary_mm == expected.boundary_mm
 
 
-def test_packed_networks_predict_alike_but_for_rounding(made: Path) -> None:
-    image = drawn_sample().image
-    plain, fast = (load(made, "cpu", packed=packed).predict(image, 0.5) for packed in (False, True))
+def is_packed(network: nn.Module) -> bool:
+    return any(isinstance(module, PackedConv2d) for module in network.modules())
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN here")
+def test_one_thread_has_packed_networks_that_predict_alike(made: Path) -> None:
+    image, threads = drawn_sample().image, torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        fast_bundle = load(made, "cpu")
+        torch.set_num_threads(2)
+        assert not any(is_packed(stage.networks[0]) for stage in load(made, "cpu").stages.values())
+    finally:
+        torch.set_num_threads(threads)
+    assert all(is_packed(stage.networks[0]) for stage in fast_bundle.stages.values())
+    plain, fast = (b.predict(image, 0.5) for b in (load(made, "cpu", packed=False), fast_bundle))
     for one, other in ((plain.nerve, fast.nerve), (plain.dermis, fast.dermis)):
         np.testing.assert_allclose(one, other, atol=1e-5)
     assert plain.crossings.count > 0
