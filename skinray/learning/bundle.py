@@ -40,7 +40,7 @@ from skinray.learning.model_card import model_card
 from skinray.learning.skin import Skin
 from skinray.learning.stage import StageModel
 from skinray.models import build
-from skinray.models.packed import packed as pack
+from skinray.models.packed import pack
 
 Networks = nn.Module | Sequence[nn.Module]
 Maps = Mapping[Stage, NDArray[np.float32]]
@@ -144,7 +144,7 @@ def load(
     path : of the bundle's folder.
     device : where the networks go; none: the first GPU where there is one, else the CPU.
     packed : where one thread of a CPU will run the networks, bring them to the form that it runs
-        fastest (:func:`skinray.models.packed.packed`), as scoring's workers and the service's
+        fastest (:func:`skinray.models.packed.pack`), as scoring's workers and the service's
         replicas do by default; False: leave them as they were trained, to be trained further or
         saved.
 

@@ -9,7 +9,7 @@ answers as before but for rounding, whatever the size of the image.
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ BOTTLENECK = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
 PROBE_PX, TOLERANCE = 8, 1e-4
 
 
-def packed(network: nn.Module) -> nn.Module:
+def pack(network: nn.Module) -> nn.Module:
     """Bring a network that lies on the CPU to the form that one thread runs fastest, in place.
 
     It then answers only: it can no longer be trained, saved or moved. A layer that this machine
@@ -42,8 +42,8 @@ def packed(network: nn.Module) -> nn.Module:
     """
     if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            _fold(network)
-            _pack(network)
+            _fold_norms(network)
+            _pack_convolutions(network)
     return network
 
 
@@ -79,7 +79,7 @@ class PackedConv2d(nn.Module):
         )
 
 
-def _fold(module: nn.Module) -> None:
+def _fold_norms(module: nn.Module) -> None:
     pairs: list[tuple[str, str]] = []
     if isinstance(module, Bottleneck):
         pairs = list(BOTTLENECK)
@@ -90,7 +90,6 @@ def _fold(module: nn.Module) -> None:
         convolution, norm = module.get_submodule(first), module.get_submodule(second)
         if not (isinstance(norm, nn.BatchNorm2d) and _can_pack(convolution)):
             continue
-        assert isinstance(convolution, nn.Conv2d)  # noqa: S101 - as _can_pack says
         if norm.training or norm.running_mean is None:
             continue
         folded = fuse_conv_bn_eval(convolution, norm)
@@ -98,15 +97,14 @@ def _fold(module: nn.Module) -> None:
             setattr(module, first, folded)
             setattr(module, second, nn.Identity())
     for child in module.children():
-        _fold(child)
+        _fold_norms(child)
 
 
-def _pack(module: nn.Module) -> None:
+def _pack_convolutions(module: nn.Module) -> None:
     for name, child in module.named_children():
         if not _can_pack(child):
-            _pack(child)
+            _pack_convolutions(child)
             continue
-        assert isinstance(child, nn.Conv2d)  # noqa: S101 - as _can_pack says
         try:
             new = PackedConv2d(child)
             same = _alike(child, new, child.in_channels)
@@ -116,7 +114,7 @@ def _pack(module: nn.Module) -> None:
             setattr(module, name, new)
 
 
-def _can_pack(layer: nn.Module) -> bool:
+def _can_pack(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     return (
         type(layer) is nn.Conv2d
         and layer.padding_mode == "zeros"

@@ -10,7 +10,7 @@ from torch import nn
 
 from skinray.errors import SettingsError
 from skinray.models import MODELS, build
-from skinray.models.packed import PackedConv2d, packed
+from skinray.models.packed import PackedConv2d, pack
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN"
@@ -35,11 +35,12 @@ def of_type(network: nn.Module, kind: type[nn.Module]) -> int:
     return sum(type(module) is kind for module in network.modules())
 
 
+# The two large networks for photographs have the layers of the small one.
 @needs_onednn
 @pytest.mark.parametrize("name", sorted(set(MODELS) - {"skin_unet_large", "skin_dense_unet"}))
 def test_every_network_answers_as_before_at_any_size(name: str) -> None:
     plain = settled(name)
-    fast = packed(copy.deepcopy(plain))
+    fast = pack(copy.deepcopy(plain))
     assert of_type(plain, nn.Conv2d) > 0
     assert of_type(fast, PackedConv2d) == of_type(plain, nn.Conv2d)
     for shape in ((1, 3, 48, 64), (1, 3, 1, 1), (2, 3, 33, 17)):
@@ -54,13 +55,13 @@ def test_the_norms_of_a_resnet_go_into_its_convolutions() -> None:
     plain = settled("deeplabv3_resnet50")
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
     assert norms > 50
-    fast = packed(copy.deepcopy(plain))
+    fast = pack(copy.deepcopy(plain))
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
 
 
 @needs_onednn
 def test_a_packed_network_gives_the_same_twice() -> None:
-    fast = packed(settled("unet"))
+    fast = pack(settled("unet"))
     with torch.inference_mode():
         assert torch.equal(fast(noise(1, 3, 40, 40)), fast(noise(1, 3, 40, 40)))
 
@@ -73,18 +74,18 @@ def test_layers_that_cannot_be_packed_stay() -> None:
         nn.ConvTranspose2d(4, 4, 2),
     ).eval()
     before = list(layers)
-    assert list(packed(layers)) == before
+    assert list(pack(layers)) == before
 
 
 def test_a_norm_that_still_learns_is_not_folded() -> None:
     layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    assert isinstance(packed(layers)[1], nn.BatchNorm2d)  # type: ignore[index]
+    assert isinstance(pack(layers)[1], nn.BatchNorm2d)  # type: ignore[index]
 
 
 def test_a_layer_that_would_answer_differently_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = nn.Sequential(nn.Conv2d(3, 4, 3)).eval()
     monkeypatch.setattr(PackedConv2d, "forward", lambda self, values: plain[0](values) + 1)
-    assert type(packed(copy.deepcopy(plain))[0]) is nn.Conv2d  # type: ignore[index]
+    assert type(pack(copy.deepcopy(plain))[0]) is nn.Conv2d  # type: ignore[index]
 
 
 def test_a_machine_without_the_operation_keeps_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,10 +93,10 @@ def test_a_machine_without_the_operation_keeps_its_layers(monkeypatch: pytest.Mo
         raise RuntimeError("no such operation")
 
     monkeypatch.setattr(PackedConv2d, "forward", missing)
-    assert type(packed(nn.Sequential(nn.Conv2d(3, 4, 3)).eval())[0]) is nn.Conv2d  # type: ignore[index]
+    assert type(pack(nn.Sequential(nn.Conv2d(3, 4, 3)).eval())[0]) is nn.Conv2d  # type: ignore[index]
 
 
 @needs_onednn
 def test_packed_networks_are_not_saved_without_their_weights() -> None:
     with pytest.raises(SettingsError, match="packed=False"):
-        packed(nn.Sequential(nn.Conv2d(3, 4, 3)).eval()).state_dict()
+        pack(nn.Sequential(nn.Conv2d(3, 4, 3)).eval()).state_dict()
