@@ -1,4 +1,4 @@
-"""The stages of scoring as one Ray Data pipeline, fused or separate, and how fast it goes."""
+"""One round of scoring: all stages in one kind of actor, or a Ray Data pipeline of stages."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import ActorPoolStrategy, DataContext
 from rich.console import Console
 
+from skinray.cluster.score_actors import Team
 from skinray.cluster.score_claims import ClaimActors
 from skinray.cluster.score_pools import Machines, Pool, Pools, plan_pools
-from skinray.cluster.score_stages import Decode, Finish, Fused, Job, Predict
+from skinray.cluster.score_stages import Decode, Finish, Job, Predict
 from skinray.progress import Steps
 
 # Large blocks of images would lie in memory by the dozen.
@@ -30,13 +31,11 @@ def run_round(job: Job, images: int, machines: Machines, console: Console) -> No
     batches = -(-images // job.settings.images_per_part)
     pools = plan_pools(job.settings, job.info.stages, machines, batches)
     claims = ClaimActors.start(job.out, machines.nodes)
-    build = _fused if pools.layout == "fused" else _separate
+    scored = _fused if pools.layout == "fused" else _separate
     pace = Pace()
-    with quiet_data(), Steps("Scoring images", images, console) as steps:
-        for block in build(job, claims, pools, batches).iter_batches(
-            batch_size=None, batch_format="numpy", prefetch_batches=0
-        ):
-            pace.add(int(block["done"].sum()))
+    with Steps("Scoring images", images, console) as steps:
+        for done in scored(job, claims, pools, batches):
+            pace.add(done)
             steps.set(pace.done, f"{pace.rate:.2f} images/s" if pace.rate else "")
     console.print(str(pace), highlight=False)
 
@@ -76,13 +75,15 @@ class Pace:
         return f"{text}; once under way {self.rate:.2f} images/s" if self.rate else text
 
 
-def _fused(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Dataset:
-    return ray.data.range(batches, override_num_blocks=batches).map_batches(
-        Fused, fn_constructor_args=(job, claims), batch_size=1, **_resources(pools.actors[0])
-    )
+def _fused(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iterator[int]:
+    team = Team(job, claims, pools.actors[0], batches)
+    try:
+        yield from team
+    finally:
+        team.end()
 
 
-def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Dataset:
+def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iterator[int]:
     settings = job.settings
     images = ray.data.range(batches, override_num_blocks=batches).map_batches(
         Decode(job, claims).__call__,
@@ -98,12 +99,15 @@ def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Data
             batch_format="pyarrow",
             **_resources(pool),
         )
-    return images.map_batches(
+    images = images.map_batches(
         Finish(job).__call__,
         batch_size=settings.images_per_part,
         batch_format="pyarrow",
         num_cpus=settings.crossing_cpus,
     )
+    with quiet_data():
+        for block in images.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+            yield int(block["done"].sum())
 
 
 def _resources(pool: Pool) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
 
 from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.device import assigned_device
@@ -94,12 +93,11 @@ class Fused:
         self.bundle = load(job.bundle, device)
         job.check_bundle()
 
-    def __call__(self, batches: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
-        """Score and commit whole batches; return how many images."""
-        done = [self._score(int(batch)) for batch in batches["id"]]
-        return {"done": np.array(done)}
+    def ready(self) -> None:
+        """Answer once the networks are loaded."""
 
-    def _score(self, batch: int) -> int:
+    def score(self, batch: int) -> int:
+        """Score and commit a whole batch; return how many images."""
         rows = []
         for entry in self.job.entries(batch):
             opened = self.opener(entry)

@@ -1,0 +1,102 @@
+"""Actors of all stages lose no batch, whoever dies, and a round that cannot go on ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+
+from skinray.cluster import score_actors
+from skinray.cluster.score_actors import Team
+from skinray.cluster.score_pools import Pool
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+
+NOTHING: Any = SimpleNamespace()
+BATCHES = 9
+
+
+def scoring(
+    folder: Path, *, dies_at: int = -1, fails_at: int = -1, starts: bool | str = True
+) -> type:
+    """Return an actor that notes its batches; at one of them it dies once, or fails.
+
+    Made here, or Ray's workers would have to import this file.
+    """
+
+    class Scoring:
+        def __init__(self, *_: Any) -> None:
+            with (folder / "starts").open("a") as file:
+                file.write("once\n")
+            if isinstance(starts, str):
+                raise ValueError(starts)
+            if not starts:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def ready(self) -> None:
+            pass
+
+        def score(self, batch: int) -> int:
+            mark = folder / "died"
+            if batch == dies_at and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if batch == fails_at:
+                raise OSError("no space left")
+            (folder / f"{batch}-{os.getpid()}").touch()
+            return 10 + batch
+
+    return Scoring
+
+
+def team(monkeypatch: pytest.MonkeyPatch, kind: type, actors: int = 2) -> Team:
+    monkeypatch.setattr(score_actors, "Fused", kind)
+    return Team(NOTHING, NOTHING, Pool(actors, 1, 0), BATCHES)
+
+
+def run(members: Team) -> list[int]:
+    try:
+        return sorted(members)
+    finally:
+        members.end()
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_an_actor_dies_and_every_batch_is_done_once(
+    ray_session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, actors: int
+) -> None:
+    members = team(monkeypatch, scoring(tmp_path, dies_at=3), actors)
+    assert run(members) == [10 + batch for batch in range(BATCHES)]
+    assert (tmp_path / "died").exists()
+    done = [file.name.split("-") for file in tmp_path.glob("*-*")]
+    assert sorted(batch for batch, _ in done) == [str(batch) for batch in range(BATCHES)]
+    assert len(members.starts) == actors
+
+
+def test_what_is_raised_ends_the_round(
+    ray_session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(RayTaskError, match="no space left"):
+        run(team(monkeypatch, scoring(tmp_path, fails_at=4)))
+
+
+def test_actors_that_never_start_end_the_round(
+    ray_session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(score_actors, "MOST_STARTS", 2)
+    with pytest.raises(ActorDiedError):
+        run(team(monkeypatch, scoring(tmp_path, starts=False), 1))
+    assert len((tmp_path / "starts").read_text().split()) == 2
+
+
+def test_an_error_at_the_start_is_not_tried_again(
+    ray_session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(ActorDiedError, match="damaged bundle"):
+        run(team(monkeypatch, scoring(tmp_path, starts="damaged bundle"), 1))
+    assert len((tmp_path / "starts").read_text().split()) == 1
