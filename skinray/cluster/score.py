@@ -50,7 +50,8 @@ _OF_RAY = re.compile(r"([\w.]+\.)?(UserCodeException|RayTaskError\S*|SystemExcep
 FRUITLESS_ROUNDS = 3
 # Fewer would leave actors idle at the end; more would commit needlessly often.
 PARTS_PER_CPU = 4
-# Each part is a block of Ray Data on the head node, and a file: more than this it could not carry.
+# Each part is a block of Ray Data on the head node where stages are separate, and always a file:
+# more than this it could not carry.
 MOST_PARTS = 100_000
 
 

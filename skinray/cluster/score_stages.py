@@ -1,7 +1,8 @@
-"""The stages of scoring as Ray Data runs them: batches of entries in, committed parts out.
+"""The stages of scoring, in one actor or through Ray Data: batches in, committed parts out.
 
-Images travel as plain bytes with their shape; a row whose fate is settled (a failure, a second
-name of the same bytes) travels along as its finished row, so that every entry is committed.
+From stage to stage images travel as plain bytes with their shape; a row whose fate is settled (a
+failure, a second name of the same bytes) travels along as its finished row, so that every entry is
+committed.
 """
 
 from __future__ import annotations
