@@ -65,6 +65,20 @@ class FoldSettings(Settings):
     )
 
 
+class ColourSettings(Settings):
+    """Changes of colour in augmentation; neither paper has them.
+
+    Each is the natural logarithm of the largest factor: with 0.35 values become up to 1.42 times
+    as large or as small. 0: none.
+    """
+
+    exposure: float = Field(0, ge=0, le=2, description="of all values")
+    balance: float = Field(0, ge=0, le=2, description="of red, green and blue, each by itself")
+    contrast: float = Field(0, ge=0, le=2, description="of the distance from the image's mean")
+    saturation: float = Field(0, ge=0, le=2, description="of the distance from a pixel's own grey")
+    gamma: float = Field(0, ge=0, le=2, description="of the exponent of values in 0..1")
+
+
 class AugmentSettings(Settings):
     """Online augmentation (paper 2.1), composed to one affine map and one warp."""
 
@@ -78,6 +92,10 @@ class AugmentSettings(Settings):
     orientations_deg: tuple[Literal[0, 90, 180, 270], ...] = (0, 90, 180, 270)
     crop_px: int = Field(800, ge=8)
     flip_probability: float = Field(0.5, ge=0, le=1)
+    flip_axes: Literal["both", "columns"] = Field(
+        "both", description="columns: left to right alone, where pictures have an up and a down"
+    )
+    colour: ColourSettings = ColourSettings()
     fill: Literal["reflect", "constant"] = Field(
         "reflect", description="outside the image; the paper is silent"
     )

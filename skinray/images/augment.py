@@ -1,8 +1,9 @@
 """Random views of a labelled image, as one affine map and one warp each (paper 2.1).
 
-The chain is translation, rotation, scale, shear, a quarter turn, a square crop, flips. ``draw``
-takes all random decisions, ``apply`` is a pure function of them, and the generator is made of the
-run, the epoch and the image alone: who augments, and in which order, changes nothing.
+The chain is translation, rotation, scale, shear, a quarter turn, a square crop, flips, and a change
+of colour where one is asked for. ``draw`` takes all random decisions, ``apply`` is a pure function
+of them, and the generator is made of the run, the epoch and the image alone: who augments, and in
+which order, changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config import AugmentSettings
+from skinray.config import AugmentSettings, ColourSettings
+from skinray.images.recolour import UNCHANGED, Colour, recolour
 from skinray.images.sample import Sample
 
 Matrix = NDArray[np.float64]
@@ -39,6 +41,7 @@ class Transform:
     orientation_deg : quarter turns of the whole frame, as :func:`numpy.rot90` makes them.
     crop : place of the crop in the free range of rows and of columns, each in [0, 1].
     flip_columns, flip_rows : mirror the crop left to right, top to bottom.
+    colour : of the crop, after all else.
     """
 
     translate_px: tuple[float, float] = (0.0, 0.0)
@@ -49,6 +52,7 @@ class Transform:
     flip_columns: bool = False
     flip_rows: bool = False
     scale: float = 1.0
+    colour: Colour = UNCHANGED
 
 
 def generator(run_seed: int, epoch: int, image_id: str, repeat: int = 0) -> np.random.Generator:
@@ -70,6 +74,7 @@ def draw(rng: np.random.Generator, settings: AugmentSettings) -> Transform:
     # Evenly on a logarithmic scale: twice as large is as likely as half as large.
     low, high = settings.scale
     scale = low * (high / low) ** rng.random()
+    colour = _draw_colour(rng, settings.colour)
     return Transform(
         translate_px=(float(translate[0]), float(translate[1])),
         rotate_deg=float(rotate),
@@ -77,8 +82,20 @@ def draw(rng: np.random.Generator, settings: AugmentSettings) -> Transform:
         orientation_deg=orientation,
         crop=(float(crop[0]), float(crop[1])),
         flip_columns=bool(flips[0]),
-        flip_rows=bool(flips[1]),
+        flip_rows=bool(flips[1]) and settings.flip_axes == "both",
         scale=float(scale),
+        colour=colour,
+    )
+
+
+def _draw_colour(rng: np.random.Generator, most: ColourSettings) -> Colour:
+    exposure, red, green, blue, contrast, saturation, gamma = map(float, rng.uniform(-1, 1, 7))
+    return Colour(
+        exposure=exposure * most.exposure,
+        balance=(red * most.balance, green * most.balance, blue * most.balance),
+        contrast=contrast * most.contrast,
+        saturation=saturation * most.saturation,
+        gamma=gamma * most.gamma,
     )
 
 
@@ -141,8 +158,11 @@ def apply(transform: Transform, sample: Sample, settings: AugmentSettings) -> Sa
     nerve, dermis = ((m[rows, columns] > 0).view(np.uint8) for m in (sample.nerve, sample.dermis))
     bits = nerve + dermis * np.uint8(2)
     masks = np.asarray(warp(bits, cv2.INTER_NEAREST), dtype=np.uint8)
+    image = np.asarray(
+        cv2.cvtColor(warp(colours, cv2.INTER_LINEAR), cv2.COLOR_RGBA2RGB), dtype=np.uint8
+    )
     return Sample(
-        image=np.asarray(cv2.cvtColor(warp(colours, cv2.INTER_LINEAR), cv2.COLOR_RGBA2RGB)),
+        image=recolour(image, transform.colour),
         nerve=masks & np.uint8(1),
         dermis=masks >> np.uint8(1),
     )

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from skinray.config import AugmentSettings
+from skinray.config import AugmentSettings, ColourSettings
 from skinray.images.augment import Transform, apply, draw, generator, matrix
+from skinray.images.recolour import UNCHANGED, Colour, recolour
 from skinray.images.sample import Sample
 
 SMALL = AugmentSettings(crop_px=64)
@@ -341,3 +342,36 @@ def test_crops_reach_every_place():
     seen = [apply(draw(generator(0, e, "a"), settings), sample, settings) for e in range(300)]
     corners = {tuple(view.image[0, 0, :2].tolist()) for view in seen}
     assert corners == {(row, column) for row in range(3) for column in range(4)}
+
+
+def test_flips_of_columns_alone_leave_the_top_above():
+    photo = AugmentSettings(flip_axes="columns")
+    for epoch in range(50):
+        full = draw(generator(0, epoch, "a"), AugmentSettings())
+        assert draw(generator(0, epoch, "a"), photo) == replace(full, flip_rows=False)
+
+
+def test_colours_fill_their_ranges_and_move_nothing_else():
+    most = ColourSettings(exposure=0.3, balance=0.1, contrast=0.4, saturation=0.5, gamma=0.2)
+    colourful = AugmentSettings(colour=most)
+    drawn = [draw(generator(0, epoch, "a"), colourful) for epoch in range(2000)]
+    for values, limit in (
+        ([d.colour.exposure for d in drawn], 0.3),
+        *(([d.colour.balance[at] for d in drawn], 0.1) for at in range(3)),
+        ([d.colour.contrast for d in drawn], 0.4),
+        ([d.colour.saturation for d in drawn], 0.5),
+        ([d.colour.gamma for d in drawn], 0.2),
+    ):
+        assert np.abs(values).max() <= limit
+        share, _ = np.histogram(values, bins=10, range=(-limit, limit))
+        assert share.min() > 140, "of 200 in each tenth of the range"
+    plain = draw(generator(0, 7, "a"), AugmentSettings())
+    assert plain == replace(drawn[7], colour=UNCHANGED)
+
+
+def test_colours_change_after_the_warp_and_never_the_masks():
+    sample, crop = noise((120, 160)), (0.31, 0.77)
+    changed = Colour(exposure=0.2, contrast=-0.3)
+    plain = apply(replace(STILL, crop=crop), sample, SMALL)
+    found = apply(replace(STILL, crop=crop, colour=changed), sample, SMALL)
+    assert_same(found, replace(plain, image=recolour(plain.image, changed)))
