@@ -26,6 +26,13 @@ def train_photos(
     out: Annotated[
         Path | None, typer.Option(help="Run folder, seen by every node; default: runs/photos-TIME.")
     ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="paper: its own augmentation and SGD; varied: further augmentation, of colours "
+            "too, and Adam."
+        ),
+    ] = "paper",
     networks: Annotated[
         str,
         typer.Option(
@@ -63,7 +70,7 @@ def train_photos(
     """
     from skinray.cluster.photos import train_photos as run
     from skinray.learning.run_folder import refuse_foreign
-    from skinray.photo_config import PhotoSettings
+    from skinray.photo_config import photo_recipe
     from skinray.report.photo_run import TABLE
     from skinray.report.photo_table import table_text
     from skinray.run_paths import default_out
@@ -77,7 +84,7 @@ def train_photos(
         changes["train_images"] = train
     if test is not None:
         changes["test_images"] = test
-    settings = PhotoSettings().override(changes)
+    settings = photo_recipe(recipe).override(changes)
     try:
         settings = settings.only([name.strip() for name in networks.split(",") if name.strip()])
     except ValueError as error:

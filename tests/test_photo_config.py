@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skinray.errors import SettingsError
-from skinray.photo_config import PhotoSettings
+from skinray.photo_config import PhotoSettings, photo_recipe
 
 
 def test_every_figure_is_the_papers() -> None:
@@ -49,3 +49,25 @@ def test_trainings_last_as_long_as_told() -> None:
 def test_settings_that_make_no_run(changes: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
         PhotoSettings().override(changes)
+
+
+def test_varied_is_the_papers_but_for_augmentation_and_optimiser() -> None:
+    paper, varied = photo_recipe("paper"), photo_recipe("varied")
+    assert paper == PhotoSettings()
+    back = varied.override(
+        {
+            "recipe": "paper",
+            "fine_tuning_rate": paper.fine_tuning_rate,
+            "augment": paper.augment.model_dump(),
+            **{
+                f"networks.{at}.train.{name}": getattr(arm.train, name)
+                for at, arm in enumerate(paper.networks)
+                for name in ("optimizer", "learning_rate", "clip_norm")
+            },
+        }
+    )
+    assert back == paper
+    assert min(varied.augment.colour.model_dump().values()) > 0
+    assert (varied.augment.flip_probability, varied.augment.flip_axes) == (0.5, "columns")
+    with pytest.raises(SettingsError, match="no recipe 'best': use one of paper, varied"):
+        photo_recipe("best")

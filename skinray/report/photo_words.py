@@ -73,6 +73,9 @@ def caveats(results: PhotoResults) -> list[str]:
             f"Trainings were allowed {allowed} epochs{apart}, and took {epochs} at most; the paper "
             f"allows {PAPER_EPOCHS}."
         )
+    recipe = results.settings.get("recipe", "paper")
+    if recipe != "paper":
+        said.append(f"Settings are those of the recipe '{recipe}', not the paper's.")
     begun = dict.fromkeys((row.network, row.begun) for row in results.rows)
     said += [f"{name} began from {how}." for name, how in begun if how not in PLAIN_STARTS]
     if len(results.rows) > 1:

@@ -76,6 +76,9 @@ def test_words_say_the_answer_and_what_limits_it(run: Path) -> None:
     assert "began from random weights, since" in table_text(results)
     assert "U-Net began" not in said
     assert "picked by these same photographs, so the first figure leans high" in said
+    assert "recipe" not in said
+    other = results.model_copy(update={"settings": {**results.settings, "recipe": "varied"}})
+    assert "those of the recipe 'varied', not the paper's" in " ".join(caveats(other))
 
 
 def test_the_weakest_group_is_the_one_of_least_overlap(run: Path) -> None:
