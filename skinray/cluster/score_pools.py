@@ -72,7 +72,7 @@ def _wanted(
     settings: ScoreSettings, stages: Sequence[Stage], machines: Machines, images: int
 ) -> list[dict[str, float]]:
     _, asked, feeding = _layout(settings, stages, machines)
-    bundles = [{"CPU": feeding}]
+    bundles = [{"CPU": feeding}] if feeding else []
     for pool in asked:
         actors = 1 if pool.actors == "auto" else min(pool.actors, images)
         bundles += [{"CPU": pool.cpus_per_actor, "GPU": _gpus(pool, machines, len(asked))}] * actors
@@ -94,10 +94,10 @@ def plan_pools(
     Raises
     ------
     ResourcesError
-        If one actor of each kind, and a task to feed them, do not fit on the cluster.
+        If one actor of each kind, and a task to feed separate ones, do not fit on the cluster.
     """
     layout, asked, feeding = _layout(settings, stages, machines)
-    pools = tuple(_pool(pool, machines, len(asked), batches) for pool in asked)
+    pools = tuple(_pool(pool, machines, len(asked), feeding, batches) for pool in asked)
     cpus, gpus = sum(pool.cpus for pool in pools) + feeding, sum(pool.gpus for pool in pools)
     if cpus > machines.cpus or gpus > machines.gpus:
         raise ResourcesError(
@@ -111,12 +111,15 @@ def plan_pools(
 def _layout(
     settings: ScoreSettings, stages: Sequence[Stage], machines: Machines
 ) -> tuple[Layout, list[PoolSettings], float]:
-    """Return the layout, its pools, and the CPUs of a task that feeds them."""
+    """Return the layout, its pools, and the CPUs that tasks which feed them need.
+
+    Actors of all stages need none: the driver tells them what to do.
+    """
     layout = settings.layout
     if layout == "auto":
         layout = "separate" if machines.gpus > 0 else "fused"
     if layout == "fused":
-        return layout, [settings.fused], 1.0
+        return layout, [settings.fused], 0.0
     feeding = max(settings.decode_cpus, settings.crossing_cpus)
     return layout, [settings.stage(stage) for stage in stages], feeding
 
@@ -128,7 +131,9 @@ def _gpus(asked: PoolSettings, machines: Machines, pools: int) -> float:
     return asked.gpus_per_actor
 
 
-def _pool(asked: PoolSettings, machines: Machines, pools: int, batches: int) -> Pool:
+def _pool(
+    asked: PoolSettings, machines: Machines, pools: int, feeding: float, batches: int
+) -> Pool:
     gpus = _gpus(asked, machines, pools)
     if asked.actors != "auto":
         most = asked.actors
@@ -138,9 +143,8 @@ def _pool(asked: PoolSettings, machines: Machines, pools: int, batches: int) -> 
         # Logical CPUs may outnumber the cores here; more actors than cores only share them.
         most = machines.cores // pools
     else:
-        most = int((machines.cpus - 1) / (asked.cpus_per_actor * pools))
-    # One logical CPU stays free for the tasks that feed the actors.
-    fit = int((machines.cpus - 1) / (asked.cpus_per_actor * pools))
+        most = batches
+    fit = int((machines.cpus - feeding) / (asked.cpus_per_actor * pools))
     return Pool(max(1, min(most, fit, batches)), asked.cpus_per_actor, gpus)
 
 

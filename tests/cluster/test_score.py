@@ -245,16 +245,19 @@ def test_pools_follow_settings_and_machines() -> None:
     auto, both = ScoreSettings(), ("nerve", "dermis")
     assert plan_pools(auto, both, laptop, 100).actors == (Pool(2, 1, 0),)
     assert plan_pools(auto, both, laptop, 1).actors == (Pool(1, 1, 0),)
-    assert plan_pools(auto, both, small, 100).actors == (Pool(1, 1, 0),)  # one CPU feeds it
+    assert plan_pools(auto, both, small, 100).actors == (Pool(2, 1, 0),)
+    assert plan_pools(auto, both, Machines(8, 0, 1, 8), 100).actors == (Pool(8, 1, 0),)
     server = plan_pools(auto, both, Machines(64, 4, 1, 64), 1000)
     assert (server.layout, server.actors) == ("separate", (Pool(4, 1, 0.5), Pool(4, 1, 0.5)))
-    assert plan_pools(auto, both, Machines(96, 0, 3, 2), 1000).actors == (Pool(95, 1, 0),)
+    assert plan_pools(auto, both, Machines(96, 0, 3, 2), 1000).actors == (Pool(96, 1, 0),)
     assert plan_pools(auto, ("skin",), Machines(64, 4, 1, 64), 1000).actors == (Pool(4, 1, 1),)
     separate = auto.override({"layout": "separate", "nerve.actors": 3, "nerve.cpus_per_actor": 2})
     assert plan_pools(separate, both, Machines(32, 0, 1, 32), 100).actors[0] == Pool(3, 2, 0)
+    feeding = auto.override({"layout": "separate", "decode_cpus": 3})
+    assert plan_pools(feeding, both, Machines(9, 0, 1, 9), 100).actors == (Pool(3, 1, 0),) * 2
     with pytest.raises(ResourcesError, match="layout separate needs 3 and 0 at least"):
         plan_pools(auto.override({"layout": "separate"}), both, small, 10)
-    with pytest.raises(ResourcesError, match=r"0 GPUs; layout fused needs 2 and 1"):
+    with pytest.raises(ResourcesError, match=r"0 GPUs; layout fused needs 1 and 1"):
         plan_pools(auto.override({"fused.gpus_per_actor": 1}), both, laptop, 10)
 
 
