@@ -66,7 +66,7 @@ class FoldSettings(Settings):
 
 
 class ColourSettings(Settings):
-    """Changes of colour in augmentation; neither paper has them.
+    """Changes of colour in augmentation; neither paper makes them.
 
     Each is the natural logarithm of the largest factor: with 0.35 values become up to 1.42 times
     as large or as small. 0: none.

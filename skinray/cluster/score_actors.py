@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from skinray.cluster.score_claims import ClaimActors
 from skinray.cluster.score_pools import Pool
@@ -59,6 +59,8 @@ class Team:
             actor, batch = self.calls.pop(ref)
             try:
                 images = ray.get(ref)
+            except RayTaskError:  # raised by the work itself, be it the death of another actor
+                raise
             except (RayActorError, OutOfMemoryError) as death:
                 self._died(actor, batch, death)
             else:

@@ -22,7 +22,11 @@ BATCHES = 9
 
 
 def scoring(
-    folder: Path, *, dies_at: int = -1, fails_at: int = -1, starts: bool | str = True
+    folder: Path,
+    *,
+    dies_at: int = -1,
+    raises: Exception | None = None,
+    starts: bool | str = True,
 ) -> type:
     """Return an actor that notes its batches; at one of them it dies once, or fails.
 
@@ -46,8 +50,8 @@ def scoring(
             if batch == dies_at and not mark.exists():
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            if batch == fails_at:
-                raise OSError("no space left")
+            if batch == 4 and raises is not None:
+                raise raises
             (folder / f"{batch}-{os.getpid()}").touch()
             return 10 + batch
 
@@ -78,11 +82,14 @@ def test_an_actor_dies_and_every_batch_is_done_once(
     assert len(members.starts) == actors
 
 
+@pytest.mark.parametrize("raised", [OSError("no space left"), ActorDiedError()])
 def test_what_is_raised_ends_the_round(
-    ray_session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ray_session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, raised: Exception
 ) -> None:
-    with pytest.raises(RayTaskError, match="no space left"):
-        run(team(monkeypatch, scoring(tmp_path, fails_at=4)))
+    """The death of another actor, which the work needs, is not the death of its own."""
+    with pytest.raises(RayTaskError):
+        run(team(monkeypatch, scoring(tmp_path, raises=raised), 1))
+    assert len((tmp_path / "starts").read_text().split()) == 1
 
 
 def test_actors_that_never_start_end_the_round(
