@@ -71,14 +71,15 @@ def run(members: Team) -> list[int]:
 
 
 @pytest.mark.parametrize("actors", [1, 2])
-def test_an_actor_dies_and_every_batch_is_done_once(
+def test_an_actor_dies_and_every_batch_is_told_of_once(
     ray_session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, actors: int
 ) -> None:
     members = team(monkeypatch, scoring(tmp_path, dies_at=3), actors)
     assert run(members) == [10 + batch for batch in range(BATCHES)]
     assert (tmp_path / "died").exists()
-    done = [file.name.split("-") for file in tmp_path.glob("*-*")]
-    assert sorted(batch for batch, _ in done) == [str(batch) for batch in range(BATCHES)]
+    # The answer of the batch before may die with the actor: that one is done again.
+    done = {file.name.split("-")[0] for file in tmp_path.glob("*-*")}
+    assert done == {str(batch) for batch in range(BATCHES)}
     assert len(members.starts) == actors
 
 
