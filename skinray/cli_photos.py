@@ -37,7 +37,7 @@ def train_photos(
         str,
         typer.Option(
             help="Parted by commas: skin_unet, skin_unet_large, skin_dense_unet, and beyond the "
-            "paper skin_deeplabv3."
+            "paper skin_mobilenet and skin_deeplabv3, which begin from published weights."
         ),
     ] = "skin_unet,skin_unet_large,skin_dense_unet",
     epochs: Annotated[
@@ -55,7 +55,11 @@ def train_photos(
     resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in --out.")] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a setting, e.g. seed=1. May be repeated."),
+        typer.Option(
+            "--set",
+            help="Change a setting, e.g. seed=1, or, of the first of --networks, "
+            "networks.0.train.epochs=80. May be repeated.",
+        ),
     ] = None,
 ) -> None:
     r"""Train and test the segmentation of skin in photographs: one table of three scenarios.
@@ -84,13 +88,14 @@ def train_photos(
         changes["train_images"] = train
     if test is not None:
         changes["test_images"] = test
-    settings = photo_recipe(recipe).override(changes)
+    settings = photo_recipe(recipe)
     try:
         settings = settings.only([name.strip() for name in networks.split(",") if name.strip()])
     except ValueError as error:
         raise SettingsError(f"--networks: {error}") from None
     if epochs is not None:
         settings = settings.lasting(epochs)
+    settings = settings.override(changes)
     out = (out or default_out("photos")).absolute()
     refuse_foreign(out, resume=resume)
     results = run(data, public, out, settings, resume=resume)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skinray.errors import SettingsError
-from skinray.photo_config import PhotoSettings, photo_recipe
+from skinray.photo_config import ADAM, PhotoSettings, photo_recipe
 
 
 def test_every_figure_is_the_papers() -> None:
@@ -34,7 +34,7 @@ def test_networks_are_chosen_by_name() -> None:
     chosen = PhotoSettings().only(["skin_unet", "skin_dense_unet"])
     assert [arm.label for arm in chosen.networks] == ["U-Net", "Dense Residual U-Net"]
     with pytest.raises(
-        ValueError, match="no network hed: there are skin_deeplabv3, skin_dense_unet"
+        ValueError, match="no network hed: there are skin_deeplabv3, skin_mobilenet, skin_dense"
     ):
         PhotoSettings().only(["hed"])
 
@@ -59,10 +59,11 @@ def test_varied_is_the_papers_but_for_augmentation_and_optimiser() -> None:
             "recipe": "paper",
             "fine_tuning_rate": paper.fine_tuning_rate,
             "augment": paper.augment.model_dump(),
+            "load_px": paper.load_px,
             **{
                 f"networks.{at}.train.{name}": getattr(arm.train, name)
                 for at, arm in enumerate(paper.networks)
-                for name in ("optimizer", "learning_rate", "clip_norm")
+                for name in ADAM
             },
         }
     )

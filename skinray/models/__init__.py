@@ -20,6 +20,7 @@ from skinray.models.deeplabv3 import IMAGENET_MEAN, IMAGENET_STD, Backbone, Deep
 from skinray.models.hed import BGR_MEAN, HED
 from skinray.models.pixel import PixelClassifier
 from skinray.models.skin_deeplabv3 import SkinDeepLabV3
+from skinray.models.skin_mobilenet import SkinMobileNet
 from skinray.models.skin_unet import SkinUNet
 from skinray.models.unet import UNet
 
@@ -117,6 +118,15 @@ _SPECS = (
         normalise="RGB 0-1 at 256x256, minus ImageNet's mean, over its deviation",
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
+    ),
+    ModelSpec(
+        "skin_mobilenet",
+        SkinMobileNet,
+        "DeepLabV3+ on MobileNetV2 for photographs of skin, to begin from published weights: "
+        "0.8 million parameters",
+        normalise="RGB at 193x193, -1 to 1",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
     ),
     ModelSpec(
         "pixel",

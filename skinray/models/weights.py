@@ -101,6 +101,14 @@ _TABLE = (
         sha256="fc3c493d",
     ),
     PublishedWeights(
+        "deeplabv3_mobilenet_v2_voc",
+        "skin_mobilenet",
+        "COCO and VOC's 21 classes, half of MobileNetV2's channels, for telephones (TensorFlow)",
+        "https://storage.googleapis.com/download.tensorflow.org/models/tflite/gpu"
+        "/deeplabv3_257_mv_gpu.tflite",
+        "Apache-2.0 (TensorFlow)",
+    ),
+    PublishedWeights(
         "unet_brain_mri",
         "unet",
         "brain MRI, lower-grade glioma (Buda et al.; the paper's baseline)",

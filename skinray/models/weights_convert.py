@@ -105,6 +105,27 @@ def _from_torchvision(state: State) -> State:
     return {k: v for k, v in state.items() if not k.startswith("aux_classifier.")}
 
 
+def _from_phone(state: State) -> State:
+    """TensorFlow Lite's DeepLabV3 on MobileNetV2, in the names of :func:`read_tflite`."""
+    result = {
+        "features.0.0.weight": state["stem.weight"],
+        "features.0.1.bias": state["stem.bias"],
+    }
+    blocks = {int(key.split(".")[1]) for key in state if key.startswith("blocks.")}
+    for block in sorted(blocks):
+        theirs, ours = f"blocks.{block}", f"features.{block + 1}.conv"
+        layers = ["depthwise"] if block == 0 else ["expand", "depthwise"]
+        for place, layer in enumerate(layers):
+            result[f"{ours}.{place}.0.weight"] = state[f"{theirs}.{layer}.weight"]
+            result[f"{ours}.{place}.1.bias"] = state[f"{theirs}.{layer}.bias"]
+        result[f"{ours}.{len(layers)}.weight"] = state[f"{theirs}.project.weight"]
+        result[f"{ours}.{len(layers) + 1}.bias"] = state[f"{theirs}.project.bias"]
+    pyramid = {"near": "aspp0", "whole": "aspp_pool", "merge": "concat_projection"}
+    for part in ("weight", "bias"):
+        result |= {f"{our}.{part}": state[f"{their}.{part}"] for our, their in pyramid.items()}
+    return result
+
+
 # --- U-Net ---------------------------------------------------------------------------------
 
 
@@ -172,6 +193,12 @@ LAYOUTS = (
         lambda state: "classifier.0.convs.0.0.weight" in state and "wrap.weight" not in state,
         _from_torchvision,
         fresh=("wrap.", "head."),
+    ),
+    Layout(
+        "TensorFlow Lite DeepLabV3",
+        lambda state: "concat_projection.weight" in state,
+        _from_phone,
+        fresh=("shallow.", "decoder.", "end."),
     ),
     Layout(
         "U-Net of Buda et al.",

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from skinray.errors import WeightsError
+from skinray.models.weights_tflite import is_tflite, read_tflite
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that have arrived and the bytes in all, as far as these are known."""
@@ -40,8 +41,9 @@ def cache_dir() -> Path:
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a file, and the notes in its header.
 
-    ``.safetensors`` is read as such. Anything else is taken for a file of ``torch.save`` and
-    read with ``weights_only=True``: a pickle that would run code is refused, and does not run.
+    ``.safetensors`` is read as such, and what begins as TensorFlow Lite's files by its graph.
+    Anything else is taken for a file of ``torch.save`` and read with ``weights_only=True``: a
+    pickle that would run code is refused, and does not run.
 
     Raises
     ------
@@ -52,6 +54,8 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise WeightsError(f"{path}: no such file of weights; check the path")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if is_tflite(path):
+        return read_tflite(path), {}
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling hostile or cut files raises of many kinds

@@ -22,6 +22,7 @@ PARAMETERS = {
     "skin_unet_large": 149_963_141,
     "skin_dense_unet": 149_901_470,
     "skin_deeplabv3": 11_025_583,
+    "skin_mobilenet": 844_681,
     "pixel": 4,
 }
 

@@ -1,0 +1,120 @@
+"""DeepLabV3+ (Chen et al., 2018) on half of MobileNetV2's channels, for photographs of skin.
+
+It is as small as a network for telephones (0.8 million parameters), so it trains without a GPU,
+and its published weights know people, rooms and clothes before it sees skin.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import mobilenet_v2
+
+from skinray.errors import SettingsError
+
+WIDTH, DIVISOR = 0.5, 4
+STRIDE = 16
+FIRST_DILATED = 14
+"""Position of the block that would halve the map a fifth time; from it on the size stays."""
+SHALLOW, SHALLOW_CHANNELS, DEEP_CHANNELS = 3, 12, 160
+"""Position and channels of the last block at a quarter of the size; channels of the last one."""
+
+
+class ChannelBias(nn.Module):
+    """A bias for each channel, in the place of batch norms folded into the weights before them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (N, C, H, W) of the same shape."""
+        return values + self.bias.view(-1, 1, 1)
+
+
+class SkinMobileNet(nn.Module):
+    """Features of MobileNetV2, the whole image's mean beside them, and edges from a shallow layer.
+
+    Photographs of any size are brought to one inside, and the map back to their size.
+
+    Parameters
+    ----------
+    side : pixels of the square that photographs are brought to. The published weights were
+        trained on 257; 16 n + 1 puts the coarse map's cells on the borders as they had them.
+    pyramid_channels : of the two views of the last features and of their merging; published 256.
+    decoder_channels : of the decoder's convolution.
+    dropout : share of the merged features' channels, in training.
+
+    Raises
+    ------
+    SettingsError
+        For options that describe no network.
+    """
+
+    def __init__(
+        self,
+        side: int = 193,
+        pyramid_channels: int = 256,
+        decoder_channels: int = 64,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        if side < STRIDE or min(pyramid_channels, decoder_channels) < 1 or not 0 <= dropout < 1:
+            raise SettingsError(
+                f"MobileNetV2 for skin of side {side}, {pyramid_channels} and {decoder_channels} "
+                f"channels and dropout {dropout}: give a side of at least {STRIDE} px, at least "
+                "1 channel, and a dropout from 0 to below 1"
+            )
+        self.side = side
+        self.features = mobilenet_v2(
+            weights=None, width_mult=WIDTH, round_nearest=DIVISOR, norm_layer=ChannelBias
+        ).features[:-1]
+        _dilate(self.features)
+        self.near = nn.Conv2d(DEEP_CHANNELS, pyramid_channels, 1)
+        self.whole = nn.Conv2d(DEEP_CHANNELS, pyramid_channels, 1)
+        self.merge = nn.Conv2d(2 * pyramid_channels, pyramid_channels, 1)
+        self.dropout = nn.Dropout2d(dropout)
+        self.shallow = nn.Conv2d(SHALLOW_CHANNELS, 2 * SHALLOW_CHANNELS, 1)
+        self.decoder = nn.Conv2d(
+            pyramid_channels + 2 * SHALLOW_CHANNELS, decoder_channels, 3, padding=1
+        )
+        self.end = nn.Conv2d(decoder_channels, 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""
+        size, square = image.shape[-2:], (self.side, self.side)
+        if size != square:
+            image = F.interpolate(image, square, mode="bilinear", antialias=True)
+        shallow, deep = self.seen(image)
+        deep = self.dropout(self.pyramid(deep))
+        deep = F.interpolate(deep, shallow.shape[-2:], mode="bilinear", align_corners=False)
+        both = torch.cat([deep, F.relu(self.shallow(shallow))], dim=1)
+        logits: Tensor = self.end(F.relu(self.decoder(both))).float()
+        return F.interpolate(logits, size, mode="bilinear", align_corners=False)
+
+    def seen(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the features at a quarter and at a sixteenth of the size of ``image``."""
+        values = 2 * image - 1
+        for place, block in enumerate(self.features):
+            values = block(values)
+            if place == SHALLOW:
+                shallow = values
+        return shallow, values
+
+    def pyramid(self, deep: Tensor) -> Tensor:
+        """Return the last features merged with their mean over the image."""
+        whole = F.relu(self.whole(deep.mean((2, 3), keepdim=True)))
+        near = F.relu(self.near(deep))
+        return F.relu(self.merge(torch.cat([whole.expand_as(near), near], dim=1)))
+
+
+def _dilate(features: nn.Sequential) -> None:
+    """Let the last blocks look twice as far apart instead of halving the map once more."""
+    for place in range(FIRST_DILATED, len(features)):
+        for layer in features[place].modules():
+            if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
+                if place == FIRST_DILATED:
+                    layer.stride = (1, 1)
+                else:
+                    layer.dilation = layer.padding = (2, 2)
