@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from drawn_photos import write_photos
+from fake_photo_run import fake_photo_results
 from photo_bundles import OPTIONS
 
 from skinray.config import AugmentSettings
@@ -21,8 +22,8 @@ from skinray.config import AugmentSettings
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
     "augmentation", "chaos", "crossing_stage", "drive", "front_proxy", "paper_fold",
-    "photo_networks", "scaling", "score_efficiency", "score_memory", "serve_overhead",
-    "serve_overload", "serve_replica_kill", "tolerant_dice", "train_overhead",
+    "photo_networks", "photo_table", "scaling", "score_efficiency", "score_memory",
+    "serve_overhead", "serve_overload", "serve_replica_kill", "tolerant_dice", "train_overhead",
 )  # fmt: skip
 
 
@@ -182,6 +183,22 @@ def test_an_epoch_of_a_network_for_photographs_is_measured(load, tmp_path):
     assert 0 <= row.skin <= 1
     *_, line = script.lines([row])
     assert line.startswith(f"| U-Net | {row.parameters:,} | 16 |")
+
+
+# --- photo_table ---------------------------------------------------------------------------
+
+
+def test_the_table_says_of_every_network_what_was_asked_and_met(load, tmp_path, monkeypatch):
+    script = load("photo_table")
+    monkeypatch.setattr(script, "ASKED", 0.85)  # between the two
+    results = fake_photo_results(tmp_path / "run")
+    told = script.lines(results)
+    assert "| U-Net | fine-tuning | 20 | " in "\n".join(told)
+    assert told[-2].startswith("- U-Net: fine-tuning ")
+    assert "(better); at least 0.85 asked after fine-tuning: met." in told[-2]
+    assert told[-1].startswith("- DeepLabV3: fine-tuning ")
+    assert told[-1].endswith("asked after fine-tuning: NOT met.")
+    assert script.settings().networks[1].train.epochs == 80
 
 
 # --- train_overhead ------------------------------------------------------------------------
