@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from fuzz_targets import TARGETS, GarbageError, Target, photo, saved, written
+from phone_files import random_state, tflite_file
 from safetensors.torch import save
 from stand_in import stand_in_bundle
 
@@ -31,11 +32,12 @@ def state() -> dict[str, torch.Tensor]:
 
 
 def weights_files() -> list[bytes]:
-    """Weights as safetensors, and as torch saves them (with a pickle inside)."""
+    """Weights as safetensors, as torch saves them (with a pickle inside), and a phone's network."""
     old, new = io.BytesIO(), io.BytesIO()
     torch.save(state(), new)
     torch.save(state(), old, _use_new_zipfile_serialization=False)
-    return [save(state()), new.getvalue(), old.getvalue()]
+    phone = tflite_file(random_state(blocks=(2, 2, 3), stem=2, pyramid=4))
+    return [save(state()), new.getvalue(), old.getvalue(), phone]
 
 
 def run_weights(data: bytes, folder: Path) -> None:

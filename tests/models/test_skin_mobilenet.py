@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from phone_files import BLOCKS, Graph, random_state, to_bytes, write_tflite
+from phone_files import BLOCKS, Graph, random_state, tflite_file, to_bytes
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -66,7 +66,7 @@ def published(state: dict[str, Tensor], image: Tensor) -> tuple[Tensor, Tensor]:
 def test_the_imported_file_gives_the_published_features(tmp_path: Path, kind: str) -> None:
     state, path = random_state(), tmp_path / f"deeplab.{kind}"
     if kind == "tflite":
-        write_tflite(path, state)
+        path.write_bytes(tflite_file(state))
     else:
         save_file(state, path)
     cached = import_file(NAME, path)
@@ -88,7 +88,7 @@ def test_the_imported_file_gives_the_published_features(tmp_path: Path, kind: st
 
 def test_the_order_of_the_two_views_is_read_from_the_graph(tmp_path: Path) -> None:
     state = random_state()
-    write_tflite(tmp_path / "a.tflite", state, near_first=True)
+    (tmp_path / "a.tflite").write_bytes(tflite_file(state, near_first=True))
     read = read_tflite(tmp_path / "a.tflite")
     near, whole = state["concat_projection.weight"].chunk(2, dim=1)
     assert torch.equal(read.pop("concat_projection.weight"), torch.cat([whole, near], 1))
@@ -97,13 +97,11 @@ def test_the_order_of_the_two_views_is_read_from_the_graph(tmp_path: Path) -> No
 
 
 def test_other_files_of_tensorflow_lite_are_refused_with_the_remedy(tmp_path: Path) -> None:
-    whole, path = tmp_path / "whole.tflite", tmp_path / "a.tflite"
-    write_tflite(whole, random_state())
-    data = whole.read_bytes()
+    path, data = tmp_path / "a.tflite", tflite_file(random_state())
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(WeightsError, match=r"a\.tflite: damaged .* get the float file"):
         import_file(NAME, path)
-    write_tflite(path, random_state(), half=True)
+    path.write_bytes(tflite_file(random_state(), half=True))
     with pytest.raises(WeightsError, match=r"not float32 \(a quantised network\?\); get the float"):
         import_file(NAME, path)
     other = Graph()

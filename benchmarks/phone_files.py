@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import flatbuffers
@@ -16,8 +16,16 @@ from torch import Tensor
 BLOCKS = (8, 12, 12, 16, 16, 16, 32, 32, 32, 32, 48, 48, 48, 80, 80, 80, 160)
 
 
-def random_state(seed: int = 0) -> dict[str, Tensor]:
-    """Return weights under the reader's names, drawn so that values neither grow nor vanish."""
+def random_state(
+    seed: int = 0, blocks: Sequence[int] = BLOCKS, stem: int = 16, pyramid: int = 256
+) -> dict[str, Tensor]:
+    """Return weights under the reader's names, drawn so that values neither grow nor vanish.
+
+    Parameters
+    ----------
+    blocks, stem, pyramid : channels that each block, the first convolution, and the two views
+        and their projection give; as published.
+    """
     draw = torch.Generator().manual_seed(seed)
     state: dict[str, Tensor] = {}
 
@@ -27,19 +35,19 @@ def random_state(seed: int = 0) -> dict[str, Tensor]:
         state[f"{name}.weight"] = scale * torch.randn(shape, generator=draw)
         state[f"{name}.bias"] = 0.1 * torch.randn(outputs, generator=draw)
 
-    layer("stem", 16, 3, 3)
-    width = 16
-    for number, outputs in enumerate(BLOCKS):
+    layer("stem", stem, 3, 3)
+    width = stem
+    for number, outputs in enumerate(blocks):
         hidden = width if number == 0 else 6 * width
         if number:
             layer(f"blocks.{number}.expand", hidden, width, 1)
         layer(f"blocks.{number}.depthwise", hidden, 1, 3)
         layer(f"blocks.{number}.project", outputs, hidden, 1)
         width = outputs
-    layer("aspp_pool", 256, width, 1)
-    layer("aspp0", 256, width, 1)
-    layer("concat_projection", 256, 512, 1)
-    layer("logits", 21, 256, 1)
+    layer("aspp_pool", pyramid, width, 1)
+    layer("aspp0", pyramid, width, 1)
+    layer("concat_projection", pyramid, 2 * pyramid, 1)
+    layer("logits", 21, pyramid, 1)
     return state
 
 
@@ -71,10 +79,8 @@ class Graph:
         return self.apply(kind, values, self.tensor(weight.transpose(order)), self.tensor(bias))
 
 
-def write_tflite(
-    path: Path, state: dict[str, Tensor], *, near_first: bool = False, half: bool = False
-) -> None:
-    """Write ``state`` as a file of one graph.
+def tflite_file(state: dict[str, Tensor], *, near_first: bool = False, half: bool = False) -> bytes:
+    """Return ``state`` as a file of one graph.
 
     Parameters
     ----------
@@ -84,13 +90,16 @@ def write_tflite(
     """
     graph, kinds = Graph(), tflite.BuiltinOperator
     values = graph.convolve(state, "stem", graph.tensor())
-    for number in range(len(BLOCKS)):
+    width = 0
+    for number in range(sum(key.endswith("project.bias") for key in state)):
         before = values
         layers = ("depthwise", "project") if number == 0 else ("expand", "depthwise", "project")
         for name in layers:
             values = graph.convolve(state, f"blocks.{number}.{name}", values)
-        if number and BLOCKS[number] == BLOCKS[number - 1]:
+        outputs = len(state[f"blocks.{number}.project.bias"])
+        if outputs == width:
             values = graph.apply(kinds.ADD, before, values)
+        width = outputs
 
     def near() -> int:
         return graph.convolve(state, "aspp0", values)
@@ -103,7 +112,7 @@ def write_tflite(
     both = graph.apply(kinds.CONCATENATION, *views)
     merged = graph.convolve(state, "concat_projection", both)
     graph.apply(kinds.RESIZE_BILINEAR, graph.convolve(state, "logits", merged), graph.tensor())
-    path.write_bytes(to_bytes(graph, half=half))
+    return to_bytes(graph, half=half)
 
 
 def to_bytes(graph: Graph, *, half: bool = False) -> bytes:
