@@ -80,6 +80,8 @@ class SkinMobileNet(nn.Module):
             pyramid_channels + 2 * SHALLOW_CHANNELS, decoder_channels, 3, padding=1
         )
         self.end = nn.Conv2d(decoder_channels, 1, 1)
+        for part in (self.features, self.near, self.whole, self.merge):
+            _draw(part)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""
@@ -118,3 +120,14 @@ def _dilate(features: nn.Sequential) -> None:
                     layer.stride = (1, 1)
                 else:
                     layer.dilation = layer.padding = (2, 2)
+
+
+def _draw(part: nn.Module) -> None:
+    """Draw weights for ReLUs (He et al., 2015), by what comes into a layer.
+
+    torchvision draws by what goes out, where batch norms follow; without them, depthwise layers
+    would then shrink every signal to nothing.
+    """
+    for layer in part.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
