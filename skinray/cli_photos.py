@@ -29,8 +29,8 @@ def train_photos(
     recipe: Annotated[
         str,
         typer.Option(
-            help="paper: its own augmentation and SGD; varied: further augmentation, of colours "
-            "too, and Adam."
+            help="paper: its own augmentation; varied: mirrored, further turned and scaled, and "
+            "in other colours."
         ),
     ] = "paper",
     networks: Annotated[
