@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ PAPER: dict[str, tuple[str, str, str]] = {
     "skin_unet_large": (".51 (.67)", ".83 (.91)", ".89 (.94)"),
     "skin_unet": (".44 (.61)", ".79 (.88)", ".89 (.94)"),
 }
+
+
+# Share of all pixels from which on a network is taken to say the same of every one.
+SAME = 0.999
 
 
 class PhotoRow(BaseModel):
@@ -53,6 +58,15 @@ class PhotoRow(BaseModel):
     def label(self) -> str:
         """The network, and that flips were averaged where they were."""
         return f"{self.network}, flips averaged" if self.flips else self.network
+
+    @property
+    def blind(self) -> str:
+        """What it says of 999 pixels in 1000, "skin" or "no skin"; empty: it tells them apart."""
+        pixels = sum(photo.pixels for photo in self.photos)
+        found = sum(photo.predicted for photo in self.photos)
+        if found < SAME * pixels:
+            return "no skin" if found <= (1 - SAME) * pixels else ""
+        return "skin" if pixels else ""
 
     @property
     def paper(self) -> str:
@@ -147,7 +161,18 @@ def table_text(results: PhotoResults) -> str:
         )
     starts = dict.fromkeys((row.network, row.begun) for row in results.rows)
     beyond = [f"{name} began from {begun}." for name, begun in starts if begun not in PLAIN_STARTS]
+    beyond += unlearned(results.rows)
     return "\n".join([*lines, *(["", *beyond] if beyond else [])]) + "\n"
+
+
+def unlearned(rows: Sequence[PhotoRow]) -> list[str]:
+    """Return a sentence of each row that says the same of all but every pixel."""
+    return [
+        f"{row.label}, {row.scenario}: calls all but every pixel {row.blind}, so it has learned "
+        "nothing of these photographs; train it longer, at another rate or with another optimiser."
+        for row in rows
+        if row.blind
+    ]
 
 
 PLAIN_STARTS = ("", "random weights")

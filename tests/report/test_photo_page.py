@@ -81,6 +81,24 @@ def test_words_say_the_answer_and_what_limits_it(run: Path) -> None:
     assert "those of the recipe 'varied', not the paper's" in " ".join(caveats(other))
 
 
+@pytest.mark.parametrize(("part", "answer"), [(0.9995, "skin"), (0, "no skin"), (0.998, "")])
+def test_a_network_that_says_the_same_of_every_pixel_is_told(
+    run: Path, part: float, answer: str
+) -> None:
+    results = PhotoResults.load(run)
+    photos = [
+        photo.model_copy(update={"predicted": round(part * photo.pixels)})
+        for photo in results.rows[0].photos
+    ]
+    row = results.rows[0].model_copy(update={"photos": photos})
+    same = results.model_copy(update={"rows": [row, *results.rows[1:]]})
+    told = f"U-Net, direct transfer: calls all but every pixel {answer}, so it has learned nothing"
+    assert row.blind == answer
+    for said in (" ".join(caveats(same)), table_text(same)):
+        assert (told in said) == bool(answer)
+        assert said.count("calls all but every pixel") == bool(answer)
+
+
 def test_the_weakest_group_is_the_one_of_least_overlap(run: Path) -> None:
     top = best(PhotoResults.load(run).rows)
     assert top is not None
