@@ -250,8 +250,13 @@ def test_cpu_is_noted_at_every_change(load, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_overhead_compares_the_same_training(load, monkeypatch):
+def test_overhead_compares_the_same_training(load, request):
+    from ray import cloudpickle
+
     script = load("train_overhead")
+    # Ray's workers cannot import it; run as a script, it would travel with what it sends them.
+    cloudpickle.register_pickle_by_value(script)
+    request.addfinalizer(lambda: cloudpickle.unregister_pickle_by_value(script))
     scale = dataclasses.replace(script.SCALES["demo"], crop_px=32, steps=2, epochs=4, left_out=1)
     samples = [script.phantom(index, size=(224, 200)) for index in range(4)]
     runs = {name: script.measure(name, scale, samples, 1) for name in script.VERSIONS}
