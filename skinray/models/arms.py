@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from skinray.config import RunSettings
 from skinray.errors import WeightsError
-from skinray.models.weights import WEIGHTS, available
+from skinray.models.weights import available
+from skinray.models.weights_table import WEIGHTS
 
 
 def usable_arms(settings: RunSettings) -> tuple[RunSettings, dict[tuple[str, str], str]]:

@@ -111,8 +111,8 @@ def _from_phone(state: State) -> State:
         "features.0.0.weight": state["stem.weight"],
         "features.0.1.bias": state["stem.bias"],
     }
-    blocks = {int(key.split(".")[1]) for key in state if key.startswith("blocks.")}
-    for block in sorted(blocks):
+    blocks = sum(re.fullmatch(r"blocks\.\d+\.project\.weight", key) is not None for key in state)
+    for block in range(blocks):
         theirs, ours = f"blocks.{block}", f"features.{block + 1}.conv"
         layers = ["depthwise"] if block == 0 else ["expand", "depthwise"]
         for place, layer in enumerate(layers):

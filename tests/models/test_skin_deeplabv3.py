@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from skinray.models import build
-from skinray.models.weights import WEIGHTS
+from skinray.models.weights_table import WEIGHTS
 from skinray.photo_config import FURTHER
 
 

@@ -18,8 +18,9 @@ from skinray.images.photos import find_photos
 from skinray.learning.photo_trials import load_photo
 from skinray.models import build
 from skinray.models.skin_mobilenet import SkinMobileNet
-from skinray.models.weights import WEIGHTS, import_file, load_weights
+from skinray.models.weights import import_file, load_weights
 from skinray.models.weights_store import read_state
+from skinray.models.weights_table import WEIGHTS
 from skinray.models.weights_tflite import read_tflite
 from skinray.photo_config import FURTHER
 
@@ -116,6 +117,17 @@ def test_other_files_of_tensorflow_lite_are_refused_with_the_remedy(tmp_path: Pa
         path.write_bytes(data[:cut] + bytes([data[cut] ^ 255]) + data[cut + 1 : 4000])
         with pytest.raises(WeightsError):
             read_tflite(path)
+
+
+def test_layers_of_other_names_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    state = random_state()
+    save_file({**state, "blocks.first.project.weight": torch.ones(1)}, path)
+    import_file(NAME, path)  # what nobody needs is left out, as the classes are
+    state["blocks.first.expand.bias"] = state.pop("blocks.1.expand.bias")
+    save_file(state, path)
+    with pytest.raises(WeightsError, match=r"without tensor 'blocks\.1\.expand\.bias'"):
+        import_file(NAME, path)
 
 
 def test_the_row_of_the_table_begins_from_these_weights() -> None:

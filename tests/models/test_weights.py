@@ -18,8 +18,6 @@ from torch import nn
 from skinray.errors import WeightsError
 from skinray.models import MODELS, build
 from skinray.models.weights import (
-    WEIGHTS,
-    PublishedWeights,
     available,
     cache_dir,
     fetch,
@@ -28,6 +26,7 @@ from skinray.models.weights import (
     rows,
 )
 from skinray.models.weights_store import sha256_of
+from skinray.models.weights_table import WEIGHTS, PublishedWeights
 
 OPTIONS = {"features": 2, "depth": 3}
 Register = Callable[..., PublishedWeights]

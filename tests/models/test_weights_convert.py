@@ -17,8 +17,9 @@ from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 from skinray.errors import WeightsError
 from skinray.models import build
 from skinray.models.hed import HED
-from skinray.models.weights import WEIGHTS, import_file, load_weights
+from skinray.models.weights import import_file, load_weights
 from skinray.models.weights_convert import to_native
+from skinray.models.weights_table import WEIGHTS
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,69 @@
+"""The options of ``train-photos`` become the settings of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Command
+
+from skinray.photo_config import PhotoSettings, photo_recipe
+
+
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> list[PhotoSettings]:
+    """Take the place of the run, and tell which settings it was called with."""
+    from skinray.cluster import photos
+    from skinray.report import photo_table
+
+    calls: list[PhotoSettings] = []
+
+    def run(data: str, public: list[str], out: Path, settings: Any, *, resume: bool) -> str:
+        calls.append(settings)
+        return f"{data} after {' and '.join(public)}"
+
+    monkeypatch.setattr(photos, "train_photos", run)
+    monkeypatch.setattr(photo_table, "table_text", lambda results: f"table of {results}")
+    return calls
+
+
+def test_options_become_settings(
+    skinray: Command, handed: list[PhotoSettings], tmp_path: Path
+) -> None:
+    ended = skinray(
+        "train-photos", "--data", "ward", "--public", "hgr:HGR", "--public", "faces",
+        "--out", tmp_path / "run", "--recipe", "varied", "--networks", "skin_unet, skin_mobilenet",
+        "--epochs", 30, "--pretraining-epochs", 6, "--train", 80, "--test", 200,
+        "--set", "flips=true", "--set", "networks.1.train.epochs=80",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    (settings,) = handed
+    assert [(arm.model.name, arm.train.epochs) for arm in settings.networks] == [
+        ("skin_unet", 30), ("skin_mobilenet", 80),
+    ]  # fmt: skip
+    assert (settings.pretraining_epochs, settings.train_images, settings.test_images) == (
+        6,
+        80,
+        200,
+    )
+    assert settings.flips
+    assert settings.augment == photo_recipe("varied").augment
+    assert ended.out.splitlines()[0] == "table of ward after hgr:HGR and faces"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--networks", "hed"], "--networks: no network hed: there are skin_deeplabv3, "),
+        (["--recipe", "best"], "no recipe 'best': use one of paper, varied"),
+        (["--networks", "skin_unet", "--set", "networks.1.train.epochs=9"], "networks.1"),
+        (["--resume"], "name its folder there"),
+    ],
+)
+def test_options_that_make_no_run_are_refused(
+    skinray: Command, handed: list[PhotoSettings], words: list[str], said: str
+) -> None:
+    ended = skinray("train-photos", "--data", "ward", "--public", "hands", *words)
+    assert (ended.code, handed) == (1, [])
+    assert said in " ".join(ended.err.split())
