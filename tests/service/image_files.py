@@ -39,7 +39,8 @@ def with_place(pixels: NDArray[np.uint8], kind: str = "JPEG") -> bytes:
     told[0x010F], told[0x0110], told[0x0112] = "CanaryMaker", "CanaryCamera", 6
     told[0x0132] = "2031:07:09 12:13:14"
     place = told.get_ifd(0x8825)
-    place[1], place[2], place[3], place[4] = "N", (48.0, 8.0, 13.25), "E", (11.0, 34.0, 31.5)
+    place[1], place[2] = "N", (48.1328125, 8.0, 13.2578125)
+    place[3], place[4] = "E", (11.0078125, 34.0, 31.5234375)
     place[29] = "2031:07:09"
     told.get_ifd(0x8769)[0x9003] = "2031:07:09 12:13:14"
     more = {"comment": b"CanaryComment", "xmp": b"<x>CanaryXmp</x>", "quality": 95}
@@ -48,7 +49,9 @@ def with_place(pixels: NDArray[np.uint8], kind: str = "JPEG") -> bytes:
     return stream.getvalue()
 
 
-CANARIES = (b"canary", b"2031:07:09", b"exif", b"gps", b"48.0", b"34.0", b"13.25", b"31.5")
+# Whole fractions of two, so that they are told as written; long, so that no duration has them.
+PLACES = (b"48.1328125", b"13.2578125", b"11.0078125", b"31.5234375")
+CANARIES = (b"canary", b"2031:07:09", b"exif", b"gps", *PLACES)
 
 
 def from_png(data: bytes) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from drawn_photos import drawn_photo
 from fastapi.testclient import TestClient
-from image_files import CANARIES, FORMATS, as_file, from_png, with_place
+from image_files import CANARIES, FORMATS, PLACES, as_file, from_png, with_place
 from stand_in import drawn_image
 
 from skinray.config import ServiceSettings
@@ -160,8 +160,10 @@ def test_the_canaries_would_be_heard(caplog):
 
     caplog.set_level(1)
     logging.getLogger("PIL.TiffImagePlugin").setLevel(1)
-    Pillow.open(BytesIO(with_place(drawn_photo()[0]))).getexif()
+    tags = Pillow.open(BytesIO(with_place(drawn_photo()[0]))).getexif()
     assert any("CanaryCamera" in record.getMessage() for record in caplog.records)
+    told = str(tags.get_ifd(0x8825)).encode()
+    assert [place for place in PLACES if place not in told] == []
 
 
 def chunks(png):
