@@ -139,18 +139,36 @@ class TrainSettings(Settings):
     """One network's training (paper 2.2 and 2.3)."""
 
     loss: Literal["dice", "bce", "balanced_bce", "jaccard"] = "dice"
+    cross_entropy: float = Field(
+        0,
+        ge=0,
+        description="weight of the pixels' cross-entropy beside dice or jaccard, which alone give "
+        "little gradient where a network is sure and wrong",
+    )
     side_weight: float = Field(0, ge=0, description="weight of HED's side outputs in the loss")
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; adam has moments of its own")
     learning_rate: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(1e-3, ge=0, description="L2, added to the gradient")
+    weight_decay: float = Field(
+        1e-3, ge=0, description="L2, added to the gradient; adamw shrinks the weights themselves"
+    )
     epochs: int = Field(200, ge=1)
     batch_size: int = Field(2, ge=1, description="per worker; the paper is silent")
     draws_per_image: int = Field(1, ge=1, description="augmented crops of an image an epoch")
+    schedule: Literal["plateau", "cosine"] = Field(
+        "plateau", description="lower the rate where the loss flattens, or evenly to 0 at the end"
+    )
     plateau_factor: float = Field(0.1, gt=0, lt=1)
     plateau_patience_epochs: int = Field(10, ge=0)
     early_stop_epochs: int | None = Field(None, ge=1, description="without improvement; none: off")
     keep: Literal["last", "best"] = Field("last", description="which epoch's weights are kept")
+    average: float = Field(
+        0,
+        ge=0,
+        lt=1,
+        description="keep and validate a running mean of the weights, of which each step leaves "
+        "this share; 0: the weights themselves",
+    )
     validate_every_epochs: int = Field(10, ge=1)
     clip_norm: float | None = Field(None, gt=0, description="gradient norm limit; none: off")
     precision: Literal["auto", "float32", "bfloat16"] = Field(

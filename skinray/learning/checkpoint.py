@@ -43,7 +43,7 @@ class TrainState:
 
     ``epoch`` is the epoch to go on with and ``row`` the rows of its plan already used; the
     loss sums belong to that part. ``best`` holds the weights to keep, where they are not the
-    last ones.
+    last ones; ``average`` their running mean and how many steps it has seen.
     """
 
     model: Tensors
@@ -57,12 +57,14 @@ class TrainState:
     best: Tensors | None = None
     best_score: float | None = None
     stale_epochs: int = 0
+    average: Tensors | None = None
     history: list[EpochEnd] = field(default_factory=list)
 
     def save(self, path: Path, owner: str = "") -> None:
         """Write the state atomically; ``owner`` says whose it is and is checked on loading."""
         tensors: Tensors = {f"model.{k}": v for k, v in self.model.items()}
         tensors |= {f"best.{k}": v for k, v in (self.best or {}).items()}
+        tensors |= {f"average.{k}": v for k, v in (self.average or {}).items()}
         slots = self.optimizer.get("state", {})
         plain: dict[str, dict[str, Any]] = {}
         for index, slot in slots.items():
@@ -79,6 +81,7 @@ class TrainState:
             "history": [asdict(end) for end in self.history],
             "numbers": {name: getattr(self, name) for name in _NUMBERS},
             "has_best": self.best is not None,
+            "has_average": self.average is not None,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".part")
@@ -133,6 +136,7 @@ class TrainState:
             optimizer={"state": slots, "param_groups": rest["groups"]},
             scheduler=rest["scheduler"],
             best=_below("best.", tensors) if rest["has_best"] else None,
+            average=_below("average.", tensors) if rest["has_average"] else None,
             history=[EpochEnd(**end) for end in rest["history"]],
             **rest["numbers"],
         )

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim import Optimizer
 
 from skinray.config import TrainSettings
 from skinray.errors import TrainingError
 from skinray.images.augment import generator
 from skinray.learning.checkpoint import EpochEnd, TrainState
 from skinray.learning.losses import stage_loss
+from skinray.learning.optimisers import averaged_copy, lower_rate, new_optimizer, new_scheduler
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 Snapshot = Callable[[], TrainState]
@@ -107,21 +107,23 @@ def fit(
         When the loss or its gradient is not finite in more than ``max_skipped_steps`` steps.
     """
     world = world or World()
-    optimizer = _optimizer(objective, settings)
-    scheduler = ReduceLROnPlateau(
-        optimizer, factor=settings.plateau_factor, patience=settings.plateau_patience_epochs
-    )
+    optimizer = new_optimizer(objective.parameters(), settings)
+    scheduler = new_scheduler(optimizer, settings)
+    averaged = averaged_copy(network, settings.average) if settings.average else None
     state = TrainState({}, {}, {}) if start is None else copy.copy(start)
     if start is not None:
         network.load_state_dict(start.model)
         # The optimiser goes on in the very tensors it is given.
         optimizer.load_state_dict(copy.deepcopy(start.optimizer))
         scheduler.load_state_dict(start.scheduler)
+        if averaged is not None and start.average is not None:
+            averaged.load_state_dict(start.average)
 
     def snapshot() -> TrainState:
-        state.model = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        state.model = _copied(network)
         state.optimizer = copy.deepcopy(optimizer.state_dict())
         state.scheduler = scheduler.state_dict()
+        state.average = None if averaged is None else _copied(averaged)
         return copy.copy(state)
 
     while state.epoch < settings.epochs and not _stopped_early(state, settings):
@@ -132,7 +134,9 @@ def fit(
             # Dropout's draws depend on the place in the plan alone: a resumed run repeats them.
             draw = generator(seed, state.epoch, f"torch {state.row} {world.rank}")
             torch.manual_seed(int(draw.integers(2**62)))
-            _step(objective, optimizer, batch, settings, device, state)
+            moved = _step(objective, optimizer, batch, settings, device, state)
+            if moved and averaged is not None:
+                averaged.update_parameters(network)
             images += len(batch[0]) * world.size
             state.row += len(batch[0]) * world.size
             if on_step is not None:
@@ -140,31 +144,37 @@ def fit(
         if state.steps == 0:
             raise TrainingError(_no_step(state))
         loss = world.mean(state.loss_sum / state.steps)
-        scheduler.step(loss)
+        lower_rate(scheduler, loss)
+        kept = network if averaged is None else averaged.module
         score = None
         if validate is not None and _is_due(state.epoch, settings):
-            score = validate(network.eval())
+            score = validate(kept.eval())
         end = EpochEnd(
             state.epoch, loss, rate, score, images, time.perf_counter() - began,
             state.skipped_steps,
         )  # fmt: skip
-        _close_epoch(state, end, network, settings, validate is not None)
+        _close_epoch(state, end, kept, settings, validate is not None)
         if on_epoch is not None:
             on_epoch(end, snapshot)
     return snapshot()
 
 
-def _optimizer(objective: nn.Module, settings: TrainSettings) -> Optimizer:
-    parameters = objective.parameters()
-    rate, decay = settings.learning_rate, settings.weight_decay
-    if settings.optimizer == "sgd":
-        return SGD(parameters, rate, momentum=settings.momentum, weight_decay=decay)
-    return Adam(parameters, rate, weight_decay=decay)
+def _copied(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
 def kept_weights(state: TrainState) -> dict[str, torch.Tensor]:
-    """Return the weights to use: the best epoch's where they were kept, else the last ones."""
-    return state.best if state.best is not None else state.model
+    """Return the weights to use.
+
+    The best epoch's where they were kept, else the last ones; their running mean where one was
+    kept.
+    """
+    if state.best is not None:
+        return state.best
+    if state.average is None:
+        return state.model
+    inside = "module."
+    return {k.removeprefix(inside): v for k, v in state.average.items() if k.startswith(inside)}
 
 
 def _step(
@@ -174,7 +184,8 @@ def _step(
     settings: TrainSettings,
     device: torch.device,
     state: TrainState,
-) -> None:
+) -> bool:
+    """Take one step; return whether the weights moved."""
     image, truth = (part.to(device, non_blocking=True) for part in batch)
     half = bfloat16_pays(settings, device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
@@ -188,7 +199,7 @@ def _step(
         optimizer.step()
         state.loss_sum += float(loss.detach())
         state.steps += 1
-        return
+        return True
     state.skipped_steps += 1
     broken = [name for name, b in objective.named_buffers() if not torch.isfinite(b).all()]
     if broken or state.skipped_steps > settings.max_skipped_steps:
@@ -199,6 +210,7 @@ def _step(
             f"{', and ' + broken[0] + ' is spoilt' if broken else ''}): lower learning_rate "
             "or set clip_norm"
         )
+    return False
 
 
 def _no_step(state: TrainState) -> str:
@@ -225,7 +237,7 @@ def _close_epoch(
     if state.best_score is None or value > state.best_score:
         state.best_score, state.stale_epochs = value, 0
         if settings.keep == "best":
-            state.best = {k: v.detach().clone() for k, v in network.state_dict().items()}
+            state.best = _copied(network)
     else:
         state.stale_epochs = end.epoch + 1 - _best_epoch(state, scored)
 

@@ -87,11 +87,18 @@ def stage_loss(
     ----------
     logits : what the network's ``forward`` gives (HED: the fused map).
     truth : same shape, 0 or 1.
-    settings : ``loss`` names the loss, ``side_weight`` weighs the side outputs.
+    settings : ``loss`` names the loss, ``cross_entropy`` weighs that of the pixels beside it,
+        ``side_weight`` the side outputs.
     sides : HED's side outputs without the fused map, ``forward_sides(image)[:-1]``; their
         mean loss, times ``side_weight``, is added (paper: silent; default weight 0).
     """
-    loss = _LOSSES[settings.loss]
+
+    def loss(logits: Tensor, truth: Tensor) -> Tensor:
+        found = _LOSSES[settings.loss](logits, truth)
+        if settings.cross_entropy:
+            found = found + settings.cross_entropy * bce_loss(logits, truth)
+        return found
+
     total = loss(logits, truth)
     if sides and settings.side_weight > 0:
         side_losses = torch.stack([loss(side, truth) for side in sides])

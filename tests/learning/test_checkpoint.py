@@ -35,6 +35,7 @@ def trained_state(steps: int = 3) -> TrainState:
         steps=3,
         skipped_steps=1,
         best={"weight": torch.arange(3.0)},
+        average={"module.weight": torch.arange(2.0), "n_averaged": torch.tensor(7)},
         best_score=-1 / 7,
         stale_epochs=2,
         history=[EpochEnd(0, 2 / 3, 0.1, None, 8, 1.5), EpochEnd(1, 0.1, 0.03, 0.7, 8, 1.25, 1)],
@@ -47,6 +48,7 @@ def test_everything_comes_back_to_the_bit(tmp_path: Path) -> None:
     after = TrainState.load(tmp_path / "deep" / "state.safetensors", "me")
     assert same_weights(before.model, after.model)
     assert same_weights(before.best or {}, after.best or {})
+    assert same_weights(before.average or {}, after.average or {})
     assert after.scheduler == before.scheduler
     assert after.history == before.history
     for name in ("epoch", "row", "loss_sum", "steps", "skipped_steps", "best_score"):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from skinray.learning.loop import (
     World,
     bfloat16_pays,
     fit,
+    kept_weights,
 )
 from skinray.learning.losses import bce_loss, dice_loss
 from skinray.models import build
@@ -102,10 +104,29 @@ def test_sgd_goes_with_momentum() -> None:
     assert float(slope.at) == pytest.approx(0.1 + 0.15)
 
 
+@pytest.mark.parametrize(("optimizer", "left"), [("adamw", 1 - 0.1 * 0.5), ("adam", 1 - 0.1)])
+def test_adamw_shrinks_the_weights_themselves(optimizer: str, left: float) -> None:
+    """Where the loss has no slope: adam takes the decay for one and makes a whole step of it."""
+
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.at = nn.Parameter(torch.ones(()))
+
+        def forward(self, image: Tensor, truth: Tensor) -> Tensor:
+            return 0 * self.at
+
+    settings = train_settings(epochs=1, optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)
+    flat = Flat()
+    one = (torch.zeros(1, 4, 4, 3, dtype=torch.uint8), torch.zeros(1, 4, 4, dtype=torch.uint8))
+    fit(flat, flat, settings, lambda epoch, row: [one], seed=0, device=CPU)
+    assert float(flat.at) == pytest.approx(left)
+
+
 # going on
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_two_epochs_and_two_more_are_four(tmp_path: Path, dropout: float, optimizer: str) -> None:
     two, four = (train_settings(epochs=epochs, optimizer=optimizer) for epochs in (2, 4))
@@ -119,12 +140,15 @@ def test_two_epochs_and_two_more_are_four(tmp_path: Path, dropout: float, optimi
     assert rest.scheduler == whole.scheduler
 
 
+@pytest.mark.parametrize(
+    "how", [{}, {"average": 0.5, "schedule": "cosine", "optimizer": "adamw", "keep": "best"}]
+)
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("stop", [1, 4, 5, 6])
 def test_a_run_killed_after_any_step_goes_on_from_there(
-    tmp_path: Path, dropout: float, stop: int
+    tmp_path: Path, dropout: float, stop: int, how: dict[str, Any]
 ) -> None:
-    settings = train_settings(epochs=3)
+    settings = train_settings(epochs=3, **how)
     whole = train(network(dropout), settings)
     steps = 0
 
@@ -142,6 +166,8 @@ def test_a_run_killed_after_any_step_goes_on_from_there(
     assert (state.epoch, state.row) == ((stop - 1) // 3, 2 * ((stop - 1) % 3 + 1))
     rest = train(ConvNetwork(dropout), settings, start=state)
     assert same_weights(rest.model, whole.model)
+    assert same_weights(kept_weights(rest), kept_weights(whole))
+    assert same_weights(kept_weights(rest), rest.model) == (not how)
     assert measured(rest) == measured(whole)
 
 
@@ -209,14 +235,14 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(value: float) -> None:
     assert all(torch.isfinite(value).all() for value in state.model.values())
 
 
-def test_a_skipped_step_leaves_the_weights() -> None:
-    weights: list[Tensor] = []
+def test_a_skipped_step_leaves_the_weights_and_their_mean() -> None:
+    states: list[TrainState] = []
     net = Hiccup(lambda call: call == 2)
-    train(
-        net, train_settings(epochs=1), on_step=lambda s: weights.append(s().model["inner.weight"])
-    )
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[1], weights[2])
+    settings = train_settings(epochs=1, average=0.5)
+    train(net, settings, on_step=lambda snapshot: states.append(snapshot()))
+    for weights in ([s.model for s in states], [s.average or {} for s in states]):
+        assert same_weights(weights[0], weights[1])
+        assert not same_weights(weights[1], weights[2])
 
 
 def test_too_many_skipped_steps_end_the_run_with_the_epoch_named() -> None:

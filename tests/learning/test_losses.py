@@ -103,6 +103,33 @@ def test_stage_loss_adds_the_mean_of_the_side_losses() -> None:
     assert torch.equal(stage_loss(fused, truth, plain, sides), bce_loss(fused, truth))
 
 
+@pytest.mark.parametrize("loss", ["dice", "jaccard"])
+def test_cross_entropy_is_weighed_beside_the_loss_of_every_output(loss: str) -> None:
+    torch.manual_seed(0)
+    truth = (torch.rand(2, 1, 8, 8) < 0.5).float()
+    fused, side = torch.randn(2, 2, 1, 8, 8)
+    alone = TrainSettings.model_validate({"loss": loss, "side_weight": 2})
+    both = alone.override({"cross_entropy": 0.25})
+    added = 0.25 * bce_loss(fused, truth) + 2 * 0.25 * bce_loss(side, truth)
+    expected = stage_loss(fused, truth, alone, [side]) + added
+    assert torch.allclose(stage_loss(fused, truth, both, [side]), expected)
+
+
+def test_cross_entropy_pulls_where_jaccard_has_let_go() -> None:
+    """A map that is surely skin everywhere hardly moves by Jaccard's gradient."""
+    truth = maps([1.0, 1.0, 1.0, 0.0])
+
+    def pull(cross_entropy: float) -> float:
+        logits = torch.full((1, 1, 1, 4), 12.0, requires_grad=True)
+        how = TrainSettings(loss="jaccard", cross_entropy=cross_entropy)
+        stage_loss(logits, truth, how).backward()
+        assert logits.grad is not None
+        return float(logits.grad[..., 3])
+
+    assert 0 < pull(0) < 1e-5
+    assert pull(0.3) == pytest.approx(0.3 / 4, rel=1e-3)
+
+
 def test_stage_loss_of_dice_takes_the_sigmoid_itself() -> None:
     logits, truth = torch.full((1, 1, 4, 4), 50.0), torch.ones(1, 1, 4, 4)
     assert stage_loss(logits, truth, TrainSettings(loss="dice")).item() == pytest.approx(0)

@@ -6,12 +6,10 @@ import pytest
 import torch
 from tiny import same_weights, train_settings
 from torch import Tensor, nn
-from toy_training import network, train
+from toy_training import CPU, network, train
 
 from skinray.learning.checkpoint import TrainState
-from skinray.learning.loop import (
-    kept_weights,
-)
+from skinray.learning.loop import fit, kept_weights
 
 
 class Unmoved(nn.Module):
@@ -31,6 +29,12 @@ def test_a_flat_loss_lowers_the_learning_rate() -> None:
     )
     rates = [end.learning_rate for end in train(Unmoved(), settings).history]
     assert rates == pytest.approx([1e-2, 1e-2, 1e-2, 1e-3, 1e-3, 1e-4])
+
+
+def test_the_rate_follows_a_cosine_to_the_end() -> None:
+    settings = train_settings(epochs=4, learning_rate=1e-2, schedule="cosine")
+    rates = [end.learning_rate for end in train(network(), settings).history]
+    assert rates == pytest.approx([1e-2, 0.5e-2 * (1 + 0.5**0.5), 0.5e-2, 0.5e-2 * (1 - 0.5**0.5)])
 
 
 def scored(values: list[float], **settings: Any) -> tuple[TrainState, list[TrainState]]:
@@ -92,3 +96,64 @@ def test_stale_epochs_count_from_the_best_also_where_few_are_scored() -> None:
     settings = train_settings(epochs=20, validate_every_epochs=3, early_stop_epochs=6)
     state = train(network(), settings, validate=lambda net: next(scores))
     assert len(state.history) == 9
+
+
+class Climber(nn.Module):
+    """A number that goes up by the rate at every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at = nn.Parameter(torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, image: Tensor, truth: Tensor) -> Tensor:
+        self.seen += 1
+        return -self.at
+
+
+def climb(**settings: Any) -> tuple[TrainState, list[float], list[float]]:
+    """Take three steps of 1 in each of two epochs; what validation saw of number and buffer."""
+    climber, seen, buffers = Climber(), [], []
+    one = (torch.zeros(1, 4, 4, 3, dtype=torch.uint8), torch.zeros(1, 4, 4, dtype=torch.uint8))
+
+    def validate(net: nn.Module) -> float:
+        assert isinstance(net, Climber)
+        seen.append(float(net.at))
+        buffers.append(float(net.seen))
+        return -float(net.at)
+
+    how = train_settings(
+        epochs=2, optimizer="sgd", momentum=0, learning_rate=1, weight_decay=0,
+        validate_every_epochs=1, **settings,
+    )  # fmt: skip
+    state = fit(
+        climber, climber, how, lambda epoch, row: [one] * 3, seed=0, device=CPU, validate=validate
+    )
+    return state, seen, buffers
+
+
+def test_a_running_mean_of_the_weights_is_validated_and_kept() -> None:
+    state, seen, buffers = climb(average=0.25)
+    mean, expected = 1.0, []
+    for update, weight in enumerate([2.0, 3.0, 4.0, 5.0, 6.0], 1):
+        share = min(0.25, (1 + update) / (10 + update))
+        mean = share * mean + (1 - share) * weight
+        expected.append(mean)
+    assert seen == pytest.approx([expected[1], expected[4]])
+    assert float(state.model["at"]) == 6
+    assert float(kept_weights(state)["at"]) == pytest.approx(expected[4])
+    assert kept_weights(state).keys() == state.model.keys()
+    assert buffers == [3, 6]
+
+
+def test_the_best_epochs_mean_is_kept() -> None:
+    state, seen, _ = climb(average=0.25, keep="best")
+    assert seen[0] < seen[1]
+    assert float(kept_weights(state)["at"]) == seen[0]
+
+
+def test_without_a_mean_the_weights_themselves_are_kept() -> None:
+    state, seen, _ = climb()
+    assert seen == [3, 6]
+    assert state.average is None
+    assert float(kept_weights(state)["at"]) == 6

@@ -1,0 +1,56 @@
+"""What steps of training are made with: optimiser, rates, a running mean of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel
+
+from skinray.config import TrainSettings
+
+Scheduler = ReduceLROnPlateau | CosineAnnealingLR
+
+
+def new_optimizer(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> Optimizer:
+    """Return the optimiser that the settings name, for these parameters."""
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "sgd":
+        return SGD(parameters, rate, momentum=settings.momentum, weight_decay=decay)
+    if settings.optimizer == "adamw":
+        return AdamW(parameters, rate, weight_decay=decay)
+    return Adam(parameters, rate, weight_decay=decay)
+
+
+def new_scheduler(optimizer: Optimizer, settings: TrainSettings) -> Scheduler:
+    """Return what lowers the optimiser's rate, told once an epoch by :func:`lower_rate`."""
+    if settings.schedule == "cosine":
+        return CosineAnnealingLR(optimizer, settings.epochs)
+    return ReduceLROnPlateau(
+        optimizer, factor=settings.plateau_factor, patience=settings.plateau_patience_epochs
+    )
+
+
+def lower_rate(scheduler: Scheduler, loss: float) -> None:
+    """Set the rate of the next epoch, after one of this mean training loss."""
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.step(loss)
+    else:
+        scheduler.step()
+
+
+def averaged_copy(network: nn.Module, share: float) -> AveragedModel:
+    """Return a copy of the network that is to hold the running mean of its weights.
+
+    Each update leaves ``share`` of the mean, the first ones less, lest the weights that training
+    began with stay in it for long. Buffers are the network's own after its last step.
+    """
+
+    def mean(before: torch.Tensor, now: torch.Tensor, updates: torch.Tensor | int) -> torch.Tensor:
+        left = min(share, (1 + int(updates)) / (10 + int(updates)))
+        return left * before + (1 - left) * now
+
+    return AveragedModel(network, avg_fn=mean)
