@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from skinray.errors import SettingsError
+from skinray.models import build
 from skinray.photo_config import PhotoSettings, photo_recipe
 
 
@@ -20,7 +21,9 @@ def test_every_figure_is_the_papers() -> None:
         assert (train.learning_rate, train.keep) == (0.01, "best")
         assert train.plateau_patience_epochs > train.epochs  # the rate stays
         assert arm.model.weights is None
-    assert settings.fine_tuning_rate == 0.001
+        assert arm.train.learning_rate * settings.fine_tuning_factor == 0.001
+        assert (train.cross_entropy, train.average, train.schedule) == (0, 0, "plateau")
+        assert arm.model.options == {}
     assert settings.validation_fraction == 0.2
     assert (settings.train_images, settings.test_images) == (100, 300)
     augment = settings.augment
@@ -51,7 +54,7 @@ def test_settings_that_make_no_run(changes: dict[str, object]) -> None:
         PhotoSettings().override(changes)
 
 
-def test_varied_is_the_papers_but_for_augmentation() -> None:
+def test_varied_is_the_papers_but_for_augmentation_and_training() -> None:
     paper, varied = photo_recipe("paper"), photo_recipe("varied")
     assert paper == PhotoSettings()
     back = varied.override(
@@ -59,9 +62,16 @@ def test_varied_is_the_papers_but_for_augmentation() -> None:
             "recipe": "paper",
             "augment": paper.augment.model_dump(),
             "load_px": paper.load_px,
+            "fine_tuning_factor": paper.fine_tuning_factor,
         }
     )
-    assert back == paper
+    assert back.model_copy(update={"networks": paper.networks}) == paper
+    for arm, ours in zip(paper.networks, varied.networks, strict=True):
+        assert (ours.label, ours.model.name) == (arm.label, arm.model.name)
+        assert (ours.train.epochs, ours.train.keep) == (arm.train.epochs, arm.train.keep)
+        assert (ours.train.loss, ours.train.schedule) == ("jaccard", "cosine")
+        assert ours.train.cross_entropy > 0 < ours.train.average
+        build(ours.model.name, **ours.model.options)
     assert min(varied.augment.colour.model_dump().values()) > 0
     assert (varied.augment.flip_probability, varied.augment.flip_axes) == (0.5, "columns")
     with pytest.raises(SettingsError, match="no recipe 'best': use one of paper, varied"):

@@ -134,7 +134,8 @@ class PhotoTrials:
             tuned = arm.override(
                 {
                     "model.weights": str(weights),
-                    "train.learning_rate": self.settings.fine_tuning_rate,
+                    "train.learning_rate": arm.train.learning_rate
+                    * self.settings.fine_tuning_factor,
                 }
             )
             specs.append(self._spec(arm, "fine-tuning", tuned, self.clinical))

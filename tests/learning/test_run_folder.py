@@ -69,7 +69,7 @@ def test_a_run_on_photographs_may_go_on_with_more_rows_and_no_other_training(
         resume=True,
     )
     with pytest.raises(SettingsError, match="other settings"):
-        claim(tmp_path, PhotoSettings(fine_tuning_rate=0.1), "data", resume=True)
+        claim(tmp_path, PhotoSettings(fine_tuning_factor=0.5), "data", resume=True)
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:

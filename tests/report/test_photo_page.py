@@ -53,7 +53,7 @@ def test_table_one_stands_beside_the_papers(page: Page, run: Path) -> None:
 def test_views_pictures_curves_and_settings_are_shown(page: Page) -> None:
     for words in (
         "By skin tone (degrees of ITA)", "By lighting (mean L*)", "By share of skin",
-        "Chardon", "Skin: DeepLabV3", "validation", "fine_tuning_rate", "20 of hgr",
+        "Chardon", "Skin: DeepLabV3", "validation", "fine_tuning_factor", "20 of hgr",
         f"Every test photograph ({PHOTOS})",
     ):  # fmt: skip
         assert words in page.text, words
