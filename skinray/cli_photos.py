@@ -29,8 +29,8 @@ def train_photos(
     recipe: Annotated[
         str,
         typer.Option(
-            help="paper: its own augmentation; varied: mirrored, further turned and scaled, and "
-            "in other colours."
+            help="paper: its own augmentation and training; varied: mirrored, further turned and "
+            "scaled, in other colours, and trained in fewer epochs."
         ),
     ] = "paper",
     networks: Annotated[

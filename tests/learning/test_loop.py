@@ -327,6 +327,34 @@ def test_bfloat16_is_used_where_it_pays() -> None:
     assert not bfloat16_pays(train_settings(precision="float32"), torch.device("cuda"))
 
 
+@pytest.mark.parametrize(
+    ("told", "warned"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, True),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": True}, False),
+        ({"architecture": "arm64", "bf16": True}, False),
+        (None, False),
+    ],
+)
+def test_bfloat16_without_its_instructions_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    told: dict[str, object] | None,
+    warned: bool,
+) -> None:
+    if told is None:  # an older torch
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    train(network(), train_settings(epochs=1, precision="bfloat16"))
+    said = [r.getMessage() for r in caplog.records if "neither AVX512_BF16 nor" in r.getMessage()]
+    assert len(said) == warned
+    caplog.clear()
+    train(network(), train_settings(epochs=1))
+    assert caplog.records == []
+
+
 def test_bfloat16_trains_with_weights_in_float32() -> None:
     state = train(network(), train_settings(precision="bfloat16", epochs=1))
     assert {value.dtype for k, value in state.model.items() if "num" not in k} == {torch.float32}
