@@ -156,7 +156,8 @@ class TrainSettings(Settings):
     batch_size: int = Field(2, ge=1, description="per worker; the paper is silent")
     draws_per_image: int = Field(1, ge=1, description="augmented crops of an image an epoch")
     schedule: Literal["plateau", "cosine"] = Field(
-        "plateau", description="lower the rate where the loss flattens, or evenly to 0 at the end"
+        "plateau",
+        description="lower the rate where the loss flattens, or along a cosine to 0 at the end",
     )
     plateau_factor: float = Field(0.1, gt=0, lt=1)
     plateau_patience_epochs: int = Field(10, ge=0)
@@ -179,6 +180,14 @@ class TrainSettings(Settings):
     max_skipped_steps: int = Field(
         5, ge=0, description="steps with a loss that is not finite, skipped before the run stops"
     )
+
+    @model_validator(mode="after")
+    def _cross_entropy_is_beside_another(self) -> Self:
+        if self.cross_entropy and self.loss not in ("dice", "jaccard"):
+            raise ValueError(
+                f"cross_entropy is weighed beside dice or jaccard; loss {self.loss} is one itself"
+            )
+        return self
 
 
 class PretrainSettings(Settings):

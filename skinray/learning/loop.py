@@ -110,7 +110,8 @@ def fit(
         on: (N, H, W, 3) uint8 images and (N, H, W) uint8 masks.
     start : a state to go on from, left as it is; none: begin anew.
     validate : scores the network in eval mode, higher is better; called every
-        ``validate_every_epochs`` and after the last epoch.
+        ``validate_every_epochs`` and after the last epoch. It gets a copy with the mean of the
+        weights where ``average`` asks for one.
     on_step, on_epoch : told after each step and epoch; their last argument takes a snapshot.
 
     Raises

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -49,8 +49,12 @@ def averaged_copy(network: nn.Module, share: float) -> AveragedModel:
     began with stay in it for long. Buffers are the network's own after its last step.
     """
 
-    def mean(before: torch.Tensor, now: torch.Tensor, updates: torch.Tensor | int) -> torch.Tensor:
-        left = min(share, (1 + int(updates)) / (10 + int(updates)))
-        return left * before + (1 - left) * now
+    def move(
+        means: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], updates: torch.Tensor | int
+    ) -> None:
+        moved = 1 - min(share, (1 + int(updates)) / (10 + int(updates)))
+        for mean, weight in zip(means, weights, strict=True):
+            mean.lerp_(weight, moved)
 
-    return AveragedModel(network, avg_fn=mean)
+    # All tensors in one call: on a GPU, to ask for the number of updates waits for it.
+    return AveragedModel(network, multi_avg_fn=move)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skinray.config import TrainSettings
+from skinray.errors import SettingsError
 from skinray.learning.losses import (
     balanced_bce,
     bce_loss,
@@ -113,6 +114,12 @@ def test_cross_entropy_is_weighed_beside_the_loss_of_every_output(loss: str) -> 
     added = 0.25 * bce_loss(fused, truth) + 2 * 0.25 * bce_loss(side, truth)
     expected = stage_loss(fused, truth, alone, [side]) + added
     assert torch.allclose(stage_loss(fused, truth, both, [side]), expected)
+
+
+@pytest.mark.parametrize("loss", ["bce", "balanced_bce"])
+def test_cross_entropy_beside_itself_is_refused(loss: str) -> None:
+    with pytest.raises(SettingsError, match=f"beside dice or jaccard; loss {loss} is one itself"):
+        TrainSettings().override({"loss": loss, "cross_entropy": 0.3})
 
 
 def test_cross_entropy_pulls_where_jaccard_has_let_go() -> None:

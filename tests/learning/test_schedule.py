@@ -118,9 +118,9 @@ def climb(**settings: Any) -> tuple[TrainState, list[float], list[float]]:
 
     def validate(net: nn.Module) -> float:
         assert isinstance(net, Climber)
-        seen.append(float(net.at))
+        seen.append(float(net.at.detach()))
         buffers.append(float(net.seen))
-        return -float(net.at)
+        return -seen[-1]
 
     how = train_settings(
         epochs=2, optimizer="sgd", momentum=0, learning_rate=1, weight_decay=0,
