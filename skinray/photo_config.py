@@ -74,8 +74,8 @@ STEADY = {
     "average": 0.99,
     "cross_entropy": 0.3,
 }
-# Trained at 1e-3, most channels that lead to the deeper half of the paper's U-Net fell silent, and at
-# 2e-4 fewer (docs/decisions/0030, which says what was not told apart).
+# Trained at 1e-3, most channels that lead to the deeper half of the paper's U-Net fell silent,
+# and at 2e-4 fewer (docs/decisions/0030, which says what was not told apart).
 STEADY_FROM_RANDOM = {**STEADY, "learning_rate": 2e-4, "batch_size": 8}
 # Rows beside the paper's, to be asked for by name: what a backbone pretrained on other images
 # gives. Its weights are published; without them it begins at random, and the table says so.
