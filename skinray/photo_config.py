@@ -120,6 +120,12 @@ class PhotoSettings(Settings):
     )
     skin: SkinSettings = Field(SkinSettings(), description="of the bundle")
     augment: AugmentSettings = AUGMENT
+    paste_probability: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="of a view in which the skin is put before another photograph that trains",
+    )
     load_px: int = Field(
         144, ge=16, description="side that photographs are brought to for training"
     )

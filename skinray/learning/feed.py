@@ -12,6 +12,7 @@ import torch
 
 from skinray.config import AugmentSettings
 from skinray.images.augment import apply, draw, generator
+from skinray.images.paste import paste
 from skinray.images.sample import Sample
 from skinray.learning.loop import Batch, World
 from skinray.learning.plan import PlanRow, remaining_rows
@@ -59,7 +60,20 @@ class Feed:
         """Return one row's augmented sample."""
         spec = self.spec
         sample = self.samples[spec.train[row.image]]
-        return augmented(sample, row, spec.names[row.image], spec.seed, spec.augment)
+        crop = augmented(sample, row, spec.names[row.image], spec.seed, spec.augment)
+        behind = self._behind(row)
+        return crop if behind is None else paste(crop, behind)
+
+    def _behind(self, row: PlanRow) -> Sample | None:
+        """Return the view of another photograph that this row's skin is put before, if any."""
+        spec = self.spec
+        if spec.paste_probability == 0:
+            return None
+        rng = generator(spec.seed, row.epoch, f"behind {spec.names[row.image]}", row.repeat)
+        if rng.random() >= spec.paste_probability:
+            return None
+        at = spec.backgrounds[int(rng.integers(len(spec.backgrounds)))]
+        return apply(draw(rng, spec.augment), self.samples[at], spec.augment)
 
     def rows(self, epoch: int, row: int = 0) -> list[PlanRow]:
         """Return this worker's rows of the epoch, from ``row`` of the common plan on."""

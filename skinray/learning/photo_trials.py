@@ -149,9 +149,15 @@ class PhotoTrials:
         self, arm: ArmSettings, scenario: Scenario, trained: ArmSettings, split: PhotoSplit
     ) -> TrialSpec:
         at = {(photo.source, photo.md5): place for place, photo in enumerate(self.photos)}
+        # Fine-tuning goes on from all that its network has learned from.
+        behind = (*self.public.train, *split.train) if scenario == "fine-tuning" else split.train
         places = {
             name: tuple(at[photo.source, photo.md5] for photo in photos)
-            for name, photos in (("train", split.train), ("validation", split.validation))
+            for name, photos in (
+                ("train", split.train),
+                ("validation", split.validation),
+                ("backgrounds", behind if self.settings.paste_probability else ()),
+            )
         }
         return TrialSpec(
             key=key(arm, scenario),
@@ -159,6 +165,7 @@ class PhotoTrials:
             stage="skin",
             arm=trained,
             augment=self.settings.augment,
+            paste_probability=self.settings.paste_probability,
             split=scenario,
             names=tuple(photo.md5 for photo in split.train),
             seed=self.settings.seed,

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -43,7 +43,8 @@ class TrialSpec(Settings):
 
     ``train`` and ``validation`` are positions in the cohort; ``names`` are the image names
     at the training positions, which seed the augmentation; ``data`` is the cohort's
-    fingerprint.
+    fingerprint. Of the stage "skin", ``paste_probability`` is how often the skin is put before one
+    of the photographs at the positions ``backgrounds``.
     """
 
     key: str
@@ -56,8 +57,16 @@ class TrialSpec(Settings):
     train: tuple[int, ...]
     names: tuple[str, ...]
     validation: tuple[int, ...] = ()
+    paste_probability: float = Field(0, ge=0, le=1)
+    backgrounds: tuple[int, ...] = ()
     seed: int
     data: str
+
+    @model_validator(mode="after")
+    def _pastes_skin_before_something(self) -> Self:
+        if self.paste_probability and (self.stage != "skin" or not self.backgrounds):
+            raise ValueError("paste_probability is of the stage skin, and needs backgrounds")
+        return self
 
 
 class TrialOutcome(BaseModel):

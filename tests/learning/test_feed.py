@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from tiny import Spy, drawn_sample, tiny_spec
 
+from skinray.errors import SettingsError
 from skinray.images.augment import apply, draw, generator
+from skinray.images.sample import Sample
 from skinray.learning.feed import AHEAD, Feed, as_batch, augmented
 from skinray.learning.loop import Batch
 from skinray.learning.plan import PlanRow, epoch_plan
@@ -65,6 +69,44 @@ def test_a_draw_belongs_to_the_image_not_to_its_place() -> None:
     assert np.array_equal(first.image, direct.image)
     other = augmented(SAMPLES[0], PlanRow(2, 0, 1), "a.png", 1, how)
     assert not np.array_equal(first.image, other.image)
+
+
+def test_skin_is_put_before_another_photograph_as_often_as_asked() -> None:
+    plain = tiny_spec(stage="skin", train=tuple(range(4)), names=tuple("abcd"))
+    spec = plain.override({"paste_probability": 0.5, "backgrounds": (4,)})
+    rows = [PlanRow(epoch, image, 0) for epoch in range(25) for image in range(4)]
+    pasted = 0
+    for row in rows:
+        spy = Spy(SAMPLES)
+        crop, front = Feed(spec, spy).crop(row), Feed(plain, SAMPLES).crop(row)
+        skin = front.dermis > 0
+        assert np.array_equal(crop.image[skin], front.image[skin])
+        assert (crop.dermis[skin] == 1).all()
+        changed = not np.array_equal(crop.image, front.image)
+        assert changed == (4 in spy.read and not skin.all())
+        pasted += 4 in spy.read
+    assert 35 <= pasted <= 65
+    assert same(epoch_of(spec, 3), epoch_of(spec, 3, threads=3))
+
+
+def test_what_lies_behind_is_another_view_each_time() -> None:
+    spec = tiny_spec(stage="skin", paste_probability=1, backgrounds=(3, 4))
+    blank = Sample(*(np.zeros_like(part) for part in SAMPLES[0].arrays().values()))
+    feed = Feed(spec, [blank] * 3 + SAMPLES[3:])
+    views = {feed.crop(PlanRow(epoch, 0, 0)).image.tobytes() for epoch in range(8)}
+    assert len(views) == 8
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stage": "dermis", "paste_probability": 0.5, "backgrounds": (0,)},
+        {"stage": "skin", "paste_probability": 0.5},
+    ],
+)
+def test_only_skin_is_put_before_something(changes: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="of the stage skin, and needs backgrounds"):
+        tiny_spec(**changes)
 
 
 def test_an_epoch_goes_on_from_any_row() -> None:

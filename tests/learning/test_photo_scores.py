@@ -138,6 +138,23 @@ def test_three_scenarios_of_each_network(tmp_path: Path) -> None:
         assert not tested & {photo.md5 for photo in trials.photos}
 
 
+def test_skin_is_put_before_what_a_scenario_may_see(tmp_path: Path) -> None:
+    public = split_photos(find_photos(write_photos(tmp_path / "public", 20)), 20, 0)
+    clinical = split_photos(find_photos(write_photos(tmp_path / "clinical", 30, seed=1)), 10, 20)
+    settings = PhotoSettings(train_images=10, test_images=20, paste_probability=0.5)
+    trials = PhotoTrials(settings, public, clinical, "d", tmp_path)
+    for specs, behind in (
+        (trials.pretraining(), public.train),
+        (trials.direct(), clinical.train),
+        (trials.fine_tuning(), (*public.train, *clinical.train)),
+    ):
+        for spec in specs:
+            assert spec.paste_probability == 0.5
+            assert tuple(trials.photos[at] for at in spec.backgrounds) == behind
+    off = PhotoTrials(PhotoSettings(), public, clinical, "d", tmp_path).fine_tuning()[0]
+    assert (off.paste_probability, off.backgrounds) == (0, ())
+
+
 def test_pretraining_may_have_its_own_number_of_epochs(tmp_path: Path) -> None:
     photos = split_photos(find_photos(write_photos(tmp_path / "set", 20)), 10, 10)
     settings = PhotoSettings(train_images=10, test_images=10, pretraining_epochs=3).lasting(7)
