@@ -61,7 +61,7 @@ def settings(precision: str = "auto") -> PhotoSettings:
         .override(
             {
                 "pretraining_epochs": 20,
-                "networks.0.train.epochs": 200,
+                "networks.0.train.epochs": 250,
                 "networks.1.train.epochs": 80,
                 "networks.0.train.validate_every_epochs": 5,
                 "networks.0.train.precision": precision,
