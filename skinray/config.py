@@ -149,6 +149,13 @@ class TrainSettings(Settings):
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; adam has moments of its own")
     learning_rate: float = Field(1e-4, gt=0)
+    rate_fan_in: int | None = Field(
+        None,
+        ge=1,
+        description="values a neuron takes in (its fan-in) up to which its weights learn at the "
+        "full rate; with more, at that much less of it, since Adam moves each weight equally far; "
+        "none: all at the full rate",
+    )
     weight_decay: float = Field(
         1e-3, ge=0, description="L2, added to the gradient; adamw shrinks the weights themselves"
     )

@@ -16,13 +16,42 @@ Scheduler = ReduceLROnPlateau | CosineAnnealingLR
 
 
 def new_optimizer(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> Optimizer:
-    """Return the optimiser that the settings name, for these parameters."""
+    """Return the optimiser that the settings name, for these parameters.
+
+    Its first group learns at the full rate; with ``rate_fan_in`` others follow, at less.
+    """
     rate, decay = settings.learning_rate, settings.weight_decay
+    groups = [
+        {"params": members, "lr": rate * share}
+        for share, members in rate_shares(parameters, settings.rate_fan_in).items()
+    ]
     if settings.optimizer == "sgd":
-        return SGD(parameters, rate, momentum=settings.momentum, weight_decay=decay)
+        return SGD(groups, rate, momentum=settings.momentum, weight_decay=decay)
     if settings.optimizer == "adamw":
-        return AdamW(parameters, rate, weight_decay=decay)
-    return Adam(parameters, rate, weight_decay=decay)
+        return AdamW(groups, rate, weight_decay=decay)
+    return Adam(groups, rate, weight_decay=decay)
+
+
+def rate_shares(
+    parameters: Iterable[nn.Parameter], fan_in: int | None
+) -> dict[float, list[nn.Parameter]]:
+    """Sort parameters by the share of the rate that they learn at, the full rate first.
+
+    One step of Adam moves each weight about as far as the rate. A neuron's sum over n inputs then
+    moves n times as far, and beyond some n is thrown to where a ReLU gives no gradient. So weights
+    of more than ``fan_in`` inputs learn at ``fan_in / n`` of the rate, as hidden layers do in muP
+    (Yang and Hu, 2021). Biases and scales learn at the full rate.
+
+    Parameters
+    ----------
+    fan_in : most inputs that learn at the full rate; none: all do.
+    """
+    shares: dict[float, list[nn.Parameter]] = {1.0: []}
+    for parameter in parameters:
+        inputs = parameter[0].numel() if parameter.dim() > 1 else 1
+        share = 1.0 if fan_in is None else min(1.0, fan_in / inputs)
+        shares.setdefault(share, []).append(parameter)
+    return shares
 
 
 def new_scheduler(optimizer: Optimizer, settings: TrainSettings) -> Scheduler:

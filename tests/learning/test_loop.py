@@ -140,9 +140,12 @@ def test_two_epochs_and_two_more_are_four(tmp_path: Path, dropout: float, optimi
     assert rest.scheduler == whole.scheduler
 
 
-@pytest.mark.parametrize(
-    "how", [{}, {"average": 0.5, "schedule": "cosine", "optimizer": "adamw", "keep": "best"}]
-)
+STEADY = {
+    "average": 0.5, "schedule": "cosine", "optimizer": "adamw", "keep": "best", "rate_fan_in": 9,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", [{}, STEADY])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("stop", [1, 4, 5, 6])
 def test_a_run_killed_after_any_step_goes_on_from_there(
