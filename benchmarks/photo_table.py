@@ -68,7 +68,6 @@ def settings(precision: str = "auto") -> PhotoSettings:
                 "networks.1.train.precision": precision,
                 "test_images": 200,
                 "flips": True,
-                "cluster.cpus_per_worker": 2,
             }
         )
     )

@@ -23,6 +23,7 @@ def test_every_figure_is_the_papers() -> None:
         assert arm.model.weights is None
         assert arm.train.learning_rate * settings.fine_tuning_factor == 0.001
         assert (train.cross_entropy, train.average, train.schedule) == (0, 0, "plateau")
+        assert train.rate_fan_in is None
         assert arm.model.options == {}
     assert (settings.validation_fraction, settings.paste_probability) == (0.2, 0)
     assert (settings.train_images, settings.test_images) == (100, 300)
@@ -63,8 +64,6 @@ def test_varied_is_the_papers_but_for_augmentation_and_training() -> None:
             "augment": paper.augment.model_dump(),
             "load_px": paper.load_px,
             "fine_tuning_factor": paper.fine_tuning_factor,
-            "validation_fraction": paper.validation_fraction,
-            "paste_probability": paper.paste_probability,
         }
     )
     assert back.model_copy(update={"networks": paper.networks}) == paper
@@ -73,7 +72,6 @@ def test_varied_is_the_papers_but_for_augmentation_and_training() -> None:
         assert (ours.train.epochs, ours.train.keep) == (arm.train.epochs, arm.train.keep)
         assert (ours.train.loss, ours.train.schedule) == ("jaccard", "cosine")
         assert ours.train.cross_entropy > 0 < ours.train.average
-        assert ours.train.early_stop_epochs is None  # the rate is to fall to its end
         build(ours.model.name, **ours.model.options)
     assert min(varied.augment.colour.model_dump().values()) > 0
     assert (varied.augment.flip_probability, varied.augment.flip_axes) == (0.5, "columns")

@@ -40,7 +40,7 @@ def rate_shares(
     One step of Adam moves each weight about as far as the rate. A neuron's sum over n inputs then
     moves n times as far, and beyond some n is thrown to where a ReLU gives no gradient. So weights
     of more than ``fan_in`` inputs learn at ``fan_in / n`` of the rate, as hidden layers do in muP
-    (Yang and Hu, 2021). Biases and scales learn at the full rate.
+    (Yang et al., 2022). Biases and scales learn at the full rate.
 
     Parameters
     ----------
