@@ -64,6 +64,8 @@ def test_varied_is_the_papers_but_for_augmentation_and_training() -> None:
             "augment": paper.augment.model_dump(),
             "load_px": paper.load_px,
             "fine_tuning_factor": paper.fine_tuning_factor,
+            "validation_fraction": paper.validation_fraction,
+            "paste_probability": paper.paste_probability,
         }
     )
     assert back.model_copy(update={"networks": paper.networks}) == paper
@@ -72,6 +74,8 @@ def test_varied_is_the_papers_but_for_augmentation_and_training() -> None:
         assert (ours.train.epochs, ours.train.keep) == (arm.train.epochs, arm.train.keep)
         assert (ours.train.loss, ours.train.schedule) == ("jaccard", "cosine")
         assert ours.train.cross_entropy > 0 < ours.train.average
+        assert ours.train.early_stop_epochs is None  # the rate is to fall to its end
+        assert ours.train.rate_fan_in
         build(ours.model.name, **ours.model.options)
     assert min(varied.augment.colour.model_dump().values()) > 0
     assert (varied.augment.flip_probability, varied.augment.flip_axes) == (0.5, "columns")
