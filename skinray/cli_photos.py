@@ -30,7 +30,8 @@ def train_photos(
         str,
         typer.Option(
             help="paper: its own augmentation and training; varied: mirrored, further turned and "
-            "scaled, in other colours; AdamW along a cosine, a mean of the weights."
+            "scaled, in other colours, before other rooms; AdamW along a cosine, a mean of the "
+            "weights."
         ),
     ] = "paper",
     networks: Annotated[
