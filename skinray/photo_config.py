@@ -75,8 +75,8 @@ STEADY = {
     "average": 0.99,
     "cross_entropy": 0.3,
 }
-# The paper's kernels reach up to 11x11 over 96 channels. At one rate for all, most channels behind
-# them fell silent (docs/decisions/0031); 576 inputs are a 3x3 kernel's over 64 channels.
+# U-Net's widest kernels are 11x11 over 96 channels. At one rate for all, many channels behind them
+# fell silent (docs/decisions/0031); 576 inputs are a 3x3 kernel's over 64 channels.
 STEADY_FROM_RANDOM = {**STEADY, "rate_fan_in": 576, "batch_size": 8}
 # Rows beside the paper's, to be asked for by name: what a backbone pretrained on other images
 # gives. Its weights are published; without them it begins at random, and the table says so.

@@ -65,7 +65,10 @@ class Feed:
         return crop if behind is None else paste(crop, behind)
 
     def _behind(self, row: PlanRow) -> Sample | None:
-        """Return the view of another photograph that this row's skin is put before, if any."""
+        """Return the view that this row's skin is put before, if any.
+
+        It is of any of the backgrounds, now and then of the row's own photograph.
+        """
         spec = self.spec
         if spec.paste_probability == 0:
             return None

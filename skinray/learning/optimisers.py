@@ -37,8 +37,8 @@ def rate_shares(
 ) -> dict[float, list[nn.Parameter]]:
     """Sort parameters by the share of the rate that they learn at, the full rate first.
 
-    One step of Adam moves each weight about as far as the rate. A neuron's sum over n inputs then
-    moves n times as far, and beyond some n is thrown to where a ReLU gives no gradient. So weights
+    One step of Adam moves each weight about as far as the rate. A neuron's sum over n inputs can
+    then move n times as far, to where its ReLU answers to nothing and learns no more. So weights
     of more than ``fan_in`` inputs learn at ``fan_in / n`` of the rate, as hidden layers do in muP
     (Yang et al., 2022). Biases and scales learn at the full rate.
 
