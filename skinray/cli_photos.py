@@ -53,6 +53,15 @@ def train_photos(
     test: Annotated[
         int | None, typer.Option(min=1, help="Clinical photographs to test on; default: 300.")
     ] = None,
+    members: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Fine-tune each network so many times, each time with other photographs held "
+            "out; the bundle averages them. Takes so many times as long, and so do answers; "
+            "default: 1.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in --out.")] = False,
     set_: Annotated[
         list[str] | None,
@@ -89,6 +98,8 @@ def train_photos(
         changes["train_images"] = train
     if test is not None:
         changes["test_images"] = test
+    if members is not None:
+        changes["members"] = members
     settings = photo_recipe(recipe)
     try:
         settings = settings.only([name.strip() for name in networks.split(",") if name.strip()])

@@ -64,7 +64,7 @@ class SkinSettings(Settings):
 
 
 # How to train on few photographs, unlike the paper: each step smaller than the one before, to the
-# last; some cross-entropy; and the mean over many steps kept.
+# last; some cross-entropy; and the mean over the last many steps kept.
 STEADY = {
     "optimizer": "adamw",
     "learning_rate": 1e-3,
@@ -72,6 +72,7 @@ STEADY = {
     "clip_norm": 1.0,
     "schedule": "cosine",
     "early_stop_epochs": None,
+    "keep": "last",
     "average": 0.99,
     "cross_entropy": 0.3,
 }
@@ -126,6 +127,12 @@ class PhotoSettings(Settings):
         ge=0,
         le=1,
         description="of a view in which the skin is put before another photograph that trains",
+    )
+    members: int = Field(
+        1,
+        ge=1,
+        description="trainings of each network in fine-tuning, each with another part of the "
+        "photographs held out; above 1, a row and the bundle average their probabilities",
     )
     load_px: int = Field(
         144, ge=16, description="side that photographs are brought to for training"

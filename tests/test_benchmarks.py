@@ -194,8 +194,9 @@ def test_the_table_says_of_every_network_what_was_asked_and_met(load, tmp_path, 
     results = fake_photo_results(tmp_path / "run")
     told = script.lines(results)
     assert "| U-Net | fine-tuning | 20 | " in "\n".join(told)
-    assert told[-2].startswith("- U-Net: fine-tuning ")
-    assert "(better); at least 0.85 asked after fine-tuning: met." in told[-2]
+    assert told[-3].startswith("- U-Net: fine-tuning ")
+    assert "(better); at least 0.85 asked after fine-tuning: met." in told[-3]
+    assert told[-2].startswith("- U-Net, flips averaged: fine-tuning ")
     assert told[-1].startswith("- DeepLabV3: fine-tuning ")
     assert told[-1].endswith("asked after fine-tuning: NOT met.")
     assert script.settings().networks[1].train.epochs == 80

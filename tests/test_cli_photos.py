@@ -35,7 +35,7 @@ def test_options_become_settings(
         "train-photos", "--data", "ward", "--public", "hgr:HGR", "--public", "faces",
         "--out", tmp_path / "run", "--recipe", "varied", "--networks", "skin_unet, skin_mobilenet",
         "--epochs", 30, "--pretraining-epochs", 6, "--train", 80, "--test", 200,
-        "--set", "flips=true", "--set", "networks.1.train.epochs=80",
+        "--members", 5, "--set", "flips=true", "--set", "networks.1.train.epochs=80",
     )  # fmt: skip
     assert ended.code == 0, ended.err
     (settings,) = handed
@@ -47,7 +47,7 @@ def test_options_become_settings(
         80,
         200,
     )
-    assert settings.flips
+    assert (settings.flips, settings.members) == (True, 5)
     assert settings.augment == photo_recipe("varied").augment
     assert ended.out.splitlines()[0] == "table of ward after hgr:HGR and faces"
 

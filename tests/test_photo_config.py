@@ -26,6 +26,7 @@ def test_every_figure_is_the_papers() -> None:
         assert train.rate_fan_in is None
         assert arm.model.options == {}
     assert (settings.validation_fraction, settings.paste_probability) == (0.2, 0)
+    assert settings.members == 1
     assert (settings.train_images, settings.test_images) == (100, 300)
     augment = settings.augment
     assert (augment.rotate_deg, augment.scale, augment.crop_px) == (15, (0.8, 1.2), 128)
@@ -71,7 +72,7 @@ def test_varied_is_the_papers_but_for_augmentation_and_training() -> None:
     assert back.model_copy(update={"networks": paper.networks}) == paper
     for arm, ours in zip(paper.networks, varied.networks, strict=True):
         assert (ours.label, ours.model.name) == (arm.label, arm.model.name)
-        assert (ours.train.epochs, ours.train.keep) == (arm.train.epochs, arm.train.keep)
+        assert (ours.train.epochs, ours.train.keep) == (arm.train.epochs, "last")
         assert (ours.train.loss, ours.train.schedule) == ("jaccard", "cosine")
         assert ours.train.cross_entropy > 0 < ours.train.average
         assert ours.train.early_stop_epochs is None  # the rate is to fall to its end

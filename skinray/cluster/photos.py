@@ -133,46 +133,58 @@ def train_photos(
 
 
 class Asked(NamedTuple):
-    """A row to be: a trained network in a scenario, with or without flips."""
+    """A row to be: a trained network, or an ensemble's, in a scenario, with or without flips."""
 
     scenario: Scenario
-    spec: TrialSpec
+    specs: tuple[TrialSpec, ...]
     flips: bool
+
+    @property
+    def first(self) -> TrialSpec:
+        """The network's trial, or that of the ensemble's first member."""
+        return self.specs[0]
 
 
 def _rows(run: Run) -> tuple[list[PhotoRow], list[Curve]]:
     """Train every network in every scenario, then test each; finished trainings are kept."""
     asked = _trained(run)
     tested = _tested(run, asked)
-    outcomes = {one.spec.key: _outcome(run.trials.trials / one.spec.key) for one in asked}
+    specs = {spec.key: spec for one in asked for spec in one.specs}
+    outcomes = {key: _outcome(run.trials.trials / key) for key in specs}
     begun = {
         wanted.label: beginning(wanted, used)
         for wanted, used in zip(run.settings.networks, run.trials.settings.networks, strict=True)
     }
     rows = [
         photo_row(
-            one.scenario, one.spec, outcomes[one.spec.key], scored, run.settings,
-            begun[one.spec.arm.label], flips=one.flips,
+            one.scenario, one.first, outcomes[one.first.key], scored, run.settings,
+            begun[one.first.arm.label], flips=one.flips, members=len(one.specs),
         )
         for one, scored in zip(asked, tested, strict=True)
     ]  # fmt: skip
-    return rows, [curve_of(one.spec, outcomes[one.spec.key]) for one in asked if not one.flips]
+    return rows, [curve_of(spec, outcomes[key]) for key, spec in specs.items()]
 
 
 def _trained(run: Run) -> list[Asked]:
     """Return the rows in the order of the table, their networks trained."""
     trials = run.trials
-    specs: dict[Scenario, list[TrialSpec]] = {
-        "direct transfer": trials.pretraining(),
-        "direct training": trials.direct(),
+    transfer, direct = trials.pretraining(), trials.direct()
+    _train(run, [*transfer, *direct], "Pretraining and training")
+    ensembles = trials.ensembles()
+    _train(run, [spec for members in zip(*ensembles, strict=True) for spec in members],
+           "Fine-tuning")  # fmt: skip
+    alone: dict[Scenario, list[TrialSpec]] = {
+        "direct transfer": transfer,
+        "direct training": direct,
+        "fine-tuning": [members[0] for members in ensembles],
     }
-    _train(run, [*specs["direct transfer"], *specs["direct training"]], "Pretraining and training")
-    specs["fine-tuning"] = trials.fine_tuning()
-    _train(run, specs["fine-tuning"], "Fine-tuning")
+    tested: list[tuple[Scenario, tuple[TrialSpec, ...]]] = [
+        (scenario, (spec,)) for scenario in SCENARIOS for spec in alone[scenario]
+    ]
+    tested += [("fine-tuning", members) for members in ensembles if len(members) > 1]
     return [
-        Asked(scenario, spec, flips)
-        for scenario in SCENARIOS
-        for spec in specs[scenario]
+        Asked(scenario, specs, flips)
+        for scenario, specs in tested
         for flips in ((False, True) if run.settings.flips else (False,))
     ]
 
@@ -182,7 +194,7 @@ def _tested(run: Run, asked: list[Asked]) -> list[Scored]:
         num_cpus=run.resources.cpus_per_worker, num_gpus=run.resources.gpus_per_worker
     )(_test)
     refs = [
-        test.remote(one.spec, str(run.trials.trials), run.trials.clinical.test, run.settings.read,
+        test.remote(one.specs, str(run.trials.trials), run.trials.clinical.test, run.settings.read,
                     one.flips, run.resources.cpus_per_worker)
         for one in asked
     ]  # fmt: skip
@@ -208,11 +220,11 @@ def _outcome(folder: Path) -> TrialOutcome:
 
 
 def _test(
-    spec: TrialSpec, trials: str, photos: tuple[Photo, ...], read: ReadSettings, flips: bool,
-    threads: int,
+    specs: tuple[TrialSpec, ...], trials: str, photos: tuple[Photo, ...], read: ReadSettings,
+    flips: bool, threads: int,
 ) -> Scored:  # fmt: skip
     torch.set_num_threads(threads)
     device = assigned_device()
-    network = trained_network(spec, Path(trials) / spec.key).to(device)
+    networks = [trained_network(spec, Path(trials) / spec.key).to(device) for spec in specs]
     out = Path(trials).parent
-    return score_and_draw(network, photos, read, out, spec.key, device, flips=flips)
+    return score_and_draw(networks, photos, read, out, specs[0].key, device, flips=flips)

@@ -145,15 +145,29 @@ def split_photos(
     return PhotoSplit(kept, held, tuple(ordered[train : train + test]))
 
 
+def with_part_held_out(split: PhotoSplit, fraction: float, part: int) -> PhotoSplit:
+    """Hold out another part of the photographs that train; those to test on stay.
+
+    Parameters
+    ----------
+    split : as :func:`split_photos` made it, with the same ``fraction``.
+    part : 0 is the part that ``split`` holds out. Parts follow each other by the order of the MD5,
+        and begin anew after the last photograph.
+    """
+    together = sorted((*split.train, *split.validation), key=lambda photo: photo.md5)
+    return PhotoSplit(*_hold_out(together, fraction, part), split.test)
+
+
 def _hold_out(
-    ordered: Sequence[Photo], fraction: float
+    ordered: Sequence[Photo], fraction: float, part: int = 0
 ) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
     """Return those to train with and those to validate by: of each source its share."""
-    held = {
-        (photo.source, photo.md5)
-        for of in _by_source(ordered).values()
-        for photo in of[: round(len(of) * fraction)]
-    }
+    held = set()
+    for of in _by_source(ordered).values():
+        share = round(len(of) * fraction)
+        for at in range(part * share, (part + 1) * share):
+            photo = of[at % len(of)]
+            held.add((photo.source, photo.md5))
     kept = tuple(photo for photo in ordered if (photo.source, photo.md5) not in held)
     return kept, tuple(photo for photo in ordered if (photo.source, photo.md5) in held)
 

@@ -18,7 +18,7 @@ from skinray.images.read import read_image
 from skinray.images.skin_labels import read_skin
 from skinray.images.skin_tone import measure_tone
 from skinray.learning.photo_trials import check_same_size
-from skinray.learning.predict import predict_map
+from skinray.learning.stage import StageModel
 from skinray.learning.validation import THRESHOLD
 from skinray.photo_config import WHOLE
 
@@ -81,7 +81,7 @@ class Summary(BaseModel):
 
 
 def score_photos(
-    network: nn.Module,
+    networks: Sequence[nn.Module],
     photos: Iterable[Photo],
     settings: ReadSettings,
     device: torch.device | None = None,
@@ -92,6 +92,8 @@ def score_photos(
 
     Parameters
     ----------
+    networks : one, or several whose probabilities are averaged.
+    device : where they lie; none: the CPU.
     flips : whether to average over mirrored photographs.
 
     Raises
@@ -104,7 +106,7 @@ def score_photos(
         image = read_image(photo.image, settings).pixels
         truth = read_skin(photo.mask, photo.coding, settings)
         check_same_size(photo, image.shape[:2], truth.shape)
-        found = skin_of(network, image, device, flips=flips)
+        found = skin_of(networks, image, device, flips=flips)
         tone = measure_tone(image, truth)
         scores.append(
             PhotoScore(
@@ -122,14 +124,16 @@ def score_photos(
 
 
 def skin_of(
-    network: nn.Module,
+    networks: Sequence[nn.Module],
     image: NDArray[np.uint8],
     device: torch.device | None = None,
     *,
     flips: bool = False,
 ) -> NDArray[np.bool_]:
-    """Return the (H, W) skin that a network finds in an (H, W, 3) photograph."""
-    return predict_map(network, image, device, FLIPPED if flips else WHOLE) >= THRESHOLD
+    """Return the (H, W) skin that networks find in an (H, W, 3) photograph, as a bundle does."""
+    how = FLIPPED if flips else WHOLE
+    stage = StageModel(tuple(networks), None, how, device or torch.device("cpu"))
+    return stage.map(image) >= THRESHOLD
 
 
 def summarise(scores: Sequence[PhotoScore], resamples: int, seed: int) -> Summary:

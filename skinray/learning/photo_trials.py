@@ -13,7 +13,7 @@ import numpy as np
 
 from skinray.config import ArmSettings, ReadSettings
 from skinray.errors import LabelError
-from skinray.images.photos import Photo, PhotoSplit
+from skinray.images.photos import Photo, PhotoSplit, with_part_held_out
 from skinray.images.read import read_image
 from skinray.images.sample import Sample
 from skinray.images.skin_labels import read_skin, superpixels_of
@@ -126,8 +126,16 @@ class PhotoTrials:
         """Return the trial of each network on clinical photographs alone."""
         return [self._spec(arm, "direct training", arm, self.clinical) for arm in self._networks]
 
-    def fine_tuning(self) -> list[TrialSpec]:
-        """Return the trial of each network from its pretrained weights on."""
+    def fine_tuning(self, member: int = 0) -> list[TrialSpec]:
+        """Return the trial of each network from its pretrained weights on.
+
+        Parameters
+        ----------
+        member : of the ensemble, from 0 on; each draws other views, and holds out another part
+            of the clinical photographs.
+        """
+        fraction = self.settings.validation_fraction
+        split = with_part_held_out(self.clinical, fraction, member)
         specs = []
         for arm in self._networks:
             weights = self.trials / key(arm, "direct transfer") / WEIGHTS
@@ -138,15 +146,25 @@ class PhotoTrials:
                     * self.settings.fine_tuning_factor,
                 }
             )
-            specs.append(self._spec(arm, "fine-tuning", tuned, self.clinical))
+            specs.append(self._spec(arm, "fine-tuning", tuned, split, member))
         return specs
+
+    def ensembles(self) -> list[tuple[TrialSpec, ...]]:
+        """Return the fine-tuning trials of each network, all its members."""
+        members = [self.fine_tuning(member) for member in range(self.settings.members)]
+        return list(zip(*members, strict=True))
 
     @property
     def _networks(self) -> tuple[ArmSettings, ...]:
         return self.settings.networks
 
     def _spec(
-        self, arm: ArmSettings, scenario: Scenario, trained: ArmSettings, split: PhotoSplit
+        self,
+        arm: ArmSettings,
+        scenario: Scenario,
+        trained: ArmSettings,
+        split: PhotoSplit,
+        member: int = 0,
     ) -> TrialSpec:
         at = {(photo.source, photo.md5): place for place, photo in enumerate(self.photos)}
         # Fine-tuning goes on from all that its network has learned from.
@@ -160,20 +178,21 @@ class PhotoTrials:
             )
         }
         return TrialSpec(
-            key=key(arm, scenario),
+            key=key(arm, scenario, member),
             phase="fit",
             stage="skin",
             arm=trained,
             augment=self.settings.augment,
             paste_probability=self.settings.paste_probability,
-            split=scenario,
+            split=f"{scenario}, member {member + 1}" if member else scenario,
             names=tuple(photo.md5 for photo in split.train),
-            seed=self.settings.seed,
+            seed=self.settings.seed + member,
             data=self.data,
             **places,
         )
 
 
-def key(arm: ArmSettings, scenario: Scenario) -> str:
+def key(arm: ArmSettings, scenario: Scenario, member: int = 0) -> str:
     """Return the folder name of a network's trial."""
-    return f"{scenario} {arm.label}".lower().replace(" ", "-")
+    name = f"{scenario} {arm.label}".lower().replace(" ", "-")
+    return f"{name}-member-{member + 1}" if member else name

@@ -10,8 +10,9 @@ from skinray.photo_config import PhotoSettings
 from skinray.settings import to_yaml
 
 SETTINGS, OWNER = "settings.yaml", "run.sha256"
-# Settings of how photographs are tested and bundled: they change no training.
-REPORTED = frozenset({"flips", "skin"})
+# Settings of how photographs are tested and bundled, and of how often a network is trained: they
+# change no training that has been.
+REPORTED = frozenset({"flips", "members", "skin"})
 
 
 def claim(
@@ -20,8 +21,8 @@ def claim(
     """Take a new run folder, or take up an interrupted one.
 
     What a run may change between interruptions is how it is spread over machines
-    (``cluster``), and how photographs are tested and bundled after all training; the rest decides
-    results and must stay.
+    (``cluster``), how photographs are tested and bundled after all training, and how many
+    trainings are averaged; the rest decides results and must stay.
 
     Raises
     ------

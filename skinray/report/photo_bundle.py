@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from skinray.errors import BundleError, TrainingError
@@ -21,22 +22,25 @@ def write_photo_bundle(out: Path, trials: PhotoTrials, results: PhotoResults) ->
     """Write ``bundle/`` into the run folder, unless it lies there already; return it.
 
     It holds the network that does best on the clinical photographs kept for validation, of those
-    that were trained or fine-tuned on clinical ones.
+    that were trained or fine-tuned on clinical ones; of an ensemble, all members.
 
     Raises
     ------
     TrainingError
         If no training has a validation score.
     """
-    spec, score = chosen(trials)
+    members, score = chosen(trials)
+    spec = members[0]
     row = next(
         row
         for row in results.rows
-        if (row.network, row.scenario, row.flips) == (spec.arm.label, spec.split, False)
+        if (row.network, row.scenario, row.members, row.flips)
+        == (spec.arm.label, spec.split, len(members), False)
     )
     folder = out / BUNDLE
     values = {
         "kind": "photo",
+        "members": len(members),
         "models": {"skin": spec.arm.model.override({"weights": None})},
         "skin": trials.settings.skin,
         "predict": WHOLE,
@@ -52,32 +56,39 @@ def write_photo_bundle(out: Path, trials: PhotoTrials, results: PhotoResults) ->
     }
     info = BundleInfo(**values)
     if not _lies_there(folder, info):
-        bundles.save(folder, info, {"skin": trained_network(spec, trials.trials / spec.key)})
+        networks = [trained_network(one, trials.trials / one.key) for one in members]
+        bundles.save(folder, info, {"skin": networks})
     return folder
 
 
-def chosen(trials: PhotoTrials) -> tuple[TrialSpec, float]:
-    """Return the trial whose network did best in validation, and how well."""
+def chosen(trials: PhotoTrials) -> tuple[tuple[TrialSpec, ...], float]:
+    """Return the trials of the network that did best in validation, and how well.
+
+    One trial, or the members of an ensemble; these count by the mean of what each did alone on the
+    photographs it held out.
+    """
     scored = []
-    for spec in (*trials.direct(), *trials.fine_tuning()):
-        outcome = finished(spec, trials.trials / spec.key)
-        if outcome is not None and outcome.score is not None:
-            scored.append((outcome.score, spec))
+    for specs in (*((spec,) for spec in trials.direct()), *trials.ensembles()):
+        outcomes = [finished(spec, trials.trials / spec.key) for spec in specs]
+        scores = [one.score for one in outcomes if one is not None and one.score is not None]
+        if len(scores) == len(specs):
+            scored.append((fmean(scores), specs))
     if not scored:
         raise TrainingError(
             f"{trials.trials}: no training has a validation score; keep photographs for validation"
         )
-    score, spec = max(scored, key=lambda one: one[0])
-    return spec, score
+    score, specs = max(scored, key=lambda one: one[0])
+    return specs, score
 
 
 def _metrics(row: PhotoRow, score: float) -> dict[str, Any]:
     found = row.summary
+    of_members = " (mean of members, each by itself)" if row.members > 1 else ""
     return {
         f"Jaccard (mean of {found.images} test photographs)": round(found.jaccard.value, 4),
         "Jaccard (all their pixels)": round(found.jaccard_pooled.value, 4),
         "Dice (mean)": round(found.dice.value, 4),
-        "1 - Jaccard loss in validation": round(score, 4),
+        f"1 - Jaccard loss in validation{of_members}": round(score, 4),
     }
 
 

@@ -60,7 +60,8 @@ def _marks(place: Axes, row: PhotoRow, view: View, index: int, rows: int) -> Non
             [figure.value - (figure.low or figure.value) for _, figure in found],
             [(figure.high or figure.value) - figure.value for _, figure in found],
         ],
-        fmt=MARKERS[index % len(MARKERS)],
+        # Past the last colour the markers are one further, so that no two rows look alike.
+        fmt=MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
         color=COLOURS[index % len(COLOURS)],
         ecolor=INK,
         elinewidth=0.9,

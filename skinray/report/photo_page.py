@@ -85,7 +85,7 @@ def first_table(rows: list[PhotoRow]) -> Table:
             told = one and f"{one.summary.jaccard.value:.3f} ({one.summary.dice.value:.3f})"
             cells.append(told or "")
         shown.append(Row((label, *cells)))
-        paper = None if of[0].flips else PAPER.get(of[0].model)
+        paper = PAPER.get(of[0].model) if of[0].plain else None
         if paper:
             shown.append(Row(("the paper", *paper), "paper"))
     return Table(
@@ -93,7 +93,10 @@ def first_table(rows: list[PhotoRow]) -> Table:
         ("", *SCENARIOS),
         tuple(shown),
         ("Direct transfer: pretrained on public photographs alone. Direct training: clinical "
-         "photographs alone. Fine-tuning: one after the other.",),
+         "photographs alone. Fine-tuning: one after the other.",
+         *(["Members: the same network, fine-tuned again and again, each time with other "
+            "photographs held out; their probabilities are averaged."]
+           if any(row.members > 1 for row in rows) else [])),
     )  # fmt: skip
 
 
@@ -107,7 +110,7 @@ def whole_table(rows: list[PhotoRow]) -> Table:
         shown.append(Row((row.label, row.scenario, *map(with_interval, figures), *ends)))
     note = (
         "Pooled: all pixels of all photographs together, so large photographs weigh more. Best "
-        "epoch: the one of the best validation, whose weights were kept."
+        "epoch: the one of the best validation."
     )
     return Table("All figures, with 95 % intervals", columns, tuple(shown), (note,))
 

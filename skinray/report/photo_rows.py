@@ -30,7 +30,7 @@ class Scored(NamedTuple):
 
 
 def score_and_draw(
-    network: nn.Module,
+    networks: Sequence[nn.Module],
     photos: Sequence[Photo],
     settings: ReadSettings,
     run_dir: Path,
@@ -39,17 +39,20 @@ def score_and_draw(
     *,
     flips: bool,
 ) -> Scored:
-    """Score a network on photographs, and draw the best, the median and the worst.
+    """Score networks on photographs, and draw the best, the median and the worst.
 
     Parameters
     ----------
+    networks : one, or the members of an ensemble.
     run_dir : receives ``examples/``.
     key : of the trial.
     flips : whether to average over mirrored photographs.
     """
-    scores = score_photos(network, photos, settings, device, flips=flips)
-    predict = partial(skin_of, network, device=device, flips=flips)
+    scores = score_photos(networks, photos, settings, device, flips=flips)
+    predict = partial(skin_of, networks, device=device, flips=flips)
     named = f"{key}-flips" if flips else key
+    if len(networks) > 1:
+        named += "-ensemble"
     return Scored(scores, write_examples(run_dir, named, photos, scores, predict, settings))
 
 
@@ -62,8 +65,16 @@ def photo_row(
     begun: str,
     *,
     flips: bool,
+    members: int = 1,
 ) -> PhotoRow:
-    """Return the row of a network in a scenario; ``begun`` are the weights it began from."""
+    """Return the row of a network in a scenario.
+
+    Parameters
+    ----------
+    spec, outcome : of the network, or of the first member of its ensemble.
+    begun : the weights it began from.
+    members : networks whose probabilities were averaged.
+    """
     scores = tested.scores
     return PhotoRow(
         network=spec.arm.label,
@@ -73,8 +84,9 @@ def photo_row(
         summary=summarise(scores, settings.resamples, settings.seed),
         photos=scores,
         flips=flips,
+        members=members,
         begun=begun,
-        best_epoch=best_epoch(outcome),
+        best_epoch=best_epoch(outcome) if members == 1 else None,
         views=views(scores, settings.resamples, settings.seed),
         examples=tested.examples,
     )

@@ -36,7 +36,9 @@ class PhotoRow(BaseModel):
 
     Attributes
     ----------
-    epochs, best_epoch : how many were trained, and after which one the weights were kept.
+    epochs, best_epoch : how many were trained, and after which one validation was best; of an
+        ensemble those of its first member, and None.
+    members : trainings of the network whose probabilities were averaged.
     begun : the weights the network began from, in words.
     """
 
@@ -49,6 +51,7 @@ class PhotoRow(BaseModel):
     summary: Summary
     photos: list[PhotoScore]
     flips: bool = False
+    members: int = 1
     begun: str = ""
     best_epoch: int | None = None
     views: list[View] = []
@@ -56,8 +59,15 @@ class PhotoRow(BaseModel):
 
     @property
     def label(self) -> str:
-        """The network, and that flips were averaged where they were."""
-        return f"{self.network}, flips averaged" if self.flips else self.network
+        """The network, and what was averaged."""
+        averaged = [f"{self.members} members"] if self.members > 1 else []
+        averaged += ["flips"] if self.flips else []
+        return f"{self.network}, {' and '.join(averaged)} averaged" if averaged else self.network
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is one network, which sees each photograph once."""
+        return self.members == 1 and not self.flips
 
     @property
     def blind(self) -> str:
@@ -70,8 +80,8 @@ class PhotoRow(BaseModel):
 
     @property
     def paper(self) -> str:
-        """The paper's figure, where it has one: it averages no flips."""
-        published = None if self.flips else PAPER.get(self.model)
+        """The paper's figure, where it has one: it averages nothing."""
+        published = PAPER.get(self.model) if self.plain else None
         return published[SCENARIOS.index(self.scenario)] if published else ""
 
 
@@ -226,7 +236,8 @@ def _view_lines(rows: list[PhotoRow]) -> list[list[str]]:
 
 
 def _prediction(row: PhotoRow) -> str:
-    return "flips" if row.flips else "plain"
+    averaged = [f"{row.members} members"] if row.members > 1 else []
+    return ", ".join([*averaged, *(["flips"] if row.flips else [])]) or "plain"
 
 
 def _number(value: float | None) -> str:

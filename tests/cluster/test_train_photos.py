@@ -11,8 +11,11 @@ import pytest
 from drawn_photos import write_photos
 from rich.console import Console
 
-from skinray.config import ModelSettings
+from skinray.config import ModelSettings, ReadSettings
 from skinray.errors import CohortError, SettingsError
+from skinray.images.read import read_image
+from skinray.learning import bundle as bundles
+from skinray.learning.skin import Skin
 from skinray.photo_config import PhotoSettings
 from skinray.report.photo_page import write_photo_report
 from skinray.report.photo_table import PhotoResults, table_text
@@ -40,7 +43,7 @@ def small() -> PhotoSettings:
     ]
     # Read from disk: decoding into the store would start processes for a few dozen small files.
     return settings.model_copy(update={"networks": tuple(networks)}).override(
-        {"flips": True, "cluster.decoded_cache": "disk"}
+        {"flips": True, "members": 2, "cluster.decoded_cache": "disk"}
     )
 
 
@@ -69,16 +72,21 @@ def ran(
 
 def test_every_network_in_every_scenario_stands_in_the_table(ran: Path) -> None:
     results = PhotoResults.load(ran)
-    told = [(row.scenario, row.network, row.flips) for row in results.rows]
+    told = [(row.scenario, row.network, row.flips) for row in results.rows if row.members == 1]
     scenarios = ("direct transfer", "direct training", "fine-tuning")
     assert told == [
         (s, n, flips) for s in scenarios for n in ("U-Net", "Pixels") for flips in (False, True)
     ]
+    averaged = [(row.scenario, row.label) for row in results.rows[12:]]
+    assert averaged == [
+        ("fine-tuning", f"{n}, 2 members{flips} averaged")
+        for n in ("U-Net", "Pixels") for flips in ("", " and flips")
+    ]  # fmt: skip
     assert results.pretraining_images == 24
     assert results.sources == {"hands": 12, "faces": 12}
     for row in results.rows:
         assert row.epochs == 2
-        assert row.best_epoch in (1, 2)
+        assert row.best_epoch in ((1, 2) if row.members == 1 else (None,))
         assert row.begun == "random weights"
         assert row.summary.images == len(row.photos) == 8
         assert 0 <= row.summary.jaccard.value <= row.summary.dice.value <= 1
@@ -86,10 +94,10 @@ def test_every_network_in_every_scenario_stands_in_the_table(ran: Path) -> None:
     assert max(row.summary.jaccard.value for row in results.rows) > 0.3
     assert (ran / "table1.md").read_text(encoding="utf-8") == table_text(results)
     with (ran / "table1.csv").open(encoding="utf-8") as file:
-        assert len(list(csv.DictReader(file))) == 12
+        assert len(list(csv.DictReader(file))) == 16
     with (ran / "photos.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 12 * 8
+    assert len(lines) == 16 * 8
     # Drawn skin is warm, so each photograph has a tone.
     assert all(line["ita_deg"] and 0 < float(line["mean_lightness"]) < 100 for line in lines)
     plain, flipped = (
@@ -103,10 +111,28 @@ def test_the_run_s_report_shows_its_table_its_views_and_its_pictures(ran: Path) 
     page = (ran / "report.html").read_text(encoding="utf-8")
     results = PhotoResults.load(ran)
     assert f"{results.rows[0].summary.jaccard.value:.3f}" in page
-    assert page.count("data:image/jpeg;base64,") == 12 * 3 * 2
+    assert page.count("data:image/jpeg;base64,") == 16 * 3 * 2
     assert "By skin tone" in page
     assert "Skin: Pixels" in page
     assert write_photo_report(ran).read_text(encoding="utf-8") == page
+
+
+def test_the_bundle_finds_the_skin_that_its_row_says(
+    ran: Path, folders: tuple[Path, list[Path]]
+) -> None:
+    bundle = bundles.load(ran / "bundle", "cpu", packed=False)
+    info = bundle.info
+    (row,) = (
+        row
+        for row in PhotoResults.load(ran).rows
+        if (row.members, row.scenario, row.model, row.flips)
+        == (info.members, info.fold, info.models["skin"].name, False)
+    )
+    for one in row.photos:
+        image = read_image(folders[0] / "images" / one.name, ReadSettings()).pixels
+        found = bundle.predict(image)
+        assert isinstance(found, Skin)
+        assert int(found.mask.sum()) == one.predicted
 
 
 def test_an_interrupted_run_gives_the_same_table(

@@ -10,7 +10,13 @@ import pytest
 from PIL import Image as Pillow
 
 from skinray.errors import CohortError
-from skinray.images.photos import Photo, balance, find_photos, split_photos
+from skinray.images.photos import (
+    Photo,
+    balance,
+    find_photos,
+    split_photos,
+    with_part_held_out,
+)
 from skinray.images.read import read_mask
 
 
@@ -90,6 +96,28 @@ def test_every_source_gives_its_share_to_the_validation() -> None:
     assert (kept.count("few"), kept.count("many")) == (40, 80)
     few = sorted(photo.md5 for photo in named(50, "few"))
     assert [photo.md5 for photo in split.validation if photo.source == "few"] == few[:10]
+
+
+def test_every_part_is_held_out_in_turn() -> None:
+    split = split_photos(named(50, "few") + named(100, "many"), 150, 0)
+    parts = [with_part_held_out(split, 0.2, part) for part in range(6)]
+    assert parts[0] == split
+    assert parts[5] == split  # five fifths: the sixth is the first again
+    held = [photo for part in parts[:5] for photo in part.validation]
+    assert len(held) == len(set(held)) == 150
+    for part in parts:
+        assert len(part.validation) == 30
+        assert not set(part.validation) & set(part.train)
+        assert {*part.validation, *part.train} == {*split.validation, *split.train}
+        assert [photo.source for photo in part.validation].count("few") == 10
+
+
+def test_the_last_part_goes_on_with_the_first_photographs() -> None:
+    split = split_photos(named(14), 10, 4, 0.3)
+    ordered = sorted((*split.train, *split.validation), key=lambda photo: photo.md5)
+    last = with_part_held_out(split, 0.3, 3)
+    assert set(last.validation) == {ordered[9], ordered[0], ordered[1]}
+    assert last.test == split.test
 
 
 def test_splits_that_cannot_be_made() -> None:

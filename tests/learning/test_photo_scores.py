@@ -63,7 +63,7 @@ def test_intervals_hold_the_figure_repeat_themselves_and_narrow_with_images() ->
 
 def test_photographs_are_scored_at_their_own_size(tmp_path: Path) -> None:
     photos = find_photos(write_photos(tmp_path / "set", 3, size=(50, 131)))
-    for found in score_photos(red_is_skin(), photos, ReadSettings()):
+    for found in score_photos([red_is_skin()], photos, ReadSettings()):
         assert found.pixels == 50 * 131
         assert found.jaccard > 0.9
         assert 0 < found.skin < found.pixels
@@ -79,22 +79,31 @@ def test_flips_average_the_photograph_and_its_mirror_image(tmp_path: Path) -> No
             return logits
 
     image = np.zeros((6, 10, 3), np.uint8)
-    plain = skin_of(LeftIsSkin(), image)
+    plain = skin_of([LeftIsSkin()], image)
     assert plain[:, :5].all()
     assert not plain[:, 5:].any()
     # Both halves are now sigmoid(3) and sigmoid(-4), averaged: just below a half.
-    assert not skin_of(LeftIsSkin(), image, flips=True).any()
+    assert not skin_of([LeftIsSkin()], image, flips=True).any()
     (photo,) = find_photos(write_photos(tmp_path / "set", 1))
-    (one,) = score_photos(red_is_skin(), [photo], ReadSettings())
-    (both,) = score_photos(red_is_skin(), [photo], ReadSettings(), flips=True)
+    (one,) = score_photos([red_is_skin()], [photo], ReadSettings())
+    (both,) = score_photos([red_is_skin()], [photo], ReadSettings(), flips=True)
     assert one == both  # a network of single pixels sees mirrored ones alike
+
+
+def test_networks_are_averaged_by_their_probabilities() -> None:
+    image = np.zeros((4, 5, 3), np.uint8)
+    # Probabilities .95, .27 and .27: on average below a half; the first two together above.
+    sure, doubting = (build("pixel", weights=(0.0, 0.0, 0.0), bias=bias) for bias in (3.0, -1.0))
+    assert skin_of([sure], image).all()
+    assert skin_of([sure, doubting], image).all()
+    assert not skin_of([sure, doubting, doubting], image).any()
 
 
 def test_a_mask_of_another_size_is_told(tmp_path: Path) -> None:
     photos = find_photos(write_photos(tmp_path / "set", 1))
     Pillow.new("L", (9, 9)).save(photos[0].mask)
     for use in (
-        lambda: score_photos(red_is_skin(), photos, ReadSettings()),
+        lambda: score_photos([red_is_skin()], photos, ReadSettings()),
         lambda: load_photo(photos[0], 144, ReadSettings()),
     ):
         with pytest.raises(LabelError, match="mask of 9x9 px, photograph of 80x60 px"):
@@ -136,6 +145,28 @@ def test_three_scenarios_of_each_network(tmp_path: Path) -> None:
         assert sources == {"clinical"}
         tested = {photo.md5 for photo in trials.clinical.test}
         assert not tested & {photo.md5 for photo in trials.photos}
+
+
+def test_members_begin_alike_and_hold_out_other_photographs(tmp_path: Path) -> None:
+    public = split_photos(find_photos(write_photos(tmp_path / "public", 20)), 20, 0)
+    clinical = split_photos(find_photos(write_photos(tmp_path / "clinical", 30, seed=1)), 10, 20)
+    settings = PhotoSettings(train_images=10, test_images=20, members=3)
+    trials = PhotoTrials(settings, public, clinical, "d", tmp_path)
+    ensembles = trials.ensembles()
+    assert [len(members) for members in ensembles] == [3, 3, 3]
+    assert [members[0] for members in ensembles] == trials.fine_tuning()
+    for members in ensembles:
+        assert len({spec.arm.model_dump_json() for spec in members}) == 1
+        assert [spec.seed for spec in members] == [0, 1, 2]
+        assert len({at for spec in members for at in spec.validation}) == 6
+        for spec in members:
+            assert {*spec.train, *spec.validation} == {*members[0].train, *members[0].validation}
+            assert spec.names == tuple(trials.photos[at].md5 for at in spec.train)
+    keys = [spec.key for members in ensembles for spec in members]
+    assert len(set(keys)) == 9
+    assert "fine-tuning-u-net-member-3" in keys
+    alone = PhotoTrials(PhotoSettings(), public, clinical, "d", tmp_path)
+    assert alone.ensembles() == [(spec,) for spec in alone.fine_tuning()]
 
 
 def test_skin_is_put_before_what_a_scenario_may_see(tmp_path: Path) -> None:

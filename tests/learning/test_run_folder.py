@@ -64,7 +64,7 @@ def test_a_run_on_photographs_may_go_on_with_more_rows_and_no_other_training(
     claim(tmp_path, PhotoSettings(), "data", resume=False)
     claim(
         tmp_path,
-        PhotoSettings().override({"flips": True, "skin.refine": True}),
+        PhotoSettings().override({"flips": True, "members": 5, "skin.refine": True}),
         "data",
         resume=True,
     )

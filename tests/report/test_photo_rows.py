@@ -16,6 +16,7 @@ from skinray.learning.trial import TrialOutcome
 from skinray.models import build
 from skinray.photo_config import FURTHER, PhotoSettings
 from skinray.report.photo_rows import best_epoch, photo_row, score_and_draw
+from skinray.report.photo_table import HEADER, cells
 
 
 def outcome(*validation: float | None) -> TrialOutcome:
@@ -35,7 +36,7 @@ def test_a_row_holds_scores_views_and_drawings(tmp_path: Path) -> None:
     spec = PhotoTrials(settings, split, split, "d", tmp_path).direct()[0]
     network = build("pixel", weights=(60.0, 0.0, 0.0), bias=-30.0)
     tested = score_and_draw(
-        network, split.test, ReadSettings(), tmp_path, spec.key, torch.device("cpu"), flips=True
+        [network], split.test, ReadSettings(), tmp_path, spec.key, torch.device("cpu"), flips=True
     )
     row = photo_row(
         "direct training", spec, outcome(0.1, 0.3), tested, settings, "random weights", flips=True
@@ -48,6 +49,20 @@ def test_a_row_holds_scores_views_and_drawings(tmp_path: Path) -> None:
     assert len({one.found for one in row.examples}) == 3
     assert all("flips" in one.found for one in row.examples)
     assert all((tmp_path / one.traced).is_file() for one in row.examples)
+    # Of two networks, which see skin in the same places: the same figures, other drawings.
+    both = score_and_draw(
+        [network, network], split.test, ReadSettings(), tmp_path, spec.key, torch.device("cpu"),
+        flips=True,
+    )  # fmt: skip
+    assert both.scores == tested.scores
+    assert not {one.found for one in both.examples} & {one.found for one in row.examples}
+    averaged = photo_row(
+        "fine-tuning", spec, outcome(0.1, 0.3), both, settings, "random weights", flips=True,
+        members=2,
+    )  # fmt: skip
+    assert averaged.label == "Dense Residual U-Net, 2 members and flips averaged"
+    assert (averaged.paper, averaged.best_epoch, averaged.plain) == ("", None, False)
+    assert cells(averaged)[HEADER.index("prediction")] == "2 members, flips"
 
 
 def test_published_weights_that_are_missing_give_random_ones_and_are_told(
