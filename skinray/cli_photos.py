@@ -23,6 +23,13 @@ def train_photos(
             "hgr:DIR, lfw:DIR, lvs:DIR. May be repeated."
         ),
     ],
+    backgrounds: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A folder of photographs without skin, e.g. of rooms and clothes; they need no "
+            "masks. With --recipe varied, skin is put before them. May be repeated."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder, seen by every node; default: runs/photos-TIME.")
     ] = None,
@@ -110,6 +117,6 @@ def train_photos(
     settings = settings.override(changes)
     out = (out or default_out("photos")).absolute()
     refuse_foreign(out, resume=resume)
-    results = run(data, public, out, settings, resume=resume)
+    results = run(data, public, out, settings, backgrounds=backgrounds or (), resume=resume)
     typer.echo(table_text(results))
     typer.echo(f"Table: {out / TABLE}.md and .csv\nReport: {out / 'report.html'}")

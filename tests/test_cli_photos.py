@@ -19,9 +19,13 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[PhotoSettings]:
 
     calls: list[PhotoSettings] = []
 
-    def run(data: str, public: list[str], out: Path, settings: Any, *, resume: bool) -> str:
+    def run(
+        data: str, public: list[str], out: Path, settings: Any, *, backgrounds: list[Path],
+        resume: bool,
+    ) -> str:  # fmt: skip
         calls.append(settings)
-        return f"{data} after {' and '.join(public)}"
+        behind = "".join(f" before {folder}" for folder in backgrounds)
+        return f"{data} after {' and '.join(public)}{behind}"
 
     monkeypatch.setattr(photos, "train_photos", run)
     monkeypatch.setattr(photo_table, "table_text", lambda results: f"table of {results}")
@@ -33,6 +37,7 @@ def test_options_become_settings(
 ) -> None:
     ended = skinray(
         "train-photos", "--data", "ward", "--public", "hgr:HGR", "--public", "faces",
+        "--backgrounds", "rooms", "--backgrounds", "clothes",
         "--out", tmp_path / "run", "--recipe", "varied", "--networks", "skin_unet, skin_mobilenet",
         "--epochs", 30, "--pretraining-epochs", 6, "--train", 80, "--test", 200,
         "--members", 5, "--set", "flips=true", "--set", "networks.1.train.epochs=80",
@@ -49,7 +54,9 @@ def test_options_become_settings(
     )
     assert (settings.flips, settings.members) == (True, 5)
     assert settings.augment == photo_recipe("varied").augment
-    assert ended.out.splitlines()[0] == "table of ward after hgr:HGR and faces"
+    assert ended.out.splitlines()[0] == (
+        "table of ward after hgr:HGR and faces before rooms before clothes"
+    )
 
 
 @pytest.mark.parametrize(

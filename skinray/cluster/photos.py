@@ -19,9 +19,9 @@ from skinray.cluster.session import Resources, session, trial_resources
 from skinray.cluster.sources import Source, open_source
 from skinray.cluster.tune import run_trials
 from skinray.config import ReadSettings
-from skinray.errors import TrainingError
+from skinray.errors import SettingsError, TrainingError
 from skinray.images.photo_sets import find_set
-from skinray.images.photos import Photo, balance, split_photos
+from skinray.images.photos import Photo, balance, find_backgrounds, split_photos
 from skinray.learning.photo_trials import (
     SCENARIOS,
     PhotoTrials,
@@ -61,6 +61,7 @@ def train_photos(
     out: Path,
     settings: PhotoSettings,
     *,
+    backgrounds: Sequence[Path] = (),
     resume: bool = False,
     console: Console | None = None,
 ) -> PhotoResults:
@@ -73,6 +74,8 @@ def train_photos(
     out : run folder, seen by every node; receives ``results.json``, ``table1.csv``,
         ``table1.md``, ``photos.csv``, ``views.csv``, ``report.html``, ``settings.yaml``,
         ``examples/``, ``trials/`` and ``bundle/``.
+    backgrounds : folders of photographs without skin, which need no masks; where
+        ``paste_probability`` says so, skin is put before them as before the others.
     resume : go on with an interrupted run in ``out``.
 
     Raises
@@ -83,13 +86,20 @@ def train_photos(
     console = console or Console()
     began, started = time.monotonic(), now()
     refuse_foreign(out, resume=resume)
+    if backgrounds and not settings.paste_probability:
+        raise SettingsError(
+            "photographs without skin have no part in a run whose paste_probability is 0: take "
+            "--recipe varied, or --set paste_probability=0.5"
+        )
     clinical = split_photos(
         find_set(data), settings.train_images, settings.test_images,
         settings.validation_fraction,
     )  # fmt: skip
     shown = balance([p for one in public for p in find_set(one)], settings.pretraining_images)
+    marked = [*shown, *clinical.train, *clinical.validation, *clinical.test]
+    behind = [p for one in backgrounds for p in find_backgrounds(one, marked)]
     pretraining = split_photos(shown, len(shown), 0, settings.validation_fraction)
-    everything = [*shown, *clinical.train, *clinical.validation, *clinical.test]
+    everything = [*marked, *behind]
     with Steps("Reading photographs", len(everything), console) as steps:
         for done, photo in enumerate(everything, 1):
             load_photo(photo, settings.load_px, settings.read)  # whatever is wrong shows now
@@ -97,10 +107,13 @@ def train_photos(
     fingerprint = photos_fingerprint(everything)
     claim(out, settings, fingerprint, resume=resume)
     used = with_weights_at_hand(settings)
-    trials = PhotoTrials(used, pretraining, clinical, fingerprint, (out / "trials").absolute())
+    trials = PhotoTrials(
+        used, pretraining, clinical, fingerprint, (out / "trials").absolute(), tuple(behind)
+    )
     console.print(
         f"{len(shown)} public photographs to pretrain on, {settings.train_images} clinical ones "
-        f"to train on, {settings.test_images} to test on; run folder {out}",
+        f"to train on, {settings.test_images} to test on"
+        f"{f', {len(behind)} without skin' if behind else ''}; run folder {out}",
         highlight=False,
         soft_wrap=True,
     )
@@ -123,6 +136,7 @@ def train_photos(
         versions=versions(),
         hardware=hardware(),
         sources=dict(Counter(photo.source for photo in shown)),
+        backgrounds=dict(Counter(photo.source for photo in behind)),
         curves=curves,
         settings=settings.model_dump(mode="json"),
     )

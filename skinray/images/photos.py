@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,6 +85,37 @@ def find_photos(folder: Path, source: str | None = None) -> tuple[Photo, ...]:
     if problems:
         lines = "\n  ".join(str(problem) for problem in problems)
         raise CohortError(f"{folder}: {len(problems)} to mend\n  {lines}")
+    return tuple(photos[md5] for md5 in sorted(photos))
+
+
+def find_backgrounds(folder: Path, known: Iterable[Photo] = ()) -> tuple[Photo, ...]:
+    """Return the photographs without skin in a folder and below, in the order of their MD5.
+
+    Parameters
+    ----------
+    folder : of PNG, JPEG or TIFF files; no masks are needed. What it holds twice counts once.
+    known : photographs with masks, of which none may be among them.
+
+    Raises
+    ------
+    CohortError
+        If there is no photograph, or one of those with masks.
+    """
+    if not folder.is_dir():
+        raise CohortError(f"{folder}: no such folder: correct the path")
+    masked = {photo.md5: photo for photo in known}
+    photos: dict[str, Photo] = {}
+    for path in sorted(path for paths in _by_name(folder).values() for path in paths):
+        md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if md5 in masked:
+            raise CohortError(
+                f"{path}: the same bytes as {masked[md5].image}, which has a mask: leave it out of "
+                "the photographs without skin"
+            )
+        name = path.relative_to(folder).as_posix()
+        photos[md5] = Photo(name, path, path, folder.resolve().name, md5, "no skin")
+    if not photos:
+        raise CohortError(f"{folder}: no PNG, JPEG or TIFF file: name another folder")
     return tuple(photos[md5] for md5 in sorted(photos))
 
 

@@ -19,12 +19,12 @@ from skinray.images.problems import UnfitLabelError, UnreadableImageError
 from skinray.images.raster import check_size
 from skinray.images.read import decode_image, read_bytes, read_mask
 
-Coding = Literal["mask", "dark mask", "green part", "superpixels"]
+Coding = Literal["mask", "dark mask", "green part", "superpixels", "no skin"]
 """How a file marks skin.
 
 ``mask``: the higher of two values. ``dark mask``: black, on white (HGR). ``green part``: green,
 beside red hair and blue background (LFW parts). ``superpixels``: a class for each superpixel of a
-second file (LFW parts).
+second file (LFW parts). ``no skin``: nowhere; the file is the photograph itself.
 """
 CODINGS: tuple[Coding, ...] = get_args(Coding)
 
@@ -46,6 +46,8 @@ def read_skin(path: Path, coding: Coding, settings: ReadSettings) -> NDArray[np.
         return _superpixels(path)
     try:
         data = read_bytes(path, settings)
+        if coding == "no skin":
+            return np.zeros(decode_image(data, str(path), settings).pixels.shape[:2], bool)
         if coding == "mask" and data[:2] not in _PLAIN:
             return read_mask(path, settings)
         values = _pixels(data, path, settings)

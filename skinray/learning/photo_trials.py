@@ -95,6 +95,7 @@ class PhotoTrials:
     public, clinical : the splits of both kinds of photographs.
     data : fingerprint of all of them.
     trials : folder of the trials; fine-tuning begins with the weights that lie there.
+    backgrounds : photographs without skin, for every training to put skin before.
     """
 
     settings: PhotoSettings
@@ -102,12 +103,14 @@ class PhotoTrials:
     clinical: PhotoSplit
     data: str
     trials: Path
+    backgrounds: tuple[Photo, ...] = ()
 
     @property
     def photos(self) -> tuple[Photo, ...]:
-        """What trains or validates; trials name positions here."""
+        """What trains or validates, and what lies behind; trials name positions here."""
         parts = (self.public, self.clinical)
-        return tuple(p for split in parts for p in (*split.train, *split.validation))
+        with_masks = (p for split in parts for p in (*split.train, *split.validation))
+        return (*with_masks, *self.backgrounds)
 
     def pretraining(self) -> list[TrialSpec]:
         """Return the trial of each network on public photographs: it also is direct transfer."""
@@ -168,7 +171,8 @@ class PhotoTrials:
     ) -> TrialSpec:
         at = {(photo.source, photo.md5): place for place, photo in enumerate(self.photos)}
         # Fine-tuning goes on from all that its network has learned from.
-        behind = (*self.public.train, *split.train) if scenario == "fine-tuning" else split.train
+        seen = (*self.public.train, *split.train) if scenario == "fine-tuning" else split.train
+        behind = (*seen, *self.backgrounds)
         places = {
             name: tuple(at[photo.source, photo.md5] for photo in photos)
             for name, photos in (

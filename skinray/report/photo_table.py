@@ -102,6 +102,7 @@ class PhotoResults(BaseModel):
     versions: dict[str, str]
     hardware: str
     sources: dict[str, int] = {}
+    backgrounds: dict[str, int] = {}
     curves: list[Curve] = []
     settings: dict[str, Any] = {}
 
@@ -152,13 +153,15 @@ def cells(row: PhotoRow) -> list[str]:
 
 def table_text(results: PhotoResults) -> str:
     """Return the table as Markdown, the paper's figures beside."""
+    without = sum(results.backgrounds.values())
     lines = [
         "# Skin in photographs",
         "",
         f"{results.test_images} test photographs; {results.train_images} to train or fine-tune; "
-        f"{results.pretraining_images} public ones to pretrain. At each photograph's own size, "
-        "with 95 % bootstrap intervals over photographs. The paper's figures are Jaccard (Dice) "
-        "on photographs of its own.",
+        f"{results.pretraining_images} public ones to pretrain"
+        f"{f'; {without} without skin, to put skin before' if without else ''}. "
+        "At each photograph's own size, with 95 % bootstrap intervals over photographs. The "
+        "paper's figures are Jaccard (Dice) on photographs of its own.",
         "",
         "| network | scenario | epochs | Jaccard | Jaccard, pooled | Dice | the paper's |",
         "|---|---|---|---|---|---|---|",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from drawn_photos import write_photos
+from PIL import Image as Pillow
 from rich.console import Console
 
 from skinray.config import ModelSettings, ReadSettings
@@ -43,7 +44,12 @@ def small() -> PhotoSettings:
     ]
     # Read from disk: decoding into the store would start processes for a few dozen small files.
     return settings.model_copy(update={"networks": tuple(networks)}).override(
-        {"flips": True, "members": 2, "cluster.decoded_cache": "disk"}
+        {
+            "flips": True,
+            "members": 2,
+            "paste_probability": 0.5,
+            "cluster.decoded_cache": "disk",
+        }
     )
 
 
@@ -51,6 +57,9 @@ def small() -> PhotoSettings:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     root = tmp_path_factory.mktemp("photos")
     public = [write_photos(root / name, 12, seed) for seed, name in enumerate(("hands", "faces"))]
+    (root / "rooms").mkdir()
+    for at, colour in enumerate(("teal", "navy", "grey")):
+        Pillow.new("RGB", (50, 40), colour).save(root / "rooms" / f"{at}.png")
     return write_photos(root / "ward", 24, 7), public
 
 
@@ -58,7 +67,8 @@ def run(folders: tuple[Path, list[Path]], out: Path, resume: bool = False) -> Ph
     from skinray.cluster.photos import train_photos
 
     console = Console(file=io.StringIO())
-    return train_photos(*folders, out, small(), resume=resume, console=console)
+    rooms = folders[0].parent / "rooms"
+    return train_photos(*folders, out, small(), backgrounds=[rooms], resume=resume, console=console)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +94,8 @@ def test_every_network_in_every_scenario_stands_in_the_table(ran: Path) -> None:
     ]  # fmt: skip
     assert results.pretraining_images == 24
     assert results.sources == {"hands": 12, "faces": 12}
+    assert results.backgrounds == {"rooms": 3}
+    assert "; 3 without skin, to put skin before. At each" in table_text(results)
     for row in results.rows:
         assert row.epochs == 2
         assert row.best_epoch in ((1, 2) if row.members == 1 else (None,))
@@ -166,4 +178,7 @@ def test_what_cannot_begin_leaves_nothing(folders: tuple[Path, list[Path]], tmp_
         train_photos(few, folders[1], tmp_path / "out", small())
     with pytest.raises(CohortError, match="none of the layouts that are known"):
         train_photos(folders[0], [tmp_path], tmp_path / "out", small())
+    rooms, as_they_are = [folders[0].parent / "rooms"], PhotoSettings()
+    with pytest.raises(SettingsError, match="no part in a run whose paste_probability is 0"):
+        train_photos(*folders, tmp_path / "out", as_they_are, backgrounds=rooms)
     assert not (tmp_path / "out").exists()

@@ -13,6 +13,7 @@ from skinray.errors import CohortError
 from skinray.images.photos import (
     Photo,
     balance,
+    find_backgrounds,
     find_photos,
     split_photos,
     with_part_held_out,
@@ -77,6 +78,30 @@ def test_an_empty_folder_is_told(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     with pytest.raises(CohortError, match="no PNG, JPEG or TIFF file"):
         find_photos(tmp_path)
+
+
+def test_photographs_without_skin_need_no_masks(tmp_path: Path) -> None:
+    for seed, name in enumerate(("b.jpg", "rooms/a.png", "rooms/a.jpg")):
+        write(tmp_path / "none" / name, seed)
+    (tmp_path / "none" / "again.png").write_bytes((tmp_path / "none/rooms/a.png").read_bytes())
+    (tmp_path / "none" / "notes.txt").write_text("no image")
+    found = find_backgrounds(tmp_path / "none")
+    assert len(found) == 3  # two files are the same
+    assert [photo.md5 for photo in found] == sorted(photo.md5 for photo in found)
+    assert {(photo.source, photo.coding) for photo in found} == {("none", "no skin")}
+
+
+def test_photographs_without_skin_that_are_none_are_told(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CohortError, match=r"nowhere: no such folder"):
+        find_backgrounds(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CohortError, match=r"empty: no PNG, JPEG or TIFF file"):
+        find_backgrounds(tmp_path / "empty")
+    known = find_photos(folder)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "x.jpg").write_bytes(known[0].image.read_bytes())
+    with pytest.raises(CohortError, match=r"x\.jpg: the same bytes as .*, which has a mask"):
+        find_backgrounds(tmp_path / "none", known)
 
 
 def test_the_split_follows_the_md5_and_nothing_else() -> None:

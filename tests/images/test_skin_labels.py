@@ -25,6 +25,13 @@ def test_one_mask_reads_alike_in_every_format(tmp_path: Path, ending: str) -> No
     assert np.array_equal(read_skin(path, "dark mask", READ), mask == 0)
 
 
+def test_a_photograph_without_skin_has_an_empty_mask_of_its_size(tmp_path: Path) -> None:
+    path = tmp_path / "room.jpg"
+    Pillow.new("RGB", (8, 6), (200, 180, 160)).save(path)
+    found = read_skin(path, "no skin", READ)
+    assert (found.shape, found.any()) == ((6, 8), False)
+
+
 def test_other_colours_than_those_of_the_parts_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "parts.ppm"
     Pillow.new("RGB", (8, 6), (200, 180, 160)).save(path)

@@ -13,7 +13,7 @@ from torch import nn
 
 from skinray.config import ReadSettings
 from skinray.errors import LabelError
-from skinray.images.photos import find_photos, split_photos
+from skinray.images.photos import Photo, find_photos, split_photos
 from skinray.learning.photo_scores import PhotoScore, score_photos, skin_of, summarise
 from skinray.learning.photo_trials import (
     PhotoTrials,
@@ -182,6 +182,17 @@ def test_skin_is_put_before_what_a_scenario_may_see(tmp_path: Path) -> None:
         for spec in specs:
             assert spec.paste_probability == 0.5
             assert tuple(trials.photos[at] for at in spec.backgrounds) == behind
+    room = Photo("room.png", tmp_path, tmp_path, "rooms", "0" * 32, "no skin")
+    furnished = PhotoTrials(settings, public, clinical, "d", tmp_path, (room,))
+    for before, specs in (
+        (trials.pretraining(), furnished.pretraining()),
+        (trials.direct(), furnished.direct()),
+        (trials.fine_tuning(), furnished.fine_tuning()),
+    ):
+        for old, new in zip(before, specs, strict=True):
+            assert new.backgrounds == (*old.backgrounds, len(trials.photos))
+            assert (new.train, new.validation) == (old.train, old.validation)
+    assert furnished.photos[-1] == room
     off = PhotoTrials(PhotoSettings(), public, clinical, "d", tmp_path).fine_tuning()[0]
     assert (off.paste_probability, off.backgrounds) == (0, ())
 
