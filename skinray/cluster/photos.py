@@ -91,15 +91,14 @@ def train_photos(
             "photographs without skin have no part in a run whose paste_probability is 0: take "
             "--recipe varied, or --set paste_probability=0.5"
         )
+    ward, others = find_set(data), [p for one in public for p in find_set(one)]
+    behind = [p for one in backgrounds for p in find_backgrounds(one, [*ward, *others])]
     clinical = split_photos(
-        find_set(data), settings.train_images, settings.test_images,
-        settings.validation_fraction,
-    )  # fmt: skip
-    shown = balance([p for one in public for p in find_set(one)], settings.pretraining_images)
-    marked = [*shown, *clinical.train, *clinical.validation, *clinical.test]
-    behind = [p for one in backgrounds for p in find_backgrounds(one, marked)]
+        ward, settings.train_images, settings.test_images, settings.validation_fraction
+    )
+    shown = balance(others, settings.pretraining_images)
     pretraining = split_photos(shown, len(shown), 0, settings.validation_fraction)
-    everything = [*marked, *behind]
+    everything = [*shown, *clinical.train, *clinical.validation, *clinical.test, *behind]
     with Steps("Reading photographs", len(everything), console) as steps:
         for done, photo in enumerate(everything, 1):
             load_photo(photo, settings.load_px, settings.read)  # whatever is wrong shows now
