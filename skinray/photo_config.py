@@ -145,7 +145,8 @@ class PhotoSettings(Settings):
 
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:
-        labels = [arm.label for arm in self.networks]
+        # Labels name the trials' folders, in small letters and without blanks.
+        labels = [arm.label.lower().replace(" ", "-") for arm in self.networks]
         if not labels or len(set(labels)) != len(labels):
             raise ValueError(f"networks need different labels, and at least one, got {labels}")
         if self.augment.crop_px > self.load_px:

@@ -49,7 +49,13 @@ def test_trainings_last_as_long_as_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"load_px": 100}, {"networks": ()}, {"networks.1.label": "U-Net"}]
+    "changes",
+    [
+        {"load_px": 100},
+        {"networks": ()},
+        {"networks.1.label": "U-Net"},
+        {"networks.1.label": "u net"},
+    ],
 )
 def test_settings_that_make_no_run(changes: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
