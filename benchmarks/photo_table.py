@@ -24,7 +24,8 @@ from skinray.models.weights import available
 from skinray.photo_config import PhotoSettings, photo_recipe
 from skinray.report.photo_table import PhotoResults, PhotoRow, table_text
 
-NETWORKS = ("skin_unet", "skin_mobilenet")
+# With the epochs of each that two cores have time for.
+NETWORKS = {"skin_unet": 250, "skin_mobilenet": 80}
 WEIGHTS = "deeplabv3_mobilenet_v2_voc"
 ASKED = 0.90
 LISTED = Path(__file__).with_name("bsds500_without_people.txt")
@@ -33,12 +34,12 @@ LISTED = Path(__file__).with_name("bsds500_without_people.txt")
 def main() -> None:
     """Train, test, print and write ``results/photo_table.md``."""
     options = arguments()
-    if not available(WEIGHTS):
+    if "skin_mobilenet" in options.network and not available(WEIGHTS):
         raise SettingsError(f"bring the weights in first: `skinray weights fetch {WEIGHTS}`")
     with tempfile.TemporaryDirectory() as folder:
         results = train_photos(
             options.home / "abd_skin", [options.home / "hgr1_256"], options.run,
-            settings(options.precision),
+            settings(options),
             backgrounds=[without_people(options.home / "bsds500" / "images", Path(folder))],
             resume=options.run.exists(),
         )  # fmt: skip
@@ -52,7 +53,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--home", type=Path, default=Path(home) if home else None)
     parser.add_argument("--run", type=Path, default=Path("runs/photo-table"), help="run folder")
     parser.add_argument("--precision", default="auto", help="bfloat16 on a CPU that computes in it")
+    parser.add_argument("--network", action="append", choices=list(NETWORKS), help="only this one")
+    parser.add_argument("--epochs", type=int, help="of training each network, instead of its own")
+    parser.add_argument("--pretraining-epochs", type=int, default=20)
+    parser.add_argument("--members", type=int, default=3, help="fine-tunings of each network")
     options = parser.parse_args(argv)
+    options.network = options.network or list(NETWORKS)
     if options.home is None:
         raise SettingsError("name a folder with hgr1_256/, abd_skin/ and bsds500/ as --home")
     return options
@@ -67,26 +73,21 @@ def without_people(images: Path, folder: Path) -> Path:
     return gathered
 
 
-def settings(precision: str = "auto") -> PhotoSettings:
+def settings(options: argparse.Namespace) -> PhotoSettings:
     """Return the recipe ``varied`` with the epochs that two cores have time for."""
-    return (
-        photo_recipe("varied")
-        .only(list(NETWORKS))
-        .override(
-            {
-                "pretraining_epochs": 20,
-                "networks.0.train.epochs": 250,
-                "networks.1.train.epochs": 80,
-                "networks.0.train.validate_every_epochs": 5,
-                "networks.0.train.precision": precision,
-                "networks.1.train.precision": precision,
-                "test_images": 200,
-                "flips": True,
-                "members": 3,
-                "cluster.cpus_per_worker": 2,
-            }
-        )
-    )
+    changes: dict[str, object] = {
+        "pretraining_epochs": options.pretraining_epochs,
+        "test_images": 200,
+        "flips": True,
+        "members": options.members,
+        "cluster.cpus_per_worker": 2,
+    }
+    for at, name in enumerate(options.network):
+        changes[f"networks.{at}.train.epochs"] = options.epochs or NETWORKS[name]
+        changes[f"networks.{at}.train.precision"] = options.precision
+        if name == "skin_unet":
+            changes[f"networks.{at}.train.validate_every_epochs"] = 5
+    return photo_recipe("varied").only(options.network).override(changes)
 
 
 def lines(results: PhotoResults) -> list[str]:

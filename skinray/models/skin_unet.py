@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from skinray.errors import SettingsError
 from skinray.models.colour import rgb_to_hsv, standardise
+from skinray.models.wide_conv import WideConv2d
 
 SIDE = 128
 CHANNELS = 6
@@ -213,6 +214,8 @@ class ResidualBlock(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+    if kernel >= FIRST_OF_DECODER:
+        return WideConv2d(inputs, outputs, kernel)
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
 
 

@@ -1,0 +1,144 @@
+"""Convolutions of wide kernels that train faster on CPUs: as products of Fourier transforms.
+
+An 11x11 kernel costs 121 products per pair of channels and pixel; the transform makes of them one
+per pair of channels and frequency, and what the transforms cost themselves is shared by the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+# Fewer images do not pay for the kernels' transforms; larger transforms need memory that the
+# images need themselves.
+LEAST_BATCH = 4
+MOST_BYTES = 256 * 2**20
+
+
+class WideConv2d(nn.Conv2d):
+    """A convolution of stride 1 that keeps the size of maps, for kernels from about 11x11.
+
+    In training on a CPU in float32, batches go through Fourier transforms (rounding apart, the
+    same result and gradients); all else is `torch.nn.Conv2d`'s: GPUs have good kernels of their
+    own, and a map predicted must not depend on the batch that it is in.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return (N, outputs, H, W) of (N, inputs, H, W)."""
+        if not self._pays(values):
+            return super().forward(values)
+        result: Tensor = _FourierConv.apply(values, self.weight)  # type: ignore[no-untyped-call]
+        assert self.bias is not None  # noqa: S101 - this layer always has one
+        return result + self.bias[:, None, None]
+
+    def _pays(self, values: Tensor) -> bool:
+        count, _, height, width = values.shape
+        side = fast_side(max(height, width) + self.kernel_size[0] // 2)
+        return (
+            self.training
+            and height == width
+            and count >= LEAST_BATCH
+            and values.device.type == "cpu"
+            and values.dtype == torch.float32
+            and not torch.is_autocast_enabled("cpu")
+            and 8 * side * (side // 2 + 1) * self.in_channels * self.out_channels <= MOST_BYTES
+        )
+
+
+class _FourierConv(torch.autograd.Function):
+    """Cross-correlation of square maps, zero outside, with odd square kernels.
+
+    Real and imaginary parts are stacked: of images below each other (rows), of kernels' inputs
+    beside each other, so that each step is one product of real matrices per frequency.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: Tensor) -> Tensor:
+        outputs, inputs, kernel, _ = weight.shape
+        count, _, height, _ = values.shape
+        side = fast_side(height + kernel // 2)
+        waves, _ = _waves(side, kernel)
+        flat = weight.permute(2, 3, 1, 0).reshape(kernel * kernel, inputs * outputs)
+        kernels = (waves @ flat).view(-1, 2 * inputs, outputs)
+        real_imaginary = _spectrum(values, side)
+        turned = torch.cat([-real_imaginary[:, count:], real_imaginary[:, :count]], dim=1)
+        images = torch.cat([real_imaginary, turned], dim=2)
+        products = torch.bmm(images, kernels)
+        ctx.save_for_backward(images, kernels)
+        ctx.sizes = (outputs, inputs, kernel, count, height, side)
+        return _maps(products[:, :count], products[:, count:], side, height)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        images, kernels = ctx.saved_tensors
+        outputs, inputs, kernel, count, height, side = ctx.sizes
+        spectrum = _spectrum(gradient, side)
+        _, back = _waves(side, kernel)
+        by_frequency = torch.bmm(images.transpose(1, 2), spectrum).view(-1, inputs * outputs)
+        for_weight = (back @ by_frequency).view(kernel, kernel, inputs, outputs)
+        parts = torch.bmm(spectrum, kernels.transpose(1, 2))
+        for_values = _maps(
+            parts[:, :count, :inputs] + parts[:, count:, inputs:],
+            parts[:, count:, :inputs] - parts[:, :count, inputs:],
+            side,
+            height,
+        )
+        return for_values, for_weight.permute(3, 2, 0, 1)
+
+
+def fast_side(least: int) -> int:
+    """Return the smallest even side from ``least`` on that has no prime factors above 5."""
+    side = least + least % 2
+    while _without_small_factors(side) != 1:
+        side += 2
+    return side
+
+
+def _without_small_factors(number: int) -> int:
+    for factor in (2, 3, 5):
+        while number % factor == 0:
+            number //= factor
+    return number
+
+
+def _spectrum(maps: Tensor, side: int) -> Tensor:
+    """Return (frequencies, 2N, C): the maps' real parts, and then their imaginary parts."""
+    spectrum = torch.view_as_real(torch.fft.rfft2(maps, s=(side, side)))
+    count, channels = maps.shape[:2]
+    return spectrum.permute(2, 3, 4, 0, 1).reshape(-1, 2 * count, channels)
+
+
+def _maps(real: Tensor, imaginary: Tensor, side: int, height: int) -> Tensor:
+    """Return (N, C, height, height) of spectra (frequencies, N, C)."""
+    parts = torch.stack([real, imaginary], dim=-1).permute(1, 2, 0, 3).contiguous()
+    spectrum = torch.view_as_complex(parts).unflatten(2, (side, side // 2 + 1))
+    maps = torch.fft.irfft2(spectrum, s=(side, side))[..., :height, :height]
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=16)
+def _waves(side: int, kernel: int) -> tuple[Tensor, Tensor]:
+    """Return the transform of a kernel about its centre, and of a spectrum back to a kernel.
+
+    The first is (2 x frequencies, kernel²), cosines and sines by turns, the second its transpose,
+    scaled: frequencies that `rfft2` leaves out count with those that mirror them.
+    """
+    down = torch.arange(side, dtype=torch.float64)[:, None, None, None]
+    across = torch.arange(side // 2 + 1, dtype=torch.float64)[:, None, None]
+    at = torch.arange(kernel, dtype=torch.float64) - kernel // 2
+    angle = 2 * math.pi / side * (down * at[:, None] + across * at)
+    angle = angle.reshape(-1, kernel * kernel)
+    waves = torch.stack([angle.cos(), angle.sin()], dim=1).reshape(-1, kernel * kernel)
+    weight = torch.full((side // 2 + 1,), 2 / side**2, dtype=torch.float64)
+    weight[[0, -1]] = 1 / side**2
+    back = (waves * weight.repeat(side).repeat_interleave(2)[:, None]).T
+    return waves.float(), back.float().contiguous()
