@@ -24,6 +24,7 @@ SCRIPTS = (
     "augmentation", "chaos", "crossing_stage", "drive", "front_proxy", "paper_fold",
     "photo_networks", "photo_table", "scaling", "score_efficiency", "score_memory",
     "serve_overhead", "serve_overload", "serve_replica_kill", "tolerant_dice", "train_overhead",
+    "wide_conv",
 )  # fmt: skip
 
 
@@ -199,7 +200,37 @@ def test_the_table_says_of_every_network_what_was_asked_and_met(load, tmp_path, 
     assert told[-2].startswith("- U-Net, flips averaged: fine-tuning ")
     assert told[-1].startswith("- DeepLabV3: fine-tuning ")
     assert told[-1].endswith("asked after fine-tuning: NOT met.")
-    assert script.settings().networks[1].train.epochs == 80
+
+
+def test_the_tables_networks_and_epochs_can_be_chosen(load, tmp_path):
+    script = load("photo_table")
+    home = ["--home", str(tmp_path)]
+    both = script.settings(script.arguments(home))
+    assert [arm.train.epochs for arm in both.networks] == [250, 80]
+    assert (both.members, both.pretraining_epochs) == (3, 20)
+    told = [*home, "--network", "skin_mobilenet", "--epochs", "7", "--members", "2"]
+    told += ["--pretraining-epochs", "3", "--precision", "bfloat16"]
+    one = script.settings(script.arguments(told))
+    assert [arm.model.name for arm in one.networks] == ["skin_mobilenet"]
+    assert (one.networks[0].train.epochs, one.networks[0].train.precision) == (7, "bfloat16")
+    assert (one.members, one.pretraining_epochs) == (2, 3)
+
+
+# --- wide_conv -----------------------------------------------------------------------------
+
+
+def test_wide_convolutions_are_compared_on_the_same_weights(load):
+    script = load("wide_conv")
+    before = script.wide_conv.LEAST_BATCH
+    seconds, apart = script.measure(2, filters=(2, 3, 4), bottleneck=5)
+    assert before == script.wide_conv.LEAST_BATCH
+    assert {name: len(values) for name, values in seconds.items()} == {
+        "Conv2d": 2, "transforms": 2,
+    }  # fmt: skip
+    assert 0 < apart < 1e-3
+    told = script.lines({"Conv2d": [2.0, 6.0, 3.0], "transforms": [1.0, 2.0, 2.0]}, apart)
+    assert "| Conv2d | 3.00 |" in told
+    assert "median: **2.00** (1.50 to 3.00)" in told[-1]
 
 
 # --- train_overhead ------------------------------------------------------------------------

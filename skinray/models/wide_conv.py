@@ -25,7 +25,7 @@ class WideConv2d(nn.Conv2d):
 
     In training on a CPU in float32, batches go through Fourier transforms (rounding apart, the
     same result and gradients); all else is `torch.nn.Conv2d`'s: GPUs have good kernels of their
-    own, and a map predicted must not depend on the batch that it is in.
+    own, and predicting an image or two would not pay for the kernels' transforms.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
@@ -35,7 +35,7 @@ class WideConv2d(nn.Conv2d):
         """Return (N, outputs, H, W) of (N, inputs, H, W)."""
         if not self._pays(values):
             return super().forward(values)
-        result: Tensor = _FourierConv.apply(values, self.weight)  # type: ignore[no-untyped-call]
+        result: Tensor = _FourierConv.apply(values, self.weight)
         assert self.bias is not None  # noqa: S101 - this layer always has one
         return result + self.bias[:, None, None]
 
@@ -77,7 +77,7 @@ class _FourierConv(torch.autograd.Function):
         return _maps(products[:, :count], products[:, count:], side, height)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         images, kernels = ctx.saved_tensors
         outputs, inputs, kernel, count, height, side = ctx.sizes
@@ -120,8 +120,8 @@ def _spectrum(maps: Tensor, side: int) -> Tensor:
 def _maps(real: Tensor, imaginary: Tensor, side: int, height: int) -> Tensor:
     """Return (N, C, height, height) of spectra (frequencies, N, C)."""
     parts = torch.stack([real, imaginary], dim=-1).permute(1, 2, 0, 3).contiguous()
-    spectrum = torch.view_as_complex(parts).unflatten(2, (side, side // 2 + 1))
-    maps = torch.fft.irfft2(spectrum, s=(side, side))[..., :height, :height]
+    spectrum = torch.view_as_complex(parts).reshape(*parts.shape[:2], side, side // 2 + 1)
+    maps: Tensor = torch.fft.irfft2(spectrum, s=(side, side))[..., :height, :height]
     return maps.contiguous(memory_format=torch.channels_last)
 
 
