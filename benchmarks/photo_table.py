@@ -32,7 +32,7 @@ LISTED = Path(__file__).with_name("bsds500_without_people.txt")
 
 
 def main() -> None:
-    """Train, test, print and write ``results/photo_table.md``."""
+    """Train, test, print and write ``results/photo_table.md``, or a file named by the networks."""
     options = arguments()
     if "skin_mobilenet" in options.network and not available(WEIGHTS):
         raise SettingsError(f"bring the weights in first: `skinray weights fetch {WEIGHTS}`")
@@ -43,7 +43,8 @@ def main() -> None:
             backgrounds=[without_people(options.home / "bsds500" / "images", Path(folder))],
             resume=options.run.exists(),
         )  # fmt: skip
-    write("photo_table", lines(results))
+    chosen = [] if options.network == list(NETWORKS) else options.network
+    write("_".join(["photo_table", *chosen]), lines(results))
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

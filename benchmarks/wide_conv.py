@@ -17,11 +17,14 @@ from measure import machine, versions, write
 from torch import nn
 
 from skinray.cli import guarded
+from skinray.errors import SkinrayError
 from skinray.models import build, wide_conv
 
-BATCH = 8
+BATCHES = (2, 4, 8)
 SIDE = 128
-VERSIONS = {"Conv2d": 1_000_000, "transforms": wide_conv.LEAST_BATCH}
+# From how many images on each goes by transforms.
+VERSIONS = {"Conv2d": 1_000_000, "transforms": 1}
+MOST_APART = 1e-3
 
 
 def main() -> None:
@@ -29,33 +32,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=8, help="steps of each version")
     options = parser.parse_args()
-    write("wide_conv", lines(*measure(options.rounds)))
+    write("wide_conv", lines({batch: measure(options.rounds, batch) for batch in BATCHES}))
 
 
-def measure(rounds: int, **options: object) -> tuple[dict[str, list[float]], float]:
-    """Return the seconds of each version's steps, and how far their gradients lie apart."""
+def measure(rounds: int, batch: int, **options: object) -> tuple[dict[str, list[float]], float]:
+    """Return the seconds of each version's steps, and how far their gradients lie apart.
+
+    Raises
+    ------
+    SkinrayError
+        If the versions' gradients are not the same but for rounding.
+    """
     torch.manual_seed(0)
     first = build("skin_unet", dropout=0.0, **options).train()
     networks = {name: copy.deepcopy(first) for name in VERSIONS}
-    image = torch.rand(BATCH, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
+    image = torch.rand(batch, 3, SIDE, SIDE).contiguous(memory_format=torch.channels_last)
     gradients = {}
     seconds: dict[str, list[float]] = {name: [] for name in VERSIONS}
-    steps = {}
+    optimizers = {}
     for name, network in networks.items():
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         torch.manual_seed(1)  # the noise
         backward(name, network, image)
         gradients[name] = torch.cat([one.grad.flatten() for one in network.parameters()])
-        steps[name] = torch.optim.AdamW(network.parameters())
-        steps[name].step()
+        optimizers[name] = torch.optim.AdamW(network.parameters())
+        optimizers[name].step()
     plain, wide = gradients["Conv2d"], gradients["transforms"]
+    apart = float((wide - plain).norm() / plain.norm())
+    if apart > MOST_APART:
+        raise SkinrayError(f"the gradients lie {apart:.1e} of their norm apart: nothing was timed")
     for _ in range(rounds):
         for name, network in networks.items():
             begun = time.perf_counter()
             backward(name, network, image)
-            steps[name].step()
+            optimizers[name].step()
             seconds[name].append(time.perf_counter() - begun)
-    return seconds, float((wide - plain).norm() / plain.norm())
+    return seconds, apart
 
 
 def backward(name: str, network: nn.Module, image: torch.Tensor) -> None:
@@ -68,26 +80,30 @@ def backward(name: str, network: nn.Module, image: torch.Tensor) -> None:
         wide_conv.LEAST_BATCH = before
 
 
-def lines(seconds: dict[str, list[float]], apart: float) -> list[str]:
-    """Return the result as Markdown."""
-    ratios = [a / b for a, b in zip(seconds["Conv2d"], seconds["transforms"], strict=True)]
-    return [
+def lines(found: dict[int, tuple[dict[str, list[float]], float]]) -> list[str]:
+    """Return the result of each batch size as Markdown."""
+    told = [
         "# Wide convolutions in training on a CPU",
         "",
-        f"U-Net for photographs, batches of {BATCH} in float32, {torch.get_num_threads()} threads; "
-        f"{len(ratios)} steps of each in turn. GLIBC_TUNABLES: "
-        f"{os.environ.get('GLIBC_TUNABLES', 'not set')}.",
+        "A step of U-Net for photographs in float32, its 11x11 kernels by Conv2d and by transforms "
+        f"in turn; {torch.get_num_threads()} threads. GLIBC_TUNABLES: "
+        f"{os.environ.get('GLIBC_TUNABLES', 'not set')}. By default batches from "
+        f"{wide_conv.LEAST_BATCH} on go by transforms.",
         "",
         f"Machine: {machine()}; {versions('torch')}.",
         "",
-        "| 11x11 kernels by | s a step, median |",
-        "|---|---|",
-        *[f"| {name} | {median(values):.2f} |" for name, values in seconds.items()],
-        "",
-        f"Conv2d's time over that of transforms, median: **{median(ratios):.2f}** "
-        f"({min(ratios):.2f} to {max(ratios):.2f}). The gradients of the first step lie "
-        f"{apart:.1e} of their norm apart.",
+        "| batch | Conv2d, s | transforms, s | ratio, median | lowest - highest | steps of each "
+        "| gradients apart |",
+        "|---|---|---|---|---|---|---|",
     ]
+    for batch, (seconds, apart) in found.items():
+        plain, wide = seconds["Conv2d"], seconds["transforms"]
+        ratios = [a / b for a, b in zip(plain, wide, strict=True)]
+        told.append(
+            f"| {batch} | {median(plain):.2f} | {median(wide):.2f} | **{median(ratios):.2f}** | "
+            f"{min(ratios):.2f} - {max(ratios):.2f} | {len(ratios)} | {apart:.0e} |"
+        )
+    return [*told, "", "Apart: the difference of the first step's gradients over their norm."]
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from fake_photo_run import fake_photo_results
 from photo_bundles import OPTIONS
 
 from skinray.config import AugmentSettings
+from skinray.errors import SkinrayError
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
@@ -222,15 +223,21 @@ def test_the_tables_networks_and_epochs_can_be_chosen(load, tmp_path):
 def test_wide_convolutions_are_compared_on_the_same_weights(load):
     script = load("wide_conv")
     before = script.wide_conv.LEAST_BATCH
-    seconds, apart = script.measure(2, filters=(2, 3, 4), bottleneck=5)
+    seconds, apart = script.measure(2, 4, filters=(2, 3, 4), bottleneck=5)
     assert before == script.wide_conv.LEAST_BATCH
     assert {name: len(values) for name, values in seconds.items()} == {
         "Conv2d": 2, "transforms": 2,
     }  # fmt: skip
     assert 0 < apart < 1e-3
-    told = script.lines({"Conv2d": [2.0, 6.0, 3.0], "transforms": [1.0, 2.0, 2.0]}, apart)
-    assert "| Conv2d | 3.00 |" in told
-    assert "median: **2.00** (1.50 to 3.00)" in told[-1]
+    told = script.lines({4: ({"Conv2d": [2.0, 6.0, 3.0], "transforms": [1.0, 2.0, 2.0]}, 2e-5)})
+    assert "| 4 | 3.00 | 2.00 | **2.00** | 1.50 - 3.00 | 3 | 2e-05 |" in told
+
+
+def test_no_time_is_told_where_the_gradients_differ(load, monkeypatch):
+    script = load("wide_conv")
+    monkeypatch.setattr(script, "MOST_APART", 0)
+    with pytest.raises(SkinrayError, match="nothing was timed"):
+        script.measure(1, 4, filters=(2, 3, 4), bottleneck=5)
 
 
 # --- train_overhead ------------------------------------------------------------------------

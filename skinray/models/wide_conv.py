@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Fewer images do not pay for the kernels' transforms; larger transforms need memory that the
-# images need themselves.
+# Few images do not pay for the kernels' transforms (benchmarks/results/wide_conv.md). A layer whose
+# kernels' transforms take more memory than this keeps plain convolution's peak.
 LEAST_BATCH = 4
-MOST_BYTES = 256 * 2**20
+MOST_BYTES = 64 * 2**20
 
 
 class WideConv2d(nn.Conv2d):
