@@ -120,7 +120,9 @@ class PhotoSettings(Settings):
     pretraining_epochs: int | None = Field(
         None, ge=1, description="most epochs of pretraining; none: as the networks' training has"
     )
-    skin: SkinSettings = Field(SkinSettings(), description="of the bundle")
+    skin: SkinSettings = Field(
+        SkinSettings(), description="from map to mask, in the table and the bundle"
+    )
     augment: AugmentSettings = AUGMENT
     paste_probability: float = Field(
         0,
@@ -182,7 +184,7 @@ def varied() -> PhotoSettings:
     and scaled further, in other colours, and before other rooms; and large enough for networks
     that take more than the paper's 128 px. With so much of that U-Net did not fit even the
     photographs it learns from, so nothing drops out. As the rate falls to 0 at the last epoch,
-    nothing stops early, and fewer photographs are held out.
+    nothing stops early, and fewer photographs are held out. Masks follow the photographs' edges.
     """
     paper = PhotoSettings()
     networks = tuple(
@@ -200,6 +202,7 @@ def varied() -> PhotoSettings:
             "fine_tuning_factor": 1,
             "validation_fraction": 0.1,
             "paste_probability": 0.5,
+            "skin.refine": True,
             "load_px": 256,
             "augment.crop_px": 224,
             "augment.rotate_deg": 30,

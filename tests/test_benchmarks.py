@@ -201,6 +201,13 @@ def test_the_table_says_of_every_network_what_was_asked_and_met(load, tmp_path, 
     assert told[-2].startswith("- U-Net, flips averaged: fine-tuning ")
     assert told[-1].startswith("- DeepLabV3: fine-tuning ")
     assert told[-1].endswith("asked after fine-tuning: NOT met.")
+    assert "with skin marked" not in told[-1]
+    row = results.rows[-1]
+    photos = [row.photos[0].model_copy(update={"skin": 0, "both": 0}), *row.photos[1:]]
+    blank = row.model_copy(update={"photos": photos})
+    *_, last = script.lines(results.model_copy(update={"rows": [*results.rows[:-1], blank]}))
+    others = sum(photo.jaccard for photo in photos[1:]) / len(photos[1:])
+    assert f" ({others:.3f} over the {len(photos) - 1} with skin marked) against " in last
 
 
 def test_the_tables_networks_and_epochs_can_be_chosen(load, tmp_path):

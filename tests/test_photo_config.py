@@ -73,6 +73,7 @@ def test_varied_is_the_papers_but_for_augmentation_and_training() -> None:
             "fine_tuning_factor": paper.fine_tuning_factor,
             "validation_fraction": paper.validation_fraction,
             "paste_probability": paper.paste_probability,
+            "skin": paper.skin.model_dump(),
         }
     )
     assert back.model_copy(update={"networks": paper.networks}) == paper
@@ -84,6 +85,7 @@ def test_varied_is_the_papers_but_for_augmentation_and_training() -> None:
         assert ours.train.early_stop_epochs is None  # the rate is to fall to its end
         assert ours.train.rate_fan_in
         build(ours.model.name, **ours.model.options)
+    assert varied.skin == paper.skin.override({"refine": True})
     assert min(varied.augment.colour.model_dump().values()) > 0
     assert (varied.augment.flip_probability, varied.augment.flip_axes) == (0.5, "columns")
     with pytest.raises(SettingsError, match="no recipe 'best': use one of paper, varied"):

@@ -18,10 +18,10 @@ from skinray.cluster.device import assigned_device
 from skinray.cluster.session import Resources, session, trial_resources
 from skinray.cluster.sources import Source, open_source
 from skinray.cluster.tune import run_trials
-from skinray.config import ReadSettings
 from skinray.errors import SettingsError, TrainingError
 from skinray.images.photo_sets import find_set
 from skinray.images.photos import Photo, balance, find_backgrounds, split_photos
+from skinray.images.skin_labels import read_skin
 from skinray.learning.photo_trials import (
     SCENARIOS,
     PhotoTrials,
@@ -40,7 +40,7 @@ from skinray.report.assemble import curve_of
 from skinray.report.photo_bundle import write_photo_bundle
 from skinray.report.photo_page import write_photo_report
 from skinray.report.photo_rows import Scored, photo_row, score_and_draw
-from skinray.report.photo_table import PhotoResults, PhotoRow
+from skinray.report.photo_table import PhotoResults, PhotoRow, unmarked_words
 from skinray.report.results import Curve
 
 
@@ -99,10 +99,18 @@ def train_photos(
     shown = balance(others, settings.pretraining_images)
     pretraining = split_photos(shown, len(shown), 0, settings.validation_fraction)
     everything = [*shown, *clinical.train, *clinical.validation, *clinical.test, *behind]
+    unmarked = []
     with Steps("Reading photographs", len(everything), console) as steps:
         for done, photo in enumerate(everything, 1):
-            load_photo(photo, settings.load_px, settings.read)  # whatever is wrong shows now
+            # Whatever is wrong shows now.
+            sample = load_photo(photo, settings.load_px, settings.read)
+            if photo.coding != "no skin" and not (
+                sample.dermis.any() or read_skin(photo.mask, photo.coding, settings.read).any()
+            ):
+                unmarked.append(f"{photo.source}/{photo.name}")
             steps.set(done)
+    if unmarked:
+        console.print(unmarked_words(unmarked), style="yellow", highlight=False, soft_wrap=True)
     fingerprint = photos_fingerprint(everything)
     claim(out, settings, fingerprint, resume=resume)
     used = with_weights_at_hand(settings)
@@ -138,6 +146,7 @@ def train_photos(
         backgrounds=dict(Counter(photo.source for photo in behind)),
         curves=curves,
         settings=settings.model_dump(mode="json"),
+        unmarked=unmarked,
     )
     results.save(out)
     write_photo_report(out)
@@ -207,8 +216,8 @@ def _tested(run: Run, asked: list[Asked]) -> list[Scored]:
         num_cpus=run.resources.cpus_per_worker, num_gpus=run.resources.gpus_per_worker
     )(_test)
     refs = [
-        test.remote(one.specs, str(run.trials.trials), run.trials.clinical.test, run.settings.read,
-                    one.flips, run.resources.cpus_per_worker)
+        test.remote(one, str(run.trials.trials), run.trials.clinical.test, run.settings,
+                    run.resources.cpus_per_worker)
         for one in asked
     ]  # fmt: skip
     with Steps("Testing", len(refs), run.console) as steps:
@@ -233,11 +242,12 @@ def _outcome(folder: Path) -> TrialOutcome:
 
 
 def _test(
-    specs: tuple[TrialSpec, ...], trials: str, photos: tuple[Photo, ...], read: ReadSettings,
-    flips: bool, threads: int,
-) -> Scored:  # fmt: skip
+    asked: Asked, trials: str, photos: tuple[Photo, ...], settings: PhotoSettings, threads: int
+) -> Scored:
     torch.set_num_threads(threads)
     device = assigned_device()
-    networks = [trained_network(spec, Path(trials) / spec.key).to(device) for spec in specs]
-    out = Path(trials).parent
-    return score_and_draw(networks, photos, read, out, specs[0].key, device, flips=flips)
+    networks = [trained_network(spec, Path(trials) / spec.key).to(device) for spec in asked.specs]
+    return score_and_draw(
+        networks, photos, settings.read, Path(trials).parent, asked.first.key, device,
+        flips=asked.flips, skin=settings.skin,
+    )  # fmt: skip

@@ -18,11 +18,12 @@ from skinray.images.read import read_image
 from skinray.images.skin_labels import read_skin
 from skinray.images.skin_tone import measure_tone
 from skinray.learning.photo_trials import check_same_size
+from skinray.learning.skin import find_skin
 from skinray.learning.stage import StageModel
-from skinray.learning.validation import THRESHOLD
-from skinray.photo_config import WHOLE
+from skinray.photo_config import WHOLE, SkinSettings
 
 FLIPPED = WHOLE.override({"mirrored": 2})
+PLAIN = SkinSettings()
 
 
 class PhotoScore(BaseModel):
@@ -87,6 +88,7 @@ def score_photos(
     device: torch.device | None = None,
     *,
     flips: bool = False,
+    skin: SkinSettings = PLAIN,
 ) -> list[PhotoScore]:
     """Compare predictions with masks at each photograph's own size.
 
@@ -95,6 +97,7 @@ def score_photos(
     networks : one, or several whose probabilities are averaged.
     device : where they lie; none: the CPU.
     flips : whether to average over mirrored photographs.
+    skin : from the networks' map to the mask.
 
     Raises
     ------
@@ -106,7 +109,7 @@ def score_photos(
         image = read_image(photo.image, settings).pixels
         truth = read_skin(photo.mask, photo.coding, settings)
         check_same_size(photo, image.shape[:2], truth.shape)
-        found = skin_of(networks, image, device, flips=flips)
+        found = skin_of(networks, image, device, flips=flips, skin=skin)
         tone = measure_tone(image, truth)
         scores.append(
             PhotoScore(
@@ -129,11 +132,12 @@ def skin_of(
     device: torch.device | None = None,
     *,
     flips: bool = False,
+    skin: SkinSettings = PLAIN,
 ) -> NDArray[np.bool_]:
     """Return the (H, W) skin that networks find in an (H, W, 3) photograph, as a bundle does."""
     how = FLIPPED if flips else WHOLE
     stage = StageModel(tuple(networks), None, how, device or torch.device("cpu"))
-    return stage.map(image) >= THRESHOLD
+    return find_skin(image, stage.map(image), skin).mask
 
 
 def summarise(scores: Sequence[PhotoScore], resamples: int, seed: int) -> Summary:

@@ -17,7 +17,7 @@ from skinray.learning.photo_scores import PhotoScore, score_photos, skin_of, sum
 from skinray.learning.photo_trials import Scenario
 from skinray.learning.photo_views import views
 from skinray.learning.trial import TrialOutcome, TrialSpec
-from skinray.photo_config import PhotoSettings
+from skinray.photo_config import PhotoSettings, SkinSettings
 from skinray.report.photo_examples import PhotoExample, write_examples
 from skinray.report.photo_table import PhotoRow
 
@@ -38,6 +38,7 @@ def score_and_draw(
     device: torch.device,
     *,
     flips: bool,
+    skin: SkinSettings,
 ) -> Scored:
     """Score networks on photographs, and draw the best, the median and the worst.
 
@@ -47,9 +48,10 @@ def score_and_draw(
     run_dir : receives ``examples/``.
     key : of the trial.
     flips : whether to average over mirrored photographs.
+    skin : from the networks' map to the mask.
     """
-    scores = score_photos(networks, photos, settings, device, flips=flips)
-    predict = partial(skin_of, networks, device=device, flips=flips)
+    scores = score_photos(networks, photos, settings, device, flips=flips, skin=skin)
+    predict = partial(skin_of, networks, device=device, flips=flips, skin=skin)
     named = f"{key}-flips" if flips else key
     if len(networks) > 1:
         named += "-ensemble"

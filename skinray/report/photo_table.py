@@ -14,6 +14,7 @@ from skinray.errors import SkinrayError
 from skinray.learning.photo_scores import Interval, PhotoScore, Summary
 from skinray.learning.photo_trials import SCENARIOS, Scenario
 from skinray.learning.photo_views import View
+from skinray.photo_config import SkinSettings
 from skinray.report.photo_examples import PhotoExample
 from skinray.report.photo_run import PHOTOS, RESULTS, TABLE, VIEWS
 from skinray.report.results import Curve
@@ -29,6 +30,8 @@ PAPER: dict[str, tuple[str, str, str]] = {
 
 # Share of all pixels from which on a network is taken to say the same of every one.
 SAME = 0.999
+# Most files that a sentence names.
+NAMED = 5
 
 
 class PhotoRow(BaseModel):
@@ -86,7 +89,10 @@ class PhotoRow(BaseModel):
 
 
 class PhotoResults(BaseModel):
-    """All that a run on photographs came to."""
+    """All that a run on photographs came to.
+
+    ``unmarked`` names the photographs whose masks mark no skin, to train with or to test on.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -105,6 +111,7 @@ class PhotoResults(BaseModel):
     backgrounds: dict[str, int] = {}
     curves: list[Curve] = []
     settings: dict[str, Any] = {}
+    unmarked: list[str] = []
 
     def save(self, out: Path) -> None:
         """Write ``results.json``, ``table1.csv``, ``table1.md``, ``photos.csv``, ``views.csv``."""
@@ -174,8 +181,39 @@ def table_text(results: PhotoResults) -> str:
         )
     starts = dict.fromkeys((row.network, row.begun) for row in results.rows)
     beyond = [f"{name} began from {begun}." for name, begun in starts if begun not in PLAIN_STARTS]
-    beyond += unlearned(results.rows)
+    beyond += [*of_masks(results), *unlearned(results.rows)]
     return "\n".join([*lines, *(["", *beyond] if beyond else [])]) + "\n"
+
+
+def of_masks(results: PhotoResults) -> list[str]:
+    """Return what is to be known of the masks, the networks' and the traced ones, in sentences."""
+    skin = SkinSettings.model_validate(results.settings.get("skin", {}))
+    said = []
+    if skin.refine:
+        said.append("The photographs' own edges draw those of the masks found (skin.refine).")
+    if skin.threshold != SkinSettings().threshold:
+        said.append(f"A pixel counts as skin from a probability of {skin.threshold:g} on.")
+    if results.unmarked:
+        said.append(unmarked_words(results.unmarked))
+    tested = sum(photo.skin == 0 for photo in results.rows[0].photos) if results.rows else 0
+    if tested:
+        have = "has" if tested == 1 else "have"
+        said.append(
+            f"{tested} of the {results.test_images} test photographs {have} no skin marked; where "
+            f"some was found, that lowers the mean by up to {tested / results.test_images:.3f}."
+        )
+    return said
+
+
+def unmarked_words(names: Sequence[str]) -> str:
+    """Say which masks mark no skin, and what that does."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    masks = "mask marks" if len(names) == 1 else "masks mark"
+    return (
+        f"{len(names)} {masks} no skin: {', '.join(names[:NAMED])}{more}. A photograph that shows "
+        "some all the same is marked wrongly: networks learn from it to find none, and one that "
+        "finds it in a test counts 0. Mark its skin, or take it out."
+    )
 
 
 def unlearned(rows: Sequence[PhotoRow]) -> list[str]:

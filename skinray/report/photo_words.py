@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from skinray.learning.photo_trials import SCENARIOS, Scenario
 from skinray.learning.photo_views import View, ViewBin
-from skinray.report.photo_table import PLAIN_STARTS, PhotoResults, PhotoRow, unlearned
+from skinray.report.photo_table import PLAIN_STARTS, PhotoResults, PhotoRow, of_masks, unlearned
 
 PAPER_EPOCHS, PAPER_TEST, PAPER_TRAIN, PAPER_PUBLIC = 500, 300, 100, 2620
 # With fewer test photographs intervals of a Jaccard are wide, and every bin is small.
@@ -58,7 +58,7 @@ def weakest(row: PhotoRow) -> Weakest | None:
 
 def caveats(results: PhotoResults) -> list[str]:
     """Return what a reader must know before trusting the figures, most important first."""
-    said = unlearned(results.rows)
+    said = [*unlearned(results.rows), *of_masks(results)]
     if results.test_images < FEW:
         said.append(
             f"Only {results.test_images} photographs were tested: the intervals are wide, and most "

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from skinray.config import ModelSettings, ReadSettings
 from skinray.errors import CohortError, SettingsError
+from skinray.images.photos import find_photos, split_photos
 from skinray.images.read import read_image
 from skinray.learning import bundle as bundles
 from skinray.learning.skin import Skin
@@ -48,6 +49,7 @@ def small() -> PhotoSettings:
             "flips": True,
             "members": 2,
             "paste_probability": 0.5,
+            "skin": {"refine": True, "threshold": 0.45},
             "cluster.decoded_cache": "disk",
         }
     )
@@ -60,13 +62,22 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]
     (root / "rooms").mkdir()
     for at, colour in enumerate(("teal", "navy", "grey")):
         Pillow.new("RGB", (50, 40), colour).save(root / "rooms" / f"{at}.png")
-    return write_photos(root / "ward", 24, 7), public
+    ward = write_photos(root / "ward", 24, 7)
+    blank = split_photos(find_photos(ward), 12, 8).train[0]
+    blank.mask.rename(root / "its-skin.png")
+    Pillow.new("L", (80, 60)).save(blank.mask)
+    return ward, public
 
 
-def run(folders: tuple[Path, list[Path]], out: Path, resume: bool = False) -> PhotoResults:
+def run(
+    folders: tuple[Path, list[Path]],
+    out: Path,
+    resume: bool = False,
+    said: io.StringIO | None = None,
+) -> PhotoResults:
     from skinray.cluster.photos import train_photos
 
-    console = Console(file=io.StringIO())
+    console = Console(file=said or io.StringIO())
     rooms = folders[0].parent / "rooms"
     return train_photos(*folders, out, small(), backgrounds=[rooms], resume=resume, console=console)
 
@@ -75,8 +86,10 @@ def run(folders: tuple[Path, list[Path]], out: Path, resume: bool = False) -> Ph
 def ran(
     ray_session: Any, folders: tuple[Path, list[Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    out = tmp_path_factory.mktemp("run") / "out"
-    run(folders, out)
+    out, said = tmp_path_factory.mktemp("run") / "out", io.StringIO()
+    results = run(folders, out, said=said)
+    (blank,) = results.unmarked
+    assert f"1 mask marks no skin: {blank}. A photograph that shows some" in said.getvalue()
     return out
 
 
@@ -95,6 +108,13 @@ def test_every_network_in_every_scenario_stands_in_the_table(ran: Path) -> None:
     assert results.pretraining_images == 24
     assert results.sources == {"hands": 12, "faces": 12}
     assert results.backgrounds == {"rooms": 3}
+    # The blank one trains, so no row is lower for it; those without skin have no mask to lack it.
+    (blank,) = results.unmarked
+    assert not {blank} & {f"ward/{photo.name}" for row in results.rows for photo in row.photos}
+    assert f"1 mask marks no skin: {blank}." in table_text(results)
+    assert "have no skin marked" not in table_text(results)
+    assert "edges draw those of the masks found (skin.refine)" in table_text(results)
+    assert "skin from a probability of 0.45 on" in table_text(results)
     assert "; 3 without skin, to put skin before. At each" in table_text(results)
     for row in results.rows:
         assert row.epochs == 2

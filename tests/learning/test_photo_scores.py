@@ -20,9 +20,10 @@ from skinray.learning.photo_trials import (
     load_photo,
     photos_fingerprint,
 )
+from skinray.learning.skin import guided_filter
 from skinray.learning.trial import WEIGHTS
 from skinray.models import build
-from skinray.photo_config import PhotoSettings
+from skinray.photo_config import PhotoSettings, SkinSettings
 
 
 def score(skin: int, predicted: int, both: int) -> PhotoScore:
@@ -88,6 +89,38 @@ def test_flips_average_the_photograph_and_its_mirror_image(tmp_path: Path) -> No
     (one,) = score_photos([red_is_skin()], [photo], ReadSettings())
     (both,) = score_photos([red_is_skin()], [photo], ReadSettings(), flips=True)
     assert one == both  # a network of single pixels sees mirrored ones alike
+
+
+def test_masks_are_made_by_the_settings_of_the_bundle(tmp_path: Path) -> None:
+    unsure = build("pixel", weights=(0.0, 0.0, 0.0), bias=0.5)  # .62 of every pixel
+    image = np.zeros((4, 5, 3), np.uint8)
+    assert skin_of([unsure], image, skin=SkinSettings(threshold=0.6)).all()
+    assert not skin_of([unsure], image, skin=SkinSettings(threshold=0.65)).any()
+
+    class TopIsSkin(nn.Module):
+        """Sees skin in the upper three quarters."""
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            logits = torch.full((len(image), 1, *image.shape[-2:]), -4.0)
+            logits[..., : 3 * image.shape[-2] // 4, :] = 4.0
+            return logits
+
+    # What is bright ends higher up, at two thirds, and draws the mask's edge nearer to its own.
+    image = np.full((60, 60, 3), 20, np.uint8)
+    image[:40] = 230
+    refined = SkinSettings(refine=True, refine_radius=0.15)
+    rough, found = skin_of([TopIsSkin()], image), skin_of([TopIsSkin()], image, skin=refined)
+    assert rough.sum() == 45 * 60
+    certain = np.where(np.arange(60) < 45, 1 / (1 + np.exp(-4)), 1 / (1 + np.exp(4)))
+    rows = np.repeat(certain[:, None], 60, 1).astype(np.float32)
+    assert (found == (guided_filter(image, rows, 9, refined.refine_eps) >= 0.5)).all()
+    assert (found != rough).any()
+    photos = find_photos(write_photos(tmp_path / "set", 3))
+    plain, refined_scores = (
+        [one.predicted for one in score_photos([red_is_skin()], photos, ReadSettings(), skin=how)]
+        for how in (SkinSettings(), SkinSettings(refine=True, refine_radius=0.1))
+    )
+    assert plain != refined_scores
 
 
 def test_networks_are_averaged_by_their_probabilities() -> None:

@@ -81,6 +81,21 @@ def test_words_say_the_answer_and_what_limits_it(run: Path) -> None:
     assert "those of the recipe 'varied', not the paper's" in " ".join(caveats(other))
 
 
+def test_test_photographs_without_marked_skin_are_told(run: Path) -> None:
+    results = PhotoResults.load(run)
+    assert "no skin marked" not in table_text(results)
+    photos = results.rows[0].photos
+    blank = photos[3].model_copy(update={"skin": 0, "both": 0})
+    row = results.rows[0].model_copy(update={"photos": [*photos[:3], blank, *photos[4:]]})
+    named = [f"ward/{at}.jpg" for at in range(7)]
+    other = results.model_copy(update={"rows": [row, *results.rows[1:]], "unmarked": named})
+    for said in (" ".join(caveats(other)), table_text(other)):
+        assert "7 masks mark no skin: ward/0.jpg, ward/1.jpg, " in said
+        assert "ward/4.jpg and 2 more. A photograph" in said
+        assert f"1 of the {PHOTOS} test photographs has no skin marked" in said
+        assert f"lowers the mean by up to {1 / PHOTOS:.3f}." in said
+
+
 @pytest.mark.parametrize(("part", "answer"), [(0.9995, "skin"), (0, "no skin"), (0.998, "")])
 def test_a_network_that_says_the_same_of_every_pixel_is_told(
     run: Path, part: float, answer: str

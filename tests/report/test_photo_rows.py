@@ -14,7 +14,7 @@ from skinray.learning.checkpoint import EpochEnd
 from skinray.learning.photo_trials import PhotoTrials, beginning, with_weights_at_hand
 from skinray.learning.trial import TrialOutcome
 from skinray.models import build
-from skinray.photo_config import FURTHER, PhotoSettings
+from skinray.photo_config import FURTHER, PhotoSettings, SkinSettings
 from skinray.report.photo_rows import best_epoch, photo_row, score_and_draw
 from skinray.report.photo_table import HEADER, cells
 
@@ -36,8 +36,9 @@ def test_a_row_holds_scores_views_and_drawings(tmp_path: Path) -> None:
     spec = PhotoTrials(settings, split, split, "d", tmp_path).direct()[0]
     network = build("pixel", weights=(60.0, 0.0, 0.0), bias=-30.0)
     tested = score_and_draw(
-        [network], split.test, ReadSettings(), tmp_path, spec.key, torch.device("cpu"), flips=True
-    )
+        [network], split.test, ReadSettings(), tmp_path, spec.key, torch.device("cpu"),
+        flips=True, skin=SkinSettings(),
+    )  # fmt: skip
     row = photo_row(
         "direct training", spec, outcome(0.1, 0.3), tested, settings, "random weights", flips=True
     )
@@ -52,7 +53,7 @@ def test_a_row_holds_scores_views_and_drawings(tmp_path: Path) -> None:
     # Of two networks, which see skin in the same places: the same figures, other drawings.
     both = score_and_draw(
         [network, network], split.test, ReadSettings(), tmp_path, spec.key, torch.device("cpu"),
-        flips=True,
+        flips=True, skin=SkinSettings(),
     )  # fmt: skip
     assert both.scores == tested.scores
     assert not {one.found for one in both.examples} & {one.found for one in row.examples}
