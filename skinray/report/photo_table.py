@@ -211,8 +211,8 @@ def unmarked_words(names: Sequence[str]) -> str:
     masks = "mask marks" if len(names) == 1 else "masks mark"
     return (
         f"{len(names)} {masks} no skin: {', '.join(names[:NAMED])}{more}. A photograph that shows "
-        "some all the same is marked wrongly: networks learn from it to find none, and one that "
-        "finds it in a test counts 0. Mark its skin, or take it out."
+        "some all the same is marked wrongly: in training it teaches networks to find none, and in "
+        "a test it counts 0 for each that finds some. Mark its skin, or take it out."
     )
 
 
