@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from drawn_photos import write_photos
 from PIL import Image as Pillow
 from rich.console import Console
+from safetensors.torch import load_file
+from tiny import same_weights
+from torch import Tensor
 
 from skinray.config import ModelSettings, ReadSettings
 from skinray.errors import CohortError, SettingsError
@@ -18,11 +22,12 @@ from skinray.images.photos import find_photos, split_photos
 from skinray.images.read import read_image
 from skinray.learning import bundle as bundles
 from skinray.learning.skin import Skin
+from skinray.learning.trial import LOG, OUTCOME, WEIGHTS
 from skinray.photo_config import PhotoSettings
 from skinray.report.photo_page import write_photo_report
 from skinray.report.photo_table import PhotoResults, table_text
 
-# Five runs of Ray: a minute each on a machine at rest, many where other work takes the cores. The
+# Six runs of Ray: a minute each on a machine at rest, many where other work takes the cores. The
 # limit ends what hangs; it broke into Ray's own calls when it was taken for a measure of speed.
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
 
@@ -188,6 +193,60 @@ def test_an_interrupted_run_gives_the_same_table(
             run(folders, tmp_path / "out", resume=True)
     again = run(folders, tmp_path / "out", resume=True)
     assert again.rows == PhotoResults.load(ran).rows
+    for name in ("table1.csv", "table1.md", "photos.csv", "views.csv"):
+        assert (tmp_path / "out" / name).read_bytes() == (ran / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def unmoved(
+    ray_session: Any, folders: tuple[Path, list[Path]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run whose fine-tuning, at a rate that rounds to none, leaves weights as it finds them."""
+    from skinray.cluster.photos import train_photos
+
+    settings = small().override(
+        {
+            "pretraining_epochs": 3,
+            "fine_tuning_factor": 1e-50,
+            "flips": False,
+            "skin.refine": False,
+            "test_images": 2,
+        }
+    )
+    out = tmp_path_factory.mktemp("unmoved") / "out"
+    train_photos(*folders, out, settings, console=Console(file=io.StringIO()))
+    return out
+
+
+def test_each_network_is_pretrained_once_however_many_members_it_has(unmoved: Path) -> None:
+    outcomes = unmoved.glob(f"trials/*/{OUTCOME}")
+    keys = [json.loads(path.read_text(encoding="utf-8"))["key"] for path in outcomes]
+    parts = {"direct-transfer": (1, 3), "direct-training": (1, 2), "fine-tuning": (2, 2)}
+    assert len(set(keys)) == len(keys) == 2 * sum(trainings for trainings, _ in parts.values())
+    logs = {log.parent.name: log for log in unmoved.glob(f"trials/*/{LOG}")}
+    assert set(logs) == set(keys)
+    for part, (trainings, epochs) in parts.items():
+        for label in ("u-net", "pixels"):
+            own = [key for key in keys if key.startswith(f"{part}-{label}")]
+            assert len(own) == trainings, (part, label)
+            for key in own:
+                lines = logs[key].read_text(encoding="utf-8").splitlines()
+                assert [json.loads(line)["epoch"] for line in lines] == list(range(epochs)), key
+
+
+@pytest.mark.parametrize("label", ["u-net", "pixels"])
+def test_every_member_s_fine_tuning_begins_from_the_pretrained_weights(
+    unmoved: Path, label: str
+) -> None:
+    def weights(part: str) -> list[dict[str, Tensor]]:
+        found = sorted(unmoved.glob(f"trials/{part}-{label}*/{WEIGHTS}"))
+        return [load_file(path) for path in found]
+
+    (pretrained,), (direct,) = weights("direct-transfer"), weights("direct-training")
+    members = weights("fine-tuning")
+    assert len(members) == 2
+    assert all(same_weights(member, pretrained) for member in members)
+    assert not same_weights(direct, pretrained)
 
 
 def test_what_cannot_begin_leaves_nothing(folders: tuple[Path, list[Path]], tmp_path: Path) -> None:
