@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 
 from skinray.images import scale
 from skinray.images.problems import UnreadableImageError
-from skinray.images.raster import Raster, Samples, check_size, upright
+from skinray.images.raster import Raster, Samples, check_size, orientation_of, upright
 
 _COPY_AGAIN = "copy or export it again"
 _ORIENTATION_TAG = 0x0112
@@ -96,7 +96,7 @@ def _from_pillow(
 ) -> Raster:
     """Decode, and split into samples and alpha, upright."""
     image.load()
-    orientation = int(image.getexif().get(_ORIENTATION_TAG, 1))
+    orientation = _orientation(image)
     bits = 8
     alpha: Samples | None = None
     if image.mode in ("I;16", "I"):
@@ -110,6 +110,14 @@ def _from_pillow(
         samples = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
     raster = Raster(samples, bits, alpha, lossy=lossy, um_per_px=um_per_px)
     return upright(raster, orientation)
+
+
+def _orientation(image: Pillow.Image) -> int:
+    """Return the orientation that EXIF states; 1, upright, where the EXIF is damaged."""
+    try:
+        return orientation_of(image.getexif().get(_ORIENTATION_TAG))
+    except Exception:  # nearly every kind there is; the pixels have been decoded by now
+        return 1
 
 
 def _plain_mode(image: Pillow.Image, source: str) -> Pillow.Image:

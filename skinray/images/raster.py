@@ -126,6 +126,14 @@ def to_8_bit(samples: Samples, bits: int) -> NDArray[np.uint8]:
     return samples.astype(np.uint8, copy=False)
 
 
+def orientation_of(stated: object) -> int:
+    """Return the orientation (EXIF and TIFF tag 274) that a file states: 1, upright, where none is.
+
+    Programs write words, fractions and numbers beyond 8 there; the pixels are sound all the same.
+    """
+    return int(stated) if isinstance(stated, int) and 1 <= stated <= 8 else 1
+
+
 def upright(raster: Raster, orientation: int) -> Raster:
     """Turn stored rows and columns to the upright image (EXIF and TIFF tag 274, 1 to 8)."""
     alpha = None if raster.alpha is None else _turn(raster.alpha, orientation)

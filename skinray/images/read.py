@@ -7,7 +7,7 @@ since a picture with a blank tail would be counted wrong without anyone noticing
 The policies stand where they are carried out: colours, depth and masks in
 :mod:`skinray.images.raster`, um/px in :mod:`skinray.images.scale`, stacks and pyramids in
 :mod:`skinray.images.tiff`. EXIF and TIFF orientation is applied: arrays are upright. Nothing else
-of what a file says of camera, place or person is kept, or logged at any level.
+of what a file says of camera, place or person is kept, told in an error, or logged at any level.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from skinray.config import ReadSettings
 from skinray.errors import SkinrayError
 from skinray.images.png_jpeg import decode_jpeg, decode_png
 from skinray.images.problems import UnfitLabelError, UnreadableImageError
-from skinray.images.quiet import quiet_decoders
+from skinray.images.quiet import meaning_of, quiet_decoders
 from skinray.images.raster import Raster, to_mask, to_rgb
 from skinray.images.tiff import decode_tiff
 
@@ -140,8 +140,8 @@ def _decode(data: bytes, source: str, settings: ReadSettings) -> Raster:
         ) from None
     except Exception as error:  # decoders of damaged files raise nearly every kind there is
         raise UnreadableImageError(
-            source, f"damaged {name} ({error})", "copy or export it again"
-        ) from error
+            source, f"damaged {name} ({meaning_of(error)})", "copy or export it again"
+        ) from None  # nor may a trace tell the decoder's own words
 
 
 def _told_by_magic(data: bytes, source: str) -> tuple[str, Decoder]:

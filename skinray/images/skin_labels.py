@@ -16,6 +16,7 @@ from PIL import Image as Pillow
 
 from skinray.config import ReadSettings
 from skinray.images.problems import UnfitLabelError, UnreadableImageError
+from skinray.images.quiet import meaning_of
 from skinray.images.raster import check_size
 from skinray.images.read import decode_image, read_bytes, read_mask
 
@@ -75,7 +76,9 @@ def _pixels(data: bytes, path: Path, settings: ReadSettings) -> NDArray[np.uint8
             return np.array(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
         raise UnfitLabelError(
-            str(path), f"damaged {kind} ({error})", "copy it from the published set again"
+            str(path),
+            f"damaged {kind} ({meaning_of(error)})",
+            "copy it from the published set again",
         ) from None
 
 

@@ -23,13 +23,14 @@ from skinray.images import scale
 from skinray.images.ome import OmeImage, read_ome
 from skinray.images.png_jpeg import jpeg_size
 from skinray.images.problems import UnreadableImageError
-from skinray.images.raster import Raster, Samples, check_size, upright
+from skinray.images.raster import Raster, Samples, check_size, orientation_of, upright
 from skinray.images.tiff_colour import EXPORT_PLAIN, declared_bits, to_raster
 
 _NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 7, 8, 32946, 32773
 _COMPRESSIONS = (_NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS)
 _REDUCED_OR_MASK = 0b101
 _MAX_PAGES = 1000
+_UM_PER_UNIT = {2: scale.UM_PER_INCH, 3: scale.UM_PER_CM}
 _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 282, 283, 296
 
 
@@ -42,7 +43,7 @@ def decode_tiff(data: bytes, source: str, max_pixels: int) -> Raster:
         for page in pages:
             _check_page(page, data, max_pixels, source)
         um_per_px = scale.believed(_scale(tiff, pages[0], ome), source)
-        orientation = int(pages[0].tags.valueof(_ORIENTATION, 1))
+        orientation = orientation_of(pages[0].tags.valueof(_ORIENTATION))
         arrays = [_samples_last(page) for page in pages]
     array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1)
     raster = to_raster(array, pages[0], declared_bits(pages[0], ome, source), source)
@@ -146,12 +147,16 @@ def _scale(
         return ome.um_per_px
     per_unit = [_ratio(page.tags.valueof(tag)) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
     unit = page.tags.valueof(_UNIT)
-    um = {2: scale.UM_PER_INCH, 3: scale.UM_PER_CM}.get(int(unit)) if unit is not None else None
+    um = _UM_PER_UNIT.get(unit) if isinstance(unit, int) else None
     imagej = tiff.imagej_metadata or {}
     if um is None and "unit" in imagej:
         um = scale.um_per_unit(str(imagej["unit"]))
     return scale.from_resolution(per_unit[0], per_unit[1], um)
 
 
-def _ratio(value: tuple[int, int] | None) -> float:
-    return 0.0 if value is None or value[1] == 0 else value[0] / value[1]
+def _ratio(value: object) -> float:
+    """Return a fraction; 0 where the file states none, or words in its place."""
+    match value:
+        case (int(above), int(below)) if below:
+            return above / below
+    return 0.0

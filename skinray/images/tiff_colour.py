@@ -80,7 +80,8 @@ def declared_bits(page: tifffile.TiffPage, ome: OmeImage | None, source: str) ->
     bits = int(page.bitspersample)
     if bits > 8:
         stated = page.tags.valueof(_MAX_SAMPLE)
-        top = int(max(stated)) if isinstance(stated, tuple) else int(stated or 0)
+        values = stated if isinstance(stated, tuple) else (stated,)
+        top = max((value for value in values if isinstance(value, int)), default=0)
         if ome is not None and ome.significant_bits is not None:
             bits = ome.significant_bits
         elif top > 255 and top & (top + 1) == 0:

@@ -52,6 +52,14 @@ def test_damaged_and_missing_labels_are_told(tmp_path: Path, coding: Coding) -> 
         read_skin(path, coding, READ)
 
 
+def test_damage_to_a_label_is_told_without_what_the_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.ppm"
+    path.write_bytes(b"P6\nCANARY 6 255\n" + bytes(300))
+    with pytest.raises(LabelError, match=r"a\.ppm: damaged PPM \(its .*\): copy it") as raised:
+        read_skin(path, "green part", READ)
+    assert "CANARY" not in str(raised.value)
+
+
 def test_labels_beyond_the_limit_of_pixels_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "large.ppm"
     Pillow.new("RGB", (80, 60)).save(path)
