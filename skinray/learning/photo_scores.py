@@ -13,12 +13,13 @@ from scipy.stats import bootstrap
 from torch import nn
 
 from skinray.config import ReadSettings
+from skinray.errors import ImageError
 from skinray.images.photos import Photo
 from skinray.images.read import read_image
 from skinray.images.skin_labels import read_skin
 from skinray.images.skin_tone import measure_tone
 from skinray.learning.photo_trials import check_same_size
-from skinray.learning.skin import find_skin
+from skinray.learning.skin import NotFiniteError, find_skin
 from skinray.learning.stage import StageModel
 from skinray.photo_config import WHOLE, SkinSettings
 
@@ -102,14 +103,20 @@ def score_photos(
     Raises
     ------
     ImageError, LabelError
-        If a file cannot be read, or a mask does not fit.
+        If a file cannot be read, a mask does not fit, or a network's map is not finite.
     """
     scores = []
     for photo in photos:
         image = read_image(photo.image, settings).pixels
         truth = read_skin(photo.mask, photo.coding, settings)
         check_same_size(photo, image.shape[:2], truth.shape)
-        found = skin_of(networks, image, device, flips=flips, skin=skin)
+        try:
+            found = skin_of(networks, image, device, flips=flips, skin=skin)
+        except NotFiniteError:
+            raise ImageError(
+                f"{photo.image}: the network gives values of it that are not finite, its training "
+                "was not sound: train it again with a smaller train.learning_rate"
+            ) from None
         tone = measure_tone(image, truth)
         scores.append(
             PhotoScore(

@@ -16,6 +16,10 @@ FILTERED_PX = 1024
 Floats = NDArray[np.float64]
 
 
+class NotFiniteError(ImageError):
+    """A network's map that no mask can be made of."""
+
+
 @dataclass(frozen=True)
 class Skin:
     """Skin in one photograph, on its own pixels.
@@ -55,7 +59,8 @@ def find_skin(
     Raises
     ------
     ImageError
-        If the map is not the image's, or not finite: no mask is better than a wrong one.
+        If the map is not the image's, or (NotFiniteError) not finite: no mask is better than a
+        wrong one. Which photograph it was is for callers to say.
     """
     if probability.shape != image.shape[:2]:
         raise ImageError(
@@ -63,7 +68,7 @@ def find_skin(
             "height and width"
         )
     if not np.isfinite(probability).all():
-        raise ImageError(
+        raise NotFiniteError(
             "the network gave values that are not finite: the bundle's weights are not sound, "
             "use another"
         )

@@ -92,6 +92,39 @@ def test_refining_moves_a_blurred_edge_to_the_photographs_own() -> None:
     assert (subsampled != wanted)[:, 200:].mean() < 0.01
 
 
+SHAPES = [(1, 1), (3, 20_000), (20_000, 3), (40, 60)]
+REFINED = SkinSettings(refine=True)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("constant", [True, False])
+def test_refining_odd_photographs_gives_finite_maps(shape: tuple[int, int], constant: bool) -> None:
+    image = np.full((*shape, 3), 200, np.uint8) if constant else noise((*shape, 3))
+    probability = np.random.default_rng(1).random(shape).astype(np.float32)
+    found = find_skin(image, probability, REFINED)
+    assert found.mask.shape == found.probability.shape == shape
+    assert found.probability.dtype == np.float32
+    assert np.isfinite(found.probability).all()
+    assert 0 <= found.probability.min() <= found.probability.max() <= 1
+    # The mean of the map stays, but for the edges of the photograph.
+    assert abs(found.probability.mean() - probability.mean()) < 0.02 + 0.3 * (shape == (1, 1))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_photograph_of_one_colour_draws_no_edges(shape: tuple[int, int]) -> None:
+    """It leaves an even map as it is, and an edge across the photograph where it is."""
+    image = np.full((*shape, 3), 200, np.uint8)
+    for level in (0, 0.2, 0.499, 0.501, 1):
+        even = np.full(shape, level, np.float32)
+        plain, refined = find_skin(image, even, SkinSettings()), find_skin(image, even, REFINED)
+        np.testing.assert_allclose(refined.probability, even, atol=1e-6)
+        np.testing.assert_array_equal(refined.mask, plain.mask)
+    along = np.moveaxis(halves := np.full(shape, 0.2, np.float32), int(np.argmax(shape)), 0)
+    along[: len(along) // 2] = 0.8  # across the longer side
+    plain, refined = find_skin(image, halves, SkinSettings()), find_skin(image, halves, REFINED)
+    np.testing.assert_array_equal(refined.mask, plain.mask)
+
+
 def test_flips_are_averaged() -> None:
     network, image = skin_network(), noise((40, 60, 3), 3)
     alone = [
