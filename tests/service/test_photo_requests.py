@@ -12,6 +12,7 @@ import pytest
 from drawn_photos import drawn_photo
 from fastapi.testclient import TestClient
 from image_files import CANARIES, FORMATS, PLACES, as_file, from_png, with_place
+from odd_photos import ODD
 from stand_in import drawn_image
 
 from skinray.config import ServiceSettings
@@ -55,13 +56,22 @@ def decoded(mask):
     return np.array(pixels).reshape(width, height).T
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("size", SIZES)
-def test_the_skin_is_that_of_the_bundle(photo_client, skin_bundle, kind, size):
-    data = as_file(photo(size), kind)
+FILES = {f"{kind} {size}": (as_file, photo(size), kind) for kind in FORMATS for size in SIZES}
+FILES |= {kind: (lambda odd: odd.data, odd) for kind, odd in ODD.items()}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_the_skin_is_that_of_the_bundle(photo_client, skin_bundle, kind):
+    write, *what = FILES[kind]
+    data = write(*what)
     found = skin_bundle.predict(decode_image(data, kind).pixels)
     response = post(photo_client, data)
     answer = response.json()
+    shape = (what[0].pixels if kind in ODD else what[0]).shape
+    assert (answer["height"], answer["width"]) == found.mask.shape == shape[:2]
+    assert np.isfinite(found.probability).all()
+    assert 0 <= answer["confidence"] <= 1
+    assert "nan" not in response.text.lower()
     assert SkinArea.model_validate({k: answer[k] for k in SkinArea.model_fields}) == SkinArea.of(
         found
     )
