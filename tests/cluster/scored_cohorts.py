@@ -12,6 +12,7 @@ from PIL import Image as Pillow
 from stand_in import drawn_image
 
 from tests.images.test_bad_input_images import bomb_jpeg, bomb_png, bomb_tiff, sound_files
+from tests.images.test_metadata import ASCII, CANARY, ORIENTATION, directory
 
 SIZES = ((96, 128), (70, 50), (128, 200), (33, 47), (180, 90))
 
@@ -53,6 +54,29 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "long.png": (png[:-5], "PNG"),
         "zeros.png": (bytes(1000), "not a PNG, JPEG or TIFF image"),
     }
+
+
+def told_all_over(pixels: np.ndarray) -> bytes:
+    """A JPEG with the canary as maker, place, comment and XMP."""
+    exif = Pillow.Exif()
+    exif[0x010F], exif[0x0112] = CANARY, 6
+    exif.get_ifd(0x8825)[27] = CANARY
+    more = {"comment": CANARY, "xmp": f"<x>{CANARY}</x>".encode(), "quality": 95}
+    return bytes(_pil("JPEG", exif=exif, **more)(pixels))
+
+
+def told_as_orientation(pixels: np.ndarray) -> bytes:
+    """A JPEG with the canary where its orientation belongs."""
+    words = directory(ORIENTATION, ASCII, len(CANARY), CANARY.encode())
+    return bytes(_pil("JPEG", exif=b"Exif\0\0" + words)(pixels))
+
+
+def canary_logs(ray_session: Any) -> list[str]:
+    """Return the files of the session's log folder that have the canary."""
+    folder = Path(ray_session._private.worker._global_node.get_logs_dir_path())
+    logs = [path for path in folder.rglob("*") if path.is_file()]
+    assert logs
+    return [path.name for path in logs if CANARY.encode() in path.read_bytes()]
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:

@@ -23,7 +23,14 @@ from stand_in import bundle_of, drawn_image
 from skinray.config import CrossingSettings, ModelSettings, PredictSettings, ScoreSettings
 from skinray.learning.bundle import load, save
 from skinray.photo_config import WHOLE, SkinSettings
-from tests.cluster.scored_cohorts import WRITERS, write
+from tests.cluster.scored_cohorts import (
+    CANARY,
+    WRITERS,
+    canary_logs,
+    told_all_over,
+    told_as_orientation,
+    write,
+)
 
 pytestmark = [
     pytest.mark.ray,
@@ -146,7 +153,7 @@ def masks(
 
 @pytest.mark.parametrize("layout", ["fused", "separate"])
 def test_twenty_photographs_have_the_same_skin(
-    layout: str, masks: Path, photographs: Path, skin_bundle: Path, port: int
+    ray_session: Any, layout: str, masks: Path, photographs: Path, skin_bundle: Path, port: int
 ) -> None:
     rows = pq.read_table(masks / "areas.parquet").to_pylist()
     assert len(rows) == PHOTOGRAPHS
@@ -162,17 +169,28 @@ def test_twenty_photographs_have_the_same_skin(
         served = asked(port, path, "photos", "image/png").content
         assert np.array_equal(np.asarray(Pillow.open(io.BytesIO(served))), scored), row["image"]
         assert sum(answer["mask"]["counts"][1::2]) == np.count_nonzero(scored)
+    # Nothing that a photograph says of itself comes back, or into the logs of any process.
+    whole = told_all_over(drawn_photo(0)[0])
+    for data in (whole, told_as_orientation(drawn_photo(0)[0]), whole[:-90], whole[:300]):
+        reply = sent(port, "photo.jpg", data)
+        assert reply.status_code == (422 if data in (whole[:-90], whole[:300]) else 200)
+        assert CANARY not in reply.text + str(reply.headers)
+    assert canary_logs(ray_session) == []
 
 
 def asked(
     port: int, path: Path, route: str = "biopsies", accept: str = "application/json"
 ) -> requests.Response:
     """Send a file as it is."""
-    reply = requests.post(
-        f"http://127.0.0.1:{port}/v1/{route}",
-        files={"image": (path.name, path.read_bytes())},
-        headers={"Accept": accept},
-        timeout=60,
-    )
+    reply = sent(port, path.name, path.read_bytes(), route, accept)
     assert reply.status_code == 200, reply.text
     return reply
+
+
+def sent(
+    port: int, name: str, data: bytes, route: str = "photos", accept: str = "application/json"
+) -> requests.Response:
+    """Send bytes, whatever the answer."""
+    url = f"http://127.0.0.1:{port}/v1/{route}"
+    headers = {"Accept": accept}
+    return requests.post(url, files={"image": (name, data)}, headers=headers, timeout=60)

@@ -26,7 +26,16 @@ from skinray.images.read import read_image
 from skinray.learning.bundle import load
 from skinray.learning.scored import AREAS
 from skinray.learning.skin import Skin
-from tests.cluster.scored_cohorts import WRITERS, bad_files, sound_image, write
+from tests.cluster.scored_cohorts import (
+    CANARY,
+    WRITERS,
+    bad_files,
+    canary_logs,
+    sound_image,
+    told_all_over,
+    told_as_orientation,
+    write,
+)
 
 pytestmark = pytest.mark.ray
 
@@ -143,6 +152,48 @@ def test_csv_and_report_tell_the_same(scored: Path) -> None:
     assert page.count("data:image/jpeg;base64,") == 12
     assert not (scored / "crossings.parquet").exists()
     assert not (scored / "counts.csv").exists()
+
+
+def test_nothing_that_photographs_say_of_a_place_is_written_or_printed(
+    ray_session: Any,
+    bundle: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Not of sound ones, of one with words for its orientation, nor of bad ones."""
+    from skinray.cluster.score import score
+
+    whole = told_all_over(drawn_image(5))
+    files = {
+        "sound.jpg": whole, "name.jpg": told_as_orientation(drawn_image(6)),
+        "cut.jpg": whole[: len(whole) * 2 // 3], "broken.jpg": whole[:400] + whole[500:],
+    }  # fmt: skip
+    assert all(CANARY.encode() in data for data in files.values())
+    out, cohort = tmp_path / "out", write(tmp_path / "cohort", files)
+    caplog.set_level("DEBUG")
+    report = io.StringIO()
+    settings = ScoreSettings().override({"fused.actors": 1})
+    score(bundle, str(cohort), out, settings, console=Console(file=report))
+    states = {name: row["status"] for name, row in rows(out).items()}
+    assert (states["sound.jpg"], states["name.jpg"], states["cut.jpg"]) == ("ok", "ok", "failed")
+    written = [path for path in out.rglob("*") if path.is_file()]
+    assert {path.suffix for path in written} >= {
+        ".parquet",
+        ".csv",
+        ".json",
+        ".html",
+        ".png",
+        ".jpg",
+    }
+    assert [path for path in written if CANARY.encode() in path.read_bytes()] == []
+    table = pq.read_table(out / "areas.parquet").to_pylist()  # compressed in its file
+    said = [report.getvalue(), caplog.text, str(table), *capfd.readouterr()]
+    assert [text for text in said if CANARY in text] == []
+    for path in written:  # a picture of ours says nothing of itself at all
+        if path.suffix in (".png", ".jpg"):
+            assert not Pillow.open(path).getexif()
+    assert canary_logs(ray_session) == []
 
 
 def test_separate_stages_give_the_same(
