@@ -9,6 +9,7 @@ import pytest
 import torch
 from drawn_photos import write_photos
 from PIL import Image as Pillow
+from scipy import stats
 from torch import nn
 
 from skinray.config import ReadSettings
@@ -60,6 +61,32 @@ def test_intervals_hold_the_figure_repeat_themselves_and_narrow_with_images() ->
         assert all_of_them.high - all_of_them.low < (few.high - few.low) / 2
     alone = summarise(many[:1], 500, 1)
     assert (alone.jaccard.low, alone.jaccard.high) == (None, None)
+
+
+def test_intervals_are_of_95_percent_over_photographs_drawn_with_replacement() -> None:
+    # Of 30 drawn with replacement, the photographs of the first kind are binomial.
+    count, found_in = 30, 26
+    scores = [score(80, 80, 60)] * found_in + [score(300, 0, 0)] * (count - found_in)
+    found = summarise(scores, 5000, 0)
+    low, high = stats.binom.ppf([0.025, 0.975], count, found_in / count)
+    assert (low, high) == (22, 29)
+    for interval, of in (
+        (found.jaccard, lambda kind: 0.6 * kind / count),
+        (found.dice, lambda kind: 0.75 * kind / count),
+        (found.jaccard_pooled, lambda kind: 60 * kind / (100 * kind + 300 * (count - kind))),
+    ):
+        expected = (of(found_in), of(low), of(high))
+        assert (interval.value, interval.low, interval.high) == pytest.approx(expected)
+
+
+def test_photographs_that_are_all_alike_leave_no_doubt() -> None:
+    found = summarise([score(100, 80, 60)] * 7, 300, 0)
+    for interval, value in (
+        (found.jaccard, 0.5),
+        (found.jaccard_pooled, 0.5),
+        (found.dice, 2 / 3),
+    ):
+        assert (interval.value, interval.low, interval.high) == pytest.approx((value,) * 3)
 
 
 def test_photographs_are_scored_at_their_own_size(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 from tiny import DERMIS_TRUTH, NERVE_TRUTH, ColourNetwork, drawn_sample
 
+from skinray.images.sample import Sample
 from skinray.learning.metrics import dice, tolerant_dice
 from skinray.learning.validation import scores, truth_of, validation_score
 
@@ -38,3 +41,29 @@ def test_the_validation_score_is_the_mean_over_images_of_the_widest_tolerance() 
     assert validation_score("nerve", blind, SAMPLES) == 0
     empty = drawn_sample(9, nerves=0)
     assert validation_score("nerve", blind, [*SAMPLES, empty]) == 0.25
+
+
+def test_that_of_skin_is_the_mean_over_images_of_1_less_the_jaccard_loss() -> None:
+    class RedIsProbability(torch.nn.Module):
+        """Takes the strength of red for the probability of skin."""
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.logit(image[:, :1])
+
+    def photo(red: list[int], skin: list[int]) -> Sample:
+        image = np.zeros((2, 2, 3), np.uint8)
+        image[..., 0] = np.reshape(red, (2, 2))
+        mask = np.reshape(skin, (2, 2)).astype(np.uint8)
+        return Sample(image, np.zeros_like(mask), mask)
+
+    # Probabilities .2, .6, .8 and 0: by its threshold perfect, by the loss 1.4 / 1.64.
+    unsure = photo([51, 153, 204, 0], [0, 1, 1, 0])
+    # Nowhere more than .4 of what is skin everywhere: Dice 0, by the loss 1.6 / 3.04.
+    faint = photo([102] * 4, [1] * 4)
+    blank = photo([0] * 4, [0] * 4)
+    network = RedIsProbability()
+    assert validation_score("skin", network, [unsure]) == pytest.approx(1.4 / 1.64)
+    both = (1.4 / 1.64 + 1.6 / 3.04) / 2
+    assert validation_score("skin", network, iter([unsure, faint])) == pytest.approx(both)
+    assert validation_score("skin", network, [blank]) == 1
+    assert validation_score("dermis", network, [unsure, faint]) == 0.5
