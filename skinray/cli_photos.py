@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from skinray.errors import SettingsError
-from skinray.settings import parse_assignment
+from skinray.settings import changes_of
 
 
 def train_photos(
@@ -38,16 +38,17 @@ def train_photos(
         typer.Option(
             help="paper: its own augmentation and training; varied: mirrored, further turned and "
             "scaled, in other colours, before other rooms; AdamW along a cosine, a mean of the "
-            "weights."
+            "weights; or a YAML file of all settings, as a run leaves in settings.yaml."
         ),
     ] = "paper",
     networks: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Parted by commas: skin_unet, skin_unet_large, skin_dense_unet, and beyond the "
-            "paper skin_mobilenet and skin_deeplabv3, which begin from published weights."
+            help="Parted by commas: skin_unet, skin_unet_large, skin_dense_unet (default: these "
+            "three, or those of a YAML file), and beyond the paper skin_mobilenet and "
+            "skin_deeplabv3, which begin from published weights."
         ),
-    ] = "skin_unet,skin_unet_large,skin_dense_unet",
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Most epochs of each training; the paper's: 500.")
     ] = None,
@@ -68,6 +69,10 @@ def train_photos(
             "out; the bundle averages them. Takes so many times as long, and so do answers; "
             "default: 1.",
         ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run; default: 0.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers that train one network together.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in --out.")] = False,
     set_: Annotated[
@@ -90,33 +95,29 @@ def train_photos(
     On a cluster: `ray job submit --working-dir . -- python jobs/train_photos.py ...`
     """
     from skinray.cluster.photos import train_photos as run
-    from skinray.learning.run_folder import refuse_foreign
     from skinray.photo_config import photo_recipe
     from skinray.report.photo_run import TABLE
     from skinray.report.photo_table import table_text
-    from skinray.run_paths import default_out
+    from skinray.run_paths import run_folder
 
-    if resume and out is None:
-        raise SettingsError("--resume goes on with the run in --out: name its folder there")
-    changes = dict(parse_assignment(text) for text in set_ or [])
-    if pretraining_epochs is not None:
-        changes["pretraining_epochs"] = pretraining_epochs
-    if train is not None:
-        changes["train_images"] = train
-    if test is not None:
-        changes["test_images"] = test
-    if members is not None:
-        changes["members"] = members
     settings = photo_recipe(recipe)
-    try:
-        settings = settings.only([name.strip() for name in networks.split(",") if name.strip()])
-    except ValueError as error:
-        raise SettingsError(f"--networks: {error}") from None
+    if networks is not None:
+        try:
+            settings = settings.only([name.strip() for name in networks.split(",") if name.strip()])
+        except ValueError as error:
+            raise SettingsError(f"--networks: {error}") from None
     if epochs is not None:
         settings = settings.lasting(epochs)
-    settings = settings.override(changes)
-    out = (out or default_out("photos")).absolute()
-    refuse_foreign(out, resume=resume)
+    options = {
+        "pretraining_epochs": pretraining_epochs,
+        "train_images": train,
+        "test_images": test,
+        "members": members,
+        "seed": seed,
+        "cluster.workers": workers,
+    }
+    settings = settings.override(changes_of(set_, options))
+    out = run_folder(out, "photos", resume=resume)
     results = run(data, public, out, settings, backgrounds=backgrounds or (), resume=resume)
     typer.echo(table_text(results))
     typer.echo(f"Table: {out / TABLE}.md and .csv\nReport: {out / 'report.html'}")

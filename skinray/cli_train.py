@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from skinray.errors import SettingsError
-from skinray.settings import parse_assignment
+from skinray.settings import changes_of
 
 Size = Annotated[str, typer.Option(help="Width x height in pixels, for example 1600x1200.")]
 
@@ -99,23 +99,13 @@ def train_cv(
 
     Leaves `report.html`, `report.json` and `bundle/` in the run folder.
     """
-    from skinray.learning.run_folder import refuse_foreign
     from skinray.progress import bar
     from skinray.recipes import recipe as named
-    from skinray.run_paths import DEMO_IMAGES, default_out, demo_cohort
+    from skinray.run_paths import DEMO_IMAGES, demo_cohort, run_folder
 
-    changes = dict(parse_assignment(text) for text in set_ or [])
-    if seed is not None:
-        changes["seed"] = seed
-    if workers is not None:
-        changes["cluster.workers"] = workers
-    if fold_unit is not None:
-        changes["folds.unit"] = fold_unit
-    settings = named(recipe).override(changes)
-    if resume and out is None:
-        raise SettingsError("--resume goes on with the run in --out: name its folder there")
-    out = (out or default_out(settings.recipe)).absolute()
-    refuse_foreign(out, resume=resume)
+    options = {"seed": seed, "cluster.workers": workers, "folds.unit": fold_unit}
+    settings = named(recipe).override(changes_of(set_, options))
+    out = run_folder(out, settings.recipe, resume=resume)
     if data is None:
         with bar("Drawing synthetic biopsies", DEMO_IMAGES) as tell:
             data = demo_cohort(out, tell)

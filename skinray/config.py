@@ -7,6 +7,7 @@ al.), here "the paper"; where the paper is silent, the field's description says 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -224,6 +225,11 @@ class ArmSettings(Settings):
         default_factory=dict,
         description="dotted paths below the arm or augment -> values to try; empty: no search",
     )
+
+    @property
+    def slug(self) -> str:
+        """The label as file names show it: small letters, digits and single hyphens."""
+        return re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-")
 
     @model_validator(mode="after")
     def _grid_has_values(self) -> Self:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from skinray.config import (
@@ -14,8 +13,7 @@ from skinray.config import (
     StageSettings,
     TrainSettings,
 )
-from skinray.errors import SettingsError
-from skinray.settings import from_yaml
+from skinray.settings import by_name
 
 SEARCH = {
     "train.learning_rate": (3e-5, 1e-4, 3e-4, 1e-3),
@@ -114,14 +112,7 @@ def recipe(name: str) -> RunSettings:
     SettingsError
         If there is neither a recipe nor a file of that name.
     """
-    if name in RECIPES:
-        return RECIPES[name]()
-    path = Path(name)
-    if path.suffix in {".yaml", ".yml"}:
-        return from_yaml(RunSettings, path)
-    raise SettingsError(
-        f"no recipe '{name}': use one of {', '.join(sorted(RECIPES))}, or a .yaml file"
-    )
+    return by_name(RunSettings, RECIPES, name)
 
 
 def _arm(

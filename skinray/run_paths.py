@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from skinray.errors import SettingsError
 from skinray.images.phantom_cohort import write_cohort
+from skinray.learning.run_folder import refuse_foreign
 
 # The demo's synthetic cohort: enough images to train on, small enough for minutes on two cores.
 DEMO_IMAGES, DEMO_SUBJECTS, DEMO_SIZE, DEMO_SEED = 40, 10, (384, 288), 0
@@ -23,6 +25,21 @@ def default_out(recipe: str) -> Path:
     in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     root = Path(base) if base else (Path.home() / "skinray-runs" if in_job else Path("runs"))
     return (root / f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+
+
+def run_folder(out: Path | None, recipe: str, *, resume: bool) -> Path:
+    """Return the folder that a command is to run in, made absolute.
+
+    Raises
+    ------
+    SettingsError
+        If it is no place for this run, or none was named to be resumed.
+    """
+    if resume and out is None:
+        raise SettingsError("--resume goes on with the run in --out: name its folder there")
+    chosen = (out or default_out(recipe)).absolute()
+    refuse_foreign(chosen, resume=resume)
+    return chosen
 
 
 def demo_cohort(out: Path, progress: Callable[[int, int], None] | None = None) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -136,6 +137,37 @@ def from_yaml(kind: type[T], path: Path) -> T:
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not valid YAML ({yaml_reason(error)}); mend it") from None
     return validate(kind, values, str(path))
+
+
+def by_name(kind: type[T], recipes: Mapping[str, Callable[[], T]], name: str) -> T:
+    """Return the settings of a recipe, or read them from a YAML file of all settings.
+
+    Raises
+    ------
+    SettingsError
+        If there is neither a recipe nor a file of that name, or the file does not fit.
+    """
+    if name in recipes:
+        return recipes[name]()
+    path = Path(name)
+    if path.suffix in {".yaml", ".yml"}:
+        return from_yaml(kind, path)
+    raise SettingsError(
+        f"no recipe '{name}': use one of {', '.join(sorted(recipes))}, or a .yaml file"
+    )
+
+
+def changes_of(assignments: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a command line changes, for :meth:`Settings.override`.
+
+    Parameters
+    ----------
+    assignments : of ``--set``, each as :func:`parse_assignment` reads it.
+    options : path -> value of the options that have names of their own, which go first; none:
+        the option was not given.
+    """
+    given = {path: value for path, value in options.items() if value is not None}
+    return dict(map(parse_assignment, assignments or [])) | given
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from commands import Command
 
 from skinray.photo_config import PhotoSettings, photo_recipe
+from skinray.settings import to_yaml
 
 
 @pytest.fixture
@@ -40,7 +41,8 @@ def test_options_become_settings(
         "--backgrounds", "rooms", "--backgrounds", "clothes",
         "--out", tmp_path / "run", "--recipe", "varied", "--networks", "skin_unet, skin_mobilenet",
         "--epochs", 30, "--pretraining-epochs", 6, "--train", 80, "--test", 200,
-        "--members", 5, "--set", "flips=true", "--set", "networks.1.train.epochs=80",
+        "--members", 5, "--seed", 3, "--workers", 2, "--set", "flips=true",
+        "--set", "seed=1", "--set", "networks.1.train.epochs=80",
     )  # fmt: skip
     assert ended.code == 0, ended.err
     (settings,) = handed
@@ -52,11 +54,32 @@ def test_options_become_settings(
         80,
         200,
     )
-    assert (settings.flips, settings.members) == (True, 5)
+    assert (settings.flips, settings.members, settings.seed) == (True, 5, 3)
+    assert settings.cluster.workers == 2
     assert settings.augment == photo_recipe("varied").augment
     assert ended.out.splitlines()[0] == (
         "table of ward after hgr:HGR and faces before rooms before clothes"
     )
+
+
+def test_a_run_s_own_settings_begin_another(
+    skinray: Command, handed: list[PhotoSettings], tmp_path: Path
+) -> None:
+    kept = photo_recipe("varied").only(["skin_unet", "skin_mobilenet"]).lasting(9)
+    (tmp_path / "settings.yaml").write_text(to_yaml(kept), encoding="utf-8")
+    words = ["train-photos", "--data", "ward", "--public", "hands", "--recipe"]
+    for more in ([], ["--networks", "skin_mobilenet"]):
+        ended = skinray(*words, tmp_path / "settings.yaml", "--out", tmp_path / "run", *more)
+        assert ended.code == 0, ended.err
+    assert handed[0] == kept
+    assert handed[1].networks == kept.networks[1:]
+
+
+def test_without_a_word_the_papers_three_networks_are_trained(
+    skinray: Command, handed: list[PhotoSettings], tmp_path: Path
+) -> None:
+    ended = skinray("train-photos", "--data", "w", "--public", "h", "--out", tmp_path / "run")
+    assert (ended.code, handed) == (0, [PhotoSettings()]), ended.err
 
 
 @pytest.mark.parametrize(

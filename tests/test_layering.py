@@ -19,7 +19,7 @@ MODULES = sorted(ROOT.rglob("*.py"))
 # Each layer may import itself and those before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("skinray", "errors"),
-    ("settings", "progress"),
+    ("files", "settings", "progress"),
     ("logs",),
     ("config",),
     ("photo_config",),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from skinray.errors import SettingsError
+from skinray.learning.photo_trials import key
 from skinray.models import build
 from skinray.photo_config import PhotoSettings, photo_recipe
+from skinray.settings import to_yaml
 
 
 def test_every_figure_is_the_papers() -> None:
@@ -55,6 +59,8 @@ def test_trainings_last_as_long_as_told() -> None:
         {"networks": ()},
         {"networks.1.label": "U-Net"},
         {"networks.1.label": "u net"},
+        {"networks.1.label": "U/Net"},
+        {"networks.1.label": "皮膚"},
     ],
 )
 def test_settings_that_make_no_run(changes: dict[str, object]) -> None:
@@ -90,3 +96,27 @@ def test_varied_is_the_papers_but_for_augmentation_and_training() -> None:
     assert (varied.augment.flip_probability, varied.augment.flip_axes) == (0.5, "columns")
     with pytest.raises(SettingsError, match="no recipe 'best': use one of paper, varied"):
         photo_recipe("best")
+
+
+def test_what_a_run_leaves_of_its_settings_is_a_recipe(tmp_path: Path) -> None:
+    settings = photo_recipe("varied").only(["skin_unet", "skin_deeplabv3"]).lasting(7)
+    (tmp_path / "settings.yaml").write_text(to_yaml(settings), encoding="utf-8")
+    assert photo_recipe(str(tmp_path / "settings.yaml")) == settings
+
+
+def test_every_network_trains_as_varied_says() -> None:
+    names = ["skin_unet", "skin_mobilenet", "skin_deeplabv3"]
+    for arm in photo_recipe("varied").only(names).networks:
+        train = arm.train
+        assert (train.optimizer, train.schedule, train.keep) == ("adamw", "cosine", "last")
+        assert (train.learning_rate, train.early_stop_epochs) == (1e-3, None)
+
+
+def test_a_label_names_no_folder_but_its_own() -> None:
+    networks = [
+        arm.model_copy(update={"label": label})
+        for arm, label in zip(PhotoSettings().networks, ("a/b: c", "../d", "e -- f"), strict=True)
+    ]
+    settings = PhotoSettings(networks=tuple(networks))
+    assert [arm.slug for arm in settings.networks] == ["a-b-c", "d", "e-f"]
+    assert key(settings.networks[0], "fine-tuning", 1) == "fine-tuning-a-b-c--member-2"

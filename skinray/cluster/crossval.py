@@ -15,9 +15,8 @@ from rich.console import Console
 from skinray.cluster.scoring import Scene, SplitJob, score_arms, score_splits
 from skinray.cluster.session import Resources, session, trial_resources
 from skinray.cluster.sources import Source, open_source
-from skinray.cluster.tune import TrialResult, run_trials
+from skinray.cluster.tune import TrialResult, all_trained, run_trials
 from skinray.config import CrossingSettings, RunSettings
-from skinray.errors import TrainingError
 from skinray.images.cohort_check import checked_cohort
 from skinray.images.manifest import Cohort, fingerprint
 from skinray.learning import bundle as bundles
@@ -35,7 +34,7 @@ from skinray.learning.held_out import SplitScores, fitted, looked_at_by_fit, sto
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign
 from skinray.learning.scale import LabelledReader, common_scale
-from skinray.learning.trial import TrialSpec, describe, trained_network
+from skinray.learning.trial import TrialSpec, trained_network
 from skinray.models.arms import usable_arms
 from skinray.progress import Steps
 from skinray.report.assemble import Measured, assemble, headline
@@ -137,9 +136,7 @@ def _measure(run: Run, splits: Splits) -> Measured:
     scores = {r.spec.key: r.outcome.score if r.outcome else None for r in search}
     chosen = choose([result.spec for result in search], scores)
     trained = _trials(run, maker.training(splits, chosen), "Training")
-    for result in trained:
-        if result.outcome is None:
-            raise TrainingError(f"{describe(result.spec)} failed: {result.error}")
+    all_trained(trained)
     scene = Scene(
         source=run.source,
         biopsies=run.cohort.biopsies,

@@ -10,18 +10,19 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import ray
 import torch
 from rich.console import Console
 
 from skinray.cluster.device import assigned_device
 from skinray.cluster.session import Resources, session, trial_resources
 from skinray.cluster.sources import Source, open_source
-from skinray.cluster.tune import run_trials
-from skinray.errors import SettingsError, TrainingError
-from skinray.images.photo_sets import find_set
-from skinray.images.photos import Photo, balance, find_backgrounds, split_photos
+from skinray.cluster.tasks import run_tasks
+from skinray.cluster.tune import Trained, all_trained, run_trials
+from skinray.errors import CohortError, SettingsError, SkinrayError
+from skinray.images.photo_sets import find_public, find_set
+from skinray.images.photos import Photo, balance, find_backgrounds, refuse_shared, split_photos
 from skinray.images.skin_labels import read_skin
+from skinray.learning.crossval import check_trials
 from skinray.learning.photo_trials import (
     SCENARIOS,
     PhotoTrials,
@@ -33,7 +34,7 @@ from skinray.learning.photo_trials import (
 )
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign
-from skinray.learning.trial import OUTCOME, TrialOutcome, TrialSpec, describe, trained_network
+from skinray.learning.trial import TrialSpec, trained_network
 from skinray.photo_config import PhotoSettings
 from skinray.progress import Steps
 from skinray.report.assemble import curve_of
@@ -85,42 +86,28 @@ def train_photos(
     """
     console = console or Console()
     began, started = time.monotonic(), now()
+    # Whatever a user can have got wrong is found before Ray starts and a file is written.
     refuse_foreign(out, resume=resume)
     if backgrounds and not settings.paste_probability:
         raise SettingsError(
             "photographs without skin have no part in a run whose paste_probability is 0: take "
             "--recipe varied, or --set paste_probability=0.5"
         )
-    ward, others = find_set(data), [p for one in public for p in find_set(one)]
-    behind = [p for one in backgrounds for p in find_backgrounds(one, [*ward, *others])]
-    clinical = split_photos(
-        ward, settings.train_images, settings.test_images, settings.validation_fraction
-    )
-    shown = balance(others, settings.pretraining_images)
-    pretraining = split_photos(shown, len(shown), 0, settings.validation_fraction)
-    everything = [*shown, *clinical.train, *clinical.validation, *clinical.test, *behind]
-    unmarked = []
-    with Steps("Reading photographs", len(everything), console) as steps:
-        for done, photo in enumerate(everything, 1):
-            # Whatever is wrong shows now.
-            sample = load_photo(photo, settings.load_px, settings.read)
-            if photo.coding != "no skin" and not (
-                sample.dermis.any() or read_skin(photo.mask, photo.coding, settings.read).any()
-            ):
-                unmarked.append(f"{photo.source}/{photo.name}")
-            steps.set(done)
+    used, lacking = with_weights_at_hand(settings)
+    trials = _trials(find_set(data), find_public(public), backgrounds, used, out)
+    check_trials([*trials.pretraining(), *trials.direct()])
+    for remark in lacking:
+        _remark(console, remark)
+    unmarked = _unmarked([*trials.photos, *trials.clinical.test], settings, console)
     if unmarked:
-        console.print(unmarked_words(unmarked), style="yellow", highlight=False, soft_wrap=True)
-    fingerprint = photos_fingerprint(everything)
-    claim(out, settings, fingerprint, resume=resume)
-    used = with_weights_at_hand(settings)
-    trials = PhotoTrials(
-        used, pretraining, clinical, fingerprint, (out / "trials").absolute(), tuple(behind)
-    )
+        _remark(console, unmarked_words(unmarked))
+    claim(out, settings, trials.data, resume=resume)
+    shown = (*trials.public.train, *trials.public.validation)
     console.print(
         f"{len(shown)} public photographs to pretrain on, {settings.train_images} clinical ones "
         f"to train on, {settings.test_images} to test on"
-        f"{f', {len(behind)} without skin' if behind else ''}; run folder {out}",
+        f"{f', {len(trials.backgrounds)} without skin' if trials.backgrounds else ''}; "
+        f"run folder {out}",
         highlight=False,
         soft_wrap=True,
     )
@@ -133,7 +120,7 @@ def train_photos(
     results = PhotoResults(
         data=str(data),
         public=[str(one) for one in public],
-        fingerprint=fingerprint,
+        fingerprint=trials.data,
         pretraining_images=len(shown),
         train_images=settings.train_images,
         test_images=settings.test_images,
@@ -143,7 +130,7 @@ def train_photos(
         versions=versions(),
         hardware=hardware(),
         sources=dict(Counter(photo.source for photo in shown)),
-        backgrounds=dict(Counter(photo.source for photo in behind)),
+        backgrounds=dict(Counter(photo.source for photo in trials.backgrounds)),
         curves=curves,
         settings=settings.model_dump(mode="json"),
         unmarked=unmarked,
@@ -152,6 +139,56 @@ def train_photos(
     write_photo_report(out)
     write_photo_bundle(out, trials, results)
     return results
+
+
+def _trials(
+    ward: tuple[Photo, ...],
+    others: tuple[Photo, ...],
+    backgrounds: Sequence[Path],
+    settings: PhotoSettings,
+    out: Path,
+) -> PhotoTrials:
+    """Split the photographs; none may be where its place would make a figure a lie."""
+    refuse_shared(
+        others, ward, "one of the clinical photographs, so a network would learn from what it is "
+        "tested on: take it out of the public ones",
+    )  # fmt: skip
+    behind = tuple(photo for one in backgrounds for photo in find_backgrounds(one))
+    refuse_shared(
+        behind, [*ward, *others], "which has a mask: leave it out of the photographs without skin"
+    )
+    clinical = split_photos(
+        ward, settings.train_images, settings.test_images, settings.validation_fraction
+    )
+    shown = balance(others, settings.pretraining_images)
+    pretraining = split_photos(shown, len(shown), 0, settings.validation_fraction)
+    everything = [*shown, *clinical.train, *clinical.validation, *clinical.test, *behind]
+    data = photos_fingerprint(everything)
+    return PhotoTrials(settings, pretraining, clinical, data, (out / "trials").absolute(), behind)
+
+
+def _unmarked(photos: Sequence[Photo], settings: PhotoSettings, console: Console) -> list[str]:
+    """Read every photograph, so that all that is wrong shows now; name masks without skin."""
+    unmarked, problems = [], []
+    with Steps("Reading photographs", len(photos), console) as steps:
+        for done, photo in enumerate(photos, 1):
+            try:
+                sample = load_photo(photo, settings.load_px, settings.read)
+                if photo.coding != "no skin" and not (
+                    sample.dermis.any() or read_skin(photo.mask, photo.coding, settings.read).any()
+                ):
+                    unmarked.append(f"{photo.source}/{photo.name}")
+            except SkinrayError as error:
+                problems.append(str(error))
+            steps.set(done)
+    if problems:
+        lines = "\n  ".join(problems)
+        raise CohortError(f"{len(problems)} photographs or masks to mend or take out\n  {lines}")
+    return unmarked
+
+
+def _remark(console: Console, text: str) -> None:
+    console.print(text, style="yellow", highlight=False, soft_wrap=True)
 
 
 class Asked(NamedTuple):
@@ -169,14 +206,18 @@ class Asked(NamedTuple):
 
 def _rows(run: Run) -> tuple[list[PhotoRow], list[Curve]]:
     """Train every network in every scenario, then test each; finished trainings are kept."""
-    asked = _trained(run)
-    tested = _tested(run, asked)
-    specs = {spec.key: spec for one in asked for spec in one.specs}
-    outcomes = {key: _outcome(run.trials.trials / key) for key in specs}
+    asked, trained = _trained(run)
+    calls = [
+        (one, str(run.trials.trials), run.trials.clinical.test, run.settings,
+         run.resources.cpus_per_worker)
+        for one in asked
+    ]  # fmt: skip
+    tested = run_tasks("Testing", _test, calls, run.resources, run.console)
     begun = {
         wanted.label: beginning(wanted, used)
         for wanted, used in zip(run.settings.networks, run.trials.settings.networks, strict=True)
     }
+    outcomes = {spec.key: outcome for spec, outcome in trained}
     rows = [
         photo_row(
             one.scenario, one.first, outcomes[one.first.key], scored, run.settings,
@@ -184,17 +225,17 @@ def _rows(run: Run) -> tuple[list[PhotoRow], list[Curve]]:
         )
         for one, scored in zip(asked, tested, strict=True)
     ]  # fmt: skip
-    return rows, [curve_of(spec, outcomes[key]) for key, spec in specs.items()]
+    return rows, [curve_of(spec, outcome) for spec, outcome in trained]
 
 
-def _trained(run: Run) -> list[Asked]:
-    """Return the rows in the order of the table, their networks trained."""
+def _trained(run: Run) -> tuple[list[Asked], list[Trained]]:
+    """Return the rows in the order of the table, and their trainings with what each came to."""
     trials = run.trials
     transfer, direct = trials.pretraining(), trials.direct()
-    _train(run, [*transfer, *direct], "Pretraining and training")
+    trained = _train(run, [*transfer, *direct], "Pretraining and training")
     ensembles = trials.ensembles()
-    _train(run, [spec for members in zip(*ensembles, strict=True) for spec in members],
-           "Fine-tuning")  # fmt: skip
+    tuned = [spec for members in zip(*ensembles, strict=True) for spec in members]
+    trained += _train(run, tuned, "Fine-tuning")
     alone: dict[Scenario, list[TrialSpec]] = {
         "direct transfer": transfer,
         "direct training": direct,
@@ -204,41 +245,19 @@ def _trained(run: Run) -> list[Asked]:
         (scenario, (spec,)) for scenario in SCENARIOS for spec in alone[scenario]
     ]
     tested += [("fine-tuning", members) for members in ensembles if len(members) > 1]
-    return [
+    asked = [
         Asked(scenario, specs, flips)
         for scenario, specs in tested
         for flips in ((False, True) if run.settings.flips else (False,))
     ]
+    return asked, trained
 
 
-def _tested(run: Run, asked: list[Asked]) -> list[Scored]:
-    test = ray.remote(
-        num_cpus=run.resources.cpus_per_worker, num_gpus=run.resources.gpus_per_worker
-    )(_test)
-    refs = [
-        test.remote(one, str(run.trials.trials), run.trials.clinical.test, run.settings,
-                    run.resources.cpus_per_worker)
-        for one in asked
-    ]  # fmt: skip
-    with Steps("Testing", len(refs), run.console) as steps:
-        for done in range(1, len(refs) + 1):
-            ray.wait(refs, num_returns=done, fetch_local=False)
-            steps.set(done)
-    found: list[Scored] = ray.get(refs)
-    return found
-
-
-def _train(run: Run, specs: list[TrialSpec], title: str) -> None:
+def _train(run: Run, specs: list[TrialSpec], title: str) -> list[Trained]:
     results = run_trials(
         specs, run.source, run.trials.trials, run.resources, run.settings.cluster, title
     )
-    for result in results:
-        if result.outcome is None:
-            raise TrainingError(f"{describe(result.spec)} failed: {result.error}")
-
-
-def _outcome(folder: Path) -> TrialOutcome:
-    return TrialOutcome.model_validate_json((folder / OUTCOME).read_text(encoding="utf-8"))
+    return all_trained(results)
 
 
 def _test(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 import torch
@@ -13,6 +12,7 @@ import torch
 from skinray.cluster.device import assigned_device
 from skinray.cluster.session import Resources
 from skinray.cluster.sources import Source
+from skinray.cluster.tasks import run_tasks
 from skinray.config import CrossingSettings, FitSettings
 from skinray.images.manifest import Biopsy
 from skinray.learning.crossval import Split
@@ -20,7 +20,6 @@ from skinray.learning.held_out import SplitScores, score_split
 from skinray.learning.predict import predict_map
 from skinray.learning.trial import TrialSpec, trained_network
 from skinray.learning.validation import scores, truth_of
-from skinray.progress import Steps
 
 
 @dataclass(frozen=True)
@@ -49,35 +48,18 @@ class Scene:
 
 def score_splits(jobs: Sequence[SplitJob], scene: Scene, resources: Resources) -> list[SplitScores]:
     """Score every split, in the order given."""
-    task = _remote(_score_split, resources)
     shared = ray.put(scene)
-    results: list[SplitScores] = _gather("Held-out images", [task.remote(j, shared) for j in jobs])
-    return results
+    calls = [(job, shared) for job in jobs]
+    return run_tasks("Held-out images", _score_split, calls, resources)
 
 
 def score_arms(
     specs: Sequence[TrialSpec], split: Split, scene: Scene, resources: Resources
 ) -> list[dict[int, list[float]]]:
     """Return each arm's Dice by tolerance, one value for each held-out image of the split."""
-    task = _remote(_score_arm, resources)
     shared = ray.put(scene)
-    refs = [task.remote(spec, split, shared) for spec in specs]
-    results: list[dict[int, list[float]]] = _gather("Rows of tables 1 and 2", refs)
-    return results
-
-
-def _remote(function: Any, resources: Resources) -> Any:
-    return ray.remote(
-        num_cpus=resources.cpus_per_worker, num_gpus=resources.gpus_per_worker, max_retries=3
-    )(function)
-
-
-def _gather(title: str, refs: list[Any]) -> list[Any]:
-    with Steps(title, len(refs)) as steps:
-        for done in range(1, len(refs) + 1):
-            ray.wait(refs, num_returns=done)
-            steps.set(done)
-    return list(ray.get(refs))
+    calls = [(spec, split, shared) for spec in specs]
+    return run_tasks("Rows of tables 1 and 2", _score_arm, calls, resources)
 
 
 def _score_split(job: SplitJob, scene: Scene) -> SplitScores:

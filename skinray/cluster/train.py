@@ -103,7 +103,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size(), mean_over_workers)
     device = get_device()
-    network = new_network(spec).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = new_network(spec, folder).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = prepare_model(Objective(network, spec.arm.train))
     resources: Resources = config["resources"]
     source = config["source"]

@@ -26,8 +26,8 @@ from skinray.cluster.session import HEAD, Resources
 from skinray.cluster.sources import Source
 from skinray.cluster.train import train_on_workers
 from skinray.config import ClusterSettings
-from skinray.errors import SkinrayError
-from skinray.learning.trial import TrialOutcome, TrialSpec, finished, run_trial
+from skinray.errors import SkinrayError, TrainingError
+from skinray.learning.trial import TrialOutcome, TrialSpec, describe, finished, run_trial
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,26 @@ class TrialResult:
     folder: Path
     outcome: TrialOutcome | None
     error: str = ""
+
+
+# A trial that came to its end, and what it came to.
+Trained = tuple[TrialSpec, TrialOutcome]
+
+
+def all_trained(results: Sequence[TrialResult]) -> list[Trained]:
+    """Return every trial with its outcome.
+
+    Raises
+    ------
+    TrainingError
+        If one has none; the message says which, and why.
+    """
+    trained = []
+    for result in results:
+        if result.outcome is None:
+            raise TrainingError(f"{describe(result.spec)} failed: {result.error}")
+        trained.append((result.spec, result.outcome))
+    return trained
 
 
 def run_trials(

@@ -18,7 +18,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,6 +83,32 @@ def find_set(named: str | Path) -> tuple[Photo, ...]:
             f"{folder}: no photograph with its mask in the layout of {kind}: {layout.looks}"
         )
     return _photos(found, folder, kind)
+
+
+def find_public(named: Sequence[str | Path]) -> tuple[Photo, ...]:
+    """Return the photographs of several sets, each a source of its own.
+
+    Parameters
+    ----------
+    named : each as :func:`find_set` takes it. Of two sets that would be called alike the second is
+        called by its number too; a photograph of several sets is of the first of them.
+
+    Raises
+    ------
+    CohortError
+        As :func:`find_set`.
+    """
+    photos: dict[str, Photo] = {}
+    sources: Counter[str] = Counter()
+    for one in named:
+        found = find_set(one)
+        source = found[0].source
+        sources[source] += 1
+        if sources[source] > 1:
+            found = tuple(replace(p, source=f"{source} {sources[source]}") for p in found)
+        for photo in found:
+            photos.setdefault(photo.md5, photo)
+    return tuple(photos.values())
 
 
 def _parsed(named: str) -> tuple[str | None, Path]:

@@ -88,30 +88,39 @@ def find_photos(folder: Path, source: str | None = None) -> tuple[Photo, ...]:
     return tuple(photos[md5] for md5 in sorted(photos))
 
 
-def find_backgrounds(folder: Path, known: Iterable[Photo] = ()) -> tuple[Photo, ...]:
+def refuse_shared(photos: Iterable[Photo], known: Iterable[Photo], why: str) -> None:
+    """Raise CohortError if photographs are among others, whatever their names.
+
+    Parameters
+    ----------
+    why : goes on from the name of the one that is known, with the remedy.
+    """
+    by_md5 = {photo.md5: photo for photo in known}
+    shared = [photo for photo in photos if photo.md5 in by_md5]
+    if shared:
+        more = f" (and {len(shared) - 1} more such)" if len(shared) > 1 else ""
+        raise CohortError(
+            f"{shared[0].image}: the same bytes as {by_md5[shared[0].md5].image}{more}, {why}"
+        )
+
+
+def find_backgrounds(folder: Path) -> tuple[Photo, ...]:
     """Return the photographs without skin in a folder and below, in the order of their MD5.
 
     Parameters
     ----------
     folder : of PNG, JPEG or TIFF files; no masks are needed. What it holds twice counts once.
-    known : photographs with masks, of which none may be among them.
 
     Raises
     ------
     CohortError
-        If there is no photograph, or one of those with masks.
+        If there is no photograph.
     """
     if not folder.is_dir():
         raise CohortError(f"{folder}: no such folder: correct the path")
-    masked = {photo.md5: photo for photo in known}
     photos: dict[str, Photo] = {}
     for path in sorted(path for paths in _by_name(folder).values() for path in paths):
         md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if md5 in masked:
-            raise CohortError(
-                f"{path}: the same bytes as {masked[md5].image}, which has a mask: leave it out of "
-                "the photographs without skin"
-            )
         name = path.relative_to(folder).as_posix()
         photos[md5] = Photo(name, path, path, folder.resolve().name, md5, "no skin")
     if not photos:
@@ -163,15 +172,16 @@ def split_photos(
     """
     if train + test > len(photos):
         raise CohortError(
-            f"{len(photos)} photographs cannot be split into {train} to train and {test} to "
-            "test: ask for fewer"
+            f"{', '.join(_by_source(photos))}: {len(photos)} photographs cannot be split into "
+            f"{train} to train and {test} to test: ask for fewer (--train, --test)"
         )
     ordered = sorted(photos, key=lambda photo: photo.md5)
     kept, held = _hold_out(ordered[:train], validation_fraction)
     if train and not (kept and held):
         raise CohortError(
-            f"{train} photographs leave none to train or none to validate at a validation "
-            f"fraction of {validation_fraction:g}: give more, or another fraction"
+            f"{', '.join(_by_source(photos))}: {train} photographs leave none to train or none to "
+            f"validate at a validation fraction of {validation_fraction:g}: give more, or another "
+            "fraction (--set validation_fraction)"
         )
     return PhotoSplit(kept, held, tuple(ordered[train : train + test]))
 

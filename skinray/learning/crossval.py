@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -160,9 +159,8 @@ class SpecMaker:
         # Labels may differ in nothing that a file name can show, so the mark stands for both.
         facts = json.dumps([arm.label, point], sort_keys=True)
         mark = hashlib.sha256(facts.encode()).hexdigest()[:8]
-        label = re.sub(r"[^a-z0-9]+", "-", arm.label.lower()).strip("-")
         return TrialSpec(
-            key=f"{phase}-{stage}-{label}-{mark}-{split.name}",
+            key=f"{phase}-{stage}-{arm.slug}-{mark}-{split.name}",
             phase=phase,
             stage=stage,
             arm=resolved,

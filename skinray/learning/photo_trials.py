@@ -17,8 +17,8 @@ from skinray.images.photos import Photo, PhotoSplit, with_part_held_out
 from skinray.images.read import read_image
 from skinray.images.sample import Sample
 from skinray.images.skin_labels import read_skin, superpixels_of
-from skinray.learning.trial import WEIGHTS, TrialSpec
-from skinray.models.weights import available
+from skinray.learning.trial import TrialSpec
+from skinray.models.arms import why_missing
 from skinray.photo_config import PhotoSettings
 
 Scenario = Literal["direct transfer", "direct training", "fine-tuning"]
@@ -64,15 +64,25 @@ def check_same_size(photo: Photo, image: tuple[int, ...], mask: tuple[int, ...])
         )
 
 
-def with_weights_at_hand(settings: PhotoSettings) -> PhotoSettings:
-    """Let networks begin at random whose published weights are not in the cache."""
-    networks = tuple(
-        arm
-        if arm.model.weights is None or available(arm.model.weights)
-        else arm.override({"model.weights": None})
-        for arm in settings.networks
-    )
-    return settings.model_copy(update={"networks": networks})
+def with_weights_at_hand(settings: PhotoSettings) -> tuple[PhotoSettings, list[str]]:
+    """Let networks begin at random whose published weights are not in the cache.
+
+    Returns
+    -------
+    The settings, and of each such network a sentence with the remedy.
+
+    Raises
+    ------
+    WeightsError
+        If a network names weights that are neither published nor a file.
+    """
+    networks, said = [], []
+    for arm in settings.networks:
+        remedy = why_missing(arm.label, arm.model.weights)
+        networks.append(arm.override({"model.weights": None}) if remedy else arm)
+        if remedy:
+            said.append(f"{arm.label} begins from random weights: {remedy}")
+    return settings.model_copy(update={"networks": tuple(networks)}), said
 
 
 def beginning(asked: ArmSettings, used: ArmSettings) -> str:
@@ -94,7 +104,7 @@ class PhotoTrials:
     settings : of the run.
     public, clinical : the splits of both kinds of photographs.
     data : fingerprint of all of them.
-    trials : folder of the trials; fine-tuning begins with the weights that lie there.
+    trials : folder of the trials.
     backgrounds : photographs without skin, for every training to put skin before.
     """
 
@@ -141,14 +151,8 @@ class PhotoTrials:
         split = with_part_held_out(self.clinical, fraction, member)
         specs = []
         for arm in self._networks:
-            weights = self.trials / key(arm, "direct transfer") / WEIGHTS
-            tuned = arm.override(
-                {
-                    "model.weights": str(weights),
-                    "train.learning_rate": arm.train.learning_rate
-                    * self.settings.fine_tuning_factor,
-                }
-            )
+            rate = arm.train.learning_rate * self.settings.fine_tuning_factor
+            tuned = arm.override({"model.weights": None, "train.learning_rate": rate})
             specs.append(self._spec(arm, "fine-tuning", tuned, split, member))
         return specs
 
@@ -188,6 +192,7 @@ class PhotoTrials:
             arm=trained,
             augment=self.settings.augment,
             paste_probability=self.settings.paste_probability,
+            goes_on_from=key(arm, "direct transfer") if scenario == "fine-tuning" else None,
             split=f"{scenario}, member {member + 1}" if member else scenario,
             names=tuple(photo.md5 for photo in split.train),
             seed=self.settings.seed + member,
@@ -198,5 +203,6 @@ class PhotoTrials:
 
 def key(arm: ArmSettings, scenario: Scenario, member: int = 0) -> str:
     """Return the folder name of a network's trial."""
-    name = f"{scenario} {arm.label}".lower().replace(" ", "-")
-    return f"{name}-member-{member + 1}" if member else name
+    # No label holds two hyphens in a row by then, so none can be taken for another's member.
+    name = f"{scenario.replace(' ', '-')}-{arm.slug}"
+    return f"{name}--member-{member + 1}" if member else name

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from skinray.config import RunSettings
 from skinray.errors import SettingsError
+from skinray.files import write_whole
 from skinray.photo_config import PhotoSettings
 from skinray.settings import to_yaml
 
@@ -22,7 +23,8 @@ def claim(
 
     What a run may change between interruptions is how it is spread over machines
     (``cluster``), how photographs are tested and bundled after all training, and how many
-    trainings are averaged; the rest decides results and must stay.
+    trainings are averaged; the rest decides results and must stay. ``settings.yaml`` tells of
+    the last call.
 
     Raises
     ------
@@ -34,17 +36,15 @@ def claim(
     science = settings.model_copy(update={"cluster": type(settings.cluster)()})
     owner = f"{science.fingerprint(REPORTED)} {data_fingerprint}\n"
     mark = out / OWNER
-    if mark.is_file():
-        if mark.read_text(encoding="utf-8") != owner:
-            raise SettingsError(
-                f"{out}: its run had other settings or other data (see {out / SETTINGS}); "
-                "choose another --out"
-            )
-        return
+    if mark.is_file() and mark.read_text(encoding="utf-8") != owner:
+        raise SettingsError(
+            f"{out}: its run had other settings or other data (see {out / SETTINGS}); "
+            "choose another --out"
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / SETTINGS).write_text(to_yaml(settings), encoding="utf-8")
-        mark.write_text(owner, encoding="utf-8")
+        write_whole(out / SETTINGS, to_yaml(settings))
+        write_whole(mark, owner)
     except OSError as error:
         raise SettingsError(
             f"{out}: cannot be written ({error.strerror}); choose another --out"
@@ -61,6 +61,8 @@ def refuse_foreign(out: Path, *, resume: bool) -> None:
             raise SettingsError(f"{out}: holds a run; add --resume, or choose another --out")
     elif out.exists() and not out.is_dir():
         raise SettingsError(f"{out}: is a file; choose another --out")
-    elif out.is_dir() and any(path.name != SETTINGS for path in out.iterdir()):
+    elif out.is_dir() and any(
+        path.name.removesuffix(".part") not in (SETTINGS, OWNER) for path in out.iterdir()
+    ):
         # Settings alone are left by a run that ended before it had claimed the folder.
         raise SettingsError(f"{out}: not empty and not a run; choose another --out")

@@ -24,6 +24,7 @@ from torch import nn
 
 from skinray.config import ArmSettings, AugmentSettings, StageSettings
 from skinray.errors import DamagedError, TrainingError
+from skinray.files import write_whole
 from skinray.images.augment import generator
 from skinray.images.sample import Sample
 from skinray.learning.checkpoint import EpochEnd, TrainState
@@ -44,7 +45,9 @@ class TrialSpec(Settings):
     ``train`` and ``validation`` are positions in the cohort; ``names`` are the image names
     at the training positions, which seed the augmentation; ``data`` is the cohort's
     fingerprint. Of the stage "skin", ``paste_probability`` is how often the skin is put before one
-    of the photographs at the positions ``backgrounds``.
+    of the photographs at the positions ``backgrounds``. ``goes_on_from`` is the key of a finished
+    trial, in a folder beside this one's, with whose weights the network begins: no path, so that
+    the run may be moved.
     """
 
     key: str
@@ -59,6 +62,7 @@ class TrialSpec(Settings):
     validation: tuple[int, ...] = ()
     paste_probability: float = Field(0, ge=0, le=1)
     backgrounds: tuple[int, ...] = ()
+    goes_on_from: str | None = None
     seed: int
     data: str
 
@@ -90,12 +94,26 @@ def configured(
     return arm.override(ours), stage.augment.override(augment)
 
 
-def new_network(spec: TrialSpec) -> nn.Module:
-    """Build the trial's network: random weights from its seed, then pretrained ones if named."""
+def new_network(spec: TrialSpec, folder: Path | None = None) -> nn.Module:
+    """Build the trial's network: random weights from its seed, then pretrained ones if named.
+
+    Parameters
+    ----------
+    folder : the trial's own, needed where it goes on from another trial.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are missing, damaged or of another network.
+    """
     torch.manual_seed(int(generator(spec.seed, 0, "weights").integers(2**62)))
     network = build(spec.arm.model.name, **spec.arm.model.options)
     if spec.arm.model.weights is not None:
         load_weights(network, spec.arm.model.weights)
+    if spec.goes_on_from is not None:
+        if folder is None:
+            raise ValueError(f"{spec.key} goes on from {spec.goes_on_from}: name its folder")
+        load_weights(network, str(folder.parent / spec.goes_on_from / WEIGHTS))
     return network
 
 
@@ -126,7 +144,7 @@ def run_trial(
         return done
     device = device or torch.device("cpu")
     began = time.monotonic()
-    network = new_network(spec).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = new_network(spec, folder).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     feed = Feed(spec, samples, threads)
 
     def store(end: EpochEnd, snapshot: Snapshot) -> None:
@@ -223,8 +241,7 @@ def finish(
         whole = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
         save_file(whole, folder / (WEIGHTS + ".part"))
         (folder / (WEIGHTS + ".part")).replace(folder / WEIGHTS)
-    (folder / (OUTCOME + ".part")).write_text(outcome.model_dump_json(indent=1), encoding="utf-8")
-    (folder / (OUTCOME + ".part")).replace(folder / OUTCOME)
+    write_whole(folder / OUTCOME, outcome.model_dump_json(indent=1))
     (folder / STATE).unlink(missing_ok=True)
     return outcome
 

@@ -8,6 +8,31 @@ from skinray.models.weights import available
 from skinray.models.weights_table import WEIGHTS
 
 
+def why_missing(where: str, weights: str | None) -> str:
+    """Say which published weights are not on this machine, and the remedy; empty: none miss.
+
+    Parameters
+    ----------
+    where : whose weights they are, for the error.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are neither published nor a file.
+    """
+    if weights is None or available(weights):
+        return ""
+    if weights not in WEIGHTS:
+        raise WeightsError(
+            f"{where}: {weights} is neither a file nor published weights: correct "
+            f"model.weights, or use one of {', '.join(WEIGHTS)}"
+        )
+    return (
+        f"weights '{weights}' are not on this machine: `skinray weights fetch {weights}`, "
+        f"or `skinray weights import {weights} FILE`"
+    )
+
+
 def usable_arms(settings: RunSettings) -> tuple[RunSettings, dict[tuple[str, str], str]]:
     """Leave out baselines whose weights are missing; say why for each.
 
@@ -26,18 +51,9 @@ def usable_arms(settings: RunSettings) -> tuple[RunSettings, dict[tuple[str, str
     for stage in ("nerve", "dermis"):
         of = settings.nerve if stage == "nerve" else settings.dermis
         for arm in of.arms:
-            weights = arm.model.weights
-            if weights is None or available(weights):
+            remedy = why_missing(f"{stage} {arm.label}", arm.model.weights)
+            if not remedy:
                 continue
-            if weights not in WEIGHTS:
-                raise WeightsError(
-                    f"{stage} {arm.label}: {weights} is neither a file nor published weights: "
-                    f"correct model.weights, or use one of {', '.join(WEIGHTS)}"
-                )
-            remedy = (
-                f"weights '{weights}' are not on this machine: `skinray weights fetch {weights}`, "
-                f"or `skinray weights import {weights} FILE`"
-            )
             if arm is of.main:
                 raise WeightsError(
                     f"{stage} {arm.label}: {remedy}; or start from random weights with "

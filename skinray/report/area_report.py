@@ -7,10 +7,11 @@ from pathlib import Path
 from skinray.report.area_tally import UNSURE, AreaTally
 from skinray.report.cohort_figures import confidence_chart, fraction_chart
 from skinray.report.cohort_page import Gathered, spread
-from skinray.report.cohort_pictures import Fetch, Sheet, note
+from skinray.report.cohort_pictures import MOST_NAMED, Fetch, Sheet, note
 from skinray.report.cohort_run import CohortRun, read_rows
+from skinray.report.cohort_subjects import Copies
 from skinray.report.cohort_tally import Row
-from skinray.report.cohort_words import Warned, grouped, limits, many
+from skinray.report.cohort_words import Warned, limits, of_two_subjects, opening
 from skinray.report.tables import number
 
 RANKS = ("Least certain", "Most skin", "Least skin")
@@ -28,23 +29,29 @@ def gather_areas(out: Path, run: CohortRun, fetch: Fetch | None = None) -> Gathe
     empty: list[str] = []
     full: list[str] = []
     unsure: list[str] = []
-    for rows in read_rows(out, "photo"):
-        tally.add(rows)
-        for row in rows:
-            if row["status"] != "ok" or row["duplicate_of"]:
-                continue
-            fraction, confidence = row["skin_fraction"], row["confidence"]
-            sheet.add(row, (confidence, -fraction, fraction))
-            for names, holds in (
-                (empty, fraction == 0), (full, fraction == 1), (unsure, confidence < UNSURE),
-            ):  # fmt: skip
-                if holds:
-                    note(names, row)
+    with Copies() as copies:
+        for rows in read_rows(out, "photo"):
+            tally.add(rows)
+            copies.add(rows)
+            for row in rows:
+                if row["status"] != "ok" or row["duplicate_of"]:
+                    continue
+                fraction, confidence = row["skin_fraction"], row["confidence"]
+                sheet.add(row, (confidence, -fraction, fraction))
+                for names, holds in (
+                    (empty, fraction == 0), (full, fraction == 1), (unsure, confidence < UNSURE),
+                ):  # fmt: skip
+                    if holds:
+                        note(names, row)
+        if tally.duplicates:
+            for rows in read_rows(out, "photo"):
+                copies.look_up(rows)
+        twice = of_two_subjects(copies.shared(MOST_NAMED))
     return Gathered(
         run=run,
         tally=tally,
         answer=answer(tally),
-        warnings=_warnings(tally, empty, full, unsure),
+        warnings=_warnings(tally, twice, empty, full, unsure),
         limits=limits(run.bundle, OUTSIDE),
         charts=[chart for chart in (fraction_chart(tally), confidence_chart(tally)) if chart],
         sheet=sheet.pictures(out, _told, fetch),
@@ -64,21 +71,17 @@ def gather_areas(out: Path, run: CohortRun, fetch: Fetch | None = None) -> Gathe
 
 def answer(tally: AreaTally) -> str:
     """Return what the run found, in one sentence or two."""
-    if not tally.images:
-        return "The run's input held no photograph, so nothing was scored."
-    failed = f", {grouped(tally.failed)} failed" if tally.failed else " and none failed"
-    said = f"Of {many(tally.images, 'photograph')}, {grouped(tally.scored)} were scored{failed}."
-    if tally.images == 1:
-        said = "The one photograph " + ("failed." if tally.failed else "was scored.")
+    said = opening(tally, "photograph", "scored")
     if tally.fractions.n:
         said += f" Skin is {_percent(tally.fractions.mean)} of a photograph on average."
     return said
 
 
 def _warnings(
-    tally: AreaTally, empty: list[str], full: list[str], unsure: list[str]
+    tally: AreaTally, twice: Warned, empty: list[str], full: list[str], unsure: list[str]
 ) -> list[Warned]:
     found = [
+        twice,
         Warned(
             "No skin found",
             "The mask is empty. Look at them: some may show no skin, and in some it was missed.",

@@ -9,13 +9,14 @@ from typing import Any
 
 import yaml
 
+from skinray.files import write_whole
 from skinray.images.output import open_output
 from skinray.report.cohort_pictures import Fetch, Picture
 from skinray.report.cohort_run import RUN, CohortRun, read_run
 from skinray.report.cohort_tally import Moments, Tally
 from skinray.report.cohort_words import Warned, grouped, many, more
 from skinray.report.figures import Chart
-from skinray.report.page import page_templates, plain, write_whole
+from skinray.report.page import page_templates, plain
 from skinray.report.score_tables import NAMES
 
 PAGE = ("report.html", "report.json", "subjects.csv")

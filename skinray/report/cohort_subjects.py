@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -78,15 +78,14 @@ class SharedImage:
     other_subject: str
 
 
-class Subjects:
-    """Sums a subject in a temporary database, whose memory is a cache of fixed size."""
+class Copies:
+    """Whose the images of the same bytes are, in a temporary database of a fixed cache."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="skinray-report-")
         self._base = sqlite3.connect(Path(self._folder.name) / "subjects.sqlite")
         self._base.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._base.execute("PRAGMA synchronous = OFF")
-        self._base.execute(_SUMS)
         self._base.execute("CREATE TABLE copies (image TEXT, subject TEXT, original TEXT)")
         self._base.execute("CREATE INDEX by_original ON copies (original)")
         self._base.execute("CREATE TABLE originals (image TEXT PRIMARY KEY, subject TEXT)")
@@ -103,13 +102,15 @@ class Subjects:
         self._base.close()
         self._folder.cleanup()
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Take in a batch of rows of ``counts.parquet``; those of no subject are left out."""
-        named = [row for row in rows if row["subject"]]
-        self._base.executemany(_ADD, map(_sums, named))
+    def add(self, rows: Sequence[Row]) -> None:
+        """Take in a batch of rows of a run's table; those of no subject are left out."""
         self._base.executemany(
             "INSERT INTO copies VALUES (?, ?, ?)",
-            [(r["image"], r["subject"], r["duplicate_of"]) for r in named if r["duplicate_of"]],
+            [
+                (row["image"], row["subject"], row["duplicate_of"])
+                for row in rows
+                if row["subject"] and row["duplicate_of"]
+            ],
         )
 
     def look_up(self, rows: Iterable[Row]) -> None:
@@ -120,16 +121,29 @@ class Subjects:
             [(row["image"], row["subject"]) for row in rows if row["subject"]],
         )
 
-    def __iter__(self) -> Iterator[Subject]:
-        """Yield the subjects in the order of their names."""
-        for row in self._base.execute(_READ):
-            yield Subject(*row)
-
     def shared(self, most: int) -> tuple[int, list[SharedImage]]:
         """Return how many duplicates have an original of another subject, and the first ones."""
         (times,) = self._base.execute(f"SELECT count(*) FROM ({_SHARED})").fetchone()  # noqa: S608
         first = self._base.execute(f"{_SHARED} LIMIT ?", (most,))
         return int(times), [SharedImage(*row) for row in first]
+
+
+class Subjects(Copies):
+    """Sums of biopsies a subject, beside whose the copies are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._base.execute(_SUMS)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Take in a batch of rows of ``counts.parquet``; those of no subject are left out."""
+        super().add(rows)
+        self._base.executemany(_ADD, [_sums(row) for row in rows if row["subject"]])
+
+    def __iter__(self) -> Iterator[Subject]:
+        """Yield the subjects in the order of their names."""
+        for row in self._base.execute(_READ):
+            yield Subject(*row)
 
     def __len__(self) -> int:
         """Return the number of subjects."""

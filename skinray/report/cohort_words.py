@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from skinray.report.cohort_pictures import MOST_NAMED
 from skinray.report.cohort_run import BundleFacts
+from skinray.report.cohort_subjects import SharedImage
+from skinray.report.cohort_tally import Tally
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,39 @@ def limits(bundle: BundleFacts, outside: str) -> list[str]:
     else:
         said.append(f"The figures below were measured on {outside}")
     return said
+
+
+def opening(tally: Tally, thing: str, done: str, of: str = "") -> str:
+    """Say how many images there were, how many were scored, how many failed, how many were twice.
+
+    Parameters
+    ----------
+    thing, done : what they are called and what was done to them, as in "image" and "counted".
+    of : stands after their number.
+    """
+    if not tally.images:
+        return f"The run's input held no {thing}, so nothing was {done}."
+    failed = f", {grouped(tally.failed)} failed" if tally.failed else " and none failed"
+    text = f"Of {many(tally.images, thing)}{of}, {grouped(tally.scored)} were {done}{failed}."
+    if tally.images == 1:
+        text = f"The one {thing} " + ("failed." if tally.failed else f"was {done}.")
+    if tally.duplicates:
+        text += (
+            f" {many(tally.duplicates, thing)} had the same bytes as another and"
+            f" {'was' if tally.duplicates == 1 else 'were'} computed once with it."
+        )
+    return text
+
+
+def of_two_subjects(shared: tuple[int, Sequence[SharedImage]]) -> Warned:
+    """Return what is to be said of images listed for two subjects: how many, and the first."""
+    return Warned(
+        "One image under two subjects",
+        "The same bytes are listed for two subjects: one of the two rows names the wrong "
+        "person or the wrong file. Correct the manifest and score again.",
+        shared[0],
+        [f"{s.image} ({s.subject}) = {s.original} ({s.other_subject})" for s in shared[1]],
+    )
 
 
 def many(number_of: int, thing: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from skinray.report.cohort_subjects import SharedImage
-from skinray.report.cohort_words import Warned, grouped, many
+from skinray.report.cohort_words import Warned, many, of_two_subjects, opening
 from skinray.report.count_choice import Choice
 from skinray.report.count_tally import CountTally
 from skinray.report.tables import number
@@ -19,18 +19,10 @@ OUTSIDE = (
 
 def answer(tally: CountTally, subjects: int) -> str:
     """Return what the run found, in one sentence or two."""
-    if not tally.images:
-        return "The run's input held no image, so nothing was counted."
     of = f" of {many(subjects, 'subject')}" if subjects else ""
-    failed = f", {grouped(tally.failed)} failed" if tally.failed else " and none failed"
-    text = f"Of {many(tally.images, 'image')}{of}, {grouped(tally.scored)} were counted{failed}."
-    if tally.images == 1:
-        text = "The one image " + ("failed." if tally.failed else "was counted.")
-    if tally.duplicates:
-        text += (
-            f" {many(tally.duplicates, 'image')} had the same bytes as another and"
-            f" {'was' if tally.duplicates == 1 else 'were'} computed once with it."
-        )
+    text = opening(tally, "image", "counted", of)
+    if not tally.images:
+        return text
     if not tally.counts.n:
         return f"{text} There are no counts to report."
     text += f" An image with a boundary has {number(tally.counts.mean, 1)} crossings on average"
@@ -46,13 +38,7 @@ def warnings(
     far = "" if tally.far_count is None else f" (above {number(tally.far_count, 0)} crossings)"
     trained = tally.bundle_um_per_px
     found = [
-        Warned(
-            "One image under two subjects",
-            "The same bytes are listed for two subjects: one of the two rows names the wrong "
-            "person or the wrong file. Correct the manifest and score again.",
-            shared[0],
-            [f"{s.image} ({s.subject}) = {s.original} ({s.other_subject})" for s in shared[1]],
-        ),
+        of_two_subjects(shared),
         Warned(
             "No boundary found",
             "The dermis fills the whole image, or none of it, so there is nothing to count "

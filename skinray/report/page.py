@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from skinray.files import write_whole
 from skinray.report import paper
 from skinray.report.examples import make_examples
 from skinray.report.explain import answer, caveats, explain_agreement
@@ -107,11 +108,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Write a file that appears whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-    return path

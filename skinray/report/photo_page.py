@@ -8,9 +8,10 @@ from pathlib import Path
 
 import yaml
 
+from skinray.files import write_whole
 from skinray.learning.photo_trials import SCENARIOS
 from skinray.report import photo_words
-from skinray.report.page import page_templates, write_whole
+from skinray.report.page import page_templates
 from skinray.report.photo_figures import edges, view_charts
 from skinray.report.photo_table import (
     PAPER,
@@ -67,6 +68,7 @@ def render(results: PhotoResults, run_dir: Path) -> str:
             view_tables=view_tables(results.rows),
             view_charts=view_charts(plain),
             examples=[(row, _drawn(row, run_dir)) for row in _best_first(results.rows)],
+            trained_how=photo_words.trained_how(results),
             curves=training_curves(results.curves),
             photos=photo_table(results.rows),
             settings=yaml.safe_dump(results.settings, sort_keys=False, allow_unicode=True),

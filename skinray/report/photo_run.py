@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-RESULTS, TABLE, PHOTOS, VIEWS = "results.json", "table1", "photos.csv", "views.csv"
+TABLE, PHOTOS, VIEWS = "table1", "photos.csv", "views.csv"
 
 
 def is_photo_run(folder: Path) -> bool:

@@ -6,18 +6,17 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from skinray.errors import SkinrayError
+from skinray.files import write_whole
 from skinray.learning.photo_scores import Interval, PhotoScore, Summary
 from skinray.learning.photo_trials import SCENARIOS, Scenario
 from skinray.learning.photo_views import View
 from skinray.photo_config import SkinSettings
 from skinray.report.photo_examples import PhotoExample
-from skinray.report.photo_run import PHOTOS, RESULTS, TABLE, VIEWS
-from skinray.report.results import Curve
+from skinray.report.photo_run import PHOTOS, TABLE, VIEWS
+from skinray.report.results import StoredResults
 from skinray.report.score_tables import spreadsheet_cell
 
 # Jaccard (Dice) of the paper's table I, on its own 300 photographs.
@@ -88,13 +87,14 @@ class PhotoRow(BaseModel):
         return published[SCENARIOS.index(self.scenario)] if published else ""
 
 
-class PhotoResults(BaseModel):
+class PhotoResults(StoredResults):
     """All that a run on photographs came to.
 
     ``unmarked`` names the photographs whose masks mark no skin, to train with or to test on.
     """
 
-    model_config = ConfigDict(frozen=True)
+    command = "skinray train-photos"
+    of = "a run on photographs"
 
     data: str
     public: list[str]
@@ -103,42 +103,20 @@ class PhotoResults(BaseModel):
     train_images: int
     test_images: int
     rows: list[PhotoRow]
-    started: str
-    seconds: float
-    versions: dict[str, str]
-    hardware: str
-    sources: dict[str, int] = {}
-    backgrounds: dict[str, int] = {}
-    curves: list[Curve] = []
-    settings: dict[str, Any] = {}
-    unmarked: list[str] = []
+    sources: dict[str, int] = Field(default_factory=dict)
+    backgrounds: dict[str, int] = Field(default_factory=dict)
+    unmarked: list[str] = Field(default_factory=list)
 
-    def save(self, out: Path) -> None:
-        """Write ``results.json``, ``table1.csv``, ``table1.md``, ``photos.csv``, ``views.csv``."""
-        (out / RESULTS).write_text(self.model_dump_json(indent=1), encoding="utf-8")
-        (out / f"{TABLE}.csv").write_text(_csv([HEADER, *map(cells, self.rows)]), encoding="utf-8")
-        (out / f"{TABLE}.md").write_text(table_text(self), encoding="utf-8")
-        (out / PHOTOS).write_text(_csv(_photo_lines(self.rows)), encoding="utf-8")
-        (out / VIEWS).write_text(_csv(_view_lines(self.rows)), encoding="utf-8")
+    def save(self, run_dir: Path) -> Path:
+        """Write ``table1.csv``, ``table1.md``, ``photos.csv``, ``views.csv``, ``results.json``.
 
-    @classmethod
-    def load(cls, out: Path) -> PhotoResults:
-        """Read what :meth:`save` wrote; SkinrayError where there is none."""
-        path = out / RESULTS
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise SkinrayError(
-                f"{out}: no {RESULTS}; the run has not finished, continue it with "
-                "`skinray train-photos --resume`"
-            ) from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the file"
-            raise SkinrayError(
-                f"{path}: not the results of a run on photographs ({where}: {first['msg']}); "
-                "restore it, or test again with `skinray train-photos --resume`"
-            ) from None
+        Each appears whole; ``results.json``, of which the report is made, comes last.
+        """
+        write_whole(run_dir / f"{TABLE}.csv", _csv([HEADER, *map(cells, self.rows)]))
+        write_whole(run_dir / f"{TABLE}.md", table_text(self))
+        write_whole(run_dir / PHOTOS, _csv(_photo_lines(self.rows)))
+        write_whole(run_dir / VIEWS, _csv(_view_lines(self.rows)))
+        return super().save(run_dir)
 
 
 HEADER = [

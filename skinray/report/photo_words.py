@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from skinray.config import ArmSettings, TrainSettings
 from skinray.learning.photo_trials import SCENARIOS, Scenario
 from skinray.learning.photo_views import View, ViewBin
 from skinray.report.photo_table import PLAIN_STARTS, PhotoResults, PhotoRow, of_masks, unlearned
@@ -93,6 +94,32 @@ def caveats(results: PhotoResults) -> list[str]:
         "contest on equal terms.",
     ]
     return said
+
+
+def trained_how(results: PhotoResults) -> list[str]:
+    """Return what the curves show and which weights were kept, a sentence for networks alike."""
+    said: dict[str, list[str]] = {}
+    for network in results.settings.get("networks") or []:
+        arm = ArmSettings.model_validate(network)
+        said.setdefault(_how(arm.train), []).append(arm.label)
+    if len(said) == 1:
+        return list(said)
+    return [f"{', '.join(labels)}: {how[0].lower()}{how[1:]}" for how, labels in said.items()]
+
+
+def _how(train: TrainSettings) -> str:
+    loss = {"jaccard": "1 less a soft Jaccard", "dice": "1 less a soft Dice"}.get(
+        train.loss, train.loss
+    )
+    if train.cross_entropy:
+        loss += f", and {train.cross_entropy:g} of the pixels' cross-entropy"
+    kept = "the epoch with the best validation" if train.keep == "best" else "the last epoch"
+    mean = ", as a running mean over steps" if train.average else ""
+    if train.early_stop_epochs is None:
+        ends = "no training ends early"
+    else:
+        ends = f"a training ends after {train.early_stop_epochs} epochs without a better one"
+    return f"The loss is {loss}. Weights are those of {kept}{mean}; {ends}."
 
 
 def _allowed_epochs(results: PhotoResults) -> int | None:

@@ -10,11 +10,12 @@ again at any time.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skinray.errors import SkinrayError
+from skinray.files import write_whole
 
 StageName = Literal["nerve", "dermis", "skin"]
 
@@ -104,8 +105,52 @@ class Curve(Record):
     points: list[CurvePoint]
 
 
-class RunResults(Record):
+class StoredResults(Record):
+    """What every run tells of itself, and its file ``results.json``."""
+
+    file: ClassVar = "results.json"
+    command: ClassVar[str]  # which goes on with an interrupted run
+    of: ClassVar[str]  # what kind of run it is, for errors
+
+    curves: list[Curve]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    hardware: str
+    started: str
+    seconds: float
+
+    def save(self, run_dir: Path) -> Path:
+        """Write ``results.json`` atomically into ``run_dir`` and return its path."""
+        return write_whole(run_dir / self.file, self.model_dump_json(indent=1))
+
+    @classmethod
+    def load(cls, run_dir: Path) -> Self:
+        """Read ``results.json`` of a finished run; SkinrayError where there is none such."""
+        path = run_dir / cls.file
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise SkinrayError(
+                f"{run_dir}: no {cls.file}; the run has not finished, continue it with "
+                "`skinray train-cv --resume`, one on photographs with "
+                "`skinray train-photos --resume`"
+            ) from None
+        except ValueError as error:
+            reason = str(error)
+            if isinstance(error, ValidationError):
+                first = error.errors()[0]
+                reason = f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
+            raise SkinrayError(
+                f"{path}: not the results of {cls.of} ({reason}); restore it, or test again with "
+                f"`{cls.command} --resume`"
+            ) from None
+
+
+class RunResults(StoredResults):
     """Everything the report shows."""
+
+    command = "skinray train-cv"
+    of = "a cross-validated run"
 
     recipe: str
     seed: int
@@ -120,31 +165,5 @@ class RunResults(Record):
     component_counts: list[CountRow] = []
     arms: list[ArmRow]
     trials: list[TrialRow]
-    curves: list[Curve]
-    settings: dict[str, Any]
-    versions: dict[str, str]
-    hardware: str
-    started: str
-    seconds: float
     bundle: str | None = None
     notes: list[str] = []
-
-    def save(self, run_dir: Path) -> Path:
-        """Write ``results.json`` atomically into ``run_dir`` and return its path."""
-        path = run_dir / "results.json"
-        partial = path.with_suffix(".json.part")
-        partial.write_text(self.model_dump_json(indent=1), encoding="utf-8")
-        partial.replace(path)
-        return path
-
-    @classmethod
-    def load(cls, run_dir: Path) -> RunResults:
-        """Read ``results.json`` of a finished run; SkinrayError where there is none."""
-        path = run_dir / "results.json"
-        if not path.is_file():
-            raise SkinrayError(
-                f"{run_dir}: no results.json; the run has not finished, "
-                "continue it with `skinray train-cv --resume`, one on photographs with "
-                "`skinray train-photos --resume`"
-            )
-        return cls.model_validate_json(path.read_text(encoding="utf-8"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tiny import same_weights
 from torch import Tensor
 
 from skinray.config import ModelSettings, ReadSettings
-from skinray.errors import CohortError, SettingsError
+from skinray.errors import CohortError, SettingsError, WeightsError
 from skinray.images.photos import find_photos, split_photos
 from skinray.images.read import read_image
 from skinray.learning import bundle as bundles
@@ -180,7 +181,7 @@ def test_an_interrupted_run_gives_the_same_table(
     def killed(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    # After the pretraining; and then in the tests.
+    # After the pretraining; and then after the tests, the run's folder moved in between.
     with monkeypatch.context() as patch:
         patch.setattr(photos.PhotoTrials, "fine_tuning", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -191,10 +192,11 @@ def test_an_interrupted_run_gives_the_same_table(
         patch.setattr(photos, "photo_row", killed)
         with pytest.raises(KeyboardInterrupt):
             run(folders, tmp_path / "out", resume=True)
-    again = run(folders, tmp_path / "out", resume=True)
+    (tmp_path / "out").rename(tmp_path / "moved")
+    again = run(folders, tmp_path / "moved", resume=True)
     assert again.rows == PhotoResults.load(ran).rows
     for name in ("table1.csv", "table1.md", "photos.csv", "views.csv"):
-        assert (tmp_path / "out" / name).read_bytes() == (ran / name).read_bytes(), name
+        assert (tmp_path / "moved" / name).read_bytes() == (ran / name).read_bytes(), name
 
 
 @pytest.fixture(scope="module")
@@ -260,4 +262,38 @@ def test_what_cannot_begin_leaves_nothing(folders: tuple[Path, list[Path]], tmp_
     rooms, as_they_are = [folders[0].parent / "rooms"], PhotoSettings()
     with pytest.raises(SettingsError, match="no part in a run whose paste_probability is 0"):
         train_photos(*folders, tmp_path / "out", as_they_are, backgrounds=rooms)
+    hands = find_photos(folders[1][0])[0]
+    for name in ("images", "masks"):
+        (tmp_path / "again" / name).mkdir(parents=True)
+    shutil.copy(find_photos(folders[0])[-1].image, tmp_path / "again/images/1.jpg")
+    shutil.copy(hands.mask, tmp_path / "again/masks/1.png")
+    with pytest.raises(CohortError, match=r"1\.jpg: the same bytes .*what it is tested on"):
+        train_photos(folders[0], [tmp_path / "again"], tmp_path / "out", small())
+    for changes, error, said in (
+        ({"networks.0.model.weights": "typo.safetensors"}, WeightsError, "U-Net: typo.safetensors"),
+        ({"networks.0.model.options": {"depth": 9}}, SettingsError, "U-Net: options .'depth': 9"),
+    ):
+        with pytest.raises(error, match=said):
+            train_photos(*folders, tmp_path / "out", small().override(changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_photographs_that_cannot_be_read_are_told_at_once(
+    folders: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    from skinray.cluster.photos import train_photos
+
+    ward = tmp_path / "ward"
+    shutil.copytree(folders[0], ward)
+    (first, second, *_) = sorted((ward / "images").iterdir())
+    first.write_bytes(b"no image")
+    mask = (ward / "masks" / second.name).with_suffix(".png")
+    Pillow.new("L", (9, 9)).save(mask)
+    settings = small().override({"test_images": 12})
+    with pytest.raises(CohortError) as caught:
+        train_photos(ward, folders[1], tmp_path / "out", settings)
+    said = str(caught.value)
+    assert "2 photographs or masks to mend or take out" in said
+    assert str(first) in said
+    assert f"{mask}: mask of 9x9 px" in said
     assert not (tmp_path / "out").exists()

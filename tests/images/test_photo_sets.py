@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_photos import write_photos
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from skinray.config import ReadSettings
 from skinray.errors import CohortError
-from skinray.images.photo_sets import find_set
+from skinray.images.photo_sets import find_public, find_set
 from skinray.images.skin_labels import read_skin
 
 SHAPE = (12, 16)
@@ -160,3 +162,12 @@ def test_half_a_set_is_told(tmp_path: Path) -> None:
         (empty / name).mkdir(parents=True)
     with pytest.raises(CohortError, match="no photograph with its mask in the layout of hgr"):
         find_set(empty)
+
+
+def test_public_sets_of_one_name_stay_apart_and_share_no_photograph(tmp_path: Path) -> None:
+    a, b = (write_photos(tmp_path / name / "skin", 5, seed) for seed, name in enumerate("ab"))
+    found = find_public([a, b, hgr(tmp_path / "hands"), a])
+    assert Counter(photo.source for photo in found) == {"skin": 5, "skin 2": 5, "hgr": len(NAMES)}
+    assert {photo.image.parents[2] for photo in found if photo.source == "skin 2"} == {
+        tmp_path / "b"
+    }

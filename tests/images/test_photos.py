@@ -15,6 +15,7 @@ from skinray.images.photos import (
     balance,
     find_backgrounds,
     find_photos,
+    refuse_shared,
     split_photos,
     with_part_held_out,
 )
@@ -91,17 +92,26 @@ def test_photographs_without_skin_need_no_masks(tmp_path: Path) -> None:
     assert {(photo.source, photo.coding) for photo in found} == {("none", "no skin")}
 
 
-def test_photographs_without_skin_that_are_none_are_told(folder: Path, tmp_path: Path) -> None:
+def test_photographs_without_skin_that_are_none_are_told(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match=r"nowhere: no such folder"):
         find_backgrounds(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(CohortError, match=r"empty: no PNG, JPEG or TIFF file"):
         find_backgrounds(tmp_path / "empty")
+
+
+def test_a_photograph_in_two_places_is_told_whatever_its_name(folder: Path, tmp_path: Path) -> None:
     known = find_photos(folder)
-    (tmp_path / "none").mkdir()
-    (tmp_path / "none" / "x.jpg").write_bytes(known[0].image.read_bytes())
-    with pytest.raises(CohortError, match=r"x\.jpg: the same bytes as .*, which has a mask"):
-        find_backgrounds(tmp_path / "none", known)
+    for at, name in enumerate(("x.jpg", "y.jpg")):
+        (tmp_path / "none").mkdir(exist_ok=True)
+        (tmp_path / "none" / name).write_bytes(known[at].image.read_bytes())
+    write(tmp_path / "none" / "other.png", 99)
+    found = find_backgrounds(tmp_path / "none")
+    with pytest.raises(
+        CohortError, match=r"[xy]\.jpg: the same bytes as .* \(and 1 more such\), so: take it out"
+    ):
+        refuse_shared(found, known, "so: take it out")
+    refuse_shared([one for one in found if one.name == "other.png"], known, "never said")
 
 
 def test_the_split_follows_the_md5_and_nothing_else() -> None:

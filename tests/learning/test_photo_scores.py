@@ -22,7 +22,6 @@ from skinray.learning.photo_trials import (
     photos_fingerprint,
 )
 from skinray.learning.skin import guided_filter
-from skinray.learning.trial import WEIGHTS
 from skinray.models import build
 from skinray.photo_config import PhotoSettings, SkinSettings
 
@@ -197,7 +196,8 @@ def test_three_scenarios_of_each_network(tmp_path: Path) -> None:
         assert before.arm == one.arm
         assert one.arm.train.learning_rate == 0.01
         assert after.arm.train.learning_rate == 0.001
-        assert after.arm.model.weights == str(tmp_path / before.key / WEIGHTS)
+        assert after.goes_on_from == before.key
+        assert (before.goes_on_from, one.goes_on_from) == (None, None)
         assert (len(before.train), len(before.validation)) == (16, 4)
         assert (len(one.train), len(one.validation)) == (8, 2)
         assert (one.train, one.validation) == (after.train, after.validation)
@@ -224,7 +224,7 @@ def test_members_begin_alike_and_hold_out_other_photographs(tmp_path: Path) -> N
             assert spec.names == tuple(trials.photos[at].md5 for at in spec.train)
     keys = [spec.key for members in ensembles for spec in members]
     assert len(set(keys)) == 9
-    assert "fine-tuning-u-net-member-3" in keys
+    assert "fine-tuning-u-net--member-3" in keys
     alone = PhotoTrials(PhotoSettings(), public, clinical, "d", tmp_path)
     assert alone.ensembles() == [(spec,) for spec in alone.fine_tuning()]
 

@@ -56,6 +56,7 @@ def test_a_run_may_go_on_with_other_machines(tmp_path: Path) -> None:
     claim(tmp_path, tiny_run(), "data", resume=False)
     more = tiny_run(cluster__workers=4, cluster__max_failures=0)
     claim(tmp_path, more, "data", resume=True)
+    assert from_yaml(RunSettings, tmp_path / SETTINGS) == more
 
 
 def test_a_run_on_photographs_may_go_on_with_more_rows_and_no_other_training(

@@ -1,4 +1,4 @@
-"""Rows of counts.parquet made by hand, and the folder of a run that would have written them."""
+"""Rows of counts.parquet and areas.parquet made by hand, and the folder of a run that would have written them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skinray.learning.scored import COUNTS
+from skinray.learning.scored import AREAS, COUNTS
 
 Row = dict[str, Any]
 
@@ -28,14 +28,23 @@ def scored(
     } | others  # fmt: skip
 
 
+def area(image: str, fraction: float, confidence: float = 0.95, **others: Any) -> Row:
+    """A photograph with its skin."""
+    return blank(AREAS) | {
+        "image": image, "status": "ok", "skin_px": round(64 * 48 * fraction),
+        "skin_fraction": fraction, "confidence": confidence, "width": 64, "height": 48,
+        "overlay": f"overlays/{image}.jpg", "mask": f"masks/{image}.png",
+    } | others  # fmt: skip
+
+
 def failed(image: str, error: str, **others: Any) -> Row:
     """An image without a count."""
     return blank() | {"image": image, "status": "failed", "error": error} | others
 
 
-def blank() -> Row:
+def blank(schema: pa.Schema = COUNTS) -> Row:
     """A row with every column and no value."""
-    return dict.fromkeys(COUNTS.names)
+    return dict.fromkeys(schema.names)
 
 
 def write_scored(folder: Path, rows: Sequence[Row], **told: Any) -> Path:
@@ -47,5 +56,6 @@ def write_scored(folder: Path, rows: Sequence[Row], **told: Any) -> Path:
         "settings": {"overlays": True}, "versions": {"skinray": "0.1.0"},
     } | told  # fmt: skip
     (folder / "run.json").write_text(json.dumps(facts), encoding="utf-8")
-    pq.write_table(pa.Table.from_pylist(list(rows), COUNTS), folder / "counts.parquet")
+    name, schema = ("areas", AREAS) if told.get("kind") == "photo" else ("counts", COUNTS)
+    pq.write_table(pa.Table.from_pylist(list(rows), schema), folder / f"{name}.parquet")
     return folder

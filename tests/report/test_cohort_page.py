@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import Command
-from scored_rows import failed, scored, write_scored
+from scored_rows import area, failed, scored, write_scored
 from stand_in import stand_in_bundle
 from test_page import Page
 
@@ -71,6 +71,32 @@ def test_figures_are_exact(tmp_path: Path) -> None:
     assert (first["subject"], first["images"], first["mean_count"]) == ("P1", "3", "3.5")
     assert float(first["pooled_density"]) == pytest.approx(7 / 1.5)
     assert (second["failed"], second["mean_density"]) == ("1", "")
+
+
+def test_photographs_are_told_with_the_same_words(tmp_path: Path) -> None:
+    page, exact = report(
+        tmp_path,
+        [
+            area("a.jpg", 0.2, subject="P1"),
+            area("b.jpg", 0.6, subject="P2"),
+            area("c.jpg", 0.0, 0.4, subject="P2"),
+            area("d.jpg", 0.2, subject="P2", duplicate_of="a.jpg"),
+            area("e.jpg", 0.6, subject="P2", duplicate_of="b.jpg"),
+            failed("f.jpg", "the file is empty: copy it again", subject="P2"),
+        ],
+        kind="photo",
+    )
+    assert (
+        "Of 6 photographs, 5 were scored, 1 failed. 2 photographs had the same bytes as another "
+        "and were computed once with it. Skin is 27 % of a photograph on average." in page.text
+    )
+    assert [(warned["title"].partition(" (")[0], warned["names"]) for warned in exact["warnings"]] == [
+        ("One image under two subjects", ["d.jpg (P2) = a.jpg (P1)"]),
+        ("No skin found", ["c.jpg"]),
+        ("Unsure", ["c.jpg"]),
+    ]  # fmt: skip
+    page, _ = report(tmp_path / "none", [], kind="photo")
+    assert "The run's input held no photograph, so nothing was scored." in page.text
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

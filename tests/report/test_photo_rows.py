@@ -9,6 +9,7 @@ import torch
 from drawn_photos import write_photos
 
 from skinray.config import ArmSettings, ModelSettings, ReadSettings
+from skinray.errors import WeightsError
 from skinray.images.photos import find_photos, split_photos
 from skinray.learning.checkpoint import EpochEnd
 from skinray.learning.photo_trials import PhotoTrials, beginning, with_weights_at_hand
@@ -71,9 +72,13 @@ def test_published_weights_that_are_missing_give_random_ones_and_are_told(
 ) -> None:
     monkeypatch.setenv("SKINRAY_CACHE", str(tmp_path))
     asked = PhotoSettings(networks=FURTHER)
-    used = with_weights_at_hand(asked)
+    used, said = with_weights_at_hand(asked)
     assert used.networks[0].model.weights is None
     name = FURTHER[0].model.weights
+    assert [text.partition(":")[0] for text in said] == [
+        f"{arm.label} begins from random weights" for arm in FURTHER
+    ]
+    assert f"`skinray weights fetch {name}`" in said[0]
     assert beginning(asked.networks[0], used.networks[0]) == (
         f"random weights, since {name} is not at hand"
     )
@@ -83,8 +88,12 @@ def test_published_weights_that_are_missing_give_random_ones_and_are_told(
         label="own", model=ModelSettings(name="skin_unet", weights=str(file)),
         train=FURTHER[0].train,
     )  # fmt: skip
-    kept = with_weights_at_hand(PhotoSettings(networks=(own,)))
-    assert kept.networks == (own,)
+    kept, said = with_weights_at_hand(PhotoSettings(networks=(own,)))
+    assert (kept.networks, said) == ((own,), [])
+    file.unlink()
+    with pytest.raises(WeightsError, match=r"own: .*own\.safetensors is neither a file nor publ"):
+        with_weights_at_hand(PhotoSettings(networks=(own,)))
+    file.touch()
     assert beginning(own, own) == f"weights {file}"
     plain = PhotoSettings().networks[0]
     assert beginning(plain, plain) == "random weights"
