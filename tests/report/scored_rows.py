@@ -1,4 +1,4 @@
-"""Rows of counts.parquet and areas.parquet made by hand, and the folder of a run that would have written them."""
+"""Rows of a run's table made by hand, and the folder of a run that would have written them."""
 
 from __future__ import annotations
 

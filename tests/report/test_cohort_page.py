@@ -90,7 +90,7 @@ def test_photographs_are_told_with_the_same_words(tmp_path: Path) -> None:
         "Of 6 photographs, 5 were scored, 1 failed. 2 photographs had the same bytes as another "
         "and were computed once with it. Skin is 27 % of a photograph on average." in page.text
     )
-    assert [(warned["title"].partition(" (")[0], warned["names"]) for warned in exact["warnings"]] == [
+    assert [(one["title"].partition(" (")[0], one["names"]) for one in exact["warnings"]] == [
         ("One image under two subjects", ["d.jpg (P2) = a.jpg (P1)"]),
         ("No skin found", ["c.jpg"]),
         ("Unsure", ["c.jpg"]),
