@@ -163,8 +163,8 @@ def changes_of(assignments: Sequence[str] | None, options: Mapping[str, Any]) ->
     Parameters
     ----------
     assignments : of ``--set``, each as :func:`parse_assignment` reads it.
-    options : path -> value of the options that have names of their own, which go first; none:
-        the option was not given.
+    options : path -> value of the options that have names of their own, which win over
+        ``--set``; None: the option was not given.
     """
     given = {path: value for path, value in options.items() if value is not None}
     return dict(map(parse_assignment, assignments or [])) | given

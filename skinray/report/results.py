@@ -108,7 +108,7 @@ class Curve(Record):
 class StoredResults(Record):
     """What every run tells of itself, and its file ``results.json``."""
 
-    file: ClassVar = "results.json"
+    file: ClassVar[str] = "results.json"
     command: ClassVar[str]  # which goes on with an interrupted run
     of: ClassVar[str]  # what kind of run it is, for errors
 

@@ -12,10 +12,11 @@ from test_page import Page
 
 from skinray.errors import SkinrayError
 from skinray.learning.photo_views import LEAST
+from skinray.photo_config import PhotoSettings, photo_recipe
 from skinray.report.photo_page import view_tables, write_photo_report
 from skinray.report.photo_run import is_photo_run
 from skinray.report.photo_table import PhotoResults, table_text
-from skinray.report.photo_words import answer, best, caveats, weakest
+from skinray.report.photo_words import answer, best, caveats, trained_how, weakest
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +170,24 @@ def test_results_that_are_none_are_told(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"data": 1}')
     with pytest.raises(SkinrayError, match="not the results of a run on photographs"):
         write_photo_report(tmp_path)
+
+
+def test_the_page_says_how_the_networks_were_trained(run: Path) -> None:
+    results = PhotoResults.load(run)
+
+    def said(settings: PhotoSettings) -> list[str]:
+        told = settings.model_dump(mode="json")
+        return trained_how(results.model_copy(update={"settings": told}))
+
+    paper = said(PhotoSettings())
+    assert paper == [
+        "The loss is 1 less a soft Jaccard. Weights are those of the epoch with the best "
+        "validation; a training ends after 50 epochs without a better one."
+    ]
+    steady = said(photo_recipe("varied"))
+    assert steady == [
+        "The loss is 1 less a soft Jaccard, and 0.3 of the pixels' cross-entropy. Weights are "
+        "those of the last epoch, as a running mean over steps; no training ends early."
+    ]
+    mixed = said(PhotoSettings().only(["skin_unet", "skin_mobilenet"]))
+    assert mixed == [f"U-Net: the{paper[0][3:]}", f"MobileNetV2: the{steady[0][3:]}"]
