@@ -40,7 +40,8 @@ def _chart(rows: Sequence[PhotoRow], at: int) -> Chart:
             figure.legend(loc="outside upper center", ncols=min(3, len(rows)))
         svg = to_svg(figure)
     told = "; ".join(f"{row.label}: {_told(row.views[at])}" for row in rows)
-    unknown = f" {first.unknown} photographs have no such measure." if first.unknown else ""
+    have = "photograph has" if first.unknown == 1 else "photographs have"
+    unknown = f" {first.unknown} {have} no such measure." if first.unknown else ""
     return Chart(
         f"By {first.name} ({first.unit})",
         f"Mean Jaccard by {first.name}. {told}.",
