@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from skinray.errors import SkinrayError
 from skinray.images.read import read_image
 from skinray.report.cohort_tally import Row
 from skinray.report.overlays import encode_jpeg
+from skinray.report.shown import jpeg_uri
 
 PER_RANK, WIDTH_PX, QUALITY = 4, 400, 80
 MOST_NAMED = 20
@@ -120,4 +120,4 @@ def _uri(name: str | None, folder: Path) -> str:
     if not path.is_relative_to(folder.resolve()):
         raise SkinrayError(f"{name}: not in the run's folder")
     small = encode_jpeg(read_image(path).pixels, WIDTH_PX, QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(small).decode()
+    return jpeg_uri(small)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import zipfile
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from skinray.images.manifest import load_sample
 from skinray.images.sample import Sample
 from skinray.report.overlays import encode_jpeg, overlay
 from skinray.report.results import CountRow, RunResults
+from skinray.report.shown import Rank, jpeg_uri, ranks
 from skinray.settings import validate
 
 
@@ -44,14 +44,10 @@ class Example:
     problem: str = ""
 
 
-def pick(rows: Sequence[CountRow]) -> list[tuple[str, CountRow]]:
+def pick(rows: Sequence[CountRow]) -> list[tuple[Rank, CountRow]]:
     """Choose best, median and worst image: by error of the count, then by nerve Dice."""
-    if not rows:
-        return []
     ranked = sorted(rows, key=_error)
-    chosen = {0: "Best", (len(ranked) - 1) // 2: "Median", len(ranked) - 1: "Worst"}
-    # Of fewer than three images, each is shown once.
-    return [(chosen[place], ranked[place]) for place in sorted(chosen)]
+    return [(rank, ranked[place]) for rank, place in ranks(len(ranked))]
 
 
 def make_examples(results: RunResults, run_dir: Path) -> list[Example]:
@@ -77,7 +73,7 @@ def _example(rank: str, row: CountRow, results: RunResults, run_dir: Path, scan:
         expert, traced = _expert_drawing(row, sample, settings)
     except (SkinrayError, OSError) as error:
         return Example(rank, row, problem=_one_line(error))
-    return Example(rank, row, _uri(model), _uri(expert), traced)
+    return Example(rank, row, jpeg_uri(encode_jpeg(model)), jpeg_uri(encode_jpeg(expert)), traced)
 
 
 def _crossing_settings(results: RunResults, row: CountRow) -> CrossingSettings:
@@ -132,10 +128,6 @@ def _expert_drawing(
     found = find_crossings(sample.nerve, sample.dermis, settings, row.um_per_px)
     drawing = overlay(sample.image, sample.nerve > 0, found.boundary, found.points)
     return drawing, found.count
-
-
-def _uri(image: NDArray[np.uint8]) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(image)).decode()
 
 
 def _one_line(error: Exception) -> str:

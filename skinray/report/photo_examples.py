@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,12 +16,12 @@ from skinray.images.read import read_image
 from skinray.images.skin_labels import read_skin
 from skinray.learning.photo_scores import PhotoScore
 from skinray.report.overlays import BOUNDARY, NERVE, encode_jpeg, skin_overlay
+from skinray.report.shown import Rank, ranks
 
 EXAMPLES = "examples"
 WIDTH = 480
 FOUND, TRACED = NERVE, BOUNDARY  # blue is the network's on every page, green what was traced
 
-Rank = Literal["Best", "Median", "Worst"]
 Mask = NDArray[np.bool_]
 
 
@@ -41,10 +40,7 @@ class PhotoExample(BaseModel):
 def pick(scores: Sequence[PhotoScore]) -> list[tuple[Rank, int]]:
     """Return rank and position of best, median and worst; of fewer than three, each once."""
     order = sorted(range(len(scores)), key=lambda at: (-scores[at].jaccard, scores[at].md5))
-    if not order:
-        return []
-    chosen: dict[int, Rank] = {0: "Best", (len(order) - 1) // 2: "Median", len(order) - 1: "Worst"}
-    return [(chosen[place], order[place]) for place in sorted(chosen)]
+    return [(rank, order[place]) for rank, place in ranks(len(order))]
 
 
 def write_examples(

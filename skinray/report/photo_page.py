@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from skinray.report.photo_table import (
     PhotoRow,
     with_interval,
 )
+from skinray.report.shown import jpeg_uri
 from skinray.report.tables import Row, Table
 from skinray.report.training_figures import training_curves
 
@@ -172,6 +172,6 @@ def _drawn(row: PhotoRow, run_dir: Path) -> list[Drawn]:
 
 def _uri(path: Path) -> str:
     try:
-        return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
+        return jpeg_uri(path.read_bytes())
     except OSError:
         return ""
