@@ -172,6 +172,17 @@ def test_results_that_are_none_are_told(tmp_path: Path) -> None:
         write_photo_report(tmp_path)
 
 
+def test_results_of_another_kind_of_run_are_told_without_a_trace(
+    tmp_path: Path, skinray: Command
+) -> None:
+    run = write_photo_run(tmp_path)
+    (run / "table1.csv").unlink()  # by which a run on photographs is known
+    ended = skinray("report", run)
+    assert ended.code == 1
+    assert "results.json: not the results of a cross-validated run (" in ended.err
+    assert "Traceback" not in ended.err
+
+
 def test_the_page_says_how_the_networks_were_trained(run: Path) -> None:
     results = PhotoResults.load(run)
 
