@@ -1,101 +1,183 @@
-"""Ray Data feeds several-worker trials: a plan of crops, augmented by a pool of actors.
+"""Ray Data feeds every training: a plan of rows, augmented by a pool of actors.
 
-The plan is a table of (epoch, image, repeat) rows; each row's randomness comes from the run
-seed, so any number of actors and any number of runs gives the same batches.
+Each training worker runs a pipeline over its own rows of the plan, from the place of the stored
+state on. What it gets is fixed by the plan: no number of actors, workers or restarts changes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray.data
-from ray.data import ActorPoolStrategy, Dataset, ExecutionOptions
+from numpy.typing import NDArray
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from skinray.cluster.sources import Source
-from skinray.learning.checkpoint import TrainState
-from skinray.learning.feed import Feed, as_batch
-from skinray.learning.loop import Batch
-from skinray.learning.plan import PlanRow, remaining_rows
-from skinray.learning.trial import TrialSpec
-from skinray.learning.validation import truth_of
+from skinray.errors import TrainingError
+from skinray.learning.crops import CropMaker
+from skinray.learning.feed import Fed, Taken, as_batch
+from skinray.learning.loop import Batch, World
+from skinray.learning.plan import PlanRow, remaining_steps
+from skinray.learning.spec import TrialSpec
 
-# Crops a block holds: large enough to hide the hand-over, small enough to stream.
-ROWS_PER_BLOCK = 16
-# A feed that stands still for this long gets no resources; Ray's own patience is half an hour.
-NO_PROGRESS_S = 120
+# Bytes of crops in a block: large enough to hide the hand-over, small enough to stream.
+BLOCK_BYTES = 16 << 20
+MOST_ROWS_PER_BLOCK = 256
+# An image and its mask.
+BYTES_PER_PIXEL = 4
+# Blocks made ahead of the step that takes them.
+AHEAD = 2
+COLUMNS = ("epoch", "image", "repeat")
 
 
 class Augmenter:
     """Turns plan rows into crops; one lives in each actor of the pool."""
 
     def __init__(self, spec: TrialSpec, source: Source) -> None:
-        self.feed = Feed(spec, source)
-        self.stage = spec.stage
+        self.maker = CropMaker(spec, source)
 
-    def __call__(self, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return ``image`` (n, S, S, 3) and ``mask`` (n, S, S), uint8."""
-        crops = [
-            self.feed.crop(PlanRow(int(epoch), int(image), int(repeat)))
-            for epoch, image, repeat in zip(
-                rows["epoch"], rows["image"], rows["repeat"], strict=True
-            )
-        ]
-        return {
-            "image": np.stack([crop.image for crop in crops]),
-            "mask": np.stack([truth_of(self.stage, crop) for crop in crops]),
-        }
+    def __call__(self, rows: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Return the rows with ``pixels`` (n, S, S, 3) and ``mask`` (n, S, S), uint8."""
+        pixels, mask = self.maker.stacked([*_rows(rows)])
+        return {**{name: rows[name] for name in COLUMNS}, "pixels": pixels, "mask": mask}
 
 
 def plan_dataset(
     spec: TrialSpec,
     source: Source,
-    workers: tuple[int, int],
-    actors: int,
-    start: TrainState | None = None,
+    rows: list[PlanRow],
+    actors: tuple[int, int],
+    cpus_per_actor: float,
 ) -> Dataset:
-    """Return the crops of all epochs still to train, from the state's place in the plan on."""
-    epoch, row = (start.epoch, start.row) if start is not None else (0, 0)
-    rows = remaining_rows(spec, workers, epoch, row)
-    for later in range(epoch + 1, spec.arm.train.epochs):
-        rows += remaining_rows(spec, workers, later, 0)
-    table = [{"epoch": r.epoch, "image": r.image, "repeat": r.repeat} for r in rows]
-    blocks = max(1, -(-len(table) // ROWS_PER_BLOCK))
-    ray.data.DataContext.get_current().execution_no_progress_timeout_s = NO_PROGRESS_S
-    return ray.data.from_items(table, override_num_blocks=blocks).map_batches(
-        Augmenter,
-        fn_constructor_args=(spec, source),
-        batch_size=ROWS_PER_BLOCK,
-        compute=ActorPoolStrategy(size=actors),
-        num_cpus=1,
+    """Return the crops of some rows of the plan, in their order.
+
+    Parameters
+    ----------
+    actors : fewest and most that augment; Ray Data adds some where the pool is the slower part.
+    """
+    context = DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    with DataContext.current(context):
+        table = {name: np.array([getattr(row, name) for row in rows]) for name in COLUMNS}
+        per_block = rows_per_block(spec)
+        blocks = [
+            {name: values[at : at + per_block] for name, values in table.items()}
+            for at in range(0, len(rows), per_block)
+        ]
+        return ray.data.from_blocks([pa.table(block) for block in blocks]).map_batches(
+            Augmenter,
+            fn_constructor_args=(spec, source),
+            batch_size=None,
+            compute=ActorPoolStrategy(min_size=actors[0], max_size=actors[1]),
+            num_cpus=cpus_per_actor,
+        )
+
+
+def rows_per_block(spec: TrialSpec) -> int:
+    """Return how many crops make a block that streams well."""
+    return max(
+        1, min(MOST_ROWS_PER_BLOCK, BLOCK_BYTES // (BYTES_PER_PIXEL * spec.augment.crop_px**2))
     )
 
 
-def execution_options() -> ExecutionOptions:
-    """Return options under which the crops arrive in the order of the plan."""
-    options = ExecutionOptions()
-    options.preserve_order = True
-    return options
+class RayFeed:
+    """One worker's batches, out of a Ray Data pipeline over its rows of all epochs to come.
 
+    Parameters
+    ----------
+    actors : fewest and most actors that augment for this worker.
+    cpus_per_actor : that each of them takes.
+    told : file for Ray Data's own statistics of the pipeline; none: not written.
+    """
 
-class ShardFeed:
-    """One worker's batches, epoch by epoch, out of its endless share of the data set."""
+    def __init__(
+        self,
+        spec: TrialSpec,
+        source: Source,
+        world: World,
+        actors: tuple[int, int],
+        cpus_per_actor: float,
+        told: Path | None = None,
+    ) -> None:
+        self.spec, self.source, self.world = spec, source, world
+        self.actors, self.cpus_per_actor, self.told = actors, cpus_per_actor, told
+        self._taken = Taken()
+        self._dataset: Dataset | None = None
+        self._stream: Iterator[tuple[PlanRow, NDArray[np.uint8], NDArray[np.uint8]]] | None = None
 
-    def __init__(self, spec: TrialSpec, shard: Any, workers: tuple[int, int], size: int) -> None:
-        self.spec = spec
-        self.workers = workers
-        self.size = size
-        self._batches = iter(
-            shard.iter_batches(
-                batch_size=spec.arm.train.batch_size, batch_format="numpy", drop_last=True
+    def batches(self, epoch: int, row: int = 0) -> Iterator[Batch]:
+        """Yield this worker's part of each step of the epoch, from ``row`` of the plan on.
+
+        Epochs are asked for one after the other.
+        """
+        if self._stream is None:
+            self._stream = self._started(epoch, row)
+        return self._taken.each(self._steps(self._stream, epoch, row))
+
+    def fed(self) -> Fed:
+        """Return what was taken so far."""
+        taken = self._taken
+        return Fed(
+            by="ray data", crops=taken.crops, waited_s=taken.waited_s, workers=self.world.size
+        )
+
+    def close(self) -> None:
+        """Stop the pipeline, whose actors end with it."""
+        if self._dataset is not None and self.told is not None:
+            self.told.parent.mkdir(parents=True, exist_ok=True)
+            self.told.write_text(self._dataset.stats(), encoding="utf-8")
+        # Ray Data stops a pipeline when its iterator is gone.
+        self._stream = self._dataset = None
+
+    def _started(
+        self, epoch: int, row: int
+    ) -> Iterator[tuple[PlanRow, NDArray[np.uint8], NDArray[np.uint8]]]:
+        rows = [each for step in self._own(epoch, row) for each in step]
+        for later in range(epoch + 1, self.spec.arm.train.epochs):
+            rows += [each for step in self._own(later, 0) for each in step]
+        self._dataset = plan_dataset(self.spec, self.source, rows, self.actors, self.cpus_per_actor)
+        return _each_row(
+            self._dataset.iter_batches(
+                batch_size=None, batch_format="numpy", prefetch_batches=AHEAD
             )
         )
 
-    def batches(self, epoch: int, row: int = 0) -> Iterator[Batch]:
-        """Yield this worker's batches of the epoch, from ``row`` of the common plan on."""
-        rows = len(remaining_rows(self.spec, self.workers, epoch, row))
-        for _ in range(rows // (self.spec.arm.train.batch_size * self.size)):
-            batch = next(self._batches)
-            # Views of the object store are read-only; torch wants memory of its own.
-            yield as_batch(batch["image"].copy(), batch["mask"].copy())
+    def _own(self, epoch: int, row: int) -> list[list[PlanRow]]:
+        return remaining_steps(self.spec, epoch, row, self.world.rank, self.world.size)
+
+    def _steps(
+        self,
+        stream: Iterator[tuple[PlanRow, NDArray[np.uint8], NDArray[np.uint8]]],
+        epoch: int,
+        row: int,
+    ) -> Iterator[Batch]:
+        for step in self._own(epoch, row):
+            crops = []
+            for wanted in step:
+                came, *crop = next(stream, (None,))
+                if came != wanted:
+                    raise TrainingError(
+                        f"{self.spec.key}: Ray Data gave {came or 'nothing'} where the plan has "
+                        f"{wanted}; run again with --resume, or with cluster.data_workers=0"
+                    )
+                crops.append(crop)
+            images, masks = zip(*crops, strict=True)
+            yield as_batch(np.stack(images), np.stack(masks), self.spec.step)
+
+
+def _each_row(
+    blocks: Any,
+) -> Iterator[tuple[PlanRow, NDArray[np.uint8], NDArray[np.uint8]]]:
+    for block in blocks:
+        for at, row in enumerate(_rows(block)):
+            yield row, block["pixels"][at], block["mask"][at]
+
+
+def _rows(block: dict[str, NDArray[Any]]) -> Iterator[PlanRow]:
+    columns = (block[name].tolist() for name in COLUMNS)
+    return (PlanRow(*values) for values in zip(*columns, strict=True))

@@ -15,11 +15,12 @@ from skinray.cluster.sources import Source
 from skinray.cluster.tasks import run_tasks
 from skinray.config import CrossingSettings, FitSettings
 from skinray.images.manifest import Biopsy
+from skinray.learning.crops import truth_of
 from skinray.learning.crossval import Split
 from skinray.learning.held_out import SplitScores, score_split
 from skinray.learning.predict import predict_map
 from skinray.learning.trial import TrialSpec, trained_network
-from skinray.learning.validation import scores, truth_of
+from skinray.learning.validation import scores
 
 
 @dataclass(frozen=True)

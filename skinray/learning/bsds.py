@@ -24,7 +24,8 @@ from skinray.errors import CohortError, LabelError
 from skinray.images.read import read_image
 from skinray.images.sample import Sample
 from skinray.learning.checkpoint import EpochEnd, TrainState
-from skinray.learning.feed import as_batch, augmented
+from skinray.learning.crops import augmented
+from skinray.learning.feed import as_batch
 from skinray.learning.loop import Batch, Objective, fit, kept_weights
 from skinray.learning.plan import epoch_plan
 from skinray.models import build
@@ -183,11 +184,11 @@ def _batches(
         orientations_deg=(0,),
         crop_px=settings.crop_px,
     )
-    rows = epoch_plan(names, settings.seed, epoch, multiple=size)
+    rows = epoch_plan(names, settings.seed, epoch, step=size)
     for start in range(row, len(rows), size):
         crops = [
             augmented(samples[at.image], at, names[at.image], settings.seed, turned)
             for at in rows[start : start + size]
         ]
         truth = np.stack([crop.nerve for crop in crops]).view(np.int8)  # 255 becomes -1
-        yield as_batch(np.stack([crop.image for crop in crops]), truth)
+        yield as_batch(np.stack([crop.image for crop in crops]), truth, size)

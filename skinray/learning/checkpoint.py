@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import errno
 import json
+import time
 import zlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,6 +143,64 @@ class TrainState:
             history=[EpochEnd(**end) for end in rest["history"]],
             **rest["numbers"],
         )
+
+
+class StateKeeper:
+    """Stores a training's state every so many seconds, while the training continues.
+
+    Called after each step. A thread of its own writes, and the file before stays until the new
+    one is whole. What a kill costs is ``every_s`` and the time of one write.
+
+    Parameters
+    ----------
+    path, owner : as in :meth:`TrainState.save`.
+    every_s : seconds between two states; 0: after each step.
+    urgent : asked after each step by every worker; True: store now, and wait until it is written.
+    stores : whether this worker is the one that writes.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        owner: str,
+        every_s: float = 120.0,
+        urgent: Callable[[], bool] = lambda: False,
+        stores: bool = True,
+    ) -> None:
+        self.path, self.owner, self.every_s = path, owner, every_s
+        self.urgent, self.stores = urgent, stores
+        self._due = time.monotonic() + every_s
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def __call__(self, snapshot: Callable[[], TrainState]) -> None:
+        """Store the state if it is time to.
+
+        Raises
+        ------
+        OSError
+            If the write before failed: a full disk is no reason to train in vain.
+        """
+        now = self.urgent()
+        if not self.stores or not (now or time.monotonic() >= self._due):
+            return
+        self._wait()
+        self._writing = self._pool.submit(snapshot().save, self.path, self.owner)
+        self._due = time.monotonic() + self.every_s
+        if now:
+            self._wait()
+
+    def close(self) -> None:
+        """Wait for the last write; OSError if it failed."""
+        try:
+            self._wait()
+        finally:
+            self._pool.shutdown()
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
 
 _NUMBERS = (

@@ -16,8 +16,8 @@ from skinray.config import ArmSettings, RunSettings
 from skinray.errors import SettingsError, TrainingError, WeightsError
 from skinray.images.folds import assign_folds, hold_out
 from skinray.images.manifest import Cohort
-from skinray.learning.trial import TrialSpec, configured, new_network
-from skinray.learning.validation import StageName
+from skinray.learning.spec import StageName, TrialSpec, configured
+from skinray.learning.trial import new_network
 
 STAGES: tuple[StageName, ...] = ("nerve", "dermis")
 COMPONENTS, EVERYTHING = "components", "all"

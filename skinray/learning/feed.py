@@ -1,45 +1,89 @@
-"""Augmented batches in this process, in the order and with the pixels of the plan."""
+"""What a training is fed with, one worker's part of every step; here by its own process."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
-from skinray.config import AugmentSettings
-from skinray.images.augment import apply, draw, generator
-from skinray.images.paste import paste
 from skinray.images.sample import Sample
+from skinray.learning.crops import CropMaker
 from skinray.learning.loop import Batch, World
-from skinray.learning.plan import PlanRow, remaining_rows
-from skinray.learning.validation import truth_of
-
-if TYPE_CHECKING:
-    from skinray.learning.trial import TrialSpec
+from skinray.learning.plan import PlanRow, remaining_steps
+from skinray.learning.spec import TrialSpec
 
 ALONE = World()
 # Crops prepared ahead of the training step, per thread.
 AHEAD = 4
 
 
-def augmented(sample: Sample, row: PlanRow, name: str, seed: int, how: AugmentSettings) -> Sample:
-    """Return the crop that the plan's row stands for: the same wherever it is made."""
-    rng = generator(seed, row.epoch, name, row.repeat)
-    return apply(draw(rng, how), sample, how)
+class Fed(BaseModel):
+    """How a training was fed, as one of its workers saw it.
+
+    Attributes
+    ----------
+    by : "ray data" or "in process".
+    crops : rows that this worker took.
+    waited_s : how long its steps waited for them.
+    workers : how many trained together.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    by: str = "in process"
+    crops: int = 0
+    waited_s: float = 0.0
+    workers: int = 1
 
 
-class Feed:
-    """Batches of a trial's training images, made by a few threads (OpenCV frees the lock).
+class Feed(Protocol):
+    """Gives one worker its batches, epoch by epoch."""
+
+    def batches(self, epoch: int, row: int = 0) -> Iterator[Batch]:
+        """Yield this worker's part of each step of the epoch, from ``row`` of the plan on."""
+
+    def fed(self) -> Fed:
+        """Return what was taken so far."""
+
+    def close(self) -> None:
+        """Let go of all that makes crops; the end of a training, good or bad."""
+
+
+@dataclass
+class Taken:
+    """Counts the crops of a feed, and the time that its steps waited for them."""
+
+    crops: int = 0
+    waited_s: float = 0.0
+
+    def each(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Pass the batches on."""
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.waited_s += time.perf_counter() - began
+            if batch is None:
+                return
+            self.crops += len(batch.image)
+            yield batch
+
+
+class InProcessFeed:
+    """Crops made by a few threads of the training process (OpenCV frees the lock).
 
     Parameters
     ----------
+    samples : the cohort by position.
     threads : that make crops.
-    world : of the workers that train together, this one takes its part of every step.
-    workers : the fewest and most that there may be; see :func:`remaining_rows`.
+    world : the workers that train together.
     """
 
     def __init__(
@@ -48,65 +92,46 @@ class Feed:
         samples: Sequence[Sample],
         threads: int = 1,
         world: World = ALONE,
-        workers: tuple[int, int] = (1, 1),
     ) -> None:
         self.spec = spec
-        self.samples = samples
+        self.maker = CropMaker(spec, samples)
         self.threads = threads
         self.world = world
-        self.workers = workers
-
-    def crop(self, row: PlanRow) -> Sample:
-        """Return one row's augmented sample."""
-        spec = self.spec
-        sample = self.samples[spec.train[row.image]]
-        crop = augmented(sample, row, spec.names[row.image], spec.seed, spec.augment)
-        behind = self._behind(row)
-        return crop if behind is None else paste(crop, behind)
-
-    def _behind(self, row: PlanRow) -> Sample | None:
-        """Return the view that this row's skin is put before, if any.
-
-        It is of any of the backgrounds, now and then of the row's own photograph.
-        """
-        spec = self.spec
-        if spec.paste_probability == 0:
-            return None
-        rng = generator(spec.seed, row.epoch, f"behind {spec.names[row.image]}", row.repeat)
-        if rng.random() >= spec.paste_probability:
-            return None
-        at = spec.backgrounds[int(rng.integers(len(spec.backgrounds)))]
-        return apply(draw(rng, spec.augment), self.samples[at], spec.augment)
-
-    def rows(self, epoch: int, row: int = 0) -> list[PlanRow]:
-        """Return this worker's rows of the epoch, from ``row`` of the common plan on."""
-        rest = remaining_rows(self.spec, self.workers, epoch, row)
-        return rest[self.world.rank :: self.world.size]
+        self._taken = Taken()
 
     def batches(self, epoch: int, row: int = 0) -> Iterator[Batch]:
         """Yield the epoch's batches: (B, S, S, 3) uint8 images and (B, S, S) uint8 masks."""
-        size = self.spec.arm.train.batch_size
-        crops = self._crops(self.rows(epoch, row))
-        while group := [crop for _, crop in zip(range(size), crops, strict=False)]:
-            yield as_batch(
-                np.stack([crop.image for crop in group]),
-                np.stack([truth_of(self.spec.stage, crop) for crop in group]),
-            )
+        steps = remaining_steps(self.spec, epoch, row, self.world.rank, self.world.size)
+        return self._taken.each(self._made(steps))
+
+    def fed(self) -> Fed:
+        """Return what was taken so far."""
+        taken = self._taken
+        return Fed(crops=taken.crops, waited_s=taken.waited_s, workers=self.world.size)
+
+    def close(self) -> None:
+        """Nothing is held between batches."""
+
+    def _made(self, steps: list[list[PlanRow]]) -> Iterator[Batch]:
+        crops = self._crops([row for step in steps for row in step])
+        for step in steps:
+            stacked = self.maker.stack([next(crops) for _ in step])
+            yield as_batch(*stacked, self.spec.step)
 
     def _crops(self, rows: list[PlanRow]) -> Iterator[Sample]:
         if self.threads <= 1:
-            yield from map(self.crop, rows)
+            yield from map(self.maker.crop, rows)
             return
         with ThreadPoolExecutor(self.threads) as pool:
             waiting: deque[Future[Sample]] = deque()
             for row in rows:
-                waiting.append(pool.submit(self.crop, row))
+                waiting.append(pool.submit(self.maker.crop, row))
                 if len(waiting) > AHEAD * self.threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
 
 
-def as_batch(images: np.ndarray, masks: np.ndarray) -> Batch:
-    """Turn stacked arrays into the tensors the loop takes."""
-    return torch.from_numpy(images), torch.from_numpy(masks)
+def as_batch(images: NDArray[np.uint8], masks: NDArray[Any], step: int) -> Batch:
+    """Turn stacked arrays into what the loop takes; ``step``: crops over all workers."""
+    return Batch(torch.from_numpy(images), torch.from_numpy(masks), step)

@@ -13,7 +13,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -27,8 +29,22 @@ from skinray.learning.losses import stage_loss
 from skinray.learning.optimisers import averaged_copy, lower_rate, new_optimizer, new_scheduler
 
 LOG = logging.getLogger("skinray.learning")
-Batch = tuple[torch.Tensor, torch.Tensor]
 Snapshot = Callable[[], TrainState]
+
+
+class Batch(NamedTuple):
+    """One worker's part of a step.
+
+    Attributes
+    ----------
+    image : (N, H, W, 3) uint8, RGB.
+    truth : (N, H, W) uint8 masks.
+    step : crops of the whole step, over all workers.
+    """
+
+    image: torch.Tensor
+    truth: torch.Tensor
+    step: int
 
 
 class Objective(nn.Module):
@@ -59,11 +75,19 @@ class Objective(nn.Module):
 
 @dataclass(frozen=True)
 class World:
-    """The workers that train together: this one's rank, their number, and their mean."""
+    """The workers that train together.
+
+    Attributes
+    ----------
+    rank, size : this worker's place, and their number.
+    mean : returns the mean of a number over all workers.
+    wrap : makes a module average its gradients over all workers.
+    """
 
     rank: int = 0
     size: int = 1
     mean: Callable[[float], float] = field(default=lambda value: value)
+    wrap: Callable[[nn.Module], nn.Module] = field(default=lambda module: module)
 
 
 def bfloat16_pays(settings: TrainSettings, device: torch.device) -> bool:
@@ -106,8 +130,10 @@ def fit(
     Parameters
     ----------
     objective : an :class:`Objective` of ``network``, possibly wrapped for several workers.
-    batches : ``batches(epoch, row)`` gives the epoch's batches from row ``row`` of its plan
-        on: (N, H, W, 3) uint8 images and (N, H, W) uint8 masks.
+    batches : ``batches(epoch, row)`` gives this worker's part of the epoch's steps, from row
+        ``row`` of its plan on. A part of more than ``batch_size`` crops goes through the network
+        in several passes, and all parts of a step together make one mean: the step is the same
+        for any number of workers.
     start : a state to go on from, left as it is; none: begin anew.
     validate : scores the network in eval mode, higher is better; called every
         ``validate_every_epochs`` and after the last epoch. It gets a copy with the mean of the
@@ -147,16 +173,14 @@ def fit(
     while state.epoch < settings.epochs and not _stopped_early(state, settings):
         began, rate = time.perf_counter(), optimizer.param_groups[0]["lr"]
         objective.train()
-        images = 0
         for batch in batches(state.epoch, state.row):
             # Dropout's draws depend on the place in the plan alone: a resumed run repeats them.
             draw = generator(seed, state.epoch, f"torch {state.row} {world.rank}")
             torch.manual_seed(int(draw.integers(2**62)))
-            moved = _step(objective, optimizer, batch, settings, device, state)
+            moved = _step(objective, optimizer, batch, settings, device, state, world)
             if moved and averaged is not None:
                 averaged.update_parameters(network)
-            images += len(batch[0]) * world.size
-            state.row += len(batch[0]) * world.size
+            state.row += batch.step
             if on_step is not None:
                 on_step(snapshot)
         if state.steps == 0:
@@ -168,7 +192,7 @@ def fit(
         if validate is not None and _is_due(state.epoch, settings):
             score = validate(kept.eval())
         end = EpochEnd(
-            state.epoch, loss, rate, score, images, time.perf_counter() - began,
+            state.epoch, loss, rate, score, state.row, time.perf_counter() - began,
             state.skipped_steps,
         )  # fmt: skip
         _close_epoch(state, end, kept, settings, validate is not None)
@@ -202,33 +226,74 @@ def _step(
     settings: TrainSettings,
     device: torch.device,
     state: TrainState,
+    world: World,
 ) -> bool:
     """Take one step; return whether the weights moved."""
-    image, truth = (part.to(device, non_blocking=True) for part in batch)
-    half = bfloat16_pays(settings, device)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-        loss = objective(image, truth)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss = _gradient(objective, batch, settings, device, world)
     # The gradient is the same on every worker after its reduction, so all skip together.
     limit = settings.clip_norm if settings.clip_norm is not None else math.inf
     norm = nn.utils.clip_grad_norm_(objective.parameters(), limit)
     if torch.isfinite(norm):
         optimizer.step()
-        state.loss_sum += float(loss.detach())
+        state.loss_sum += loss
         state.steps += 1
         return True
     state.skipped_steps += 1
     broken = [name for name, b in objective.named_buffers() if not torch.isfinite(b).all()]
     if broken or state.skipped_steps > settings.max_skipped_steps:
         raise TrainingError(
-            f"epoch {state.epoch + 1}: loss {float(loss.detach()):.4g}, gradient norm "
+            f"epoch {state.epoch + 1}: loss {loss:.4g}, gradient norm "
             f"{float(norm):.4g}; {state.skipped_steps} steps were not finite "
             f"(at most {settings.max_skipped_steps} are skipped"
             f"{', and ' + broken[0] + ' is spoilt' if broken else ''}): lower learning_rate "
             "or set clip_norm"
         )
     return False
+
+
+def _gradient(
+    objective: nn.Module,
+    batch: Batch,
+    settings: TrainSettings,
+    device: torch.device,
+    world: World,
+) -> float:
+    """Add up the gradient of this worker's part; return its share of the step's loss.
+
+    The workers' gradients are averaged, so each part weighs by its crops: their mean is the
+    gradient of the mean over all crops of the step, also where parts differ in size.
+    """
+    half = bfloat16_pays(settings, device)
+    parts, total = _parts(batch, settings.batch_size), 0.0
+    for at, (image, truth) in enumerate(parts, 1):
+        seen, wanted = (part.to(device, non_blocking=True) for part in (image, truth))
+        with nullcontext() if at == len(parts) else _without_averaging(objective):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+                loss = objective(seen, wanted) * (len(image) * world.size / batch.step)
+            loss.backward()
+        total += float(loss.detach())
+    return total
+
+
+def _parts(batch: Batch, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Cut a batch into passes of ``size`` crops; a single crop left over joins those before it.
+
+    Batch norm over a single crop has nothing to normalise by where the map is one pixel.
+    """
+    crops = len(batch.image)
+    cuts = [*range(0, crops, size)]
+    if size > 1 and len(cuts) > 1 and crops - cuts[-1] == 1:
+        cuts.pop()
+    ends = [*cuts[1:], crops]
+    return [(batch.image[a:b], batch.truth[a:b]) for a, b in zip(cuts, ends, strict=True)]
+
+
+def _without_averaging(objective: nn.Module) -> AbstractContextManager[object]:
+    """Return the context in which a pass adds to this worker's own gradient alone."""
+    no_sync = getattr(objective, "no_sync", nullcontext)
+    context: AbstractContextManager[object] = no_sync()
+    return context
 
 
 def _no_step(state: TrainState) -> str:

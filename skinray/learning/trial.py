@@ -3,7 +3,7 @@
 A trial is a pure function of its :class:`TrialSpec` and the images, and owns a folder:
 ``epochs.jsonl`` from the start, ``state.safetensors`` while it runs, ``outcome.json`` and
 ``weights.safetensors`` when it is done (not in a search, of which only the score is wanted).
-Called again, it returns at once or goes on from its last finished epoch, so a run that was
+Called again, it returns at once or continues from the state stored last, so a run that was
 killed anywhere is continued by calling everything once more.
 """
 
@@ -14,63 +14,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from skinray.config import ArmSettings, AugmentSettings, StageSettings
 from skinray.errors import DamagedError, TrainingError
 from skinray.files import write_whole
 from skinray.images.augment import generator
 from skinray.images.sample import Sample
-from skinray.learning.checkpoint import EpochEnd, TrainState
-from skinray.learning.feed import Feed
-from skinray.learning.loop import Objective, Snapshot, fit, kept_weights
-from skinray.learning.validation import StageName, validation_score
+from skinray.learning.checkpoint import EpochEnd, StateKeeper, TrainState
+from skinray.learning.feed import ALONE, Fed, Feed, InProcessFeed
+from skinray.learning.loop import Objective, Snapshot, World, fit, kept_weights
+from skinray.learning.spec import TrialSpec
+from skinray.learning.validation import validation_score
 from skinray.models import build
 from skinray.models.weights import load_weights
-from skinray.settings import Settings
 
 STATE, WEIGHTS = "state.safetensors", "weights.safetensors"
 OUTCOME, LOG = "outcome.json", "epochs.jsonl"
-
-
-class TrialSpec(Settings):
-    """Everything that decides a trial's result, apart from the pixels.
-
-    ``train`` and ``validation`` are positions in the cohort; ``names`` are the image names
-    at the training positions, which seed the augmentation; ``data`` is the cohort's
-    fingerprint. Of the stage "skin", ``paste_probability`` is how often the skin is put before one
-    of the photographs at the positions ``backgrounds``. ``goes_on_from`` is the key of a finished
-    trial, in a folder beside this one's, with whose weights the network begins: no path, so that
-    the run may be moved.
-    """
-
-    key: str
-    phase: Literal["tune", "fit"]
-    stage: StageName
-    arm: ArmSettings
-    augment: AugmentSettings
-    split: str
-    params: dict[str, Any] = Field(default_factory=dict)
-    train: tuple[int, ...]
-    names: tuple[str, ...]
-    validation: tuple[int, ...] = ()
-    paste_probability: float = Field(0, ge=0, le=1)
-    backgrounds: tuple[int, ...] = ()
-    goes_on_from: str | None = None
-    seed: int
-    data: str
-
-    @model_validator(mode="after")
-    def _pastes_skin_before_something(self) -> Self:
-        if self.paste_probability and (self.stage != "skin" or not self.backgrounds):
-            raise ValueError("paste_probability is of the stage skin, and needs backgrounds")
-        return self
 
 
 class TrialOutcome(BaseModel):
@@ -83,15 +47,7 @@ class TrialOutcome(BaseModel):
     score: float | None
     history: list[EpochEnd]
     seconds: float
-
-
-def configured(
-    stage: StageSettings, arm: ArmSettings, params: dict[str, Any]
-) -> tuple[ArmSettings, AugmentSettings]:
-    """Put a grid point's values in place: paths below ``augment.`` or below the arm."""
-    ours = {k: v for k, v in params.items() if not k.startswith("augment.")}
-    augment = {k.removeprefix("augment."): v for k, v in params.items() if k not in ours}
-    return arm.override(ours), stage.augment.override(augment)
+    fed: Fed = Fed()
 
 
 def new_network(spec: TrialSpec, folder: Path | None = None) -> nn.Module:
@@ -123,16 +79,22 @@ def run_trial(
     folder: Path,
     *,
     device: torch.device | None = None,
-    threads: int = 1,
+    feed: Feed | None = None,
+    world: World = ALONE,
+    keeper: StateKeeper | None = None,
     on_epoch: Callable[[EpochEnd], None] | None = None,
-) -> TrialOutcome:
-    """Train the trial in this process, or finish what an earlier call began.
+) -> TrialOutcome | None:
+    """Train the trial in this process, or finish what an earlier call started.
 
     Parameters
     ----------
     samples : the cohort by position; only the positions that ``spec`` names are read.
     folder : the trial's own; created if missing.
-    threads : augmentation threads.
+    feed : gives the batches, and is closed in the end; none: crops made in this process.
+    world : the workers that train together. The first one writes, and alone has an outcome to
+        return; the others return None.
+    keeper : decides when the state is stored; none: every two minutes.
+    on_epoch : called by every worker after each epoch.
 
     Raises
     ------
@@ -143,28 +105,46 @@ def run_trial(
     if done is not None:
         return done
     device = device or torch.device("cpu")
-    began = time.monotonic()
+    began, first = time.monotonic(), world.rank == 0
+    feed = feed or InProcessFeed(spec, samples, world=world)
+    keeper = keeper or StateKeeper(folder / STATE, spec.fingerprint())
     network = new_network(spec, folder).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    feed = Feed(spec, samples, threads)
+    judge = validator(spec, samples, device)
 
-    def store(end: EpochEnd, snapshot: Snapshot) -> None:
-        log_epoch(folder, end)
-        snapshot().save(folder / STATE, spec.fingerprint())
+    def after_epoch(end: EpochEnd, snapshot: Snapshot) -> None:
+        if first:
+            log_epoch(folder, end)
         if on_epoch is not None:
             on_epoch(end)
 
-    state = fit(
-        Objective(network, spec.arm.train),
-        network,
-        spec.arm.train,
-        feed.batches,
-        seed=spec.seed,
-        device=device,
-        start=interrupted(spec, folder),
-        validate=validator(spec, samples, device),
-        on_epoch=store,
-    )
-    return finish(spec, folder, network, state, samples, device, time.monotonic() - began)
+    try:
+        state = fit(
+            world.wrap(Objective(network, spec.arm.train)),
+            network,
+            spec.arm.train,
+            feed.batches,
+            seed=spec.seed,
+            device=device,
+            start=interrupted(spec, folder),
+            validate=None if judge is None else _on_the_first(judge, world),
+            on_step=keeper,
+            on_epoch=after_epoch,
+            world=world,
+        )
+    finally:
+        feed.close()
+        keeper.close()
+    if not first:
+        return None
+    seconds = time.monotonic() - began
+    return finish(spec, folder, network, state, samples, device, seconds, feed.fed())
+
+
+def _on_the_first(
+    judge: Callable[[nn.Module], float], world: World
+) -> Callable[[nn.Module], float]:
+    """Let the first worker judge, and every worker have its verdict."""
+    return lambda network: world.mean(judge(network) if world.rank == 0 else 0.0) * world.size
 
 
 def log_epoch(folder: Path, end: EpochEnd) -> None:
@@ -224,6 +204,7 @@ def finish(
     samples: Sequence[Sample],
     device: torch.device,
     seconds: float,
+    fed: Fed,
 ) -> TrialOutcome:
     """Keep the right epoch's weights, score them, and commit the outcome as the last step."""
     weights = kept_weights(state)
@@ -235,6 +216,7 @@ def finish(
         score=judge(network) if judge is not None else None,
         history=state.history,
         seconds=seconds if not state.history else sum(end.seconds for end in state.history),
+        fed=fed,
     )
     folder.mkdir(parents=True, exist_ok=True)
     if spec.phase == "fit":  # of a search only the score is wanted, and it has many trials
@@ -265,9 +247,3 @@ def trained_network(spec: TrialSpec, folder: Path) -> nn.Module:
             "train this part anew"
         ) from None
     return network.eval()
-
-
-def describe(spec: TrialSpec) -> str:
-    """Return the trial in a few words, for progress lines and errors."""
-    params = json.dumps(spec.params, sort_keys=True) if spec.params else ""
-    return f"{spec.phase} {spec.stage} {spec.arm.label} {spec.split} {params}".strip()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,19 +10,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from skinray.images.sample import Sample
+from skinray.learning.crops import truth_of
 from skinray.learning.losses import jaccard_loss
 from skinray.learning.metrics import dice, tolerant_dice
 from skinray.learning.predict import predict_map
+from skinray.learning.spec import StageName
 
-StageName = Literal["nerve", "dermis", "skin"]
 # Tolerances of tables 1 and 2: nerves are traced, so a few pixels off are forgiven.
 TOLERANCES: dict[StageName, tuple[int, ...]] = {"nerve": (0, 1, 3), "dermis": (0,), "skin": (0,)}
 THRESHOLD = 0.5
-
-
-def truth_of(stage: StageName, sample: Sample) -> NDArray[np.uint8]:
-    """Return the (H, W) uint8 mask that the stage learns."""
-    return sample.nerve if stage == "nerve" else sample.dermis
 
 
 def scores(
