@@ -336,26 +336,32 @@ class TuneSettings(Settings):
 
 
 class ClusterSettings(Settings):
-    """What one trial asks of Ray. GPU counts are per worker."""
+    """What one training asks of Ray. GPU counts are per worker."""
 
     workers: int | tuple[int, int] = Field(
-        1, description="workers a trial; a pair (low, high) makes the run elastic"
+        1, description="workers of a training; a pair (low, high) makes it elastic"
     )
-    gpus_per_worker: float | Literal["auto"] = Field(
-        "auto", description="auto: 1 where the cluster has GPUs, else 0"
+    gpus_per_worker: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = Field(
+        "auto",
+        description="auto: 1 where the cluster has GPUs or its autoscaler can add them, else 0; a "
+        "share of one, such as 0.5, for a single worker",
     )
     cpus_per_worker: int = Field(1, ge=1)
     data_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
-        description="Ray Data actors that augment for a several-worker trial; 0: each worker "
-        "makes its own crops; auto: 1 for workers with GPUs, else 0",
+        description="most Ray Data actors that augment for each worker of a training with several "
+        "workers or a GPU; 0: it makes its own crops, for comparison; auto: what CPUs are spare, "
+        "1 to 8",
     )
     decoded_cache: Literal["auto", "memory", "disk"] = Field(
         "auto", description="hold decoded images in the object store, or read them each epoch"
     )
     max_failures: int = Field(3, ge=0, description="restarts of a trial whose worker died")
     resources_timeout_s: float = Field(
-        45, gt=0, description="wait for the cluster to offer one trial's resources, then end"
+        45,
+        gt=0,
+        description="wait for what the cluster does not have, where nothing says what its "
+        "autoscaler can add; what can come is waited for without end",
     )
 
     @property
@@ -370,6 +376,20 @@ class ClusterSettings(Settings):
         low, high = self.worker_range
         if not 1 <= low <= high:
             raise ValueError(f"workers need 1 <= low <= high, got {self.workers}")
+        return self
+
+    @model_validator(mode="after")
+    def _gpus_are_whole(self) -> Self:
+        gpus = self.gpus_per_worker
+        if gpus == "auto" or gpus == int(gpus):
+            return self
+        if self.worker_range[1] > 1:
+            raise ValueError(
+                f"gpus_per_worker {gpus:g} with several workers: workers that train together "
+                "cannot share a GPU; take gpus_per_worker=1, or workers=1"
+            )
+        if gpus > 1:
+            raise ValueError(f"gpus_per_worker {gpus:g}: above 1, take a whole number")
         return self
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from skinray.cluster.scoring import Scene, SplitJob, score_arms, score_splits
 from skinray.cluster.session import Resources, session, trial_resources
+from skinray.cluster.shared_folder import check_shared
 from skinray.cluster.sources import Source, open_source
 from skinray.cluster.tune import TrialResult, all_trained, run_trials
 from skinray.config import CrossingSettings, RunSettings
@@ -103,7 +104,8 @@ def train_cv(
         soft_wrap=True,
     )
     with session():
-        resources = trial_resources(usable.cluster)
+        resources = trial_resources(usable.cluster, console)
+        check_shared(out)
         scale = common_scale(cohort.biopsies)
         with Steps("Decoding images", len(cohort.biopsies), console) as steps:
             source = open_source(

@@ -1,4 +1,9 @@
-"""The device that Ray gave to this process: a GPU only where torch finds one too."""
+"""Which device a process computes on, and what carries the gradients between several.
+
+``SKINRAY_PRETENDED_GPUS=1`` rehearses a cluster with GPUs on machines without. Ray hands a
+variable of the environment to the workers of its own node only, so every node and the job itself
+need it: set it where ``ray start`` runs, and in the job's runtime environment.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import os
 import ray
 import torch
 
+from skinray.cluster.resources import Resources
 from skinray.errors import ResourcesError
 
 # Rehearsals of an autoscaling cluster on a machine without GPUs: its nodes say they have some.
@@ -35,3 +41,12 @@ def assigned_device() -> torch.device:
         "the driver there (`skinray doctor` says what is missing), or set gpus_per_worker or "
         "gpus_per_actor to 0 to compute on CPUs"
     )
+
+
+def process_group(resources: Resources) -> str:
+    """Return torch's backend for the workers of a training; the driver has to name it.
+
+    NCCL works between GPUs alone, so workers whose GPUs are pretended take gloo, as CPUs do.
+    """
+    pretended = os.environ.get(PRETENDED_GPUS) == "1"
+    return "nccl" if resources.gpus_per_worker and not pretended else "gloo"

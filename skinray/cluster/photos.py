@@ -15,6 +15,7 @@ from rich.console import Console
 
 from skinray.cluster.device import assigned_device
 from skinray.cluster.session import Resources, session, trial_resources
+from skinray.cluster.shared_folder import check_shared
 from skinray.cluster.sources import Source, open_source
 from skinray.cluster.tasks import run_tasks
 from skinray.cluster.tune import Trained, all_trained, run_trials
@@ -112,7 +113,8 @@ def train_photos(
         soft_wrap=True,
     )
     with session():
-        resources = trial_resources(settings.cluster)
+        resources = trial_resources(settings.cluster, console)
+        check_shared(out)
         reader = partial(load_photo, side=settings.load_px, settings=settings.read)
         with Steps("Decoding photographs", len(trials.photos), console) as steps:
             source = open_source(trials.photos, reader, settings.cluster, steps.tell)

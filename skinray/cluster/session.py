@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
+from rich.console import Console
 
+from skinray.cluster.autoscaler import alive_nodes, capacity_at_hand
+from skinray.cluster.capacity import HEAD as HEAD
+from skinray.cluster.capacity import Bundle, Capacity, in_words, side_by_side
 from skinray.cluster.job_metrics import measured_job
 from skinray.cluster.ray_token import refuse_open_cluster, show_token
+from skinray.cluster.resources import Resources as Resources
+from skinray.cluster.resources import bundles_of, plan
 from skinray.config import ClusterSettings
 from skinray.errors import ResourcesError
 
+LOG = logging.getLogger("skinray.cluster")
 # Ray Train, Data and Tune each hold logical CPUs; fewer than this and they wait for each other.
 LEAST_LOGICAL_CPUS = 4
 REACH_TIMEOUT_S = 10.0
-HEAD = "node:__internal_head__"
+WAITING_SAID_EVERY_S = 30.0
 # Ray's helpers on one machine take part of the cores that the work itself needs: they wake less
 # often, and what looks out for nodes about to be taken away has nothing to look out for.
 ONE_MACHINE = {
@@ -33,27 +42,6 @@ ONE_MACHINE = {
     "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
     "LOG_NAME_UPDATE_INTERVAL_S": "10",
 }
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What one trial takes, and how many trials may run at once.
-
-    Attributes
-    ----------
-    data_workers : actors that augment for a trial of several workers; 0: they do it themselves.
-    """
-
-    cpus_per_worker: int
-    gpus_per_worker: float
-    workers: tuple[int, int]
-    at_once: int | None
-    data_workers: int = 0
-
-    @property
-    def nested(self) -> bool:
-        """Whether a trial is several workers that train together."""
-        return self.workers[1] > 1
 
 
 @contextmanager
@@ -141,64 +129,102 @@ def _quiet() -> None:
     logging.getLogger(setup).setLevel(logging.ERROR)
 
 
-def trial_resources(settings: ClusterSettings) -> Resources:
-    """Work out what one trial takes on the cluster that is joined.
+def trial_resources(settings: ClusterSettings, console: Console | None = None) -> Resources:
+    """Work out what one training takes on the cluster that is joined, and wait until it is there.
+
+    Parameters
+    ----------
+    console : is told of the choice between GPUs and CPUs, and of what is waited for.
 
     Raises
     ------
     ResourcesError
-        If the cluster does not offer it within ``resources_timeout_s``.
+        If the cluster can never offer it; or, where nothing says what its autoscaler can add, did
+        not within ``resources_timeout_s``.
     """
+    console = console or Console()
+    capacity = capacity_at_hand()
     gpus = settings.gpus_per_worker
     if gpus == "auto":
-        gpus = 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
-    actors = settings.data_workers
-    if actors == "auto":
-        # Workers that train on CPUs leave no core to a pool, and one that waits delays them all.
-        actors = 1 if gpus else 0
-    wanted = Resources(settings.cpus_per_worker, gpus, settings.worker_range, None, actors)
-    _await(wanted, settings)
-    return replace(wanted, at_once=_at_once(wanted))
+        gpus = _gpus(capacity, settings, console)
+    _await(plan(settings, gpus, capacity), capacity, settings, console)
+    if capacity.addable is None:
+        capacity = replace(capacity, nodes=alive_nodes())  # those that have come count
+    return plan(settings, gpus, capacity, os.cpu_count() or 1)
 
 
-def _at_once(wanted: Resources) -> int | None:
-    """Return how many trials may run side by side; None: as many as fit.
+def _gpus(capacity: Capacity, settings: ClusterSettings, console: Console) -> float:
+    """Choose: a GPU for each worker where there are any or any can come, else none."""
+    now, later = capacity.gpus()
+    if now >= 1:
+        more = f", and its autoscaler can add {later:g}" if later else ""
+        _say(console, f"training on GPUs: the cluster has {now:g}{more}")
+        return 1.0
+    if later >= 1:
+        _say(
+            console, f"no GPU on the cluster now; its autoscaler can add up to {later:g}: asking "
+            "for them",
+        )  # fmt: skip
+        return 1.0
+    if capacity.addable is not None:
+        _say(console, "no GPU here and none can be added: training on CPUs")
+        return 0.0
+    patience = settings.resources_timeout_s
+    _say(
+        console, "no GPU on the cluster now, and nothing says whether its autoscaler can add any: "
+        f"asking for one, for {patience:g} s",
+    )  # fmt: skip
+    if offered([{"GPU": 1.0}], patience):
+        _say(console, "a GPU has come: training on GPUs")
+        return 1.0
+    _say(
+        console, "no GPU has come: training on CPUs; if GPUs take longer, raise "
+        "cluster.resources_timeout_s",
+    )  # fmt: skip
+    return 0.0
 
-    On one machine without GPUs the logical CPUs outnumber the cores, and trials would only
-    slow each other down. Trials of several workers also need CPUs for the data that feeds
-    them: without a limit, their workers could take every CPU and wait for data for ever.
-    """
-    cpus = wanted.workers[1] * wanted.cpus_per_worker + wanted.data_workers * wanted.nested
-    if len(ray.nodes()) == 1 and not wanted.gpus_per_worker:
-        return max(1, (os.cpu_count() or 1) // cpus)
-    if wanted.nested:
-        return max(1, int(ray.cluster_resources().get("CPU", 0) // cpus))
-    return None
 
-
-def _await(wanted: Resources, settings: ClusterSettings) -> None:
-    bundle = {"CPU": float(wanted.cpus_per_worker)}
-    if wanted.gpus_per_worker:
-        bundle["GPU"] = wanted.gpus_per_worker
-    bundles = [bundle] * wanted.workers[0]
-    if wanted.nested:
-        bundles = [*bundles, *[{"CPU": 1.0}] * wanted.data_workers]
-    if not offered(bundles, settings.resources_timeout_s):
-        have = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
+def _await(one: Resources, capacity: Capacity, settings: ClusterSettings, console: Console) -> None:
+    """Wait until the cluster offers a training's fewest workers; without end where it can."""
+    bundles = bundles_of(one, one.workers[0])
+    asked = in_words(bundles)
+    remedy = "lower cluster.workers, cpus_per_worker or gpus_per_worker, or add nodes"
+    can = side_by_side(capacity.at_most(one.worker), bundles) > 0
+    if not can and capacity.addable is not None:
         raise ResourcesError(
-            f"the cluster has {have or 'nothing'} and did not offer {bundles} within "
-            f"{settings.resources_timeout_s:g} s: lower cluster.workers, cpus_per_worker or "
-            "gpus_per_worker, add nodes, or raise cluster.resources_timeout_s where nodes "
-            "start slowly"
+            f"the cluster can never offer {asked}: {capacity.words(one.worker)}; {remedy}"
         )
+    patience = math.inf if can else settings.resources_timeout_s
+    began = time.monotonic()
+    group = placement_group([bundle for bundle in bundles if HEAD not in bundle])
+    try:
+        while not group.wait(min(WAITING_SAID_EVERY_S, began + patience - time.monotonic())):
+            waited = time.monotonic() - began
+            if waited >= patience:
+                raise ResourcesError(
+                    f"the cluster did not offer {asked} within {patience:g} s: "
+                    f"{capacity.words(one.worker)}; {remedy}, or raise "
+                    "cluster.resources_timeout_s where nodes start slowly"
+                )
+            _say(
+                console,
+                f"waiting for {asked}, since {waited:.0f} s: {capacity.words(one.worker)}",
+            )
+    finally:
+        remove_placement_group(group)
 
 
-def offered(bundles: list[dict[str, float]], timeout_s: float) -> bool:
+def _say(console: Console, text: str) -> None:
+    LOG.info(text)
+    console.print(text, highlight=False, soft_wrap=True)
+
+
+def offered(bundles: Sequence[Bundle], timeout_s: float) -> bool:
     """Say whether the cluster offers all bundles at once; an autoscaler hears of it and may add.
 
     Nothing stays reserved.
     """
-    group = placement_group(bundles)
+    group = placement_group([dict(bundle) for bundle in bundles])
     try:
         return bool(group.wait(timeout_s))
     finally:

@@ -6,7 +6,8 @@ import pytest
 import ray
 import torch
 
-from skinray.cluster.device import PRETENDED_GPUS, assigned_device
+from skinray.cluster.device import PRETENDED_GPUS, assigned_device, process_group
+from skinray.cluster.resources import Resources
 from skinray.errors import ResourcesError
 
 
@@ -44,3 +45,15 @@ def test_a_pretended_gpu_computes_on_the_cpu_only_when_told(
     assign(monkeypatch, ["0"])
     monkeypatch.setenv(PRETENDED_GPUS, "1")
     assert assigned_device() == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "pretended", "backend"),
+    [(0, False, "gloo"), (0, True, "gloo"), (1, False, "nccl"), (1, True, "gloo")],
+)
+def test_workers_talk_by_nccl_only_between_gpus_that_are_there(
+    gpus: float, pretended: bool, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if pretended:
+        monkeypatch.setenv(PRETENDED_GPUS, "1")
+    assert process_group(Resources(1, gpus, (2, 2), at_once=1)) == backend

@@ -1,0 +1,147 @@
+"""What a cluster has, what its autoscaler could add, and how much fits on it side by side.
+
+Plain arithmetic on the resources of nodes; it asks nobody. Amounts are counted in ten-thousandths,
+as Ray itself counts them, so that sums come out exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Bundle = Mapping[str, float]
+HEAD = "node:__internal_head__"
+# The label of a node that names its type in the autoscaler's config.
+NODE_TYPE = "ray.io/node-group"
+_PART = 10_000
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """The nodes of a cluster, now and later.
+
+    Attributes
+    ----------
+    nodes : resources of each node that is alive.
+    addable : resources of each node that the autoscaler could add, if it added no other; empty
+        where there is no autoscaler, None where nobody can say.
+    room : most nodes that it adds in all.
+    """
+
+    nodes: tuple[Bundle, ...]
+    addable: tuple[Bundle, ...] | None = ()
+    room: int = 0
+
+    def at_most(self, bundle: Bundle) -> tuple[Bundle, ...]:
+        """Return the largest cluster that may come: nodes that hold ``bundle`` are added first."""
+        others = sorted(self.addable or (), key=lambda node: not _holds(node, bundle))
+        return (*self.nodes, *others[: self.room])
+
+    def gpus(self) -> tuple[float, float]:
+        """Return the GPUs there are, and those that the autoscaler could add."""
+        now, later = (
+            sum(node.get("GPU", 0) for node in nodes)
+            for nodes in (self.nodes, self.at_most({"GPU": 1}))
+        )
+        return now, later - now
+
+    def words(self, bundle: Bundle) -> str:
+        """Say what there is, and what could come for ``bundle``."""
+        has = f"the cluster has {in_words(self.nodes) or 'no CPU'}"
+        if self.addable is None:
+            return f"{has}, and nothing says what its autoscaler could add"
+        more = self.at_most(bundle)[len(self.nodes) :]
+        if not more:
+            return f"{has}, and no more can be added"
+        return f"{has}, and its autoscaler can add {in_words(more)}"
+
+
+def capacity(nodes: Sequence[Mapping[str, Any]], config: Mapping[str, Any] | None) -> Capacity:
+    """Compare the nodes of a cluster with its autoscaler's config.
+
+    Parameters
+    ----------
+    nodes : as ``ray.nodes()`` lists them; the dead do not count.
+    config : the autoscaler's, as in ``cluster.yaml``; empty where none runs, None if unknown.
+    """
+    alive = [node for node in nodes if node["Alive"]]
+    present = tuple(node["Resources"] for node in alive)
+    types = {} if config is None else config.get("available_node_types", {})
+    if config is None or any("resources" not in kind for kind in types.values()):
+        return Capacity(present, None)
+    workers = [node for node in alive if HEAD not in node["Resources"]]
+    room = max(0, config.get("max_workers", 2) - len(workers)) if types else 0
+    there = Counter(_type_of(node, types) for node in workers)
+    addable: list[Bundle] = []
+    for name, kind in types.items():
+        most = kind.get("max_workers", room) if name != config["head_node_type"] else 0
+        addable += [kind["resources"]] * min(room, max(0, most - there[name]))
+    return Capacity(present, tuple(addable), room)
+
+
+def side_by_side(nodes: Sequence[Bundle], bundles: Sequence[Bundle]) -> int:
+    """Return how many times all the bundles fit on the nodes together.
+
+    Each bundle needs one node for the whole of it. What needs no GPU goes where none is, so far
+    as there is room. A share of a GPU comes from one GPU: two shares of 0.6 need two of them.
+    """
+    share = next((b["GPU"] for b in bundles if 0 < b.get("GPU", 0) < 1), 0.0)
+    free = [_parts(node, share) for node in nodes]
+    wanted = [_parts(bundle, share, wanted=True) for bundle in bundles]
+    # The hardest to place come first.
+    wanted.sort(key=lambda one: (one.get("GPU", 0), one.get("CPU", 0)), reverse=True)
+    count = 0
+    while wanted and all(_place(one, free) for one in wanted):
+        count += 1
+    return count
+
+
+def _place(wanted: Mapping[str, int], free: list[dict[str, int]]) -> bool:
+    fitting = [node for node in free if all(node.get(k, 0) >= n for k, n in wanted.items())]
+    if not fitting:
+        return False
+    # On the node that is then the fullest, but last of all on one with a GPU that it does not need.
+    spoilt = 0 if "GPU" in wanted else 1
+    best = min(fitting, key=lambda node: (spoilt * node.get("GPU", 0), node.get("CPU", 0)))
+    for name, amount in wanted.items():
+        best[name] -= amount
+    return True
+
+
+def _parts(resources: Bundle, share: float, *, wanted: bool = False) -> dict[str, int]:
+    """Return whole parts of each resource; a GPU is as many as there are shares in one."""
+    parts = {name: round(amount * _PART) for name, amount in resources.items() if amount > 0}
+    if share and "GPU" in parts:
+        whole = math.floor(1 / share + 1e-9)
+        parts["GPU"] = 1 if wanted else int(resources["GPU"]) * whole
+    return parts
+
+
+def _holds(node: Bundle, bundle: Bundle) -> bool:
+    return all(node.get(name, 0) >= amount for name, amount in bundle.items())
+
+
+def _type_of(node: Mapping[str, Any], types: Mapping[str, Any]) -> str | None:
+    """Return the type of a node, by its label, else by its CPUs and GPUs."""
+    named: str | None = (node.get("Labels") or {}).get(NODE_TYPE)
+    if named in types:
+        return named
+    size = [node["Resources"].get(name, 0) for name in ("CPU", "GPU")]
+    for name, kind in types.items():
+        if [kind["resources"].get(one, 0) for one in ("CPU", "GPU")] == size:
+            return name
+    return None
+
+
+def in_words(bundles: Sequence[Bundle]) -> str:
+    """Say what CPUs and GPUs bundles hold, such as "2 x (4 CPUs, 1 GPU) and 1 x (16 CPUs)"."""
+    sizes = Counter((bundle.get("CPU", 0), bundle.get("GPU", 0)) for bundle in bundles)
+    return " and ".join(
+        f"{count} x ({cpus:g} CPU{'' if cpus == 1 else 's'}"
+        + (f", {gpus:g} GPU{'s' if gpus > 1 else ''})" if gpus else ")")
+        for (cpus, gpus), count in sizes.items()
+        if cpus or gpus
+    )

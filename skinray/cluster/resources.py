@@ -1,0 +1,88 @@
+"""What one training takes of a cluster, and how many trainings fit on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from skinray.cluster.capacity import HEAD, Capacity, side_by_side
+from skinray.config import ClusterSettings
+
+# A share of the head node's own marker: a driver of Ray Train runs there without taking a
+# worker's CPU. It also bounds how many of them the head has to hold.
+DRIVER_SHARE = 0.001
+# An actor that augments keeps up with several workers that train on CPUs, but not with a GPU.
+ACTOR_CPUS_FOR_CPU, ACTOR_CPUS_FOR_GPU = 0.25, 1.0
+MOST_ACTORS = 8
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one training takes, and how many trainings may run at once.
+
+    Attributes
+    ----------
+    cpus_per_worker, gpus_per_worker : of each worker; a share of a GPU for a single worker alone.
+    workers : fewest and most workers of one training.
+    at_once : trainings side by side, at least 1.
+    data_workers : fewest and most augmenting actors that feed ONE worker; (0, 0): it makes its
+        crops itself.
+    """
+
+    cpus_per_worker: int
+    gpus_per_worker: float
+    workers: tuple[int, int]
+    at_once: int
+    data_workers: tuple[int, int] = (0, 0)
+
+    @property
+    def nested(self) -> bool:
+        """Whether Ray Train runs a training: it has several workers, or a GPU."""
+        return self.workers[1] > 1 or self.gpus_per_worker > 0
+
+    @property
+    def worker(self) -> dict[str, float]:
+        """What Ray is asked for, for each worker."""
+        bundle = {"CPU": float(self.cpus_per_worker)}
+        return bundle | ({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})
+
+
+def data_actor_cpus(resources: Resources) -> float:
+    """Return the CPUs that an actor takes which augments for such a training."""
+    return ACTOR_CPUS_FOR_GPU if resources.gpus_per_worker else ACTOR_CPUS_FOR_CPU
+
+
+def plan(settings: ClusterSettings, gpus: float, capacity: Capacity, cores: int = 1) -> Resources:
+    """Work out what one training takes, and how many fit on the cluster at its largest.
+
+    Parameters
+    ----------
+    gpus : of each worker.
+    cores : of this machine: if it is all there is, its logical CPUs may outnumber them, and more
+        trainings would only slow each other down.
+    """
+    workers = settings.worker_range
+    one = Resources(settings.cpus_per_worker, gpus, workers, at_once=1)
+    if one.nested and settings.data_workers != 0:
+        one = replace(one, data_workers=(1, 1))
+    nodes, bundles = capacity.at_most(one.worker), bundles_of(one, workers[1])
+    at_once = side_by_side(nodes, bundles)
+    cpus = sum(node.get("CPU", 0) for node in nodes)
+    if len(nodes) == 1 and not gpus:
+        cpus = min(cpus, cores)
+        at_once = min(at_once, int(cores / sum(bundle.get("CPU", 0) for bundle in bundles)))
+    at_once = max(1, at_once)
+    if not one.data_workers[0]:
+        return replace(one, at_once=at_once)
+    if settings.data_workers != "auto":
+        return replace(one, at_once=at_once, data_workers=(1, settings.data_workers))
+    training = at_once * workers[1]
+    spare = cpus - training * one.cpus_per_worker
+    most = min(MOST_ACTORS, max(1, int(spare // training)))
+    return replace(one, at_once=at_once, data_workers=(1, most))
+
+
+def bundles_of(one: Resources, workers: int) -> list[dict[str, float]]:
+    """Return all that a training of so many workers holds on to while it runs."""
+    bundles = [one.worker] * workers
+    bundles += [{"CPU": data_actor_cpus(one)}] * (workers * one.data_workers[0])
+    return bundles + [{HEAD: DRIVER_SHARE}] * one.nested

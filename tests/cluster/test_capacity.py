@@ -1,0 +1,186 @@
+"""How much fits on a cluster: sums over the resources of nodes, and over those that may come."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from skinray.cluster import autoscaler
+from skinray.cluster.autoscaler import autoscaler_config
+from skinray.cluster.capacity import HEAD, NODE_TYPE, Bundle, Capacity, capacity, side_by_side
+from skinray.cluster.resources import Resources, data_actor_cpus, plan
+from skinray.config import ClusterSettings
+
+ROOT = Path(__file__).parents[2]
+CLOUD: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
+ONLY_HEAD = {HEAD: 1.0}
+
+
+def node(cpus: float, gpus: float = 0) -> Bundle:
+    return {"CPU": cpus, "GPU": gpus}
+
+
+def planned(settings: ClusterSettings, gpus: float, *nodes: Bundle, cores: int = 1) -> Resources:
+    return plan(settings, gpus, Capacity((ONLY_HEAD, *nodes)), cores)
+
+
+def listed(resources: Bundle, kind: str = "", *, alive: bool = True) -> dict[str, Any]:
+    return {"Alive": alive, "Resources": resources, "Labels": {NODE_TYPE: kind} if kind else {}}
+
+
+@pytest.mark.parametrize(
+    ("workers", "nodes", "at_once"),
+    [
+        (2, [node(16, 2)], 1),
+        (4, [node(64, 8)], 2),
+        (4, [node(16, 1)] * 8, 2),
+        (1, [node(16, 1)] * 8, 8),
+        (3, [node(16, 2)] * 3, 2),
+        (2, [node(16, 1), node(64)], 1),  # never none
+    ],
+)
+def test_gpus_bound_the_trainings_at_once(workers: int, nodes: list[Bundle], at_once: int) -> None:
+    assert planned(ClusterSettings(workers=workers), 1, *nodes).at_once == at_once
+
+
+def test_an_elastic_training_counts_with_its_most_workers() -> None:
+    found = planned(ClusterSettings(workers=(1, 4)), 1, node(64, 8))
+    assert (found.workers, found.at_once) == ((1, 4), 2)
+
+
+def test_the_actors_that_augment_take_cpus_too() -> None:
+    # 4 GPUs, but of 6 CPUs a training takes one for its worker and one for the actor.
+    assert planned(ClusterSettings(), 1, node(6, 4)).at_once == 3
+    assert planned(ClusterSettings(data_workers=0), 1, node(6, 4)).at_once == 4
+    # On CPUs an actor takes a quarter: 4 x (2 + 2 x 0.25) = 10.
+    assert planned(ClusterSettings(workers=2), 0, node(5), node(5)).at_once == 4
+    assert planned(ClusterSettings(workers=2), 0, node(5), node(4)).at_once == 3
+    assert [data_actor_cpus(Resources(1, gpus, (2, 2), 1)) for gpus in (0, 1)] == [0.25, 1]
+
+
+def test_actors_and_workers_on_cpus_go_where_no_gpu_is() -> None:
+    mixed = [node(4, 4), node(4)]
+    assert planned(ClusterSettings(), 1, *mixed).at_once == 4
+    assert planned(ClusterSettings(cpus_per_worker=2), 1, *mixed).at_once == 2
+    assert planned(ClusterSettings(cpus_per_worker=4), 0, *mixed).at_once == 2
+
+
+def test_a_worker_fits_on_one_node_or_not_at_all() -> None:
+    scattered = [node(2, 1)] * 8
+    assert side_by_side(scattered, [{"CPU": 4, "GPU": 1}]) == 0
+    assert side_by_side(scattered, [{"CPU": 1, "GPU": 2}]) == 0
+    assert side_by_side([node(1, 8), node(64)], [{"CPU": 2, "GPU": 1}]) == 0
+    assert side_by_side([node(3), node(3)], [{"CPU": 2}]) == 2
+
+
+@pytest.mark.parametrize(("share", "at_once"), [(0.5, 4), (0.6, 2), (0.25, 8), (0.1, 20)])
+def test_a_share_of_a_gpu_comes_from_one_gpu(share: float, at_once: int) -> None:
+    settings = ClusterSettings(gpus_per_worker=share)
+    assert planned(settings, share, node(64, 2)).at_once == at_once
+    assert planned(settings, share, node(64, 1), node(64, 1)).at_once == at_once
+
+
+def test_the_heads_marker_bounds_the_drivers() -> None:
+    assert planned(ClusterSettings(data_workers=0), 1, node(4000, 4000)).at_once == 1000
+    assert planned(ClusterSettings(), 0, node(4000), node(1)).at_once == 4001
+
+
+def test_one_machine_has_its_cores_and_no_more() -> None:
+    def alone(settings: ClusterSettings, cpus: int, cores: int) -> Resources:
+        return plan(settings, 0, Capacity(({"CPU": cpus, HEAD: 1.0},)), cores)
+
+    assert alone(ClusterSettings(), 4, 2).at_once == 2
+    assert alone(ClusterSettings(cpus_per_worker=4), 4, 2).at_once == 1
+    two = ClusterSettings(workers=2)
+    assert (alone(two, 4, 2).at_once, alone(two, 4, 2).data_workers) == (1, (1, 1))
+    assert alone(two, 16, 16).at_once == 6
+
+
+def test_data_workers_are_between_one_and_what_is_spare() -> None:
+    def of(**settings: Any) -> tuple[int, int]:
+        return planned(ClusterSettings(**settings), 1, *[node(16, 1)] * 8).data_workers
+
+    assert of() == (1, 8)  # (128 - 8) // 8 = 15
+    assert of(cpus_per_worker=10) == (1, 6)  # (128 - 80) // 8
+    assert of(cpus_per_worker=15) == (1, 1)
+    assert of(data_workers=3) == (1, 3)
+    assert of(data_workers=0) == (0, 0)
+    # A single worker on CPUs is a plain function, which makes its crops itself.
+    plain = planned(ClusterSettings(), 0, node(16))
+    assert (plain.nested, plain.data_workers) == (False, (0, 0))
+
+
+def test_nodes_that_could_come_count() -> None:
+    at_rest = capacity([listed(ONLY_HEAD)], CLOUD)
+    assert at_rest.gpus() == (0, 12)  # 8 spot and 4 on demand
+    assert plan(ClusterSettings(workers=4), 1, at_rest).at_once == 3
+    # 16 CPUs a node, at most 12 nodes, of which those without a GPU come first.
+    assert plan(ClusterSettings(cpus_per_worker=16), 0, at_rest).at_once == 12
+    assert side_by_side(at_rest.at_most({"CPU": 17}), [{"CPU": 17}]) == 0
+
+
+def test_nodes_that_have_come_do_not_count_twice() -> None:
+    gpu = {"CPU": 16.0, "GPU": 1.0}
+    nodes = [listed(ONLY_HEAD), listed(gpu, "gpu_spot"), listed(gpu), listed(gpu, alive=False)]
+    grown = capacity(nodes, CLOUD)
+    assert grown.gpus() == (2, 10)
+    assert (len(grown.nodes), grown.room) == (3, 10)
+    small = CLOUD | {"max_workers": 3}
+    assert capacity(nodes, small).gpus() == (2, 1)
+    assert capacity(nodes, CLOUD | {"max_workers": 2}).gpus() == (2, 0)
+
+
+def test_without_an_autoscaler_nothing_comes_and_without_a_config_nobody_knows() -> None:
+    nodes = [listed(ONLY_HEAD), listed({"CPU": 16.0})]
+    assert capacity(nodes, {}) == Capacity((ONLY_HEAD, {"CPU": 16.0}), (), 0)
+    assert capacity(nodes, None).addable is None
+    # AWS fills in what a type has only once it is asked to.
+    silent = CLOUD | {"available_node_types": {"head": {}, "gpu": {"max_workers": 4}}}
+    assert capacity(nodes, silent).addable is None
+
+
+def test_the_config_is_what_the_monitor_of_this_cluster_was_started_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "autoscaler.yaml"
+    file.write_text(yaml.safe_dump(CLOUD), encoding="utf-8")
+    monitor = [sys.executable, "-u", "/ray/autoscaler/v2/monitor.py"]
+    commands = [
+        [sys.executable, "other.py", "--gcs-address=10.0.0.1:6379"],
+        [*monitor, "--gcs-address=10.0.0.1:1234"],
+        [*monitor, "--gcs-address=10.0.0.1:6379", f"--autoscaling-config={file}"],
+    ]
+    monkeypatch.setattr(autoscaler, "_commands", lambda: iter(commands))
+    monkeypatch.delenv("RAY_CLUSTER_NAME", raising=False)
+    assert autoscaler_config("10.0.0.1:6379") == CLOUD
+    assert autoscaler_config("10.0.0.1:1234") == {}
+    assert autoscaler_config("10.0.0.1:5") is None
+
+
+def test_kuberays_config_is_that_of_the_clusters_resource(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.autoscaler._private.kuberay.node_provider import KubernetesHttpApiClient
+
+    manifests = (ROOT / "deploy" / "kubernetes" / "raycluster.yaml").read_text(encoding="utf-8")
+    (cluster,) = (m for m in yaml.safe_load_all(manifests) if m["kind"] == "RayCluster")
+    monkeypatch.setattr(autoscaler, "_commands", lambda: iter([]))
+    monkeypatch.setenv("RAY_CLUSTER_NAME", "skinray")
+    monkeypatch.delenv("RAY_CLUSTER_NAMESPACE", raising=False)
+    namespace = tmp_path / "namespace"
+    namespace.write_text("skinray\n", encoding="utf-8")
+    monkeypatch.setattr(autoscaler, "POD_NAMESPACE", namespace)
+    asked = []
+
+    def get(client: KubernetesHttpApiClient, path: str) -> dict[str, Any]:
+        asked.append((client._namespace, path))
+        return cluster
+
+    monkeypatch.setattr(KubernetesHttpApiClient, "get", get)
+    at_rest = capacity([listed(ONLY_HEAD)], autoscaler_config("10.0.0.1:6379"))
+    assert at_rest.gpus() == (0, 8)
+    assert asked == [("skinray", "rayclusters/skinray")]
