@@ -19,7 +19,7 @@ from stand_in import drawn_image, stand_in_bundle
 from skinray.config import AugmentSettings, RunSettings, TrainSettings
 from skinray.images.phantom_cohort import write_cohort
 from skinray.images.sample import Sample
-from skinray.learning.trial import TrialSpec
+from skinray.learning.spec import TrialSpec
 from skinray.recipes import demo
 from skinray.settings import from_yaml, to_yaml
 
@@ -185,6 +185,7 @@ def quick_settings(epochs: int, grid: dict[str, Any]) -> RunSettings:
         {
             "recipe": "small", "nerve": nerve, "dermis": dermis, "folds.count": 3,
             "fit.max_images": 4, "fit.grid": {"nerve_threshold": (0.3, 0.5)}, "fit.rounds": 1,
+            "cluster.checkpoint_every_s": 0,
         }
     )  # fmt: skip
 

@@ -27,7 +27,8 @@ from skinray.config import ArmSettings, AugmentSettings, ModelSettings, TrainSet
 from skinray.images.read import read_image, read_mask
 from skinray.images.sample import Sample
 from skinray.learning.predict import predict_map
-from skinray.learning.trial import TrialSpec, run_trial, trained_network
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import run_trial, trained_network
 from skinray.learning.validation import TOLERANCES, scores
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +11,13 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from skinray.images.sample import Sample
-from skinray.learning.feed import Feed
-from skinray.learning.loop import Objective, World, fit
-from skinray.learning.trial import STATE, TrialSpec, finish, new_network
+from skinray.learning.checkpoint import StateKeeper
+from skinray.learning.feed import InProcessFeed
+from skinray.learning.loop import World
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import STATE, run_trial
+
+NEVER_S = 1e9
 
 
 def without_ray(spec: TrialSpec, samples: Sequence[Sample], workers: int, folder: Path) -> None:
@@ -33,27 +36,22 @@ def plain_worker(
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size
     )
-    device = torch.device("cpu")
-    network = new_network(spec).to(memory_format=torch.channels_last)
-    objective: torch.nn.Module = Objective(network, spec.arm.train)
-    if size > 1:
-        objective = DistributedDataParallel(objective)
-    world = World(rank, size, mean_over_processes)
-    began = time.monotonic()
-    state = fit(
-        objective,
-        network,
-        spec.arm.train,
-        Feed(spec, samples, world=world, workers=(size, size)).batches,
-        seed=spec.seed,
-        device=device,
-        on_epoch=lambda end, snapshot: (
-            snapshot().save(Path(folder) / STATE, spec.fingerprint()) if rank == 0 else None
-        ),
-        world=world,
+    world = World(
+        rank,
+        size,
+        mean_over_processes,
+        lambda module: DistributedDataParallel(module) if size > 1 else module,
     )
-    if rank == 0:
-        finish(spec, Path(folder), network, state, samples, device, time.monotonic() - began)
+    run_trial(
+        spec,
+        samples,
+        Path(folder),
+        feed=InProcessFeed(spec, samples, world=world),
+        world=world,
+        keeper=StateKeeper(
+            Path(folder) / STATE, spec.fingerprint(), every_s=NEVER_S, stores=rank == 0
+        ),
+    )
     distributed.destroy_process_group()
 
 

@@ -28,7 +28,8 @@ from skinray.learning.held_out import SplitScores, score_split
 from skinray.learning.predict import predict_map
 from skinray.learning.provenance import versions
 from skinray.learning.scale import LabelledReader, common_scale
-from skinray.learning.trial import TrialOutcome, TrialSpec, run_trial, trained_network
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import TrialOutcome, run_trial, trained_network
 from skinray.learning.validation import TOLERANCES, StageName, scores, truth_of
 from skinray.models.weights import available
 from skinray.progress import bar

@@ -35,7 +35,8 @@ from skinray.config import (
 )
 from skinray.images.phantom import make_phantom
 from skinray.images.sample import Sample
-from skinray.learning.trial import STATE, TrialSpec, finished
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import STATE, finished
 from skinray.recipes import recipe
 
 IMAGES, SEED, ALLOWED = 4, 40, 1.05

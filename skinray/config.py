@@ -185,6 +185,12 @@ class TrainSettings(Settings):
         description="auto: bfloat16 on GPUs that compute in it, float32 elsewhere; on a CPU with "
         "AVX512_BF16 or AMX, bfloat16 trains wide networks about twice as fast",
     )
+    batch_norm_crops: int = Field(
+        16,
+        ge=1,
+        description="batch norm of workers whose batch_size is smaller sees the crops of all of "
+        "them; on GPUs, as torch cannot elsewhere",
+    )
     max_skipped_steps: int = Field(
         5, ge=0, description="steps with a loss that is not finite, skipped before the run stops"
     )
@@ -338,8 +344,19 @@ class TuneSettings(Settings):
 class ClusterSettings(Settings):
     """What one training asks of Ray. GPU counts are per worker."""
 
-    workers: int | tuple[int, int] = Field(
-        1, description="workers of a training; a pair (low, high) makes it elastic"
+    workers: int | tuple[int, int] | Literal["auto"] = Field(
+        "auto",
+        description="workers of a training; a pair (low, high) makes it elastic; a step takes "
+        "train.batch_size crops for each, the most of a pair. auto: 1, and where the networks that "
+        "a run keeps train on CPUs, 2 that share the step of one",
+    )
+    learning_rate_rule: Literal["same", "sqrt", "linear"] = Field(
+        "sqrt",
+        description="what a learning rate is multiplied by where a step takes the crops of N "
+        "workers: 1, the root of N, or N",
+    )
+    checkpoint_every_s: float = Field(
+        120, ge=0, description="seconds between two stored states of a training: what a kill costs"
     )
     gpus_per_worker: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = Field(
         "auto",
@@ -367,9 +384,17 @@ class ClusterSettings(Settings):
     @property
     def worker_range(self) -> tuple[int, int]:
         """Fewest and most workers of a trial."""
+        if self.workers == "auto":
+            return 1, 1
         if isinstance(self.workers, int):
             return self.workers, self.workers
         return self.workers
+
+    @property
+    def rate_factor(self) -> float:
+        """What learning rates are multiplied by; see ``learning_rate_rule``."""
+        exponent = {"same": 0.0, "sqrt": 0.5, "linear": 1.0}[self.learning_rate_rule]
+        return float(self.worker_range[1] ** exponent)
 
     @model_validator(mode="after")
     def _range_is_ordered(self) -> Self:
@@ -513,6 +538,11 @@ class RunSettings(Settings):
     fit: FitSettings = FitSettings()
     tune: TuneSettings = TuneSettings()
     cluster: ClusterSettings = ClusterSettings()
+
+    @property
+    def arms(self) -> tuple[ArmSettings, ...]:
+        """The networks of both stages."""
+        return (*self.nerve.arms, *self.dermis.arms)
 
     def stage(self, name: str) -> StageSettings:
         """Return the settings of the stage ``name``; ValueError where a run has no such stage."""

@@ -8,7 +8,7 @@ import torch
 from skinray.config import RunSettings
 from skinray.errors import SettingsError
 from skinray.learning.crossval import check_trials
-from skinray.learning.trial import TrialSpec
+from skinray.learning.spec import TrialSpec
 from skinray.models.weights_table import WEIGHTS
 from skinray.recipes import RECIPES, demo, paper, recipe
 from skinray.settings import from_yaml, to_yaml

@@ -22,7 +22,7 @@ from skinray.config import (
 )
 from skinray.images.cohort import Biopsy, Cohort
 from skinray.images.sample import Sample
-from skinray.learning.trial import TrialSpec
+from skinray.learning.spec import TrialSpec
 from skinray.settings import validate
 
 SIZE = (96, 128)

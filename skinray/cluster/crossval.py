@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from skinray.cluster.scoring import Scene, SplitJob, score_arms, score_splits
-from skinray.cluster.session import Resources, session, trial_resources
+from skinray.cluster.session import Resources, kept_resources, session, trial_resources
 from skinray.cluster.shared_folder import check_shared
 from skinray.cluster.sources import Source, open_source
 from skinray.cluster.tune import TrialResult, all_trained, run_trials
@@ -35,7 +35,8 @@ from skinray.learning.held_out import SplitScores, fitted, looked_at_by_fit, sto
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign
 from skinray.learning.scale import LabelledReader, common_scale
-from skinray.learning.trial import TrialSpec, trained_network
+from skinray.learning.spec import TrialSpec, smallest_step
+from skinray.learning.trial import trained_network
 from skinray.models.arms import usable_arms
 from skinray.progress import Steps
 from skinray.report.assemble import Measured, assemble, headline
@@ -54,7 +55,8 @@ class Run:
     out: Path
     um_per_px: float | None
     source: Source
-    resources: Resources
+    search: Resources
+    kept: Resources
 
     @property
     def trials(self) -> Path:
@@ -103,8 +105,10 @@ def train_cv(
         highlight=False,
         soft_wrap=True,
     )
-    with session():
+    with session(trains=True):
         resources = trial_resources(usable.cluster, console)
+        step = smallest_step(usable.arms, usable.cluster)
+        kept = kept_resources(usable.cluster, resources, step)
         check_shared(out)
         scale = common_scale(cohort.biopsies)
         with Steps("Decoding images", len(cohort.biopsies), console) as steps:
@@ -114,7 +118,7 @@ def train_cv(
                 usable.cluster,
                 steps.tell,
             )
-        run = Run(usable, cohort, data_fingerprint, out, scale, source, resources)
+        run = Run(usable, cohort, data_fingerprint, out, scale, source, resources, kept)
         measured = _measure(run, splits)
     results = assemble(
         measured,
@@ -134,10 +138,10 @@ def train_cv(
 
 def _measure(run: Run, splits: Splits) -> Measured:
     maker = SpecMaker(run.settings, run.cohort, run.data)
-    search = _trials(run, maker.search(splits), "Grid search")
+    search = _trials(run, maker.search(splits), run.search, "Grid search")
     scores = {r.spec.key: r.outcome.score if r.outcome else None for r in search}
     chosen = choose([result.spec for result in search], scores)
-    trained = _trials(run, maker.training(splits, chosen), "Training")
+    trained = _trials(run, maker.training(splits, chosen), run.kept, "Training")
     all_trained(trained)
     scene = Scene(
         source=run.source,
@@ -148,7 +152,7 @@ def _measure(run: Run, splits: Splits) -> Measured:
         fit=run.settings.fit,
         um_per_px=run.um_per_px,
         seed=run.settings.seed,
-        threads=run.resources.cpus_per_worker,
+        threads=run.search.cpus_per_worker,
     )
     specs = [result.spec for result in trained]
     scored = [*splits.folds]
@@ -158,12 +162,12 @@ def _measure(run: Run, splits: Splits) -> Measured:
     by_split = dict(
         zip(
             (split.name for split in scored),
-            score_splits(jobs, scene, run.resources),
+            score_splits(jobs, scene, run.search),
             strict=True,
         )
     )
     rows = [spec for spec in specs if spec.split == splits.components.name]
-    arms = score_arms(rows, splits.components, scene, run.resources)
+    arms = score_arms(rows, splits.components, scene, run.search)
     measured = Measured(
         run_dir=run.out,
         data=str(run.cohort.root.absolute()),
@@ -179,10 +183,12 @@ def _measure(run: Run, splits: Splits) -> Measured:
     return measured
 
 
-def _trials(run: Run, specs: list[TrialSpec], title: str) -> list[TrialResult]:
+def _trials(
+    run: Run, specs: list[TrialSpec], resources: Resources, title: str
+) -> list[TrialResult]:
     if not specs:
         return []
-    return run_trials(specs, run.source, run.trials, run.resources, run.settings.cluster, title)
+    return run_trials(specs, run.source, run.trials, resources, run.settings.cluster, title)
 
 
 def _main_pair(

@@ -6,7 +6,7 @@ state on. What it gets is fixed by the plan: no number of actors, workers or res
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import ray.data
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
+from skinray.cluster.resources import Resources, data_actor_cpus
 from skinray.cluster.sources import Source
 from skinray.errors import TrainingError
 from skinray.learning.crops import CropMaker
-from skinray.learning.feed import Fed, Taken, as_batch
+from skinray.learning.feed import Fed, Feed, InProcessFeed, Taken, as_batch
 from skinray.learning.loop import Batch, World
 from skinray.learning.plan import PlanRow, remaining_steps
 from skinray.learning.spec import TrialSpec
@@ -32,6 +33,8 @@ BYTES_PER_PIXEL = 4
 # Blocks made ahead of the step that takes them.
 AHEAD = 2
 COLUMNS = ("epoch", "image", "repeat")
+# Rows with their images (S, S, 3) and masks (S, S).
+CropStream = Generator[tuple[PlanRow, NDArray[np.uint8], NDArray[np.uint8]], None, None]
 
 
 class Augmenter:
@@ -108,7 +111,7 @@ class RayFeed:
         self.actors, self.cpus_per_actor, self.told = actors, cpus_per_actor, told
         self._taken = Taken()
         self._dataset: Dataset | None = None
-        self._stream: Iterator[tuple[PlanRow, NDArray[np.uint8], NDArray[np.uint8]]] | None = None
+        self._stream: CropStream | None = None
 
     def batches(self, epoch: int, row: int = 0) -> Iterator[Batch]:
         """Yield this worker's part of each step of the epoch, from ``row`` of the plan on.
@@ -131,12 +134,11 @@ class RayFeed:
         if self._dataset is not None and self.told is not None:
             self.told.parent.mkdir(parents=True, exist_ok=True)
             self.told.write_text(self._dataset.stats(), encoding="utf-8")
-        # Ray Data stops a pipeline when its iterator is gone.
+        if self._stream is not None:
+            self._stream.close()  # Ray Data stops a pipeline when its iterator is gone
         self._stream = self._dataset = None
 
-    def _started(
-        self, epoch: int, row: int
-    ) -> Iterator[tuple[PlanRow, NDArray[np.uint8], NDArray[np.uint8]]]:
+    def _started(self, epoch: int, row: int) -> CropStream:
         rows = [each for step in self._own(epoch, row) for each in step]
         for later in range(epoch + 1, self.spec.arm.train.epochs):
             rows += [each for step in self._own(later, 0) for each in step]
@@ -152,7 +154,7 @@ class RayFeed:
 
     def _steps(
         self,
-        stream: Iterator[tuple[PlanRow, NDArray[np.uint8], NDArray[np.uint8]]],
+        stream: CropStream,
         epoch: int,
         row: int,
     ) -> Iterator[Batch]:
@@ -170,9 +172,25 @@ class RayFeed:
             yield as_batch(np.stack(images), np.stack(masks), self.spec.step)
 
 
+def feed_for(
+    spec: TrialSpec, source: Source, world: World, resources: Resources, folder: Path
+) -> Feed:
+    """Return what feeds one worker of a training: Ray Data, unless its process is to do it."""
+    if not resources.data_workers[1]:
+        return InProcessFeed(spec, source, resources.cpus_per_worker, world)
+    return RayFeed(
+        spec,
+        source,
+        world,
+        resources.data_workers,
+        data_actor_cpus(resources),
+        folder / f"ray_data-{world.rank}.txt",
+    )
+
+
 def _each_row(
     blocks: Any,
-) -> Iterator[tuple[PlanRow, NDArray[np.uint8], NDArray[np.uint8]]]:
+) -> CropStream:
     for block in blocks:
         for at, row in enumerate(_rows(block)):
             yield row, block["pixels"][at], block["mask"][at]

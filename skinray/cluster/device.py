@@ -14,6 +14,7 @@ import torch
 
 from skinray.cluster.resources import Resources
 from skinray.errors import ResourcesError
+from skinray.learning import compute
 
 # Rehearsals of an autoscaling cluster on a machine without GPUs: its nodes say they have some.
 PRETENDED_GPUS = "SKINRAY_PRETENDED_GPUS"
@@ -49,4 +50,4 @@ def process_group(resources: Resources) -> str:
     NCCL works between GPUs alone, so workers whose GPUs are pretended take gloo, as CPUs do.
     """
     pretended = os.environ.get(PRETENDED_GPUS) == "1"
-    return "nccl" if resources.gpus_per_worker and not pretended else "gloo"
+    return compute.process_group(gpus=resources.gpus_per_worker > 0 and not pretended)

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from skinray.cluster.device import assigned_device
-from skinray.cluster.session import Resources, session, trial_resources
+from skinray.cluster.session import Resources, kept_resources, session, trial_resources
 from skinray.cluster.shared_folder import check_shared
 from skinray.cluster.sources import Source, open_source
 from skinray.cluster.tasks import run_tasks
@@ -35,7 +35,8 @@ from skinray.learning.photo_trials import (
 )
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign
-from skinray.learning.trial import TrialSpec, trained_network
+from skinray.learning.spec import TrialSpec, smallest_step
+from skinray.learning.trial import trained_network
 from skinray.photo_config import PhotoSettings
 from skinray.progress import Steps
 from skinray.report.assemble import curve_of
@@ -54,6 +55,7 @@ class Run:
     trials: PhotoTrials
     source: Source
     resources: Resources
+    kept: Resources
     console: Console
 
 
@@ -112,13 +114,15 @@ def train_photos(
         highlight=False,
         soft_wrap=True,
     )
-    with session():
+    with session(trains=True):
         resources = trial_resources(settings.cluster, console)
+        step = smallest_step(settings.networks, settings.cluster)
+        kept = kept_resources(settings.cluster, resources, step)
         check_shared(out)
         reader = partial(load_photo, side=settings.load_px, settings=settings.read)
         with Steps("Decoding photographs", len(trials.photos), console) as steps:
             source = open_source(trials.photos, reader, settings.cluster, steps.tell)
-        rows, curves = _rows(Run(settings, trials, source, resources, console))
+        rows, curves = _rows(Run(settings, trials, source, resources, kept, console))
     results = PhotoResults(
         data=str(data),
         public=[str(one) for one in public],
@@ -257,7 +261,7 @@ def _trained(run: Run) -> tuple[list[Asked], list[Trained]]:
 
 def _train(run: Run, specs: list[TrialSpec], title: str) -> list[Trained]:
     results = run_trials(
-        specs, run.source, run.trials.trials, run.resources, run.settings.cluster, title
+        specs, run.source, run.trials.trials, run.kept, run.settings.cluster, title
     )
     return all_trained(results)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
 from skinray.progress import Steps
+
+LOG = logging.getLogger(__name__)
 
 
 class TrialProgress(Callback):  # type: ignore[misc]
@@ -24,6 +27,7 @@ class TrialProgress(Callback):  # type: ignore[misc]
     Attributes
     ----------
     errors : why a trial has no outcome, by its key.
+    left : what Ray still held for a trial some time after its end, by its key.
     dropped : trials that Tune gave up before they had begun as often as they may. It does so
         where a worker that is kept after one trial dies before the next begins.
     """
@@ -32,6 +36,7 @@ class TrialProgress(Callback):  # type: ignore[misc]
         self.epochs, self.crops = epochs, crops
         self.seen = dict.fromkeys(epochs, 0)
         self.errors: dict[str, str] = {}
+        self.left: dict[str, str] = {}
         self.dropped: set[str] = set()
         self.begun = dict.fromkeys(epochs, 0)
         self.ended = 0
@@ -51,8 +56,14 @@ class TrialProgress(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Take note of a trial's epoch, or of the reason why it has none."""
+        key = trial.config["trial"]
         if result.get("error"):
-            self.errors[trial.config["trial"]] = str(result["error"])
+            self.errors[key] = str(result["error"])
+        if result.get("left"):
+            self.left[key] = str(result["left"])
+            LOG.warning("%s has ended and left behind %s", key, self.left[key])
+        if result.get("waiting"):
+            LOG.warning("%s: %s", key, result["waiting"])
         self._tell(trial, int(result.get("epoch") or 0))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

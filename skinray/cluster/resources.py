@@ -13,6 +13,9 @@ DRIVER_SHARE = 0.001
 # An actor that augments keeps up with several workers that train on CPUs, but not with a GPU.
 ACTOR_CPUS_FOR_CPU, ACTOR_CPUS_FOR_GPU = 0.25, 1.0
 MOST_ACTORS = 8
+# Workers on CPUs that share the steps of a network that a run keeps, if each sees some crops of
+# a step: batch norm has nothing to normalise by where a single crop comes to a single pixel.
+KEPT_WORKERS, LEAST_CROPS = 2, 2
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Resources:
     at_once : trainings side by side, at least 1.
     data_workers : fewest and most augmenting actors that feed ONE worker; (0, 0): it makes its
         crops itself.
+    kept : whether these are trainings of networks that a run keeps, not those of a search.
     """
 
     cpus_per_worker: int
@@ -33,11 +37,12 @@ class Resources:
     workers: tuple[int, int]
     at_once: int
     data_workers: tuple[int, int] = (0, 0)
+    kept: bool = False
 
     @property
     def nested(self) -> bool:
-        """Whether Ray Train runs a training: it has several workers, or a GPU."""
-        return self.workers[1] > 1 or self.gpus_per_worker > 0
+        """Whether Ray Train runs a training: several workers, a GPU, or a network that is kept."""
+        return self.workers[1] > 1 or self.gpus_per_worker > 0 or self.kept
 
     @property
     def worker(self) -> dict[str, float]:
@@ -51,7 +56,13 @@ def data_actor_cpus(resources: Resources) -> float:
     return ACTOR_CPUS_FOR_GPU if resources.gpus_per_worker else ACTOR_CPUS_FOR_CPU
 
 
-def plan(settings: ClusterSettings, gpus: float, capacity: Capacity, cores: int = 1) -> Resources:
+def plan(
+    settings: ClusterSettings,
+    gpus: float,
+    capacity: Capacity,
+    cores: int = 1,
+    kept_step: int = 0,
+) -> Resources:
     """Work out what one training takes, and how many fit on the cluster at its largest.
 
     Parameters
@@ -59,17 +70,24 @@ def plan(settings: ClusterSettings, gpus: float, capacity: Capacity, cores: int 
     gpus : of each worker.
     cores : of this machine: if it is all there is, its logical CPUs may outnumber them, and more
         trainings would only slow each other down.
+    kept_step : crops of the smallest step, for trainings of networks that a run keeps; 0: those
+        of a search.
     """
     workers = settings.worker_range
-    one = Resources(settings.cpus_per_worker, gpus, workers, at_once=1)
-    if one.nested and settings.data_workers != 0:
+    one = Resources(settings.cpus_per_worker, gpus, workers, at_once=1, kept=kept_step > 0)
+    if settings.data_workers != 0:
         one = replace(one, data_workers=(1, 1))
+    if settings.workers == "auto" and not gpus and kept_step >= KEPT_WORKERS * LEAST_CROPS:
+        several = replace(one, workers=(KEPT_WORKERS, KEPT_WORKERS))
+        if cores > 1 and side_by_side(capacity.nodes, bundles_of(several, KEPT_WORKERS)):
+            one, workers = several, several.workers
     nodes, bundles = capacity.at_most(one.worker), bundles_of(one, workers[1])
     at_once = side_by_side(nodes, bundles)
     cpus = sum(node.get("CPU", 0) for node in nodes)
     if len(nodes) == 1 and not gpus:
         cpus = min(cpus, cores)
-        at_once = min(at_once, int(cores / sum(bundle.get("CPU", 0) for bundle in bundles)))
+        # Actors that augment share the cores: they rest for most of a step.
+        at_once = min(at_once, cores // (workers[1] * one.cpus_per_worker))
     at_once = max(1, at_once)
     if not one.data_workers[0]:
         return replace(one, at_once=at_once)

@@ -19,7 +19,8 @@ from skinray.learning.crops import truth_of
 from skinray.learning.crossval import Split
 from skinray.learning.held_out import SplitScores, score_split
 from skinray.learning.predict import predict_map
-from skinray.learning.trial import TrialSpec, trained_network
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import trained_network
 from skinray.learning.validation import scores
 
 

@@ -45,8 +45,13 @@ ONE_MACHINE = {
 
 
 @contextmanager
-def session() -> Iterator[None]:
+def session(*, trains: bool = False) -> Iterator[None]:
     """Use the cluster that ``RAY_ADDRESS`` names (a submitted job has it), else a local one.
+
+    Parameters
+    ----------
+    trains : starts Ray's dashboard too, on a local cluster: without it Ray Train does not find out
+        whether a group of workers has ended, and its CPUs may stay taken.
 
     Raises
     ------
@@ -72,7 +77,7 @@ def session() -> Iterator[None]:
                 address="local",
                 num_cpus=max(LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
                 log_to_driver=False,
-                include_dashboard=False,  # its processes take a part of a small machine
+                include_dashboard=trains,  # its processes take a part of a small machine
                 logging_level=logging.WARNING,
                 _node_ip_address="127.0.0.1",
             )
@@ -151,6 +156,18 @@ def trial_resources(settings: ClusterSettings, console: Console | None = None) -
     if capacity.addable is None:
         capacity = replace(capacity, nodes=alive_nodes())  # those that have come count
     return plan(settings, gpus, capacity, os.cpu_count() or 1)
+
+
+def kept_resources(settings: ClusterSettings, search: Resources, step: int) -> Resources:
+    """Work out what the training of a network takes that the run keeps.
+
+    Parameters
+    ----------
+    search : what a training of the search takes.
+    step : crops of the smallest step of these networks.
+    """
+    gpus, cores = search.gpus_per_worker, os.cpu_count() or 1
+    return plan(settings, gpus, capacity_at_hand(), cores, step)
 
 
 def _gpus(capacity: Capacity, settings: ClusterSettings, console: Console) -> float:

@@ -1,39 +1,53 @@
-"""Ray Train runs a trial on several workers: the same loop, wrapped for data parallelism."""
+"""Ray Train runs a training on a group of workers: the same loop, wrapped for data parallelism."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray.train
 import torch
-from ray.train import DataConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer, get_device, prepare_model
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from skinray.cluster.data import ShardFeed, execution_options, plan_dataset
-from skinray.cluster.session import Resources
+from skinray.cluster.data import feed_for
+from skinray.cluster.device import assigned_device, process_group
+from skinray.cluster.resources import Resources
 from skinray.cluster.sources import Source
 from skinray.config import ClusterSettings
 from skinray.errors import SkinrayError, TrainingError
-from skinray.learning.checkpoint import EpochEnd
-from skinray.learning.feed import Feed
-from skinray.learning.loop import Objective, Snapshot, World, fit
-from skinray.learning.trial import (
-    STATE,
-    TrialOutcome,
-    TrialSpec,
-    finish,
-    finished,
-    interrupted,
-    log_epoch,
-    new_network,
-    validator,
-)
+from skinray.learning.checkpoint import EpochEnd, StateKeeper
+from skinray.learning.compute import synchronised
+from skinray.learning.loop import World
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import STATE, TrialOutcome, finished, run_trial
 
 # Asking for preemption news is a barrier over the workers, so not after every step.
 STEPS_BETWEEN_PREEMPTION_CHECKS = 10
+PREEMPTION_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 ELASTIC_MONITOR_S = 60.0
+# How long Ray Train waits for the CPUs and GPUs of a group. A group of a fixed size has nothing
+# better to do than to wait for them; an elastic one tries again with the size that fits by then.
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+FIXED_START_S, ELASTIC_START_S = 3600, 20
+# Starts of an elastic group that may come to nothing while nodes come and go.
+ELASTIC_STARTS = 100
+REFUSED = "refused.txt"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every worker of a group is sent."""
+
+    spec: TrialSpec
+    source: Source
+    folder: Path
+    resources: Resources
+    checkpoint_every_s: float
 
 
 def train_on_workers(
@@ -44,7 +58,7 @@ def train_on_workers(
     settings: ClusterSettings,
     callbacks: list[Any] | None = None,
 ) -> TrialOutcome:
-    """Train one trial with :class:`TorchTrainer`, or go on from where it was interrupted.
+    """Train one trial with :class:`TorchTrainer`, or continue where it was interrupted.
 
     Raises
     ------
@@ -54,154 +68,135 @@ def train_on_workers(
     done = finished(spec, folder)
     if done is not None:
         return done
-    low, high = resources.workers
-    elastic = {"elastic_resize_monitor_interval_s": ELASTIC_MONITOR_S} if low != high else {}
-    trainer = TorchTrainer(
-        worker_loop,
-        train_loop_config={
-            "spec": spec, "source": source, "folder": str(folder), "resources": resources,
-        },
-        scaling_config=ScalingConfig(
-            num_workers=low if low == high else (low, high),
-            use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker=_per_worker(resources),
-            **elastic,
-        ),
-        run_config=RunConfig(
-            name="train",
-            storage_path=str(folder.absolute()),
-            failure_config=FailureConfig(
-                max_failures=settings.max_failures,
-                controller_failure_limit=settings.max_failures,
-                max_preemption_failures=-1,
-            ),
-            callbacks=callbacks or [],
-        ),
-        datasets=_datasets(spec, source, folder, resources),
-        dataset_config=DataConfig(
-            datasets_to_split=["train"], execution_options=execution_options()
-        ),
-    )  # fmt: skip
-    refused = folder / "refused.txt"
+    refused = folder / REFUSED
     refused.unlink(missing_ok=True)  # of a run before
+    work = Work(spec, source, folder.absolute(), resources, settings.checkpoint_every_s)
     try:
-        trainer.fit()
+        _trainer(work, settings, callbacks or []).fit()
     except Exception as error:
-        reason = refused.read_text(encoding="utf-8") if refused.is_file() else str(error)
-        raise TrainingError(f"{spec.key}: {reason}") from error
+        raise TrainingError(f"{spec.key}: {_reason(refused) or error}") from error
     outcome = finished(spec, folder)
     if outcome is None:
-        raise TrainingError(f"{spec.key}: the workers ended without an outcome; run with --resume")
+        why = _reason(refused) or "the workers ended without an outcome; run with --resume"
+        raise TrainingError(f"{spec.key}: {why}")
     return outcome
 
 
+def _trainer(work: Work, settings: ClusterSettings, callbacks: list[Any]) -> TorchTrainer:
+    low, high = work.resources.workers
+    elastic = low != high
+    os.environ[START_TIMEOUT] = str(ELASTIC_START_S if elastic else FIXED_START_S)
+    monitor = {"elastic_resize_monitor_interval_s": ELASTIC_MONITOR_S} if elastic else {}
+    return TorchTrainer(
+        worker_loop,
+        train_loop_config={"work": work},
+        torch_config=TorchConfig(backend=process_group(work.resources)),
+        scaling_config=ScalingConfig(
+            num_workers=(low, high) if elastic else low,
+            use_gpu=work.resources.gpus_per_worker > 0,
+            resources_per_worker=work.resources.worker,
+            **monitor,
+        ),
+        run_config=RunConfig(
+            name="train",
+            storage_path=str(work.folder),
+            failure_config=FailureConfig(
+                max_failures=settings.max_failures,
+                controller_failure_limit=ELASTIC_STARTS if elastic else settings.max_failures,
+                max_preemption_failures=-1,
+            ),
+            callbacks=callbacks,
+        ),
+    )
+
+
 def worker_loop(config: dict[str, Any]) -> None:
-    """Train on one worker of the group: unpack the shard, call the loop, report."""
-    spec, folder = config["spec"], Path(config["folder"])
-    if finished(spec, folder) is not None:
+    """Train on one worker of the group."""
+    work: Work = config["work"]
+    spec, folder = work.spec, work.folder
+    # Ray Train starts a group again after an error; one that settings caused would come again.
+    if finished(spec, folder) is not None or _reason(folder / REFUSED):
         return
-    context = ray.train.get_context()
-    world = World(context.get_world_rank(), context.get_world_size(), mean_over_workers)
-    device = get_device()
-    network = new_network(spec, folder).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    objective = prepare_model(Objective(network, spec.arm.train))
-    resources: Resources = config["resources"]
-    source = config["source"]
-    feed: Feed | ShardFeed
-    if resources.data_workers:
-        shard = ray.train.get_dataset_shard("train")
-        feed = ShardFeed(spec, shard, resources.workers, world.size)
-    else:
-        feed = Feed(spec, source, resources.cpus_per_worker, world, resources.workers)
-    reporter = _Reporter(spec, folder, world.rank)
-    judge = validator(spec, source, device)
+    torch.set_num_threads(work.resources.cpus_per_worker)
+    context, device = ray.train.get_context(), _own_device()
+    size = context.get_world_size()
+    world = World(
+        context.get_world_rank(),
+        size,
+        mean=lambda value: mean_over_workers(value, device),
+        wrap=lambda module: averaging(synchronised(module, spec.arm.train, device, size), device),
+    )
+
+    def report(end: EpochEnd) -> None:
+        ray.train.report({"epoch": end.epoch + 1, "loss": end.loss})
+
     try:
-        state = fit(
-            objective,
-            network,
-            spec.arm.train,
-            feed.batches,
-            seed=spec.seed,
+        run_trial(
+            spec,
+            work.source,
+            folder,
             device=device,
-            start=interrupted(spec, folder),
-            validate=None if judge is None else _on_first_worker(judge, world),
-            on_step=reporter.step,
-            on_epoch=reporter.epoch,
+            feed=feed_for(spec, work.source, world, work.resources, folder),
             world=world,
+            keeper=StateKeeper(
+                folder / STATE,
+                spec.fingerprint(),
+                work.checkpoint_every_s,
+                urgent=_Preemption(),
+                stores=world.rank == 0,
+            ),
+            on_epoch=report,
         )
     except SkinrayError as error:
-        if world.rank == 0:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "refused.txt").write_text(str(error), encoding="utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / REFUSED).write_text(str(error), encoding="utf-8")
         raise
-    if world.rank == 0:
-        finish(spec, folder, network, state, source, device, 0.0)
-    ray.train.report({"epoch": state.epoch, "done": True})
+    ray.train.report({"done": True})
 
 
-def mean_over_workers(value: float) -> float:
+def averaging(module: nn.Module, device: torch.device) -> nn.Module:
+    """Wrap a module so that its gradients are the mean over all workers of the group."""
+    if not _several():
+        return module
+    ids = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=ids)
+
+
+def mean_over_workers(value: float, device: torch.device) -> float:
     """Return the mean of a number over all workers of the group."""
-    if not torch.distributed.is_initialized():
+    if not _several():
         return value
-    total = torch.tensor([value], dtype=torch.float64, device=get_device())
+    total = torch.tensor([value], dtype=torch.float64, device=device)
     torch.distributed.all_reduce(total)
     return float(total.item()) / torch.distributed.get_world_size()
 
 
-class _Reporter:
-    """Stores the state on the first worker and reports to Ray on all of them."""
+def _several() -> bool:
+    return torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
 
-    def __init__(self, spec: TrialSpec, folder: Path, rank: int) -> None:
-        self.spec, self.folder, self.rank = spec, folder, rank
-        self.steps, self.saved_for_preemption = 0, False
 
-    def step(self, snapshot: Snapshot) -> None:
-        """Store a just-in-time state once when the node is about to be taken away."""
+def _own_device() -> torch.device:
+    """Return this worker's own device: the workers of a node see all of its GPUs."""
+    device = assigned_device()
+    if device.type == "cuda":
+        device = get_device()
+        torch.cuda.set_device(device)
+    return device
+
+
+class _Preemption:
+    """Says once that a node of the group is about to be taken away; asked after every step."""
+
+    def __init__(self) -> None:
+        self.steps, self.said = 0, os.environ.get(PREEMPTION_WATCHER) == "0"
+
+    def __call__(self) -> bool:
         self.steps += 1
-        if self.saved_for_preemption or self.steps % STEPS_BETWEEN_PREEMPTION_CHECKS:
-            return
-        if ray.train.get_preemption_info() is not None:
-            self.saved_for_preemption = True
-            self._store(snapshot)
-
-    def epoch(self, end: EpochEnd, snapshot: Snapshot) -> None:
-        """Store the state after an epoch and say how it went."""
-        if self.rank == 0:
-            log_epoch(self.folder, end)
-        self._store(snapshot)
-        ray.train.report({"epoch": end.epoch + 1, "loss": end.loss})
-
-    def _store(self, snapshot: Snapshot) -> None:
-        if self.rank == 0:
-            snapshot().save(self.folder / STATE, self.spec.fingerprint())
+        if self.said or self.steps % STEPS_BETWEEN_PREEMPTION_CHECKS:
+            return False
+        self.said = ray.train.get_preemption_info() is not None
+        return self.said
 
 
-def _on_first_worker(
-    judge: Callable[[torch.nn.Module], float], world: World
-) -> Callable[[torch.nn.Module], float]:
-    def validate(network: torch.nn.Module) -> float:
-        own = judge(network) if world.rank == 0 else 0.0
-        return world.mean(own) * world.size
-
-    return validate
-
-
-def _datasets(
-    spec: TrialSpec, source: Source, folder: Path, resources: Resources
-) -> dict[str, Callable[[], Any]] | None:
-    """Return what Ray Data is to make; None where the workers make their crops themselves."""
-    if not resources.data_workers:
-        return None
-    # Called at every start of the workers: the plan begins at the stored state.
-    return {
-        "train": lambda: plan_dataset(
-            spec, source, resources.workers, resources.data_workers, interrupted(spec, folder)
-        )
-    }
-
-
-def _per_worker(resources: Resources) -> dict[str, float]:
-    wanted = {"CPU": float(resources.cpus_per_worker)}
-    if resources.gpus_per_worker:
-        wanted["GPU"] = resources.gpus_per_worker
-    return wanted
+def _reason(refused: Path) -> str:
+    return refused.read_text(encoding="utf-8") if refused.is_file() else ""

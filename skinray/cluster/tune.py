@@ -1,7 +1,7 @@
 """Ray Tune runs many trials: as many at once as the cluster holds.
 
-A trial with one worker is a plain function in a reused actor; a trial with several workers
-is a small driver that runs Ray Train. Both run the same loop and leave the same folder.
+A trial of the search with one worker on CPUs is a plain function in a reused actor; any other is
+a small driver that runs Ray Train. Both run the same loop and leave the same folder.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import logging
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,27 @@ import torch
 from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
 from ray.tune.integration.ray_train import TuneReportCallback
+from ray.util.placement_group import placement_group, remove_placement_group
 
-from skinray.cluster.device import assigned_device
+from skinray.cluster.capacity import HEAD, in_words
+from skinray.cluster.data import feed_for
+from skinray.cluster.held import held, left_behind
 from skinray.cluster.progress import TrialProgress
-from skinray.cluster.session import HEAD, Resources
+from skinray.cluster.resources import DRIVER_SHARE, Resources, bundles_of
 from skinray.cluster.sources import Source
 from skinray.cluster.train import train_on_workers
 from skinray.config import ClusterSettings
 from skinray.errors import SkinrayError, TrainingError
-from skinray.learning.trial import TrialOutcome, TrialSpec, describe, finished, run_trial
+from skinray.learning.checkpoint import StateKeeper
+from skinray.learning.feed import ALONE
+from skinray.learning.spec import TrialSpec, describe
+from skinray.learning.trial import STATE, TrialOutcome, finished, run_trial
 
 log = logging.getLogger(__name__)
 
-# A share of the head node's own marker: a driver runs there without taking a worker's CPU.
-DRIVER_SHARE = 0.001
+# Ray Train's actors and placement groups end within seconds of a training.
+RELEASED_WITHIN_S = 30.0
+WAITING_SAID_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,7 @@ def run_trials(
     folders = {spec.key: folder / spec.key for spec in specs}
     todo = [spec for spec in specs if finished(spec, folders[spec.key]) is None]
     errors: dict[str, str] = {}
+    before = held() if todo else None
     for again in range(settings.max_failures + 1):
         if not todo:
             break
@@ -96,6 +104,8 @@ def run_trials(
         _tune(todo, source, folder, resources, settings, progress)
         errors |= progress.errors
         todo = [spec for spec in todo if spec.key in progress.dropped]
+    for left in left_behind(before, RELEASED_WITHIN_S):
+        log.warning("%s: the trainings have ended and left behind %s", title, left)
     results = []
     for spec in specs:
         outcome = finished(spec, folders[spec.key])
@@ -120,9 +130,7 @@ def _tune(
     tuner = Tuner(
         tune.with_resources(trainable, _request(resources)),
         param_space={"trial": tune.grid_search(list(by_key))},
-        tune_config=TuneConfig(
-            max_concurrent_trials=resources.at_once, reuse_actors=not resources.nested
-        ),
+        tune_config=TuneConfig(max_concurrent_trials=resources.at_once, reuse_actors=True),
         run_config=RunConfig(
             name=f"{time.strftime('%Y%m%d-%H%M%S')}-{specs[0].phase}",
             storage_path=str((folder / "tune").absolute()),
@@ -140,10 +148,7 @@ def _tune(
 def _request(resources: Resources) -> PlacementGroupFactory:
     if resources.nested:
         return PlacementGroupFactory([{HEAD: DRIVER_SHARE}])
-    bundle = {"CPU": float(resources.cpus_per_worker)}
-    if resources.gpus_per_worker:
-        bundle["GPU"] = resources.gpus_per_worker
-    return PlacementGroupFactory([bundle])
+    return PlacementGroupFactory([resources.worker])
 
 
 def _run(
@@ -159,21 +164,53 @@ def _run(
     spec = specs[config["trial"]]
     own = Path(folder) / spec.key
 
-    def tell(epoch: int, error: str = "") -> None:
-        tune.report({"trial": spec.key, "epoch": epoch, "error": error})
+    def tell(epoch: int, **more: str) -> None:
+        tune.report({"trial": spec.key, "epoch": epoch, **more})
 
     try:
         if resources.nested:
-            callbacks = [TuneReportCallback()]
-            train_on_workers(spec, source, own, resources, settings, callbacks)
+            _train_alone(spec, source, own, resources, settings, tell)
             return
         torch.set_num_threads(resources.cpus_per_worker)
-        outcome = run_trial(
-            spec, source, own, device=assigned_device(), threads=resources.cpus_per_worker,
+        run_trial(
+            spec,
+            source,
+            own,
+            feed=feed_for(spec, source, ALONE, resources, own),
+            keeper=StateKeeper(own / STATE, spec.fingerprint(), settings.checkpoint_every_s),
             on_epoch=lambda end: tell(end.epoch + 1),
-        )  # fmt: skip
+        )
     except SkinrayError as error:
         # Would fail again each time: say why instead of being restarted.
-        tell(0, str(error))
+        tell(0, error=str(error))
     else:
-        tell(len(outcome.history))
+        tell(spec.arm.train.epochs)
+
+
+def _train_alone(
+    spec: TrialSpec,
+    source: Source,
+    folder: Path,
+    resources: Resources,
+    settings: ClusterSettings,
+    tell: Callable[..., None],
+) -> None:
+    """Let Ray Train run one training, and see that nothing of it stays behind."""
+    _wait_for_room(resources, lambda waiting: tell(0, waiting=waiting))
+    # Beside other trainings, theirs cannot be told from this one's: the driver looks at the end.
+    before = held() if resources.at_once == 1 else None
+    callbacks = [TuneReportCallback()]
+    train_on_workers(spec, source, folder, resources, settings, callbacks)
+    left = left_behind(before, RELEASED_WITHIN_S)
+    tell(spec.arm.train.epochs, left="; ".join(left))
+
+
+def _wait_for_room(resources: Resources, say: Callable[[str], None]) -> None:
+    """Wait until the cluster has room for the workers; they may be another job's, or to come."""
+    bundles = [b for b in bundles_of(resources, resources.workers[0]) if HEAD not in b]
+    group, began = placement_group(bundles), time.monotonic()
+    try:
+        while not group.wait(WAITING_SAID_EVERY_S):
+            say(f"waiting for {in_words(bundles)}, since {time.monotonic() - began:.0f} s")
+    finally:
+        remove_placement_group(group)

@@ -16,7 +16,7 @@ from skinray.config import ArmSettings, RunSettings
 from skinray.errors import SettingsError, TrainingError, WeightsError
 from skinray.images.folds import assign_folds, hold_out
 from skinray.images.manifest import Cohort
-from skinray.learning.spec import StageName, TrialSpec, configured
+from skinray.learning.spec import StageName, TrialSpec, configured, scaled
 from skinray.learning.trial import new_network
 
 STAGES: tuple[StageName, ...] = ("nerve", "dermis")
@@ -159,6 +159,7 @@ class SpecMaker:
         # Labels may differ in nothing that a file name can show, so the mark stands for both.
         facts = json.dumps([arm.label, point], sort_keys=True)
         mark = hashlib.sha256(facts.encode()).hexdigest()[:8]
+        resolved, step = scaled(resolved, self.settings.cluster)
         return TrialSpec(
             key=f"{phase}-{stage}-{arm.slug}-{mark}-{split.name}",
             phase=phase,
@@ -170,6 +171,7 @@ class SpecMaker:
             train=train,
             names=tuple(self.names[i] for i in train),
             validation=validation,
+            step_crops=step,
             seed=self.settings.seed,
             data=self.data,
         )

@@ -25,6 +25,7 @@ from skinray.config import TrainSettings
 from skinray.errors import TrainingError
 from skinray.images.augment import generator
 from skinray.learning.checkpoint import EpochEnd, TrainState
+from skinray.learning.compute import bfloat16_pays, emulates_bfloat16
 from skinray.learning.losses import stage_loss
 from skinray.learning.optimisers import averaged_copy, lower_rate, new_optimizer, new_scheduler
 
@@ -88,27 +89,6 @@ class World:
     size: int = 1
     mean: Callable[[float], float] = field(default=lambda value: value)
     wrap: Callable[[nn.Module], nn.Module] = field(default=lambda module: module)
-
-
-def bfloat16_pays(settings: TrainSettings, device: torch.device) -> bool:
-    """Whether to compute in bfloat16.
-
-    By default on GPUs alone. A CPU with AVX512_BF16 trained the paper's networks about twice as
-    fast with it, but the demo's narrow U-Net more slowly: on CPUs it must be asked for.
-    """
-    if settings.precision != "auto":
-        return settings.precision == "bfloat16"
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def emulates_bfloat16(settings: TrainSettings, device: torch.device) -> bool:
-    """Whether bfloat16 was asked of a processor that has no instructions for it."""
-    if device.type != "cpu" or settings.precision != "bfloat16":
-        return False
-    # An older torch does not tell; other architectures name theirs otherwise.
-    told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    has = told.get("avx512_bf16") or told.get("amx_bf16")
-    return told.get("architecture") == "x86_64" and not has
 
 
 def fit(
@@ -185,7 +165,7 @@ def fit(
                 on_step(snapshot)
         if state.steps == 0:
             raise TrainingError(_no_step(state))
-        loss = world.mean(state.loss_sum / state.steps)
+        loss = state.loss_sum / state.steps
         lower_rate(scheduler, loss)
         kept = network if averaged is None else averaged.module
         score = None
@@ -230,7 +210,8 @@ def _step(
 ) -> bool:
     """Take one step; return whether the weights moved."""
     optimizer.zero_grad(set_to_none=True)
-    loss = _gradient(objective, batch, settings, device, world)
+    # The mean of each step, not of the epoch: a stored state then holds the same sum for all.
+    loss = world.mean(_gradient(objective, batch, settings, device, world))
     # The gradient is the same on every worker after its reduction, so all skip together.
     limit = settings.clip_norm if settings.clip_norm is not None else math.inf
     norm = nn.utils.clip_grad_norm_(objective.parameters(), limit)

@@ -17,7 +17,7 @@ from skinray.images.photos import Photo, PhotoSplit, with_part_held_out
 from skinray.images.read import read_image
 from skinray.images.sample import Sample
 from skinray.images.skin_labels import read_skin, superpixels_of
-from skinray.learning.trial import TrialSpec
+from skinray.learning.spec import TrialSpec, scaled
 from skinray.models.arms import why_missing
 from skinray.photo_config import PhotoSettings
 
@@ -185,11 +185,13 @@ class PhotoTrials:
                 ("backgrounds", behind if self.settings.paste_probability else ()),
             )
         }
+        trained, step = scaled(trained, self.settings.cluster)
         return TrialSpec(
             key=key(arm, scenario, member),
             phase="fit",
             stage="skin",
             arm=trained,
+            step_crops=step,
             augment=self.settings.augment,
             paste_probability=self.settings.paste_probability,
             goes_on_from=key(arm, "direct transfer") if scenario == "fine-tuning" else None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from skinray.config import ArmSettings, AugmentSettings, StageSettings
+from skinray.config import ArmSettings, AugmentSettings, ClusterSettings, StageSettings
 from skinray.settings import Settings
 
 StageName = Literal["nerve", "dermis", "skin"]
@@ -61,6 +62,18 @@ def configured(
     ours = {k: v for k, v in params.items() if not k.startswith("augment.")}
     augment = {k.removeprefix("augment."): v for k, v in params.items() if k not in ours}
     return arm.override(ours), stage.augment.override(augment)
+
+
+def scaled(arm: ArmSettings, cluster: ClusterSettings) -> tuple[ArmSettings, int]:
+    """Return an arm whose learning rate fits steps of several workers, and the crops of a step."""
+    rate = arm.train.learning_rate * cluster.rate_factor
+    step = arm.train.batch_size * cluster.worker_range[1]
+    return arm.override({"train.learning_rate": rate}), step
+
+
+def smallest_step(arms: Iterable[ArmSettings], cluster: ClusterSettings) -> int:
+    """Return the crops of the smallest step among some networks' trainings."""
+    return min(scaled(arm, cluster)[1] for arm in arms)
 
 
 def describe(spec: TrialSpec) -> str:

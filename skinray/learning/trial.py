@@ -26,6 +26,7 @@ from skinray.files import write_whole
 from skinray.images.augment import generator
 from skinray.images.sample import Sample
 from skinray.learning.checkpoint import EpochEnd, StateKeeper, TrainState
+from skinray.learning.compute import placed
 from skinray.learning.feed import ALONE, Fed, Feed, InProcessFeed
 from skinray.learning.loop import Objective, Snapshot, World, fit, kept_weights
 from skinray.learning.spec import TrialSpec
@@ -108,7 +109,7 @@ def run_trial(
     began, first = time.monotonic(), world.rank == 0
     feed = feed or InProcessFeed(spec, samples, world=world)
     keeper = keeper or StateKeeper(folder / STATE, spec.fingerprint())
-    network = new_network(spec, folder).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = placed(new_network(spec, folder), device)
     judge = validator(spec, samples, device)
 
     def after_epoch(end: EpochEnd, snapshot: Snapshot) -> None:

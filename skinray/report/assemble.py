@@ -13,7 +13,8 @@ from skinray.config import RunSettings
 from skinray.images.manifest import Cohort
 from skinray.learning.crossval import STAGES, Split, Splits
 from skinray.learning.held_out import HeldOut, SplitScores
-from skinray.learning.trial import TrialOutcome, TrialSpec
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import TrialOutcome
 from skinray.report.agreement import agreement
 from skinray.report.results import (
     ArmRow,
@@ -193,6 +194,10 @@ def _trial(spec: TrialSpec, outcome: TrialOutcome | None, error: str) -> TrialRo
             "epochs": len(outcome.history),
             "seconds": outcome.seconds,
             "images_per_s": images / outcome.seconds if outcome.seconds else None,
+            "fed_by": outcome.fed.by,
+            "workers": outcome.fed.workers,
+            "crops_streamed": images,
+            "waited_for_data_s": outcome.fed.waited_s,
         }
     )
 

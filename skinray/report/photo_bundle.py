@@ -11,7 +11,8 @@ from skinray.learning import bundle as bundles
 from skinray.learning.bundle_info import BundleInfo
 from skinray.learning.photo_trials import PhotoTrials
 from skinray.learning.provenance import now
-from skinray.learning.trial import TrialSpec, finished, trained_network
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import finished, trained_network
 from skinray.photo_config import WHOLE
 from skinray.report.photo_table import PhotoResults, PhotoRow
 

@@ -16,7 +16,8 @@ from skinray.images.photos import Photo
 from skinray.learning.photo_scores import PhotoScore, score_photos, skin_of, summarise
 from skinray.learning.photo_trials import Scenario
 from skinray.learning.photo_views import views
-from skinray.learning.trial import TrialOutcome, TrialSpec
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import TrialOutcome
 from skinray.photo_config import PhotoSettings, SkinSettings
 from skinray.report.photo_examples import PhotoExample, write_examples
 from skinray.report.photo_table import PhotoRow

@@ -84,6 +84,10 @@ class TrialRow(Record):
     epochs: int = 0
     seconds: float = 0.0
     images_per_s: float | None = None
+    fed_by: str = ""
+    workers: int = 1
+    crops_streamed: int = 0
+    waited_for_data_s: float = 0.0
     error: str = ""
 
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from skinray.cluster import sources
-from skinray.cluster.data import ShardFeed, execution_options, plan_dataset
+from skinray.cluster import data, sources
+from skinray.cluster.data import RayFeed, plan_dataset, rows_per_block
+from skinray.cluster.held import held, left_behind
 from skinray.cluster.sources import DiskSource, StoreSource, open_source
 from skinray.config import ClusterSettings, ReadSettings, RunSettings
-from skinray.errors import ImageError
+from skinray.errors import ImageError, TrainingError
 from skinray.images.manifest import Biopsy, read_manifest
 from skinray.images.sample import Sample
 from skinray.learning.crossval import SpecMaker, make_splits
-from skinray.learning.feed import Feed
-from skinray.learning.loop import World
-from skinray.learning.plan import remaining_rows
+from skinray.learning.feed import ALONE, InProcessFeed
+from skinray.learning.loop import Batch, World
+from skinray.learning.plan import PlanRow, epoch_plan, remaining_steps
 from skinray.learning.scale import LabelledReader
-from skinray.learning.trial import TrialSpec
+from skinray.learning.spec import TrialSpec
 
 pytestmark = pytest.mark.ray
 
@@ -41,31 +45,85 @@ def source(ray_session: Any, small_cohort: Path) -> StoreSource:
     return opened
 
 
-def batches_of(dataset: Any, spec: TrialSpec) -> list[tuple[np.ndarray, np.ndarray]]:
-    dataset.context.execution_options = execution_options()
-    feed = ShardFeed(spec, dataset, (1, 1), 1)
-    found = []
-    for epoch in range(spec.arm.train.epochs):
-        found += [(i.numpy(), m.numpy()) for i, m in feed.batches(epoch)]
-    return found
+ACTORS = [(1, 1), (2, 2)]
 
 
-def test_one_and_two_data_workers_and_none_give_the_same_batches(
-    spec: TrialSpec, source: StoreSource
+def same(ours: Iterator[Batch], theirs: Iterator[Batch]) -> bool:
+    return all(
+        torch.equal(a.image, b.image) and torch.equal(a.truth, b.truth) and a.step == b.step
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def fed(
+    spec: TrialSpec, source: StoreSource, world: World = ALONE, actors: tuple[int, int] = (1, 1)
+) -> RayFeed:
+    return RayFeed(spec, source, world, actors, 0.25)
+
+
+@pytest.mark.parametrize("actors", ACTORS)
+def test_any_number_of_actors_gives_the_batches_of_the_training_process(
+    spec: TrialSpec, source: StoreSource, actors: tuple[int, int]
 ) -> None:
-    here = Feed(spec, source)
-    wanted = [
-        (i.numpy(), m.numpy())
-        for epoch in range(spec.arm.train.epochs)
-        for i, m in here.batches(epoch)
-    ]
-    one = batches_of(plan_dataset(spec, source, (1, 1), 1), spec)
-    two = batches_of(plan_dataset(spec, source, (1, 1), 2), spec)
-    assert len(wanted) == len(one) == len(two) == spec.arm.train.epochs * len(spec.train) // 2
-    for own, single, double in zip(wanted, one, two, strict=True):
-        for part in range(2):
-            np.testing.assert_array_equal(own[part], single[part])
-            np.testing.assert_array_equal(own[part], double[part])
+    spec = spec.override({"arm.train.epochs": 3, "arm.train.draws_per_image": 5})
+    assert len(spec.train) * 5 * 3 > 2 * rows_per_block(spec)
+    here, there = InProcessFeed(spec, source), fed(spec, source, actors=actors)
+    for epoch in range(3):
+        assert same(here.batches(epoch), there.batches(epoch))
+    assert there.fed().crops == here.fed().crops == 3 * len(spec.train) * 5
+    assert there.fed().by == "ray data"
+    there.close()
+
+
+def test_each_worker_gets_its_own_rows_of_the_plan_from_any_step_on(
+    spec: TrialSpec, source: StoreSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All workers' rows together are the plan's, once each: after a restart within an epoch too."""
+    spec = spec.override({"step_crops": 6, "arm.train.epochs": 2})
+    for row in (0, 6):
+        taken = []
+        for rank in range(2):
+            world = World(rank, 2)
+            feed = fed(spec, source, world)
+            here = InProcessFeed(spec, source, world=world)
+            assert same(here.batches(0, row), feed.batches(0, row))
+            assert same(here.batches(1), feed.batches(1))
+            feed.close()
+            taken += [r for step in remaining_steps(spec, 0, row, rank, 2) for r in step]
+        plan = epoch_plan(spec.names, spec.seed, 0, 1, 6)
+        assert Counter(taken) == Counter(plan[row:])
+
+
+@pytest.mark.parametrize("wrong", ["doubled", "left out", "of the other worker"])
+def test_rows_that_are_not_the_plans_end_the_training(
+    spec: TrialSpec, source: StoreSource, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    def spoilt(spec: TrialSpec, source: StoreSource, rows: list[PlanRow], *more: Any) -> Any:
+        other = [r for step in remaining_steps(spec, 0, 0, 1, 2) for r in step]
+        changed = {"doubled": [rows[0], *rows], "left out": rows[1:], "of the other worker": other}
+        return plan_dataset(spec, source, changed[wrong], *more)
+
+    monkeypatch.setattr(data, "plan_dataset", spoilt)
+    feed = fed(spec, source, World(0, 2))
+    with pytest.raises(TrainingError, match=r"Ray Data gave .* where the plan has"):
+        list(feed.batches(0))
+    feed.close()
+
+
+def test_a_training_that_stops_early_ends_its_pipeline(
+    ray_session: Any, spec: TrialSpec, source: StoreSource, tmp_path: Path
+) -> None:
+    spec = spec.override({"arm.train.epochs": 300, "arm.train.draws_per_image": 20})
+    before = held()
+    assert before is not None
+    feed = RayFeed(spec, source, ALONE, (1, 1), 0.25, tmp_path / "told.txt")
+    next(feed.batches(0))
+    now = held()
+    assert now is not None
+    assert any("MapWorker" in name for name in now.beyond(before))
+    feed.close()
+    assert left_behind(before, 30) == []
+    assert "MapBatches(Augmenter)" in (tmp_path / "told.txt").read_text(encoding="utf-8")
 
 
 def test_the_disk_and_the_object_store_hold_the_same_samples(
@@ -88,28 +146,6 @@ def test_a_cohort_larger_than_the_object_store_is_read_from_disk(
     biopsies = read_manifest(small_cohort).biopsies * 400
     opened = open_source(biopsies, LabelledReader(ReadSettings()), ClusterSettings())
     assert isinstance(opened, DiskSource)
-
-
-def test_an_epoch_is_shared_evenly_by_any_number_of_workers(spec: TrialSpec) -> None:
-    rows = remaining_rows(spec, (1, 3), 0, 0)
-    assert len(rows) % (2 * 6) == 0
-    assert {row.image for row in rows} == set(range(len(spec.train)))
-    rest = remaining_rows(spec, (1, 3), 0, 5)
-    assert rest == rows[5 : 5 + len(rest)]
-    assert len(rest) % 12 == 0
-
-
-def test_workers_that_make_their_own_crops_share_each_step(
-    spec: TrialSpec, source: StoreSource
-) -> None:
-    alone = [image.numpy() for image, _ in Feed(spec, source, workers=(2, 2)).batches(0)]
-    parts = [
-        [image.numpy() for image, _ in Feed(spec, source, 1, World(rank, 2), (2, 2)).batches(0)]
-        for rank in (0, 1)
-    ]
-    assert 2 * len(parts[0]) == 2 * len(parts[1]) == len(alone)
-    both = np.stack([np.concatenate(part) for part in parts], axis=1)
-    np.testing.assert_array_equal(both.reshape(-1, *both.shape[2:]), np.concatenate(alone))
 
 
 def test_images_lost_with_their_node_are_read_from_the_disk(

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import ray
 import torch
+from ray.util.placement_group import placement_group, remove_placement_group
+from safetensors.torch import load_file
 
+from skinray.cluster import tune
+from skinray.cluster.held import held, left_behind
 from skinray.cluster.progress import TrialProgress
-from skinray.cluster.session import Resources
+from skinray.cluster.resources import Resources
 from skinray.cluster.sources import Source, open_source
-from skinray.cluster.train import mean_over_workers, train_on_workers
+from skinray.cluster.train import train_on_workers
 from skinray.cluster.tune import run_trials
 from skinray.config import ClusterSettings, ReadSettings, RunSettings
 from skinray.errors import TrainingError
 from skinray.images.manifest import read_manifest
 from skinray.learning.crossval import SpecMaker, make_splits
+from skinray.learning.feed import InProcessFeed
 from skinray.learning.loop import Objective, fit
 from skinray.learning.scale import LabelledReader
-from skinray.learning.trial import STATE, TrialSpec, new_network
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import STATE, WEIGHTS, new_network
 
 pytestmark = pytest.mark.ray
 
-TWO = Resources(cpus_per_worker=1, gpus_per_worker=0, workers=(2, 2), at_once=1)
-ONE = Resources(cpus_per_worker=1, gpus_per_worker=0, workers=(1, 1), at_once=1)
+ONE = Resources(1, 0, workers=(1, 1), at_once=1, data_workers=(1, 1))
+TWO = replace(ONE, workers=(2, 2))
+KEPT = replace(ONE, kept=True)
 
 
 @pytest.fixture
@@ -42,20 +51,68 @@ def a_trial(cohort_folder: Path, settings: RunSettings, **changes: Any) -> Trial
     return maker.make("tune", "nerve", settings.nerve.main, split, {})
 
 
-def test_two_workers_below_tune_leave_an_outcome(
+def test_trainings_of_two_workers_leave_an_outcome_and_nothing_on_the_cluster(
+    source: Source, small_cohort: Path, small_settings: RunSettings, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    spec = a_trial(small_cohort, small_settings, epochs=4).override({"step_crops": 4})
+    specs = [spec, spec.override({"key": "another", "seed": 2})]
+    before, cpus = held(), ray.available_resources()["CPU"]
+    results = run_trials(specs, source, tmp_path, TWO, ClusterSettings(workers=2), "two")
+    for result in results:
+        assert result.error == ""
+        assert result.outcome is not None
+        history = result.outcome.history
+        assert [end.epoch for end in history] == list(range(spec.arm.train.epochs))
+        crops = -(-len(spec.train) // 4) * 4
+        assert [end.images for end in history] == [crops] * len(history)
+        assert result.outcome.score is not None
+        assert 0 <= result.outcome.score <= 1
+        fed = result.outcome.fed
+        assert (fed.by, fed.workers, fed.crops) == ("ray data", 2, crops * len(history) // 2)
+        assert len([*result.folder.glob("ray_data-*.txt")]) == 2
+        # Of a search only the score is wanted.
+        assert sorted(path.name for path in result.folder.glob("*.safetensors")) == []
+    assert left_behind(before, 0) == []
+    assert ray.available_resources()["CPU"] == cpus
+    assert "left behind" not in caplog.text
+
+
+def test_what_a_training_leaves_behind_is_named(
+    source: Source, small_cohort: Path, small_settings: RunSettings, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """As the groups of Ray Train once did, until no CPU was left for the third training."""
+    group = None
+
+    def forgetful(*args: Any) -> None:
+        nonlocal group
+        group = placement_group([{"CPU": 1}])
+        assert group.wait(20)
+
+    monkeypatch.setattr(tune, "_tune", forgetful)
+    monkeypatch.setattr(tune, "RELEASED_WITHIN_S", 1.0)
+    spec = a_trial(small_cohort, small_settings)
+    run_trials([spec], source, tmp_path, TWO, ClusterSettings(workers=2), "two")
+    remove_placement_group(group)
+    assert "left behind placement group" in caplog.text
+
+
+def test_two_workers_that_share_a_step_train_as_one_does(
     source: Source, small_cohort: Path, small_settings: RunSettings, tmp_path: Path
 ) -> None:
-    spec = a_trial(small_cohort, small_settings, epochs=4)
-    (result,) = run_trials([spec], source, tmp_path, TWO, ClusterSettings(workers=2), "two")
-    assert result.error == ""
-    assert result.outcome is not None
-    epochs = [end.epoch for end in result.outcome.history]
-    assert epochs == list(range(spec.arm.train.epochs))
-    assert all(end.images >= len(spec.train) for end in result.outcome.history)
-    assert result.outcome.score is not None
-    assert 0 <= result.outcome.score <= 1
-    # Of a search only the score is wanted.
-    assert sorted(path.name for path in result.folder.glob("*.safetensors")) == []
+    """Of the same plan, so that a search may train with one and the last training with two."""
+    spec = a_trial(small_cohort, small_settings, epochs=3).override({
+        "phase": "fit", "arm.train.optimizer": "sgd", "arm.train.batch_size": 4,
+        "arm.model.options.group_norm": True,
+    })  # fmt: skip
+    shared = replace(TWO, kept=True)
+    for name, resources in (("one", ONE), ("two", shared)):
+        run_trials([spec], source, tmp_path / name, resources, ClusterSettings(), name)
+    one, two = (load_file(tmp_path / name / spec.key / WEIGHTS) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-5, atol=1e-6)
 
 
 def test_an_error_that_tune_cannot_read_again_is_told_all_the_same(
@@ -77,29 +134,28 @@ def test_an_error_that_tune_cannot_read_again_is_told_all_the_same(
     spec, nothing = a_trial(small_cohort, small_settings), cast(Source, None)
     (result,) = run_trials([spec], nothing, tmp_path, ONE, ClusterSettings(max_failures=0), "cut")
     assert result.outcome is None
-    assert result.error == "TypeError: 'NoneType' object is not subscriptable"
+    assert "'NoneType' object is not subscriptable" in result.error
 
 
 def test_one_worker_of_ray_train_goes_on_from_a_stored_state(
     source: Source, small_cohort: Path, small_settings: RunSettings, tmp_path: Path
 ) -> None:
     """What the loop stores alone, Ray Train takes up: two epochs there, two here."""
-    from skinray.learning.feed import Feed
-
     spec = a_trial(small_cohort, small_settings, epochs=8)
     half = spec.override({"arm.train.epochs": 1})
     network = new_network(spec)
     state = fit(
-        Objective(network, half.arm.train), network, half.arm.train, Feed(half, source).batches,
+        Objective(network, half.arm.train), network, half.arm.train,
+        InProcessFeed(half, source).batches,
         seed=spec.seed, device=torch.device("cpu"),
     )  # fmt: skip
     state.save(tmp_path / STATE, spec.fingerprint())
-    outcome = train_on_workers(spec, source, tmp_path, ONE, ClusterSettings())
+    outcome = train_on_workers(spec, source, tmp_path, KEPT, ClusterSettings())
     assert [end.epoch for end in outcome.history] == list(range(spec.arm.train.epochs))
     lines = (tmp_path / "epochs.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == list(range(1, spec.arm.train.epochs))
     assert outcome.history[0] == state.history[0]
-    assert train_on_workers(spec, source, tmp_path, ONE, ClusterSettings()) == outcome
+    assert train_on_workers(spec, source, tmp_path, KEPT, ClusterSettings()) == outcome
 
 
 def test_a_loss_that_is_not_finite_ends_with_its_reason(
@@ -107,9 +163,5 @@ def test_a_loss_that_is_not_finite_ends_with_its_reason(
 ) -> None:
     spec = a_trial(small_cohort, small_settings, learning_rate=1e25, max_skipped_steps=0)
     with pytest.raises(TrainingError, match="lower learning_rate"):
-        train_on_workers(spec, source, tmp_path, ONE, ClusterSettings(max_failures=0))
+        train_on_workers(spec, source, tmp_path, KEPT, ClusterSettings(max_failures=0))
     assert not (tmp_path / "outcome.json").exists()
-
-
-def test_the_mean_over_one_worker_is_the_number_itself() -> None:
-    assert mean_over_workers(2.5) == 2.5

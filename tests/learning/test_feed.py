@@ -10,36 +10,39 @@ from tiny import Spy, drawn_sample, tiny_spec
 from skinray.errors import SettingsError
 from skinray.images.augment import apply, draw, generator
 from skinray.images.sample import Sample
-from skinray.learning.feed import AHEAD, Feed, as_batch, augmented
-from skinray.learning.loop import Batch
-from skinray.learning.plan import PlanRow, epoch_plan
-from skinray.learning.trial import TrialSpec
+from skinray.learning.crops import CropMaker, augmented
+from skinray.learning.feed import AHEAD, InProcessFeed, as_batch
+from skinray.learning.loop import Batch, World
+from skinray.learning.plan import PlanRow, remaining_steps
+from skinray.learning.spec import TrialSpec
 
 SAMPLES = [drawn_sample(seed) for seed in range(5)]
 
 
 def epoch_of(spec: TrialSpec, epoch: int = 0, row: int = 0, threads: int = 1) -> list[Batch]:
-    return list(Feed(spec, SAMPLES, threads).batches(epoch, row))
+    return list(InProcessFeed(spec, SAMPLES, threads).batches(epoch, row))
 
 
 def same(first: list[Batch], second: list[Batch]) -> bool:
     return len(first) == len(second) and all(
         torch.equal(a, b)
         for one, two in zip(first, second, strict=True)
-        for a, b in zip(one, two, strict=True)
+        for a, b in zip(one[:2], two[:2], strict=True)
     )
 
 
 def test_batches_are_crops_of_the_image_and_its_mask() -> None:
     batches = epoch_of(tiny_spec())
-    assert [tuple(image.shape) for image, _ in batches] == [(2, 32, 32, 3)] * 2
-    assert [tuple(mask.shape) for _, mask in batches] == [(2, 32, 32)] * 2
-    assert all(part.dtype == torch.uint8 for batch in batches for part in batch)
+    assert [tuple(batch.image.shape) for batch in batches] == [(2, 32, 32, 3)] * 2
+    assert [tuple(batch.truth.shape) for batch in batches] == [(2, 32, 32)] * 2
+    assert all(part.dtype == torch.uint8 for batch in batches for part in batch[:2])
+    assert [batch.step for batch in batches] == [2, 2]
 
 
 @pytest.mark.parametrize(("stage", "colour"), [("nerve", 0), ("dermis", 1)])
 def test_the_mask_moves_with_the_image(stage: str, colour: int) -> None:
-    images, masks = map(torch.cat, zip(*epoch_of(tiny_spec(stage=stage)), strict=True))
+    batches = epoch_of(tiny_spec(stage=stage))
+    images, masks = (torch.cat([batch[part] for batch in batches]) for part in (0, 1))
     inside = images[..., colour][masks == 1].float().mean()
     outside = images[..., colour][masks == 0].float().mean()
     assert inside > outside + 100
@@ -48,7 +51,7 @@ def test_the_mask_moves_with_the_image(stage: str, colour: int) -> None:
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_change_nothing(threads: int) -> None:
     spec = tiny_spec(train=(0, 1, 2, 3, 4), names=tuple("abcde"), arm__train__draws_per_image=5)
-    assert len(Feed(spec, SAMPLES).rows(0)) > (AHEAD + 1) * threads
+    assert 2 * len(remaining_steps(spec, 0)) > (AHEAD + 1) * threads
     assert same(epoch_of(spec), epoch_of(spec, threads=threads))
 
 
@@ -61,8 +64,8 @@ def test_every_epoch_draws_afresh_and_the_same_again() -> None:
 
 def test_a_draw_belongs_to_the_image_not_to_its_place() -> None:
     row, how = PlanRow(2, 0, 0), tiny_spec().augment
-    first = Feed(tiny_spec(), SAMPLES).crop(row)
-    moved = Feed(tiny_spec(train=(1, 0, 2), names=("b", "a.png", "c")), SAMPLES)
+    first = CropMaker(tiny_spec(), SAMPLES).crop(row)
+    moved = CropMaker(tiny_spec(train=(1, 0, 2), names=("b", "a.png", "c")), SAMPLES)
     again = moved.crop(PlanRow(2, 1, 0))
     assert np.array_equal(first.image, again.image)
     direct = apply(draw(generator(1, 2, "a.png", 0), how), SAMPLES[0], how)
@@ -78,7 +81,7 @@ def test_skin_is_put_before_another_photograph_as_often_as_asked() -> None:
     pasted = 0
     for row in rows:
         spy = Spy(SAMPLES)
-        crop, front = Feed(spec, spy).crop(row), Feed(plain, SAMPLES).crop(row)
+        crop, front = CropMaker(spec, spy).crop(row), CropMaker(plain, SAMPLES).crop(row)
         skin = front.dermis > 0
         assert np.array_equal(crop.image[skin], front.image[skin])
         assert (crop.dermis[skin] == 1).all()
@@ -92,8 +95,8 @@ def test_skin_is_put_before_another_photograph_as_often_as_asked() -> None:
 def test_what_lies_behind_is_another_view_each_time() -> None:
     spec = tiny_spec(stage="skin", paste_probability=1, backgrounds=(3, 4))
     blank = Sample(*(np.zeros_like(part) for part in SAMPLES[0].arrays().values()))
-    feed = Feed(spec, [blank] * 3 + SAMPLES[3:])
-    views = {feed.crop(PlanRow(epoch, 0, 0)).image.tobytes() for epoch in range(8)}
+    maker = CropMaker(spec, [blank] * 3 + SAMPLES[3:])
+    views = {maker.crop(PlanRow(epoch, 0, 0)).image.tobytes() for epoch in range(8)}
     assert len(views) == 8
 
 
@@ -115,29 +118,50 @@ def test_an_epoch_goes_on_from_any_row() -> None:
     assert epoch_of(spec, row=4) == []
 
 
-def test_the_last_batch_is_padded() -> None:
+def test_the_last_step_is_filled() -> None:
     spec = tiny_spec()
-    rows = Feed(spec, SAMPLES).rows(0)
-    assert len(rows) == 4
-    assert rows == epoch_plan(spec.names, spec.seed, 0, 1, spec.arm.train.batch_size)
-    assert [len(image) for image, _ in epoch_of(spec)] == [2, 2]
+    assert [len(step) for step in remaining_steps(spec, 0)] == [2, 2]
+    assert [len(batch.image) for batch in epoch_of(spec)] == [2, 2]
+
+
+def test_the_workers_share_each_step() -> None:
+    spec = tiny_spec(
+        train=(0, 1, 2, 3, 4), names=tuple("abcde"), step_crops=4, arm__train__draws_per_image=2
+    )
+    alone = epoch_of(spec)
+    shares = [
+        list(InProcessFeed(spec, SAMPLES, world=World(rank, 3)).batches(0)) for rank in range(3)
+    ]
+    assert [batch.step for share in shares for batch in share] == [4] * 9
+    for whole, *parts in zip(alone, *shares, strict=True):
+        assert [len(part.image) for part in parts] == [2, 1, 1]
+        crops = [parts[at % 3].image[at // 3] for at in range(4)]
+        assert torch.equal(whole.image, torch.stack(crops))
+
+
+def test_a_feed_says_what_was_taken() -> None:
+    feed = InProcessFeed(tiny_spec(), SAMPLES, world=World(0, 2))
+    list(feed.batches(0))
+    fed = feed.fed()
+    assert (fed.by, fed.crops, fed.workers) == ("in process", 2, 2)
+    assert fed.waited_s > 0
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_only_training_images_are_read(threads: int) -> None:
     spy = Spy(SAMPLES)
-    list(Feed(tiny_spec(train=(0, 3, 4)), spy, threads).batches(0))
+    list(InProcessFeed(tiny_spec(train=(0, 3, 4)), spy, threads).batches(0))
     assert set(spy.read) == {0, 3, 4}
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_error_of_an_image_is_raised(threads: int) -> None:
     with pytest.raises(IndexError):
-        list(Feed(tiny_spec(train=(0, 1, 9)), SAMPLES, threads).batches(0))
+        list(InProcessFeed(tiny_spec(train=(0, 1, 9)), SAMPLES, threads).batches(0))
 
 
 def test_as_batch_shares_the_memory() -> None:
     images, masks = np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4), np.uint8)
-    batch = as_batch(images, masks)
+    batch = as_batch(images, masks, 1)
     images += 1
     assert int(batch[0].min()) == 1

@@ -13,12 +13,12 @@ from toy_training import CPU, IMAGES, TRUTHS, batches, measured, network, train
 
 from skinray.errors import TrainingError
 from skinray.learning.checkpoint import EpochEnd, TrainState
+from skinray.learning.compute import bfloat16_pays
 from skinray.learning.loop import (
     Batch,
     Objective,
     Snapshot,
     World,
-    bfloat16_pays,
     fit,
     kept_weights,
 )
@@ -30,7 +30,9 @@ from skinray.models import build
 
 def test_a_drawn_line_is_learnt_by_heart() -> None:
     settings = train_settings(epochs=60, learning_rate=0.03, weight_decay=0)
-    state = train(network(), settings, batches=lambda epoch, row: [(IMAGES[:2], TRUTHS[:2])])
+    state = train(
+        network(), settings, batches=lambda epoch, row: [Batch(IMAGES[:2], TRUTHS[:2], 2)]
+    )
     losses = [end.loss for end in state.history]
     assert losses[0] > 0.5
     assert losses[-1] < 0.05
@@ -57,7 +59,8 @@ def test_the_loss_told_is_the_mean_over_steps() -> None:
     net = network()
     with torch.no_grad():
         expected = [
-            Objective(net.train(), settings)(image, truth).item() for image, truth in batches(0, 0)
+            Objective(net.train(), settings)(image, truth).item()
+            for image, truth, _ in batches(0, 0)
         ]
     assert train(net, settings).history[0].loss == pytest.approx(sum(expected) / 3, abs=1e-7)
 
@@ -99,7 +102,8 @@ def test_sgd_goes_with_momentum() -> None:
         epochs=2, optimizer="sgd", momentum=0.5, learning_rate=0.1, weight_decay=0.0
     )
     slope = Slope()
-    one = (torch.zeros(1, 4, 4, 3, dtype=torch.uint8), torch.zeros(1, 4, 4, dtype=torch.uint8))
+    image, truth = torch.zeros(1, 4, 4, 3), torch.zeros(1, 4, 4)
+    one = Batch(image.byte(), truth.byte(), 1)
     fit(slope, slope, settings, lambda epoch, row: [one], seed=0, device=CPU)
     assert float(slope.at.detach()) == pytest.approx(0.1 + 0.15)
 
@@ -118,7 +122,8 @@ def test_adamw_shrinks_the_weights_themselves(optimizer: str, left: float) -> No
 
     settings = train_settings(epochs=1, optimizer=optimizer, learning_rate=0.1, weight_decay=0.5)
     flat = Flat()
-    one = (torch.zeros(1, 4, 4, 3, dtype=torch.uint8), torch.zeros(1, 4, 4, dtype=torch.uint8))
+    image, truth = torch.zeros(1, 4, 4, 3), torch.zeros(1, 4, 4)
+    one = Batch(image.byte(), truth.byte(), 1)
     fit(flat, flat, settings, lambda epoch, row: [one], seed=0, device=CPU)
     assert float(flat.at.detach()) == pytest.approx(left)
 
@@ -306,7 +311,7 @@ def test_a_worker_counts_all_workers_rows_and_means_its_loss() -> None:
         return 0.25
 
     def half(epoch: int, row: int) -> Iterator[Batch]:
-        yield IMAGES[:2], TRUTHS[:2]
+        yield Batch(IMAGES[:2], TRUTHS[:2], 4)
 
     rows: list[int] = []
     state = train(
@@ -315,7 +320,7 @@ def test_a_worker_counts_all_workers_rows_and_means_its_loss() -> None:
     )  # fmt: skip
     assert [end.images for end in state.history] == [4, 4]
     assert rows == [4, 4]
-    assert len(asked) == 2
+    assert len(asked) == 2  # once a step
     assert [end.loss for end in state.history] == [0.25, 0.25]
 
 

@@ -18,7 +18,8 @@ from skinray.images.photos import find_backgrounds, find_photos, split_photos
 from skinray.images.sample import Sample
 from skinray.learning.checkpoint import EpochEnd, TrainState
 from skinray.learning.photo_trials import PhotoTrials, load_photo
-from skinray.learning.trial import OUTCOME, STATE, WEIGHTS, TrialSpec, interrupted, run_trial
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import OUTCOME, STATE, WEIGHTS, interrupted, run_trial
 from skinray.models.skin_unet import SkinUNet
 from skinray.photo_config import varied
 

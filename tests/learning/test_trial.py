@@ -11,13 +11,12 @@ from tiny import Spy, drawn_sample, same_weights, tiny_run, tiny_spec
 
 from skinray.errors import SettingsError, TrainingError
 from skinray.learning.checkpoint import EpochEnd
+from skinray.learning.spec import configured, describe
 from skinray.learning.trial import (
     LOG,
     OUTCOME,
     STATE,
     WEIGHTS,
-    configured,
-    describe,
     finished,
     interrupted,
     new_network,

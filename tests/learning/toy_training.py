@@ -23,7 +23,7 @@ def batches(epoch: int, row: int) -> Iterator[Batch]:
     """Six rows in batches of two, in an order of the epoch's own."""
     order = torch.randperm(6, generator=torch.Generator().manual_seed(epoch))[row:]
     for pair in order.view(-1, 2):
-        yield IMAGES[pair], TRUTHS[pair]
+        yield Batch(IMAGES[pair], TRUTHS[pair], 2)
 
 
 def network(dropout: float = 0.0) -> ConvNetwork:

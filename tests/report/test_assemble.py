@@ -13,7 +13,8 @@ from skinray.images.cohort import Cohort
 from skinray.learning.checkpoint import EpochEnd
 from skinray.learning.crossval import SpecMaker, Split, make_splits
 from skinray.learning.held_out import HeldOut, SplitScores
-from skinray.learning.trial import TrialOutcome, TrialSpec
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import TrialOutcome
 from skinray.report.assemble import Measured, Trial, assemble, headline
 from skinray.report.results import RunResults
 

@@ -18,7 +18,8 @@ from skinray.learning import bundle as bundles
 from skinray.learning.bundle_info import BundleInfo, read_info
 from skinray.learning.photo_trials import PhotoTrials
 from skinray.learning.skin import Skin
-from skinray.learning.trial import OUTCOME, WEIGHTS, TrialOutcome, TrialSpec
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import OUTCOME, WEIGHTS, TrialOutcome
 from skinray.models import build
 from skinray.photo_config import PhotoSettings
 from skinray.report.photo_bundle import write_photo_bundle
