@@ -17,6 +17,7 @@ from typing import Any
 import chaos_more
 import chaos_score
 import chaos_train
+import chaos_workers
 from chaos_lab import Happened, Lab
 from measure import RESULTS, machine, versions, write
 
@@ -64,6 +65,22 @@ FAULTS = {
         "training", "says why and ends; then " + RESUMED, chaos_train.disk_full
     ),
     "train: clock set back": Fault("training", ALONE, chaos_train.clock_jumps),
+    "workers: one of two killed": Fault(
+        "training, 2 workers", ALONE, chaos_workers.one_of_two_killed, 60
+    ),
+    "workers: driver killed": Fault("training, 2 workers", RESUMED, chaos_workers.driver_killed),
+    "workers: node of one killed": Fault(
+        "training, 2 workers on 2 nodes", ALONE, chaos_workers.node_killed, 60
+    ),
+    "workers: node taken away after a notice": Fault(
+        "training, 2 workers on 2 nodes", "stores its state at the notice, " + ALONE,
+        chaos_workers.node_announced, 60,
+    ),
+    "workers: from one to two and back": Fault(
+        "training, 1 to 2 workers",
+        "takes the node that comes, goes on without the one that goes; last loss within .02",
+        chaos_workers.resized, 60,
+    ),
     "train: loss NaN in one step": Fault(
         "one trial", "the step is left out, no weight is spoilt", chaos_more.nan_step
     ),

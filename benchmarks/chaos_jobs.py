@@ -23,7 +23,7 @@ LIMIT_S = 400
 
 
 class Job(ABC):
-    """A script of ``jobs/`` under way; a context that leaves no process behind."""
+    """A script of the repository under way; a context that leaves no process behind."""
 
     script = ""
 
@@ -33,7 +33,7 @@ class Job(ABC):
         self.out, self.log, self.began = out, log, time.time()
         with log.open("a", encoding="utf-8") as said:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "jobs" / self.script), "--out", str(out), *options],
+                [sys.executable, str(ROOT / self.script), "--out", str(out), *options],
                 stdout=said, stderr=subprocess.STDOUT, cwd=ROOT, env=env or {**os.environ},
             )  # fmt: skip
 
@@ -111,7 +111,7 @@ class Job(ABC):
 class Scoring(Job):
     """``jobs/score_cohort.py``."""
 
-    script = "score_cohort.py"
+    script = "jobs/score_cohort.py"
 
     def progress(self) -> int:
         """Return the number of committed parts."""
@@ -121,7 +121,7 @@ class Scoring(Job):
 class Training(Job):
     """``jobs/train_cv.py``."""
 
-    script = "train_cv.py"
+    script = "jobs/train_cv.py"
 
     def progress(self) -> int:
         """Return the number of trained epochs, those trained again too."""

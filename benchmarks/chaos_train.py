@@ -16,7 +16,8 @@ from own_cluster import Node, OwnCluster, title
 
 from skinray.config import ClusterSettings
 
-WORKER = "ray::ImplicitFunc"
+# Of a search, and of the networks that a run keeps.
+SEARCHING, TRAINING = "ray::ImplicitFunc", "ray::RayTrainWorker"
 SMALL_KIB, LARGE_KIB = 500, 64_000
 
 
@@ -35,7 +36,8 @@ def _worker_killed(lab: Lab, rng: random.Random, search: bool) -> Happened:
     with lab.train(out, search=search) as job:
         job.advance(rng.randint(3, 2 * EPOCHS))
         job.wait_until(lambda: unfinished(out), "a trial under way")
-        victims = [p for p in job.workers() if title(p).startswith(WORKER)]
+        kind = SEARCHING if search else TRAINING
+        victims = [p for p in job.workers() if title(p).startswith(kind)]
         hit, before = unfinished(out), epochs_of(out)
         for victim in victims:  # which of them trains cannot be seen from outside
             victim.kill()
@@ -191,7 +193,7 @@ def node_killed(lab: Lab, rng: random.Random) -> Happened:
 
 
 def _trains(node: Node) -> bool:
-    return any(title(process).startswith(WORKER) for process in node.workers())
+    return any(title(process).startswith(TRAINING) for process in node.workers())
 
 
 def nan_in_search(lab: Lab, rng: random.Random) -> Happened:

@@ -33,7 +33,7 @@ NODE = """
 import signal, sys
 from ray._private.node import Node
 from ray._private.parameter import RayParams
-address, (cpus, gpus, store) = sys.argv[1], map(int, sys.argv[2:])
+address, cpus, (gpus, store) = sys.argv[1], float(sys.argv[2]), map(int, sys.argv[3:])
 Node(
     RayParams(
         node_ip_address="127.0.0.1", redis_address=address, gcs_address=address, num_cpus=cpus,
@@ -138,7 +138,7 @@ class OwnCluster:
         """Environment of a job of this cluster."""
         return {**self.env, "RAY_ADDRESS": self.address}
 
-    def add_node(self, cpus: int, gpus: int = 0) -> Node:
+    def add_node(self, cpus: float, gpus: int = 0) -> Node:
         """Add a node and wait until the cluster has it."""
         before = self.seen("nodes")[-1]
         command = [sys.executable, "-c", NODE, self.address, str(cpus), str(gpus), str(STORE_BYTES)]

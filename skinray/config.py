@@ -347,8 +347,8 @@ class ClusterSettings(Settings):
     workers: int | tuple[int, int] | Literal["auto"] = Field(
         "auto",
         description="workers of a training; a pair (low, high) makes it elastic; a step takes "
-        "train.batch_size crops for each, the most of a pair. auto: 1, and where the networks that "
-        "a run keeps train on CPUs, 2 that share the step of one",
+        "train.batch_size crops for each, the most of a pair. auto: 1, and where the networks of "
+        "the bundle train on CPUs, 2 that share the step of one",
     )
     learning_rate_rule: Literal["same", "sqrt", "linear"] = Field(
         "sqrt",
@@ -538,11 +538,6 @@ class RunSettings(Settings):
     fit: FitSettings = FitSettings()
     tune: TuneSettings = TuneSettings()
     cluster: ClusterSettings = ClusterSettings()
-
-    @property
-    def arms(self) -> tuple[ArmSettings, ...]:
-        """The networks of both stages."""
-        return (*self.nerve.arms, *self.dermis.arms)
 
     def stage(self, name: str) -> StageSettings:
         """Return the settings of the stage ``name``; ValueError where a run has no such stage."""

@@ -107,7 +107,8 @@ def train_cv(
     )
     with session(trains=True):
         resources = trial_resources(usable.cluster, console)
-        step = smallest_step(usable.arms, usable.cluster)
+        mains = [usable.stage(stage).main for stage in STAGES]
+        step = smallest_step(mains, usable.cluster)
         kept = kept_resources(usable.cluster, resources, step)
         check_shared(out)
         scale = common_scale(cohort.biopsies)
@@ -141,7 +142,11 @@ def _measure(run: Run, splits: Splits) -> Measured:
     search = _trials(run, maker.search(splits), run.search, "Grid search")
     scores = {r.spec.key: r.outcome.score if r.outcome else None for r in search}
     chosen = choose([result.spec for result in search], scores)
-    trained = _trials(run, maker.training(splits, chosen), run.kept, "Training")
+    wanted = maker.training(splits, chosen)
+    kept = [spec for spec in wanted if _is_kept(spec, run.settings, splits)]
+    others = [spec for spec in wanted if spec not in kept]
+    trained = _trials(run, others, run.search, "Training")
+    trained += _trials(run, kept, run.kept, "Training the bundle's networks")
     all_trained(trained)
     scene = Scene(
         source=run.source,
@@ -191,6 +196,18 @@ def _trials(
     return run_trials(specs, run.source, run.trials, resources, run.settings.cluster, title)
 
 
+def _members(settings: RunSettings, splits: Splits) -> tuple[Split, ...]:
+    """Return the splits whose networks make the bundle."""
+    return splits.folds if settings.ensemble else (splits.everything,)
+
+
+def _is_kept(spec: TrialSpec, settings: RunSettings, splits: Splits) -> bool:
+    """Say whether a trial's network goes into the bundle."""
+    main = settings.stage(spec.stage).main.label
+    names = {split.name for split in _members(settings, splits)}
+    return spec.arm.label == main and spec.split in names
+
+
 def _main_pair(
     specs: list[TrialSpec], settings: RunSettings, split: Split
 ) -> tuple[TrialSpec, TrialSpec]:
@@ -210,8 +227,7 @@ def _save_bundle(
     splits: Splits,
     measured: Measured,
 ) -> None:
-    members = splits.folds if run.settings.ensemble else (splits.everything,)
-    pairs = [_main_pair(specs, run.settings, split) for split in members]
+    pairs = [_main_pair(specs, run.settings, split) for split in _members(run.settings, splits)]
     nerve, dermis = (
         [trained_network(spec, run.trials / spec.key) for spec in stage]
         for stage in zip(*pairs, strict=True)

@@ -238,10 +238,10 @@ def _trained(run: Run) -> tuple[list[Asked], list[Trained]]:
     """Return the rows in the order of the table, and their trainings with what each came to."""
     trials = run.trials
     transfer, direct = trials.pretraining(), trials.direct()
-    trained = _train(run, [*transfer, *direct], "Pretraining and training")
+    trained = _train(run, [*transfer, *direct], run.resources, "Pretraining and training")
     ensembles = trials.ensembles()
     tuned = [spec for members in zip(*ensembles, strict=True) for spec in members]
-    trained += _train(run, tuned, "Fine-tuning")
+    trained += _train(run, tuned, run.kept, "Fine-tuning")
     alone: dict[Scenario, list[TrialSpec]] = {
         "direct transfer": transfer,
         "direct training": direct,
@@ -259,9 +259,9 @@ def _trained(run: Run) -> tuple[list[Asked], list[Trained]]:
     return asked, trained
 
 
-def _train(run: Run, specs: list[TrialSpec], title: str) -> list[Trained]:
+def _train(run: Run, specs: list[TrialSpec], resources: Resources, title: str) -> list[Trained]:
     results = run_trials(
-        specs, run.source, run.trials.trials, run.kept, run.settings.cluster, title
+        specs, run.source, run.trials.trials, resources, run.settings.cluster, title
     )
     return all_trained(results)
 

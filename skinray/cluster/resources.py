@@ -13,7 +13,7 @@ DRIVER_SHARE = 0.001
 # An actor that augments keeps up with several workers that train on CPUs, but not with a GPU.
 ACTOR_CPUS_FOR_CPU, ACTOR_CPUS_FOR_GPU = 0.25, 1.0
 MOST_ACTORS = 8
-# Workers on CPUs that share the steps of a network that a run keeps, if each sees some crops of
+# Workers on CPUs that share the steps of a network of the bundle, if each sees some crops of
 # a step: batch norm has nothing to normalise by where a single crop comes to a single pixel.
 KEPT_WORKERS, LEAST_CROPS = 2, 2
 
@@ -29,7 +29,7 @@ class Resources:
     at_once : trainings side by side, at least 1.
     data_workers : fewest and most augmenting actors that feed ONE worker; (0, 0): it makes its
         crops itself.
-    kept : whether these are trainings of networks that a run keeps, not those of a search.
+    kept : whether these are trainings of the networks that a run hands out in its bundle.
     """
 
     cpus_per_worker: int
@@ -41,7 +41,7 @@ class Resources:
 
     @property
     def nested(self) -> bool:
-        """Whether Ray Train runs a training: several workers, a GPU, or a network that is kept."""
+        """Whether Ray Train runs it: several workers, a GPU, or a network of the bundle."""
         return self.workers[1] > 1 or self.gpus_per_worker > 0 or self.kept
 
     @property
@@ -70,8 +70,7 @@ def plan(
     gpus : of each worker.
     cores : of this machine: if it is all there is, its logical CPUs may outnumber them, and more
         trainings would only slow each other down.
-    kept_step : crops of the smallest step, for trainings of networks that a run keeps; 0: those
-        of a search.
+    kept_step : crops of the smallest step, for trainings of the bundle's networks; 0: all others.
     """
     workers = settings.worker_range
     one = Resources(settings.cpus_per_worker, gpus, workers, at_once=1, kept=kept_step > 0)

@@ -159,11 +159,11 @@ def trial_resources(settings: ClusterSettings, console: Console | None = None) -
 
 
 def kept_resources(settings: ClusterSettings, search: Resources, step: int) -> Resources:
-    """Work out what the training of a network takes that the run keeps.
+    """Work out what the training of a network takes that the run hands out in its bundle.
 
     Parameters
     ----------
-    search : what a training of the search takes.
+    search : what any other training takes.
     step : crops of the smallest step of these networks.
     """
     gpus, cores = search.gpus_per_worker, os.cpu_count() or 1

@@ -1,7 +1,8 @@
 """Ray Tune runs many trials: as many at once as the cluster holds.
 
-A trial of the search with one worker on CPUs is a plain function in a reused actor; any other is
-a small driver that runs Ray Train. Both run the same loop and leave the same folder.
+A trial with one worker on CPUs is a plain function in a reused actor; any other, and every
+network of the bundle, is a small driver that runs Ray Train. All run the same loop and leave the
+same folder.
 """
 
 from __future__ import annotations
