@@ -38,6 +38,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "skin_mobilenet": {"side": 33, "pyramid_channels": 8, "decoder_channels": 8, "dropout": 0.0},
     "pixel": {},
 }
+WIDE = ["deeplabv3_resnet101", "deeplabv3_resnet50"]
 
 
 def spec_of(name: str) -> TrialSpec:
@@ -79,20 +80,30 @@ def work(rank: int, size: int, names: list[str], folder: str) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("workers", [2, 4, 3])
-def test_workers_with_different_crops_equal_one_with_all_of_them(
-    workers: int, tmp_path: Path
-) -> None:
-    """Each of three workers has another number of crops; of four, a single one."""
-    assert set(NETWORKS) == set(MODELS)
-    names = [*NETWORKS] if workers == 2 else ["hed", "unet", "skin_unet"]
+def assert_equal_to_one(workers: int, names: list[str], folder: Path) -> None:
     spawn = torch.multiprocessing.spawn  # type: ignore[attr-defined]
-    spawn(work, (workers, names, str(tmp_path)), nprocs=workers)
+    spawn(work, (workers, names, str(folder)), nprocs=workers)
     for name in names:
-        alone, together = trained(name, World()), load_file(tmp_path / f"{name}.safetensors")
+        alone, together = trained(name, World()), load_file(folder / f"{name}.safetensors")
         assert alone.keys() == together.keys()
         for key, value in alone.items():
             torch.testing.assert_close(together[key], value, rtol=1e-6, atol=1e-6, msg=key)
+
+
+def test_two_workers_with_different_crops_equal_one_with_all_of_them(tmp_path: Path) -> None:
+    assert set(NETWORKS) == set(MODELS)
+    assert_equal_to_one(2, [name for name in NETWORKS if name not in WIDE], tmp_path)
+
+
+@pytest.mark.slow
+def test_so_do_two_workers_with_wide_networks(tmp_path: Path) -> None:
+    assert_equal_to_one(2, WIDE, tmp_path)
+
+
+@pytest.mark.parametrize("workers", [3, 4])
+def test_so_do_more_workers_whose_parts_differ_in_size(workers: int, tmp_path: Path) -> None:
+    """Of a step of four crops, three workers have 2, 1 and 1, and four a single one each."""
+    assert_equal_to_one(workers, ["hed", "unet", "skin_unet"], tmp_path)
 
 
 def test_the_mean_over_one_worker_is_the_number_itself() -> None:
