@@ -129,6 +129,7 @@ def test_nodes_that_have_come_do_not_count_twice() -> None:
     grown = capacity(nodes, CLOUD)
     assert grown.gpus() == (2, 10)
     assert (len(grown.nodes), grown.room) == (3, 10)
+    assert capacity(nodes, CLOUD | {"max_workers": 50}).gpus() == (2, 10)
     small = CLOUD | {"max_workers": 3}
     assert capacity(nodes, small).gpus() == (2, 1)
     assert capacity(nodes, CLOUD | {"max_workers": 2}).gpus() == (2, 0)
