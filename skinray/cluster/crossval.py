@@ -21,13 +21,14 @@ from skinray.images.cohort_check import checked_cohort
 from skinray.images.manifest import Cohort, fingerprint
 from skinray.learning import bundle as bundles
 from skinray.learning.bundle_info import BundleInfo
+from skinray.learning.choice import choose
 from skinray.learning.crossval import (
     STAGES,
     SpecMaker,
     Split,
     Splits,
     check_trials,
-    choose,
+    deciding,
     make_splits,
 )
 from skinray.learning.held_out import SplitScores, fitted, looked_at_by_fit, stored_pair
@@ -134,7 +135,7 @@ def _measure(run: Run, splits: Splits) -> Measured:
     maker = SpecMaker(run.settings, run.cohort, run.data)
     search = _trials(run, maker.search(splits), "Grid search")
     scores = {r.spec.key: r.outcome.score if r.outcome else None for r in search}
-    chosen = choose([result.spec for result in search], scores)
+    chosen = choose([r.spec for r in search], scores, deciding(splits, run.settings))
     trained = _trials(run, maker.training(splits, chosen), "Training")
     all_trained(trained)
     scene = Scene(
@@ -217,7 +218,7 @@ def _save_bundle(
         um_per_px=run.um_per_px,
         fold="folds" if run.settings.ensemble else splits.everything.name,
         settings=run.settings.model_dump(mode="json"),
-        metrics=headline(measured),
+        metrics=headline(measured, run.settings),
         versions=versions(),
         data_fingerprint=run.data,
         images=len(run.cohort.biopsies),
