@@ -231,7 +231,7 @@ def _save_bundle(
 def _final_crossings(
     run: Run, splits: Splits, by_split: dict[str, SplitScores]
 ) -> CrossingSettings:
-    """Search once more over all held-out maps: each was made by networks that never saw it."""
+    """Search once more over all held-out maps: each was made by networks not trained on it."""
     places = {
         image.position: run.out / "predictions" / split.name / image.prediction
         for split in splits.folds

@@ -69,10 +69,10 @@ def search_words(results: RunResults) -> str:
     if results.settings.get("tune", {}).get("validation") == "held_out":
         trained = "a fold's training images and scored on its held-out images"
     frame = (
-        "Each fold's settings, and those of the component split, were chosen by its own trials "
-        "alone, so that the images which test the choice had no part in it; those of the networks "
-        "for new images by the trials of all folds. A frame marks a field that was chosen for some "
-        "split, so it need not be the brightest."
+        "The settings of each split were chosen by its own trials alone, so the images that test "
+        "the choice had no part in it; the networks trained on all images have those of the best "
+        "mean over all folds. A frame marks a field that was chosen for some split, so it need not "
+        "be the brightest."
     )
     if results.optimistic:
         frame = "The frame marks the best mean over the folds, which was chosen for every split."
