@@ -333,12 +333,29 @@ class TuneSettings(Settings):
     epochs_fraction: float = Field(
         1.0, gt=0, le=1, description="share of an arm's epochs that a search trial trains"
     )
+    selection: Literal["nested", "pooled"] = Field(
+        "nested",
+        description="choose each split's configuration by trials that never saw its held-out "
+        "images, or one for all splits by the mean over all folds, which makes the figures "
+        "optimistic",
+    )
+    inner_splits: int = Field(
+        1, ge=1, description="trials of a configuration on a split, each scored on another part"
+    )
     validation: Literal["inner", "held_out"] = Field(
         "inner",
-        description="score a fold's trials on a part of its training images, or on its held-out "
-        "images themselves, as the paper's cross-validation can be read; the one configuration "
-        "with the best mean over the folds is used in all of them",
+        description="score a split's trials on parts of its training images, or on its held-out "
+        "images themselves, as the paper's cross-validation can be read",
     )
+
+    @model_validator(mode="after")
+    def _nested_keeps_held_out_images_apart(self) -> Self:
+        if self.selection == "nested" and self.validation == "held_out":
+            raise ValueError(
+                "validation held_out shows the search the images that test its choice, so the "
+                "choice cannot be nested: use tune.selection=pooled"
+            )
+        return self
 
 
 class ClusterSettings(Settings):
@@ -538,6 +555,16 @@ class RunSettings(Settings):
     fit: FitSettings = FitSettings()
     tune: TuneSettings = TuneSettings()
     cluster: ClusterSettings = ClusterSettings()
+
+    @model_validator(mode="after")
+    def _folds_suffice_for_the_search(self) -> Self:
+        inner, count = self.tune.inner_splits, self.folds.count
+        if self.tune.validation == "inner" and inner >= count - 1:
+            raise ValueError(
+                f"folds.count {count} is too few for tune.inner_splits {inner}: use {inner + 2} or "
+                "more folds, or tune.selection=pooled with tune.validation=held_out"
+            )
+        return self
 
     def stage(self, name: str) -> StageSettings:
         """Return the settings of the stage ``name``; ValueError where a run has no such stage."""

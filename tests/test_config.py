@@ -215,3 +215,23 @@ def test_a_filter_that_is_off_stays_off_at_every_scale() -> None:
     off = validate(CrossingSettings, {"min_side_pixels": 0})
     assert off.at_scale(0.1).min_side_pixels == 0
     assert off.at_scale(5).min_side_pixels == 0
+
+
+def test_a_nested_choice_needs_trials_that_never_saw_the_held_out_images() -> None:
+    with pytest.raises(
+        SettingsError, match=r"tune: .*cannot be nested: use tune\.selection=pooled"
+    ):
+        tiny_run(tune__validation="held_out")
+    assert tiny_run(tune__validation="held_out", tune__selection="pooled").tune.inner_splits == 1
+
+
+@pytest.mark.parametrize(("count", "inner"), [(2, 1), (3, 2), (5, 4)])
+def test_inner_splits_leave_folds_to_train_on(count: int, inner: int) -> None:
+    said = (
+        rf"folds\.count {count} is too few for tune\.inner_splits {inner}: use {inner + 2} or more"
+    )
+    with pytest.raises(SettingsError, match=said):
+        tiny_run(folds__count=count, tune__inner_splits=inner)
+    assert tiny_run(folds__count=count + 1, tune__inner_splits=inner).folds.count == count + 1
+    pooled = {"tune__selection": "pooled", "tune__validation": "held_out"}
+    assert tiny_run(folds__count=count, tune__inner_splits=inner, **pooled).folds.count == count

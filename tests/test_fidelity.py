@@ -19,7 +19,8 @@ from skinray.config import CrossingSettings, FitSettings, TrainSettings
 from skinray.crossings import find_crossings
 from skinray.images.sample import Sample
 from skinray.learning.checkpoint import TrainState
-from skinray.learning.crossval import SpecMaker, choose, make_splits
+from skinray.learning.choice import choose
+from skinray.learning.crossval import SpecMaker, deciding, make_splits
 from skinray.learning.held_out import SplitScores, expert_count, score_split
 from skinray.learning.loop import Objective, fit
 from skinray.learning.metrics import tolerant_dice
@@ -177,12 +178,12 @@ def test_the_rate_falls_when_the_training_loss_flattens() -> None:
 
 def test_search_trials_never_see_their_held_out_fold() -> None:
     cohort = cohort_of([2, 3, 1, 2, 2, 4, 1])
-    for validation in ("inner", "held_out"):
-        settings = tiny_run(tune__validation=validation)
+    for selection, validation in (("nested", "inner"), ("pooled", "inner"), ("pooled", "held_out")):
+        settings = tiny_run(tune__selection=selection, tune__validation=validation)
         splits = make_splits(cohort, settings)
-        by_name = {split.name: split for split in splits.folds}
+        by_name = {split.name: split for split in (*splits.folds, splits.components)}
         trials = SpecMaker(settings, cohort, "data").search(splits)
-        assert len(trials) == 2 * 2 * 5
+        assert len(trials) == 2 * 2 * (6 if selection == "nested" else 5)
         for trial in trials:
             split = by_name[trial.split]
             assert trial.validation
@@ -193,18 +194,24 @@ def test_search_trials_never_see_their_held_out_fold() -> None:
                 assert trial.validation == split.held_out
 
 
-def test_the_best_mean_over_folds_is_chosen() -> None:
-    cohort, settings = cohort_of([2] * 5), tiny_run(dermis__main__grid={})
-    search = SpecMaker(settings, cohort, "data").search(make_splits(cohort, settings))
+def test_each_fold_chooses_for_itself_and_the_best_mean_is_for_all_images() -> None:
+    cohort, nested = cohort_of([2] * 5), tiny_run(dermis__main__grid={})
+    pooled = nested.override({"tune.selection": "pooled"})
+    splits = make_splits(cohort, nested)
+    search = SpecMaker(nested, cohort, "data").search(splits)
     low, high = ({"train.learning_rate": rate} for rate in (1e-3, 1e-2))
     one_good_fold = {"fold-1": 1.0}
     values: dict[str, float | None] = {
         trial.key: 0.5 if trial.params == high else one_good_fold.get(trial.split, 0.3)
         for trial in search
     }
-    assert choose(search, values) == {("nerve", "U-Net"): high}
-    values[next(trial.key for trial in search if trial.params == high)] = None
-    assert choose(search, values) == {("nerve", "U-Net"): low}
+    chosen = choose(search, values, deciding(splits, nested))
+    assert [chosen["nerve", "U-Net", at] for at in ("fold-1", "fold-2", "all")] == [low, high, high]
+    chosen = choose(search, values, deciding(splits, pooled))
+    assert all(point == high for point in chosen.values())
+    values[next(t.key for t in search if (t.params, t.split) == (high, "fold-2"))] = None
+    chosen = choose(search, values, deciding(splits, nested))
+    assert [chosen["nerve", "U-Net", at] for at in ("fold-2", "fold-3", "all")] == [low, high, low]
 
 
 def test_a_trial_is_scored_by_the_most_tolerant_dice() -> None:

@@ -131,7 +131,15 @@ class _Evil:
         (["--set", "seed=[1"], "--set 'seed=[1': value is not YAML (line 1, column 3: "),
         (["--set", "seed=minus"], "seed: Input should be a valid integer"),
         (["--fold-unit", "slide"], "folds.unit: Input should be 'subject' or 'image'"),
-        (["--set", "folds.count=2"], "use 3 or more folds, or tune.validation 'held_out'"),
+        (
+            ["--set", "folds.count=2"],
+            "tune.inner_splits 1: use 3 or more folds, or tune.selection=",
+        ),
+        (
+            ["--set", "tune.inner_splits=4"],
+            "folds.count 5 is too few for tune.inner_splits 4: use 6",
+        ),
+        (["--set", "tune.validation=held_out"], "use tune.selection=pooled"),
         (["--set", "folds.components_held_out=10"], "cannot hold out 10 of 10 images"),
         (["--set", "nerve.main.model.name=hedd"], "nerve HED not pretrained: unknown model 'hedd'"),
         (["--set", "nerve.main.model.options.wide=2"], "model 'hed' has no option wide"),

@@ -22,13 +22,14 @@ from skinray.images.cohort_check import checked_cohort
 from skinray.images.manifest import Cohort, fingerprint
 from skinray.learning import bundle as bundles
 from skinray.learning.bundle_info import BundleInfo
+from skinray.learning.choice import choose
 from skinray.learning.crossval import (
     STAGES,
     SpecMaker,
     Split,
     Splits,
     check_trials,
-    choose,
+    deciding,
     make_splits,
 )
 from skinray.learning.held_out import SplitScores, fitted, looked_at_by_fit, stored_pair
@@ -141,7 +142,7 @@ def _measure(run: Run, splits: Splits) -> Measured:
     maker = SpecMaker(run.settings, run.cohort, run.data)
     search = _trials(run, maker.search(splits), run.search, "Grid search")
     scores = {r.spec.key: r.outcome.score if r.outcome else None for r in search}
-    chosen = choose([result.spec for result in search], scores)
+    chosen = choose([r.spec for r in search], scores, deciding(splits, run.settings))
     wanted = maker.training(splits, chosen)
     kept = [spec for spec in wanted if _is_kept(spec, run.settings, splits)]
     others = [spec for spec in wanted if spec not in kept]
@@ -241,7 +242,7 @@ def _save_bundle(
         um_per_px=run.um_per_px,
         fold="folds" if run.settings.ensemble else splits.everything.name,
         settings=run.settings.model_dump(mode="json"),
-        metrics=headline(measured),
+        metrics=headline(measured, run.settings),
         versions=versions(),
         data_fingerprint=run.data,
         images=len(run.cohort.biopsies),
@@ -254,7 +255,7 @@ def _save_bundle(
 def _final_crossings(
     run: Run, splits: Splits, by_split: dict[str, SplitScores]
 ) -> CrossingSettings:
-    """Search once more over all held-out maps: each was made by networks that never saw it."""
+    """Search once more over all held-out maps: each was made by networks not trained on it."""
     places = {
         image.position: run.out / "predictions" / split.name / image.prediction
         for split in splits.folds

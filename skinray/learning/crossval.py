@@ -1,19 +1,18 @@
-"""Who trains on what: splits of the cohort, the grid search's trials, and its winner."""
+"""Who trains on what: splits of the cohort, the grid search's trials and the final trainings."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import product
-from statistics import fmean
 from typing import Any, Literal
 
 import torch
 
 from skinray.config import ArmSettings, RunSettings
-from skinray.errors import SettingsError, TrainingError, WeightsError
+from skinray.errors import CohortError, SettingsError, WeightsError
 from skinray.images.folds import assign_folds, hold_out
 from skinray.images.manifest import Cohort
 from skinray.learning.spec import StageName, TrialSpec, configured, scaled
@@ -21,20 +20,22 @@ from skinray.learning.trial import new_network
 
 STAGES: tuple[StageName, ...] = ("nerve", "dermis")
 COMPONENTS, EVERYTHING = "components", "all"
+# The configuration of each arm on each split, by stage, label and the split's name.
+Choice = dict[tuple[StageName, str, str], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Split:
     """Positions in the cohort: ``train`` teaches, ``held_out`` is scored.
 
-    ``inner`` is the part of ``train`` that scores the grid search's trials on this split, so
-    that they never look at ``held_out``.
+    ``inner`` are parts of ``train``. A trial of the grid search on this split trains on
+    ``train`` without one part and is scored on that part, so no trial looks at ``held_out``.
     """
 
     name: str
     train: tuple[int, ...]
     held_out: tuple[int, ...]
-    inner: tuple[int, ...] = ()
+    inner: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,44 +51,86 @@ class Splits:
         """Whether tables 1 and 2 use the first fold's held-out images."""
         return self.components.name == self.folds[0].name
 
+    def trained(self, settings: RunSettings) -> tuple[Split, ...]:
+        """Return the splits that the main arms are trained on, each once."""
+        final = () if settings.ensemble else (self.everything,)
+        return (*self.folds, *final, *(() if self.components_is_fold else (self.components,)))
+
 
 def make_splits(cohort: Cohort, settings: RunSettings) -> Splits:
     """Split the cohort into folds, the component split, and everything.
 
-    Fold i's inner part is the next fold, so inner parts respect subjects as folds do.
+    Inner part j of fold k is fold k + 1 + j, so inner parts respect subjects as folds do.
 
     Raises
     ------
     CohortError
-        If there are fewer subjects (or images) than folds.
-    SettingsError
-        If there are too few folds for an inner part.
+        If there are fewer subjects (or images) than folds, or too few beside the component
+        split's held-out images for a search of its own.
     """
     count, everyone = settings.folds.count, range(len(cohort.biopsies))
-    if count < 3 and settings.tune.validation == "inner":
-        raise SettingsError(
-            "folds.count 2 leaves nothing to train on beside an inner validation part: "
-            "use 3 or more folds, or tune.validation 'held_out'"
-        )
+    inner = settings.tune.inner_splits if settings.tune.validation == "inner" else 0
     of = assign_folds(cohort, settings.folds, settings.seed)
+    parts = [tuple(i for i in everyone if of[i] == k) for k in range(count)]
     folds = tuple(
         Split(
             f"fold-{k + 1}",
             train=tuple(i for i in everyone if of[i] != k),
-            held_out=tuple(i for i in everyone if of[i] == k),
-            inner=tuple(i for i in everyone if of[i] == (k + 1) % count),
+            held_out=parts[k],
+            inner=tuple(parts[(k + 1 + j) % count] for j in range(inner)),
         )
         for k in range(count)
     )
     components = folds[0]
     if settings.folds.components_held_out is not None:
         out = hold_out(cohort, settings.folds.components_held_out, settings.folds, settings.seed)
+        train = tuple(i for i in everyone if not out[i])
         components = Split(
             COMPONENTS,
-            train=tuple(i for i in everyone if not out[i]),
+            train=train,
             held_out=tuple(i for i in everyone if out[i]),
+            inner=_inner_parts(cohort, train, settings),
         )
     return Splits(folds, components, Split(EVERYTHING, tuple(everyone), ()))
+
+
+def _inner_parts(
+    cohort: Cohort, train: tuple[int, ...], settings: RunSettings
+) -> tuple[tuple[int, ...], ...]:
+    """Deal the images ``train`` as folds are dealt, and return as many parts as search trials."""
+    arms = (arm for stage in STAGES for arm in settings.stage(stage).arms)
+    if settings.tune.selection == "pooled" or all(len(grid_points(arm)) == 1 for arm in arms):
+        return ()
+    unit, rows = settings.folds.unit, [cohort.biopsies[i] for i in train]
+    units = len({row.subject if unit == "subject" else row.name for row in rows})
+    # As many parts as a fold's training images have, unless too few subjects are left.
+    count, inner = min(settings.folds.count - 1, units), settings.tune.inner_splits
+    if count <= inner:
+        raise CohortError(
+            f"{cohort.root}: the {units} {unit}(s) beside the held-out images of tables 1 and 2 "
+            f"cannot fill {inner + 1} parts for the grid search: lower folds.components_held_out, "
+            f"set it to null to use the first fold, or add {unit}s"
+        )
+    folds = settings.folds.model_copy(update={"count": count})
+    of = assign_folds(replace(cohort, biopsies=tuple(rows)), folds, settings.seed)
+    return tuple(
+        tuple(i for i, part in zip(train, of, strict=True) if part == j) for j in range(inner)
+    )
+
+
+def deciding(splits: Splits, settings: RunSettings) -> dict[str, tuple[Split, ...]]:
+    """Return, by the name of each trained split, the splits whose trials choose for it.
+
+    Nested: its own, so that no trial with a say in the choice saw the images that test it. No
+    image tests the networks trained on everything: there all folds' trials have a say. Pooled:
+    all folds' trials, for every split.
+    """
+    trained = splits.trained(settings)
+    if settings.tune.selection == "pooled":
+        return {split.name: splits.folds for split in trained}
+    return {
+        split.name: splits.folds if split is splits.everything else (split,) for split in trained
+    }
 
 
 def grid_points(arm: ArmSettings) -> list[dict[str, Any]]:
@@ -108,36 +151,41 @@ class SpecMaker:
         self.data = data_fingerprint
 
     def search(self, splits: Splits) -> list[TrialSpec]:
-        """List the grid search: one trial for each arm, grid point and fold."""
+        """List the grid search: a trial for each arm, grid point, deciding split and inner part."""
+        by_split = deciding(splits, self.settings)
         specs = []
-        for stage in STAGES:
-            for arm in self.settings.stage(stage).arms:
-                points = grid_points(arm)
-                if len(points) > 1:
-                    specs += [
-                        self.make("tune", stage, arm, split, point)
-                        for point in points
-                        for split in splits.folds
-                    ]
+        for stage, arm, trained in self._arms(splits):
+            points = grid_points(arm)
+            where = dict.fromkeys(one for split in trained for one in by_split[split.name])
+            if len(points) > 1:
+                specs += [
+                    self.make("tune", stage, arm, split, point, part)
+                    for point in points
+                    for split in where
+                    for part in range(max(1, len(split.inner)))
+                ]
         return specs
 
-    def training(
-        self, splits: Splits, chosen: dict[tuple[StageName, str], dict[str, Any]]
-    ) -> list[TrialSpec]:
-        """List the final trainings: the main arm on every split, baselines on one."""
-        main = [*splits.folds]
-        if not self.settings.ensemble:
-            main.append(splits.everything)
-        if not splits.components_is_fold:
-            main.append(splits.components)
-        specs = []
+    def training(self, splits: Splits, chosen: Choice) -> list[TrialSpec]:
+        """List the final trainings, each with what was chosen for its arm and split.
+
+        What was not chosen is the grid's first point.
+        """
+        return [
+            self.make("fit", stage, arm, split, point)
+            for stage, arm, trained in self._arms(splits)
+            for split in trained
+            for point in [chosen.get((stage, arm.label, split.name), grid_points(arm)[0])]
+        ]
+
+    def _arms(self, splits: Splits) -> list[tuple[StageName, ArmSettings, tuple[Split, ...]]]:
+        """List the arms with what each is trained on: the main arm on all splits, others on one."""
+        everywhere, one = splits.trained(self.settings), (splits.components,)
+        arms = []
         for stage in STAGES:
-            settings = self.settings.stage(stage)
-            for arm in settings.arms:
-                point = chosen.get((stage, arm.label), _first(arm))
-                where = main if arm is settings.main else [splits.components]
-                specs += [self.make("fit", stage, arm, split, point) for split in where]
-        return specs
+            of = self.settings.stage(stage)
+            arms += [(stage, arm, everywhere if arm is of.main else one) for arm in of.arms]
+        return arms
 
     def make(
         self,
@@ -146,13 +194,14 @@ class SpecMaker:
         arm: ArmSettings,
         split: Split,
         point: dict[str, Any],
+        part: int = 0,
     ) -> TrialSpec:
-        """Make one trial; its key names its folder."""
+        """Make one trial; its key names its folder. ``part``: the inner part that scores it."""
         resolved, augment = configured(self.settings.stage(stage), arm, point)
         train: tuple[int, ...] = split.train
         validation: tuple[int, ...] = ()
         if phase == "tune":
-            train, validation = self._search_split(split)
+            train, validation = self._search_split(split, part)
             share = self.settings.tune.epochs_fraction
             epochs = max(1, round(resolved.train.epochs * share))
             resolved = resolved.override({"train.epochs": epochs})
@@ -160,8 +209,10 @@ class SpecMaker:
         facts = json.dumps([arm.label, point], sort_keys=True)
         mark = hashlib.sha256(facts.encode()).hexdigest()[:8]
         resolved, step = scaled(resolved, self.settings.cluster)
+        several = phase == "tune" and len(split.inner) > 1
         return TrialSpec(
-            key=f"{phase}-{stage}-{arm.slug}-{mark}-{split.name}",
+            key=f"{phase}-{stage}-{arm.slug}-{mark}-{split.name}"
+            + (f"-inner-{part + 1}" if several else ""),
             phase=phase,
             stage=stage,
             arm=resolved,
@@ -176,11 +227,11 @@ class SpecMaker:
             data=self.data,
         )
 
-    def _search_split(self, split: Split) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _search_split(self, split: Split, part: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         if self.settings.tune.validation == "held_out":
             return split.train, split.held_out
-        inner = set(split.inner)
-        return tuple(i for i in split.train if i not in inner), split.inner
+        inner = split.inner[part]
+        return tuple(i for i in split.train if i not in inner), inner
 
 
 def check_trials(specs: Iterable[TrialSpec]) -> None:
@@ -211,45 +262,3 @@ def check_trials(specs: Iterable[TrialSpec]) -> None:
             raise SettingsError(
                 f"{where}: {model.name} has no side outputs; set train.side_weight to 0"
             )
-
-
-def choose(
-    specs: Sequence[TrialSpec], scores: dict[str, float | None]
-) -> dict[tuple[StageName, str], dict[str, Any]]:
-    """Choose each arm's configuration: the best mean score over the folds.
-
-    A configuration that failed in any fold is out; equal means keep the grid's order.
-
-    Raises
-    ------
-    TrainingError
-        If every configuration of an arm failed.
-    """
-    chosen: dict[tuple[StageName, str], dict[str, Any]] = {}
-    for stage, label in dict.fromkeys((spec.stage, spec.arm.label) for spec in specs):
-        own = [spec for spec in specs if (spec.stage, spec.arm.label) == (stage, label)]
-        means = []
-        for point in _distinct(spec.params for spec in own):
-            values = [scores.get(spec.key) for spec in own if spec.params == point]
-            good = [value for value in values if value is not None]
-            if good and len(good) == len(values):
-                means.append((fmean(good), point))
-        if not means:
-            raise TrainingError(
-                f"{stage} {label}: every configuration of the grid failed; the trials' errors "
-                "say why, a lower train.learning_rate is the usual remedy"
-            )
-        chosen[stage, label] = max(means, key=lambda pair: pair[0])[1]
-    return chosen
-
-
-def _distinct(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for point in points:
-        if point not in found:
-            found.append(point)
-    return found
-
-
-def _first(arm: ArmSettings) -> dict[str, Any]:
-    return grid_points(arm)[0]

@@ -26,7 +26,7 @@ For research. Not a medical device: no diagnosis may rest on {{ result }} alone.
 {% endfor %}
 **Measured on {{ measured_on }}**
 {% if info.members == 1 %}({{ seen }})\
-{% else %}(for each image, by the one of its {{ info.members }} members that never saw it)\
+{% else %}(for each image, by the one of its {{ info.members }} members that was not trained on it)\
 {% endif %}:
 
 {% for name, value in info.metrics.items() -%}

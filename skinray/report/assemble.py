@@ -24,6 +24,7 @@ from skinray.report.results import (
     FoldRow,
     RunResults,
     TrialRow,
+    why_optimistic,
 )
 
 Trial = tuple[TrialSpec, TrialOutcome | None, str]
@@ -44,8 +45,11 @@ class Measured:
     um_per_px: float | None
 
 
-def headline(measured: Measured) -> dict[str, Any]:
-    """Return the figures that a model card quotes, from held-out images alone."""
+def headline(measured: Measured, settings: RunSettings) -> dict[str, Any]:
+    """Return the figures that a model card quotes, from held-out images alone.
+
+    Where the choice of the settings saw those images, a note says so.
+    """
     correlations = []
     for split in measured.splits.folds:
         images = measured.scores[split.name].images
@@ -64,7 +68,8 @@ def headline(measured: Measured) -> dict[str, Any]:
         figures[f"Pearson r with the expert's counts (mean of {of})"] = round(
             fmean(correlations), 3
         )
-    return figures
+    why = why_optimistic(settings.model_dump(mode="json"), bool(measured.search))
+    return figures | ({"note": why} if why else {})
 
 
 def assemble(
@@ -221,11 +226,8 @@ def _notes(measured: Measured, settings: RunSettings, cohort: Cohort) -> list[st
             "Folds are of images: images of one subject stand on both sides of a split, so "
             "the figures say little about subjects never seen."
         )
-    if measured.search and settings.tune.validation == "held_out":
-        notes.append(
-            "The grid search was scored on the held-out folds themselves, so the figures "
-            "are optimistic."
-        )
+    if why := why_optimistic(settings.model_dump(mode="json"), bool(measured.search)):
+        notes.append(why)
     skipped = sum(o.history[-1].skipped_steps for _, o, _ in measured.trained if o and o.history)
     if skipped:
         notes.append(f"{skipped} training steps with a gradient that was not finite were skipped.")

@@ -8,7 +8,7 @@ from skinray.report import paper
 from skinray.report.agreement import Agreement
 from skinray.report.results import RunResults
 from skinray.report.scores import Scores
-from skinray.report.tables import interval, number, p_value
+from skinray.report.tables import OPTIMISTIC, interval, number, p_value
 
 
 class Explained(NamedTuple):
@@ -23,6 +23,7 @@ class Explained(NamedTuple):
 def answer(scores: Scores) -> str:
     """Return what the run found, in two or three sentences."""
     pooled = scores.pooled.agreement
+    flatter = f" {OPTIMISTIC}" if scores.optimistic else ""
     if scores.mean_r is None:
         found = "No fold has enough differing counts to correlate the model with the expert."
     else:
@@ -33,21 +34,22 @@ def answer(scores: Scores) -> str:
             f"{paper.FOLD_MEAN.mean:.3f} ({paper.FOLD_MEAN.sd:.3f}) on its own images."
         )
     if pooled.mean_absolute_error is None or pooled.bias is None:
-        return found
+        return found + flatter
     lean = f"{abs(pooled.bias):.1f} too {'high' if pooled.bias > 0 else 'low'}"
     if round(pooled.bias, 1) == 0:
         lean = "neither too high nor too low"
     return (
         f"{found} A count is off by {pooled.mean_absolute_error:.1f} crossings on average, "
-        f"and leans {lean}."
+        f"and leans {lean}.{flatter}"
     )
 
 
 def caveats(results: RunResults, scores: Scores) -> list[str]:
     """Return what a reader must know before trusting the figures, most important first."""
     said = [
+        *([results.optimistic] if results.optimistic else []),
         *_on_folds(results, scores),
-        *results.notes,
+        *(note for note in results.notes if note != results.optimistic),
         *_on_second_expert(scores),
         f"The paper's figures come from its own {paper.IMAGES} images of {paper.SUBJECTS} "
         f"subjects. They stand beside this run's for orientation, not as a contest on equal terms.",
@@ -61,12 +63,35 @@ def caveats(results: RunResults, scores: Scores) -> list[str]:
     return said
 
 
+def search_words(results: RunResults) -> str:
+    """Say how the grid search was scored, and what a framed field of its charts means."""
+    trained = "part of a split's training images and scored on the rest of them"
+    if results.settings.get("tune", {}).get("validation") == "held_out":
+        trained = "a fold's training images and scored on its held-out images"
+    frame = (
+        "The settings of each split were chosen by its own trials alone, so the images that test "
+        "the choice had no part in it; the networks trained on all images have those of the best "
+        "mean over all folds. A frame marks a field that was chosen for some split, so it need not "
+        "be the brightest."
+    )
+    if results.optimistic:
+        frame = "The frame marks the best mean over the folds, which was chosen for every split."
+    return (
+        f"Each combination was trained on {trained}. A field is the mean Dice of its "
+        f"trials (nerves: within 3 px), brighter is better. {frame}"
+    )
+
+
 def _on_folds(results: RunResults, scores: Scores) -> list[str]:
     said = []
     if results.fold_unit == "subject":
         said.append(
             "Folds keep the images of a subject together, so every count is of a person whose "
-            "images the model never saw."
+            + (
+                "images the model was not trained on, though the choice of its settings saw them."
+                if results.optimistic
+                else "images took no part in training the model or in choosing its settings."
+            )
         )
     found = [fold.agreement for fold in scores.folds if fold.agreement.r_interval]
     if found:

@@ -14,12 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from skinray.files import write_whole
 from skinray.report import paper
 from skinray.report.examples import make_examples
-from skinray.report.explain import answer, caveats, explain_agreement
+from skinray.report.explain import answer, caveats, explain_agreement, search_words
 from skinray.report.figures import bland_altman, scatter
 from skinray.report.results import RunResults
 from skinray.report.scores import Scores, score_run
 from skinray.report.tables import build_tables, component_split, interval, mean_sd, number
-from skinray.report.training_figures import grid_charts, training_curves
+from skinray.report.training_figures import choice_table, grid_charts, training_curves
 
 
 def write_report(run_dir: Path) -> Path:
@@ -72,6 +72,8 @@ def render(results: RunResults, scores: Scores, run_dir: Path) -> str:
             examples=make_examples(results, run_dir),
             curves=training_curves(results.curves),
             grids=grid_charts(results),
+            search_words=search_words(results),
+            choice_table=choice_table(results),
             settings=yaml.safe_dump(results.settings, sort_keys=False, allow_unicode=True),
             minutes=results.seconds / 60,
         )

@@ -9,6 +9,7 @@ again at any time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -57,7 +58,11 @@ class FoldRow(Record):
 
 
 class ArmRow(Record):
-    """One row of table 1 or 2: a network scored on the component split's held-out images."""
+    """One row of table 1 or 2: a network scored on the component split's held-out images.
+
+    ``chosen`` is its configuration on that split; other splits have their own, which the trials
+    of phase "fit" name.
+    """
 
     stage: StageName
     label: str
@@ -150,6 +155,27 @@ class StoredResults(Record):
             ) from None
 
 
+def why_optimistic(settings: Mapping[str, Any], searched: bool) -> str:
+    """Say that a run's figures are optimistic, and why; empty where the search gives no reason.
+
+    ``settings`` are those of the whole run. A run that stored no ``tune.selection`` is of a
+    version that always pooled the folds.
+    """
+    tune = settings.get("tune", {})
+    if not searched or tune.get("selection", "pooled") == "nested":
+        return ""
+    if tune.get("validation") == "held_out":
+        return (
+            "The figures are optimistic: the grid search was scored on the held-out images, which "
+            "then test its choice (tune.validation: held_out)."
+        )
+    return (
+        "The figures are optimistic: each network has one configuration, that of the best mean "
+        "over all folds, so every held-out image had a part in the choice that it then tests "
+        "(tune.selection: pooled)."
+    )
+
+
 class RunResults(StoredResults):
     """Everything the report shows."""
 
@@ -171,3 +197,8 @@ class RunResults(StoredResults):
     trials: list[TrialRow]
     bundle: str | None = None
     notes: list[str] = []
+
+    @property
+    def optimistic(self) -> str:
+        """See :func:`why_optimistic`."""
+        return why_optimistic(self.settings, any(trial.phase == "tune" for trial in self.trials))

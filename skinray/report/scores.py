@@ -68,6 +68,7 @@ class Scores:
     pooled_second : the second expert on the same images, as far as counted.
     split_model, split_second : both on the component split's held-out images.
     nerve_dice, dermis_dice : over all held-out images of the cross-validation.
+    optimistic : says that all these figures are, and why; empty where they are not.
     """
 
     nerve: tuple[ArmScore, ...]
@@ -80,6 +81,7 @@ class Scores:
     split_second: CountScore
     nerve_dice: dict[int, Spread]
     dermis_dice: Spread | None
+    optimistic: str
 
 
 def score_run(results: RunResults) -> Scores:
@@ -97,6 +99,7 @@ def score_run(results: RunResults) -> Scores:
         split_second=CountScore("2nd expert", _second(split), paper.HELD_OUT_SECOND_EXPERT),
         nerve_dice=_by_tolerance(row.nerve_dice for row in counts),
         dermis_dice=spread(row.dermis_dice for row in counts),
+        optimistic=results.optimistic,
     )
 
 

@@ -1,4 +1,4 @@
-"""Charts of the training: curves of every run, and a heat map of every grid search."""
+"""The training: curves of every run, a heat map of every grid search, and what was chosen."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from skinray.report.figures import COLOURS, INK, STYLE, Chart, to_svg
-from skinray.report.results import ArmRow, Curve, CurvePoint, RunResults, TrialRow
+from skinray.report.results import Curve, CurvePoint, RunResults, TrialRow
 from skinray.report.scores import spread
+from skinray.report.tables import Row, Table
 
 Grid = dict[tuple[Any, Any], float]
+# A configuration, and the splits that it was chosen for.
+Chosen = tuple[dict[str, Any], list[str]]
 
 
 def training_curves(curves: Sequence[Curve]) -> list[Chart]:
@@ -36,10 +39,42 @@ def grid_charts(results: RunResults) -> list[Chart]:
     charts = []
     for stage, label in dict.fromkeys((trial.stage, trial.arm) for trial in tried):
         trials = [trial for trial in tried if (trial.stage, trial.arm) == (stage, label)]
-        chosen = next((a for a in results.arms if (a.stage, a.label) == (stage, label)), None)
+        chosen = [params for params, _ in _chosen(results, stage, label)]
         chart = _grid_chart(f"{stage.capitalize()}: {label}", trials, chosen)
         charts += [chart] if chart else []
     return charts
+
+
+def choice_table(results: RunResults) -> Table:
+    """Return which configuration each split of a searched arm was trained with."""
+    tried = [trial for trial in results.trials if trial.phase == "tune"]
+    keys = list(dict.fromkeys(key for trial in tried for key in trial.params))
+    rows = [
+        Row(
+            (
+                f"{stage.capitalize()}: {label}",
+                *(_shown(params[key]) if key in params else "" for key in keys),
+                _splits(splits),
+            )
+        )
+        for stage, label in dict.fromkeys((trial.stage, trial.arm) for trial in tried)
+        for params, splits in _chosen(results, stage, label)
+    ]
+    title = "Settings chosen by the search"
+    return Table(title, ("", *(_name(key) for key in keys), "chosen for"), tuple(rows))
+
+
+def _chosen(results: RunResults, stage: str, label: str) -> list[Chosen]:
+    """List an arm's configurations in use; each final training names its own."""
+    found: list[Chosen] = []
+    for trial in results.trials:
+        if (trial.phase, trial.stage, trial.arm) == ("fit", stage, label):
+            splits = next((splits for params, splits in found if params == trial.params), None)
+            if splits is None:
+                found.append((trial.params, [trial.split]))
+            else:
+                splits.append(trial.split)
+    return found
 
 
 def _curve_chart(stage: str, arm: str, curves: Sequence[Curve]) -> Chart:
@@ -95,7 +130,9 @@ def _say(place: Axes, text: str) -> None:
     place.text(0.5, 0.5, text, transform=place.transAxes, ha="center", va="center")
 
 
-def _grid_chart(title: str, trials: Sequence[TrialRow], arm: ArmRow | None) -> Chart | None:
+def _grid_chart(
+    title: str, trials: Sequence[TrialRow], chosen: Sequence[dict[str, Any]]
+) -> Chart | None:
     axes = _two_axes(trials)
     if not axes:
         return None
@@ -110,8 +147,8 @@ def _grid_chart(title: str, trials: Sequence[TrialRow], arm: ArmRow | None) -> C
         place.set_xticks(range(len(xs)), [_shown(x) for x in xs])
         place.set_yticks(range(len(ys)), [_shown(y) for y in ys] if down else [""])
         place.set(xlabel=_name(across), ylabel=_name(down) if down else "")
-        if arm and arm.chosen:
-            _outline(place, xs, ys, arm.chosen.get(across), arm.chosen.get(down) if down else None)
+        for params in chosen:
+            _outline(place, xs, ys, params.get(across), params.get(down) if down else None)
         svg = to_svg(figure)
     best = spread(values.ravel().tolist())
     top = f"best {np.nanmax(values):.3f}, worst {np.nanmin(values):.3f}" if best else "none scored"
@@ -194,6 +231,13 @@ def _name(path: str) -> str:
 
 def _split(name: str) -> str:
     return {"components": "component split", "all": "all images"}.get(name, name.replace("-", " "))
+
+
+def _splits(names: Sequence[str]) -> str:
+    folds = [name.removeprefix("fold-") for name in names if name.startswith("fold-")]
+    rest = [_split(name) for name in names if not name.startswith("fold-")]
+    first = [f"fold{'s' if len(folds) > 1 else ''} {', '.join(folds)}"] if folds else []
+    return "; ".join([*first, *rest])
 
 
 def _shown(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -47,6 +48,20 @@ def test_the_search_has_one_trial_a_configuration_and_fold(run: tuple[Path, RunR
     assert len(search) == 2 * 2 * 3
     assert all(trial.status == "done" and trial.score is not None for trial in search)
     assert len([trial for trial in results.trials if trial.phase == "fit"]) == 2 * (3 + 1)
+
+
+def test_each_fold_is_trained_with_the_best_of_its_own_trials(run: tuple[Path, RunResults]) -> None:
+    _, results = run
+    for fit in (trial for trial in results.trials if trial.phase == "fit"):
+        scores: dict[float, list[float]] = {}
+        for trial in results.trials:
+            own = trial.split == fit.split or fit.split == "all"
+            if (trial.phase, trial.stage) == ("tune", fit.stage) and own:
+                assert trial.score is not None
+                scores.setdefault(trial.params["train.learning_rate"], []).append(trial.score)
+        assert fit.params["train.learning_rate"] == max(
+            scores, key=lambda rate: fmean(scores[rate])
+        )
 
 
 def test_the_run_leaves_what_it_promises(run: tuple[Path, RunResults]) -> None:

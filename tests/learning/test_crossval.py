@@ -7,18 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import arm, cohort_of, tiny_run, tiny_spec
 
-from skinray.errors import CohortError, SettingsError, TrainingError, WeightsError
+from skinray.errors import CohortError, SettingsError, WeightsError
 from skinray.images.cohort import Cohort
 from skinray.learning.crossval import (
     SpecMaker,
     Split,
     check_trials,
-    choose,
     grid_points,
     make_splits,
 )
+from skinray.learning.trial import TrialSpec
 
 COHORT = cohort_of([4, 3, 2, 2, 1, 3])
+POOLED = {"tune.selection": "pooled"}
+HELD_OUT = {"tune__selection": "pooled", "tune__validation": "held_out"}
+BASELINE_GRID = {"nerve__baselines__0__grid": {"train.learning_rate": (0.1, 0.2)}}
 
 
 def subjects(cohort: Cohort, positions: tuple[int, ...]) -> set[str]:
@@ -30,30 +33,39 @@ def subjects(cohort: Cohort, positions: tuple[int, ...]) -> set[str]:
 
 @settings(deadline=None)
 @given(
-    st.lists(st.integers(1, 5), min_size=5, max_size=9),
-    st.integers(3, 5),
+    st.lists(st.integers(1, 5), min_size=6, max_size=9),
+    st.tuples(st.integers(3, 5), st.integers(1, 3)).filter(lambda pair: pair[1] < pair[0] - 1),
     st.sampled_from(["subject", "image"]),
     st.integers(0, 5),
 )
-def test_splits_keep_apart_what_must_be(sizes: list[int], count: int, unit: str, seed: int) -> None:
-    cohort = cohort_of(sizes)
+def test_splits_keep_apart_what_must_be(
+    sizes: list[int], counts: tuple[int, int], unit: str, seed: int
+) -> None:
+    cohort, (count, inner) = cohort_of(sizes), counts
     everyone = set(range(len(cohort.biopsies)))
-    splits = make_splits(cohort, tiny_run(folds__count=count, folds__unit=unit, seed=seed))
+    changes = {"folds__count": count, "tune__inner_splits": inner, "folds__unit": unit}
+    splits = make_splits(cohort, tiny_run(**changes, seed=seed))
     assert [split.name for split in splits.folds] == [f"fold-{k}" for k in range(1, count + 1)]
     for split in (*splits.folds, splits.components):
         assert set(split.train) | set(split.held_out) == everyone
         assert not set(split.train) & set(split.held_out)
-        assert not set(split.inner) & set(split.held_out)
         assert split.train
         assert split.held_out
+        assert len(split.inner) == inner
+        assert len({at for part in split.inner for at in part}) == sum(map(len, split.inner))
+        for part in split.inner:
+            rest = tuple(set(split.train) - set(part))
+            assert part
+            assert rest
+            assert set(part) < set(split.train)
+            if unit == "subject":
+                assert not subjects(cohort, part) & subjects(cohort, rest)
         if unit == "subject":
             assert not subjects(cohort, split.train) & subjects(cohort, split.held_out)
-            rest = tuple(set(split.train) - set(split.inner))
-            assert not subjects(cohort, split.inner) & subjects(cohort, rest)
     held_out = [at for split in splits.folds for at in split.held_out]
     assert sorted(held_out) == sorted(everyone)
-    inner = [at for split in splits.folds for at in split.inner]
-    assert sorted(inner) == sorted(everyone)
+    for j in range(inner):
+        assert sorted(at for split in splits.folds for at in split.inner[j]) == sorted(everyone)
     assert splits.everything == Split("all", tuple(sorted(everyone)), ())
 
 
@@ -66,11 +78,30 @@ def test_the_component_split_is_of_its_own_or_the_first_fold() -> None:
     assert first.components_is_fold
 
 
-def test_two_folds_leave_no_inner_part() -> None:
-    with pytest.raises(SettingsError, match=r"use 3 or more folds, or tune\.validation 'held_out'"):
-        make_splits(COHORT, tiny_run(folds__count=2))
-    splits = make_splits(COHORT, tiny_run(folds__count=2, tune__validation="held_out"))
-    assert len(splits.folds) == 2
+def test_inner_part_j_of_fold_k_is_fold_k_plus_one_plus_j() -> None:
+    folds = make_splits(COHORT, tiny_run(tune__inner_splits=3)).folds
+    for k, split in enumerate(folds):
+        assert split.inner == tuple(folds[(k + 1 + j) % 5].held_out for j in range(3))
+
+
+def test_three_folds_have_one_inner_part_each() -> None:
+    folds = make_splits(COHORT, tiny_run(folds__count=3)).folds
+    assert [split.inner for split in folds] == [(folds[k].held_out,) for k in (1, 2, 0)]
+
+
+def test_two_folds_are_for_a_search_scored_on_held_out_images() -> None:
+    splits = make_splits(COHORT, tiny_run(**HELD_OUT, folds__count=2))
+    assert [split.inner for split in splits.folds] == [(), ()]
+
+
+def test_too_few_subjects_beside_the_components_held_out_images() -> None:
+    few = cohort_of([3, 3, 3])
+    settings = tiny_run(folds__count=3, folds__components_held_out=6)
+    with pytest.raises(CohortError, match=r"1 subject\(s\) .*cannot fill 2 parts .*set it to null"):
+        make_splits(few, settings)
+    calm = settings.override({"nerve.main.grid": {}, "dermis.main.grid": {}})
+    assert make_splits(few, calm).components.inner == ()
+    assert make_splits(few, settings.override(POOLED)).components.inner == ()
 
 
 def test_fewer_subjects_than_folds() -> None:
@@ -97,28 +128,55 @@ def test_the_grid_is_every_combination_in_order() -> None:
     assert grid_points(arm()) == [{}]
 
 
-def test_the_search_is_arm_by_point_by_fold() -> None:
-    made = maker()
+@pytest.mark.parametrize("inner", [1, 3])
+def test_the_search_is_arm_by_point_by_split_by_inner_part(inner: int) -> None:
+    made = maker(tune__inner_splits=inner)
     splits = make_splits(COHORT, made.settings)
     specs = made.search(splits)
     # Of the three arms the baseline has nothing to search for.
-    assert len(specs) == 2 * 2 * 5
+    assert len(specs) == 2 * 2 * (5 + 1) * inner
     assert {spec.phase for spec in specs} == {"tune"}
     assert len({spec.key for spec in specs}) == len(specs)
-    by_name = {split.name: split for split in splits.folds}
+    by_name = {split.name: split for split in (*splits.folds, splits.components)}
     for spec in specs:
         split = by_name[spec.split]
         assert spec.arm.train.learning_rate == spec.params["train.learning_rate"]
-        assert spec.validation == split.inner
-        assert set(spec.train) == set(split.train) - set(split.inner)
+        assert spec.validation in split.inner
+        assert set(spec.train) == set(split.train) - set(spec.validation)
         assert not set(spec.train + spec.validation) & set(split.held_out)
         assert spec.names == tuple(COHORT.biopsies[at].name for at in spec.train)
+    scored_by = {(s.stage, s.split, s.params["train.learning_rate"], s.validation) for s in specs}
+    assert len(scored_by) == len(specs)
+    ends = {spec.key.split(spec.split)[1] for spec in specs}
+    assert ends == ({""} if inner == 1 else {f"-inner-{j}" for j in range(1, inner + 1)})
+
+
+def test_each_arm_is_searched_where_it_is_trained() -> None:
+    made = maker(**BASELINE_GRID)
+    splits = make_splits(COHORT, made.settings)
+
+    def places(specs: list[TrialSpec]) -> set[tuple[str, str, str]]:
+        return {(spec.stage, spec.arm.label, spec.split) for spec in specs}
+
+    trained = places(made.training(splits, {}))
+    assert places(made.search(splits)) == {place for place in trained if place[2] != "all"}
+    assert {place[2] for place in trained if place[1] == "U-Net 2"} == {"components"}
+
+
+def test_pooled_arms_are_searched_on_every_fold() -> None:
+    made = maker(**BASELINE_GRID, tune__selection="pooled")
+    splits = make_splits(COHORT, made.settings)
+    specs = made.search(splits)
+    assert len(specs) == 3 * 2 * 5
+    assert {spec.split for spec in specs} == {split.name for split in splits.folds}
 
 
 def test_the_search_may_be_scored_on_the_held_out_fold() -> None:
-    made = maker(tune__validation="held_out")
+    made = maker(**HELD_OUT)
     splits = make_splits(COHORT, made.settings)
-    for spec in made.search(splits):
+    specs = made.search(splits)
+    assert len(specs) == 2 * 2 * 5
+    for spec in specs:
         split = next(split for split in splits.folds if split.name == spec.split)
         assert (spec.train, spec.validation) == (split.train, split.held_out)
 
@@ -131,20 +189,22 @@ def test_the_search_may_train_shorter(share: float, epochs: int) -> None:
     assert {spec.arm.train.epochs for spec in made.training(splits, {})} == {2}
 
 
-def test_the_chosen_configuration_is_trained_everywhere() -> None:
+def test_each_split_is_trained_with_what_was_chosen_for_it() -> None:
     made = maker()
     splits = make_splits(COHORT, made.settings)
-    specs = made.training(splits, {("nerve", "U-Net"): {"train.learning_rate": 0.5}})
-    trained = [(s.stage, s.arm.label, s.split) for s in specs]
     everywhere = [f"fold-{k}" for k in range(1, 6)] + ["all", "components"]
+    rates = {where: 0.1 * at for at, where in enumerate(everywhere, 1)}
+    specs = made.training(
+        splits, {("nerve", "U-Net", at): {"train.learning_rate": r} for at, r in rates.items()}
+    )
+    trained = [(s.stage, s.arm.label, s.split) for s in specs]
     assert trained == [
         *(("nerve", "U-Net", where) for where in everywhere),
         ("nerve", "U-Net 2", "components"),
         *(("dermis", "U-Net", where) for where in everywhere),
     ]
-    rates = {(s.stage, s.arm.label): s.arm.train.learning_rate for s in specs}
     # Not chosen: the first of the grid, or what the arm says.
-    assert rates == {("nerve", "U-Net"): 0.5, ("nerve", "U-Net 2"): 0.01, ("dermis", "U-Net"): 1e-3}
+    assert [spec.arm.train.learning_rate for spec in specs] == [*rates.values(), 0.01, *[1e-3] * 7]
     assert all(spec.validation == () and spec.phase == "fit" for spec in specs)
     everything = next(spec for spec in specs if spec.split == "all")
     assert everything.train == tuple(range(len(COHORT.biopsies)))
@@ -229,52 +289,3 @@ def test_a_grid_that_points_nowhere_is_told_as_the_trials_are_made() -> None:
     made = maker(nerve__main__grid={"train.lr": (1, 2)})
     with pytest.raises(SettingsError, match=r"unknown settings key 'train\.lr'"):
         made.search(make_splits(COHORT, made.settings))
-
-
-# choice
-
-
-def scored(rows: dict[float, list[float | None]], stage: str = "nerve") -> Any:
-    """Specs and scores: a list of one value a fold for each learning rate."""
-    specs, scores = [], {}
-    for rate, values in rows.items():
-        for fold, value in enumerate(values):
-            key = f"{stage}-{rate}-{fold}"
-            specs.append(
-                tiny_spec(key=key, stage=stage, phase="tune", params={"train.learning_rate": rate})
-            )
-            scores[key] = value
-    return specs, scores
-
-
-def test_the_best_mean_is_chosen() -> None:
-    chosen = choose(*scored({0.1: [0.9, 0.1], 0.2: [0.6, 0.6], 0.3: [0.5, 0.5]}))
-    assert chosen == {("nerve", "U-Net"): {"train.learning_rate": 0.2}}
-
-
-def test_stages_choose_by_themselves() -> None:
-    nerve, dermis = scored({0.1: [0.9], 0.2: [0.6]}), scored({0.1: [0.2], 0.2: [0.3]}, "dermis")
-    chosen = choose([*nerve[0], *dermis[0]], nerve[1] | dermis[1])
-    assert [point["train.learning_rate"] for point in chosen.values()] == [0.1, 0.2]
-
-
-def test_a_configuration_that_failed_anywhere_is_out() -> None:
-    chosen = choose(*scored({0.1: [1.0, None], 0.2: [0.3, 0.2]}))
-    assert chosen["nerve", "U-Net"] == {"train.learning_rate": 0.2}
-    specs, scores = scored({0.1: [1.0, 1.0], 0.2: [0.3, 0.2]})
-    del scores["nerve-0.1-1"]  # ended without an outcome
-    assert choose(specs, scores)["nerve", "U-Net"] == {"train.learning_rate": 0.2}
-
-
-def test_equal_means_keep_the_order_of_the_grid() -> None:
-    chosen = choose(*scored({0.3: [0.5], 0.1: [0.5], 0.2: [0.5]}))
-    assert chosen["nerve", "U-Net"] == {"train.learning_rate": 0.3}
-
-
-def test_nothing_to_choose_is_no_choice() -> None:
-    assert choose([], {}) == {}
-
-
-def test_where_all_failed_the_arm_is_named() -> None:
-    with pytest.raises(TrainingError, match=r"nerve U-Net: every configuration .* lower"):
-        choose(*scored({0.1: [None, 0.5], 0.2: [0.5, None]}))

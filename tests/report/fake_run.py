@@ -97,7 +97,7 @@ def fake_results(cohort: Path, images: int = 30, seed: int = 3, folds: int = 5) 
         component_split="components",
         component_counts=counts[:10],
         arms=_arm_rows(counts, rng),
-        trials=_trials(rng, folds),
+        trials=[*_trials(rng, folds), *_final_trainings(folds)],
         curves=_curves(rng, folds),
         settings=used.model_dump(mode="json"),
         versions={"skinray": "0.1.0", "torch": "2.0", "ray": "2.0", "python": "3.11"},
@@ -211,6 +211,31 @@ def _trials(rng: np.random.Generator, folds: int) -> list[TrialRow]:
                             error="the loss was not finite in 6 steps" if failed else "",
                         )
                     )
+    return rows
+
+
+def _final_trainings(folds: int) -> list[TrialRow]:
+    """Trainings whose settings differ from fold to fold, as a nested choice may have it."""
+    rows: list[TrialRow] = []
+    for stage, arm in ARMS:
+        main = arm != "U-Net, brain MRI"
+        splits = [*(f"fold-{fold}" for fold in range(1, folds + 1)), "all"] if main else []
+        for split in [*splits, "components"]:
+            rate = 3e-4 if split in ("fold-2", "fold-3") else 1e-3
+            rows.append(
+                TrialRow(
+                    trial=f"fit-{stage}-{len(rows):04d}",
+                    phase="fit",
+                    stage=stage,
+                    arm=arm,
+                    split=split,
+                    params={"train.learning_rate": rate, "train.weight_decay": 1e-4},
+                    status="done",
+                    epochs=40,
+                    seconds=12.0,
+                    images_per_s=14.0,
+                )
+            )
     return rows
 
 

@@ -28,6 +28,7 @@ COHORT = Cohort(
         for at in range(20)
     ),
 )  # fmt: skip
+HELD_OUT = {"tune__selection": "pooled", "tune__validation": "held_out"}
 HISTORY = [EpochEnd(0, 0.5, 1e-2, None, 12, 1.5), EpochEnd(1, 0.25, 1e-2, 0.75, 12, 0.5)]
 
 
@@ -138,6 +139,24 @@ def test_the_arms_stand_in_their_order_with_what_was_chosen() -> None:
     assert assembled().arms[1].chosen == {}
 
 
+def test_each_split_s_own_settings_are_kept(tmp_path: Path) -> None:
+    splits = make_splits(COHORT, tiny_run())
+    chosen = {
+        ("nerve", "U-Net", split.name): {"train.learning_rate": 0.1 * at}
+        for at, split in enumerate(splits.trained(tiny_run()), 1)
+    }
+    training = SpecMaker(tiny_run(), COHORT, "data").training(splits, chosen)  # type: ignore[arg-type]
+    rows = [spec for spec in training if spec.split == splits.components.name]
+    arms = [(spec, {0: [0.5]}) for spec in rows]
+    assembled(trained=[trial(spec) for spec in training], arms=arms).save(tmp_path)
+    results = RunResults.load(tmp_path)
+    fits = [row for row in results.trials if (row.phase, row.stage) == ("fit", "nerve")]
+    assert {row.split: row.params for row in fits if row.arm == "U-Net"} == {
+        split: params for (_, _, split), params in chosen.items()
+    }
+    assert results.arms[0].chosen == chosen["nerve", "U-Net", "components"]
+
+
 def test_an_arm_that_could_not_start_keeps_its_row_with_the_reason() -> None:
     asked = tiny_run(nerve__baselines__0__model__weights="unet_brain_mri")
     whole = measured(tiny_run())
@@ -192,7 +211,8 @@ def test_a_plain_run_needs_no_note() -> None:
     ("changes", "said"),
     [
         ({"folds__unit": "image"}, "Folds are of images"),
-        ({"tune__validation": "held_out"}, "the figures are optimistic"),
+        ({"tune__selection": "pooled"}, "The figures are optimistic: each network has one"),
+        (HELD_OUT, "The figures are optimistic: the grid search was scored on the held-out"),
     ],
 )
 def test_what_flatters_the_figures_is_noted(changes: dict[str, Any], said: str) -> None:
@@ -201,7 +221,7 @@ def test_what_flatters_the_figures_is_noted(changes: dict[str, Any], said: str) 
 
 
 def test_without_a_search_the_held_out_folds_flatter_nothing() -> None:
-    assert assembled(tiny_run(tune__validation="held_out"), search=[]).notes == []
+    assert assembled(tiny_run(**HELD_OUT), search=[]).notes == []
 
 
 def test_skipped_steps_are_noted() -> None:
@@ -226,7 +246,7 @@ def test_counts_taken_from_labels_are_noted(uncounted: int, said: str) -> None:
 
 
 def test_the_headline_is_of_held_out_images_alone() -> None:
-    figures = headline(measured(tiny_run()))
+    figures = headline(measured(tiny_run()), tiny_run())
     assert figures == {
         "images held out once each": 20,
         "dermis Dice (mean)": 0.9,
@@ -237,16 +257,22 @@ def test_the_headline_is_of_held_out_images_alone() -> None:
     }
 
 
+def test_the_headline_says_where_its_figures_are_optimistic() -> None:
+    pooled = tiny_run(tune__selection="pooled")
+    assert headline(measured(pooled), pooled)["note"].startswith("The figures are optimistic: ")
+    assert "note" not in headline(replace(measured(pooled), search=[]), pooled)
+
+
 def test_folds_without_a_correlation_are_left_out_of_its_mean() -> None:
     whole = measured(tiny_run())
     flat = [replace(image, model=3) for image in whole.scores["fold-1"].images]
     scores = whole.scores | {"fold-1": replace(whole.scores["fold-1"], images=flat)}
     key = "Pearson r with the expert's counts (mean of 4 of 5 folds)"
-    assert headline(replace(whole, scores=scores))[key] == 1.0
+    assert headline(replace(whole, scores=scores), tiny_run())[key] == 1.0
     none = {
         name: replace(split, images=[replace(image, model=3) for image in split.images])
         for name, split in whole.scores.items()
     }
-    figures = headline(replace(whole, scores=none))
+    figures = headline(replace(whole, scores=none), tiny_run())
     assert not any("Pearson" in name for name in figures)
     assert not any(isinstance(v, float) and math.isnan(v) for v in figures.values())

@@ -6,9 +6,10 @@ import pytest
 from fake_run import fake_results
 
 from skinray.report.agreement import Agreement, agreement
-from skinray.report.explain import answer, caveats, explain_agreement
+from skinray.report.explain import answer, caveats, explain_agreement, search_words
 from skinray.report.results import RunResults
 from skinray.report.scores import score_run
+from skinray.report.tables import tables_text
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +19,11 @@ def results() -> RunResults:
 
 def said(results: RunResults) -> str:
     return "\n".join(caveats(results, score_run(results)))
+
+
+def changed(results: RunResults, **tune: str) -> RunResults:
+    settings = results.settings | {"tune": results.settings["tune"] | tune}
+    return results.model_copy(update={"settings": settings})
 
 
 def test_the_answer_gives_r_and_the_error_beside_the_paper(results: RunResults) -> None:
@@ -46,9 +52,67 @@ def test_the_answer_to_no_counts_is_that_there_is_none(results: RunResults) -> N
 
 
 def test_folds_by_subject_are_told_and_not_claimed_of_images(results: RunResults) -> None:
-    assert "images the model never saw" in said(results)
+    kept_apart = "images took no part in training the model or in choosing its settings."
+    assert kept_apart in said(results)
     by_image = results.model_copy(update={"fold_unit": "image"})
-    assert "images the model never saw" not in said(by_image)
+    assert kept_apart not in said(by_image)
+    assert kept_apart not in said(changed(results, selection="pooled"))
+    assert "though the choice of its settings saw them" in said(
+        changed(results, selection="pooled")
+    )
+
+
+def test_a_nested_choice_flatters_nothing(results: RunResults) -> None:
+    assert results.optimistic == ""
+    for text in (said(results), answer(score_run(results)), tables_text(results)):
+        assert "optimistic" not in text
+
+
+@pytest.mark.parametrize(
+    ("tune", "reason"),
+    [
+        ({"selection": "pooled"}, "one configuration, that of the best mean over all folds"),
+        ({"selection": "pooled", "validation": "held_out"}, "was scored on the held-out images"),
+    ],
+)
+def test_a_pooled_choice_is_said_wherever_its_figures_stand(
+    results: RunResults, tune: dict[str, str], reason: str
+) -> None:
+    pooled = changed(results, **tune)
+    first = caveats(pooled, score_run(pooled))[0]
+    assert first.startswith("The figures are optimistic: ")
+    assert reason in first
+    assert answer(score_run(pooled)).endswith("so the model's figures are optimistic.")
+    text = tables_text(pooled)
+    assert text.count("so the model's figures are optimistic.") == 4
+    assert ", optimistic; the paper: 0.753" in text.splitlines()[-1]
+
+
+def test_the_reason_is_said_once_where_the_run_noted_it_too(results: RunResults) -> None:
+    pooled = changed(results, selection="pooled")
+    noted = pooled.model_copy(update={"notes": [pooled.optimistic]})
+    assert said(noted).count("optimistic") == 1
+
+
+def test_nothing_is_optimistic_without_a_search(results: RunResults) -> None:
+    fits = [trial for trial in results.trials if trial.phase == "fit"]
+    pooled = changed(results, selection="pooled").model_copy(update={"trials": fits})
+    assert pooled.optimistic == ""
+
+
+def test_a_run_that_stored_no_selection_had_pooled_its_folds(results: RunResults) -> None:
+    tune = {"epochs_fraction": 1.0, "validation": "inner"}
+    old = results.model_copy(update={"settings": results.settings | {"tune": tune}})
+    assert "tune.selection: pooled" in old.optimistic
+
+
+def test_the_words_on_the_search_are_those_of_its_kind(results: RunResults) -> None:
+    nested, pooled = search_words(results), search_words(changed(results, selection="pooled"))
+    assert "were chosen by its own trials alone" in nested
+    assert "need not be the brightest" in nested
+    assert "was chosen for every split" in pooled
+    held_out = changed(results, selection="pooled", validation="held_out")
+    assert "scored on its held-out images" in search_words(held_out)
 
 
 def test_overlapping_intervals_of_model_and_second_expert_are_said(results: RunResults) -> None:

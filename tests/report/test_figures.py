@@ -149,6 +149,22 @@ def test_heat_map_of_one_setting_and_of_failures(results: RunResults) -> None:
     assert "by learning rate: none scored" in alt
 
 
+def test_every_field_that_was_chosen_is_framed(results: RunResults) -> None:
+    tried = [trial(0.5, {"learning_rate": rate}) for rate in (1.0, 2.0, 3.0)]
+
+    def svg(*chosen: float) -> str:
+        fits = [
+            trial(None, {"learning_rate": rate}, f"fold-{at}").model_copy(update={"phase": "fit"})
+            for at, rate in enumerate(chosen, 1)
+        ]
+        (chart,) = grid_charts(results.model_copy(update={"trials": [*tried, *fits]}))
+        return chart.svg
+
+    # A frame is drawn in white, and then in its colour.
+    frames = [svg(*chosen).count("#d55e00") for chosen in ((), (1.0, 1.0), (1.0, 3.0, 1.0))]
+    assert frames == [0, 1, 2]
+
+
 def test_no_heat_map_without_a_search(results: RunResults) -> None:
     alone = trial(0.5, {"learning_rate": 1.0})
     assert grids(results) == []

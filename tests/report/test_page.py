@@ -89,7 +89,7 @@ def test_the_page_can_be_read_without_seeing_it(page: Page) -> None:
     assert dict(page.elements)["html"] == {"lang": "en"}
     assert len(page.all("img")) >= 6 + 2 + 3 + 3
     assert all(image.get("alt") for image in page.all("img"))
-    assert len(page.all("table")) == len(page.all("caption")) == 8
+    assert len(page.all("table")) == len(page.all("caption")) == 9
     assert all(cell.get("scope") in ("row", "col") for cell in page.all("th"))
     ids = [str(attributes["id"]) for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -111,6 +111,29 @@ def test_the_first_screen_answers(page: Page, run: tuple[Path, RunResults]) -> N
         "Before you rely on these figures",
     ):
         assert figure in top
+
+
+def test_the_settings_chosen_for_each_fold_are_on_the_page(page: Page) -> None:
+    shown = page.text[page.text.index("Settings chosen by the search") :]
+    main = "0.001 0.0001 folds 1, 4, 5; all images; component split"
+    assert f"Nerve: HED from scratch {main} Nerve: HED from scratch 0.0003 0.0001" in shown
+    assert "0.0003 0.0001 folds 2, 3 " in shown
+    assert "Nerve: U-Net, brain MRI 0.001 0.0001 component split" in shown
+    assert "optimistic" not in page.text
+
+
+def test_optimistic_figures_are_marked_one_by_one(tmp_path: Path) -> None:
+    settings = write_run(tmp_path / "first", draw=False).settings
+    page = render(tmp_path, settings=settings | {"tune": {"selection": "pooled"}})
+    top = page.text[: page.text.index("Counts: the model against the expert")]
+    for figure in (
+        "mean r over folds", "A count is off by", "the dermis with the expert's (Dice)",
+        "the nerves with the expert's (Dice)",
+    ):  # fmt: skip
+        assert "optimistic" in top.split(figure)[-1].split("the paper: ")[0]
+    assert "the choice of its settings did see that image" in page.text
+    stored = json.loads((tmp_path / "run/report.json").read_text(encoding="utf-8"))
+    assert stored["scores"]["optimistic"].startswith("The figures are optimistic: ")
 
 
 def test_every_image_trial_setting_and_version_is_on_the_page(
@@ -199,7 +222,7 @@ def test_hundreds_of_trials_are_all_listed(tmp_path: Path) -> None:
     many = [t.model_copy(update={"trial": f"{t.trial}-{i}"}) for i in range(5) for t in trials]
     page = render(tmp_path, trials=many)
     assert page.text.count("images/s") >= 1
-    assert sum(attributes.get("class") == "done" for attributes in page.all("tr")) == 660
+    assert sum(attributes.get("class") == "done" for attributes in page.all("tr")) == 735
     assert sum(attributes.get("class") == "failed" for attributes in page.all("tr")) == 15
 
 

@@ -1,0 +1,70 @@
+"""The grid search's winner: which configuration each split is trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from skinray.errors import TrainingError
+from skinray.learning.crossval import Choice, Split
+from skinray.learning.trial import TrialSpec
+
+
+def choose(
+    specs: Sequence[TrialSpec],
+    scores: Mapping[str, float | None],
+    by_split: Mapping[str, Sequence[Split]],
+) -> Choice:
+    """Choose each arm's configuration for each split: that of the best mean score.
+
+    A configuration that failed in any trial with a say is out; equal means keep the grid's order.
+
+    Parameters
+    ----------
+    specs, scores : the search's trials, and their scores by key; None or missing: it failed.
+    by_split : for each split trained on, the splits whose trials have a say; see
+        :func:`~skinray.learning.crossval.deciding`.
+
+    Raises
+    ------
+    TrainingError
+        If every configuration of an arm failed for a split.
+    """
+    chosen: Choice = {}
+    for stage, label in dict.fromkeys((spec.stage, spec.arm.label) for spec in specs):
+        for name, deciders in by_split.items():
+            with_a_say = {split.name for split in deciders}
+            own = [
+                spec
+                for spec in specs
+                if (spec.stage, spec.arm.label) == (stage, label) and spec.split in with_a_say
+            ]
+            if own:  # else the arm is not trained on this split
+                chosen[stage, label, name] = _best(own, scores, f"{stage} {label}, {name}")
+    return chosen
+
+
+def _best(
+    specs: Sequence[TrialSpec], scores: Mapping[str, float | None], where: str
+) -> dict[str, Any]:
+    means = []
+    for point in _distinct(spec.params for spec in specs):
+        values = [scores.get(spec.key) for spec in specs if spec.params == point]
+        good = [value for value in values if value is not None]
+        if len(good) == len(values):
+            means.append((fmean(good), point))
+    if not means:
+        raise TrainingError(
+            f"{where}: every configuration of the grid failed; the trials' errors say why, a "
+            "lower train.learning_rate is the usual remedy"
+        )
+    return max(means, key=lambda pair: pair[0])[1]
+
+
+def _distinct(points: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for point in points:
+        if point not in found:
+            found.append(point)
+    return found
