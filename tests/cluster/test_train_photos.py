@@ -64,7 +64,8 @@ def small() -> PhotoSettings:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     root = tmp_path_factory.mktemp("photos")
-    public = [write_photos(root / name, 12, seed) for seed, name in enumerate(("hands", "faces"))]
+    sets = (("hands", 12), ("faces", 16))
+    public = [write_photos(root / name, count, seed) for seed, (name, count) in enumerate(sets)]
     (root / "rooms").mkdir()
     for at, colour in enumerate(("teal", "navy", "grey")):
         Pillow.new("RGB", (50, 40), colour).save(root / "rooms" / f"{at}.png")
@@ -111,8 +112,8 @@ def test_every_network_in_every_scenario_stands_in_the_table(ran: Path) -> None:
         ("fine-tuning", f"{n}, 2 members{flips} averaged")
         for n in ("U-Net", "Pixels") for flips in ("", " and flips")
     ]  # fmt: skip
-    assert results.pretraining_images == 24
-    assert results.sources == {"hands": 12, "faces": 12}
+    assert results.pretraining_images == 28
+    assert results.sources == {"hands": 12, "faces": 16}  # all: nothing is balanced unasked
     assert results.backgrounds == {"rooms": 3}
     # The blank one trains, so no row is lower for it; those without skin have no mask to lack it.
     (blank,) = results.unmarked
