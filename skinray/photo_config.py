@@ -225,16 +225,18 @@ def varied() -> PhotoSettings:
     )
 
 
-# What every table and text that shows such a figure says of it.
-LOOKED_AT = "developed while looking at these test images"
+# What every table that shows such a figure says of it. It is true of any photographs.
+LOOKED_AT = (
+    "developed while looking at these test images, if they are the torsos (abd_skin) of "
+    "benchmarks/results"
+)
 
 
 def looked_at(settings: Mapping[str, Any], model: str) -> bool:
-    """Whether a network's training was developed on test images: those of ``benchmarks/results``.
+    """Whether a network's training was developed with an eye on test images (``LOOKED_AT``).
 
-    That goes for the recipe ``varied`` with all that was derived from it, since settings keep the
-    name of their recipe, and for the networks beyond the paper, which train as ``varied`` does by
-    every recipe.
+    It was in the recipe ``varied`` and in settings derived from it, which keep its name; and of
+    the networks beyond the paper, which train steadily by every recipe.
 
     Parameters
     ----------

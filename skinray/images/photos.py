@@ -224,11 +224,13 @@ def downsample(
     photos : of several sources.
     most : of each source; ``smallest``: as many as the smallest source has; ``all``: every one.
     """
-    by_source = _by_source(sorted(photos, key=lambda photo: photo.md5))
-    if most == "smallest":
+    ordered = sorted(photos, key=lambda photo: photo.md5)
+    if most == "all":
+        return tuple(ordered)
+    by_source = _by_source(ordered)
+    if isinstance(most, str):
         most = min(map(len, by_source.values()), default=0)
-    limit = None if most == "all" else most
-    kept = [photo for of in by_source.values() for photo in of[:limit]]
+    kept = [photo for of in by_source.values() for photo in of[:most]]
     return tuple(sorted(kept, key=lambda photo: photo.md5))
 
 

@@ -12,7 +12,7 @@ from skinray.learning.bundle_info import BundleInfo
 from skinray.learning.photo_trials import PhotoTrials
 from skinray.learning.provenance import now
 from skinray.learning.trial import TrialSpec, finished, trained_network
-from skinray.photo_config import WHOLE
+from skinray.photo_config import LOOKED_AT, WHOLE
 from skinray.report.photo_table import PhotoResults, PhotoRow
 
 BUNDLE = "bundle"
@@ -89,6 +89,7 @@ def _metrics(row: PhotoRow, score: float) -> dict[str, Any]:
         "Jaccard (all their pixels)": round(found.jaccard_pooled.value, 4),
         "Dice (mean)": round(found.dice.value, 4),
         f"1 - Jaccard loss in validation{of_members}": round(score, 4),
+        **({"This training was": LOOKED_AT} if row.looked_at else {}),
     }
 
 
