@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,9 @@ from skinray.report.photo_paper import PAPER
 from skinray.report.photo_run import is_photo_run
 from skinray.report.photo_table import LOOKED, PhotoResults, table_text
 from skinray.report.photo_words import answer, best, caveats, trained_how, weakest
+
+ROOT = Path(__file__).parents[2]
+TABLES = sorted((ROOT / "benchmarks" / "results").glob("photo_table*.md"))
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +157,24 @@ def test_only_what_was_developed_on_test_images_is_marked(run: Path) -> None:
     with (run / "table1.csv").open(encoding="utf-8") as file:
         for line in csv.DictReader(file):
             assert (line["remark"] == LOOKED_AT) == (line["network"] == "DeepLabV3")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "README.md", "docs/guides/photographs.md",
+        "docs/decisions/0029-a-small-network-that-has-seen-people.md",
+        "docs/decisions/0030-steady-training-on-few-photographs.md",
+        "docs/decisions/0032-members-and-photographs-without-skin.md",
+        *(f"benchmarks/results/{path.name}" for path in TABLES),
+    ],
+)  # fmt: skip
+def test_documents_that_quote_the_benchmarks_say_so(path: str) -> None:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert LOOKED_AT.partition(",")[0] in " ".join(text.split())
+    rows = re.findall(r"^\| (?:U-Net|MobileNetV2|DeepLabV3).*$", text, re.M)
+    assert all(LOOKED in row for row in rows)
+    assert bool(rows) == path.startswith("benchmarks")
 
 
 def test_views_pictures_curves_and_settings_are_shown(page: Page) -> None:
