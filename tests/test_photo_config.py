@@ -27,7 +27,7 @@ def test_every_figure_is_the_papers() -> None:
         assert arm.model.weights is None
         assert arm.train.learning_rate * settings.fine_tuning_factor == 0.001
         assert (train.cross_entropy, train.average, train.schedule) == (0, 0, "plateau")
-        assert train.rate_fan_in is None
+        assert (train.rate_fan_in, train.weight_decay) == (None, 0)
         assert arm.model.options == {}
     assert (settings.validation_fraction, settings.paste_probability) == (0.2, 0)
     assert settings.members == 1
@@ -36,6 +36,7 @@ def test_every_figure_is_the_papers() -> None:
     augment = settings.augment
     assert (augment.rotate_deg, augment.scale, augment.crop_px) == (15, (0.8, 1.2), 128)
     assert settings.load_px == 144
+    assert (settings.skin.threshold, settings.skin.refine) == (0.5, False)
     off = (augment.translate_px, augment.shear_deg, augment.flip_probability)
     assert (off, augment.orientations_deg) == ((0, 0, 0), (0,))
 

@@ -228,9 +228,9 @@ def downsample(
     if most == "all":
         return tuple(ordered)
     by_source = _by_source(ordered)
-    if isinstance(most, str):
-        most = min(map(len, by_source.values()), default=0)
-    kept = [photo for of in by_source.values() for photo in of[:most]]
+    smallest = min(map(len, by_source.values()), default=0)
+    limit = smallest if isinstance(most, str) else most
+    kept = [photo for of in by_source.values() for photo in of[:limit]]
     return tuple(sorted(kept, key=lambda photo: photo.md5))
 
 
