@@ -21,8 +21,8 @@ from skinray.learning.trial import TrialOutcome
 from skinray.models import build
 from skinray.photo_config import FURTHER, PhotoSettings, SkinSettings
 from skinray.report.overlays import encode_jpeg
+from skinray.report.photo_csv import HEADER, cells
 from skinray.report.photo_rows import best_epoch, epoch_s, photo_row, score_and_draw
-from skinray.report.photo_table import HEADER, cells
 
 
 def outcome(*validation: float | None) -> TrialOutcome:
