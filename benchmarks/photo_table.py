@@ -98,7 +98,7 @@ def lines(results: PhotoResults) -> list[str]:
     told = [
         title,
         "",
-        f"Torsos ({results.test_images} to test on), pretrained on hands; "
+        f"Torsos of abd_skin ({results.test_images} to test on), pretrained on hands; "
         f"photographs without people, of BSDS500, among what skin is put before. The recipe "
         f"{results.settings['recipe']}; epochs are fewer than the paper's 500, and as the table "
         f"says; trained in {results.settings['networks'][0]['train']['precision']} precision.",

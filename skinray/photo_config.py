@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -114,8 +114,10 @@ class PhotoSettings(Settings):
     validation_fraction: float = Field(
         0.2, gt=0, lt=1, description="of what trains, held out to stop early by"
     )
-    pretraining_images: int | None = Field(
-        None, ge=2, description="most photographs of each public set; none: as the smallest has"
+    pretraining_images: Annotated[int, Field(ge=2)] | Literal["all", "smallest"] = Field(
+        1000,
+        description="most photographs of each public set; all: every one; smallest: as many of "
+        "each as the smallest set has",
     )
     pretraining_epochs: int | None = Field(
         None, ge=1, description="most epochs of pretraining; none: as the networks' training has"
@@ -221,6 +223,27 @@ def varied() -> PhotoSettings:
             },
         }
     )
+
+
+# What every table that shows such a figure says of it. It is true of any photographs.
+LOOKED_AT = (
+    "developed while looking at these test images, if they are the torsos (abd_skin) of "
+    "benchmarks/results"
+)
+
+
+def looked_at(settings: Mapping[str, Any], model: str) -> bool:
+    """Whether a network's training was developed with an eye on test images (``LOOKED_AT``).
+
+    It was in the recipe ``varied`` and in settings derived from it, which keep its name; and of
+    the networks beyond the paper, which train steadily by every recipe.
+
+    Parameters
+    ----------
+    settings : of a run, as plain values.
+    model : the network's name.
+    """
+    return settings.get("recipe") == "varied" or model in {arm.model.name for arm in FURTHER}
 
 
 PHOTO_RECIPES: dict[str, Callable[[], PhotoSettings]] = {"paper": PhotoSettings, "varied": varied}

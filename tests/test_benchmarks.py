@@ -19,6 +19,7 @@ from photo_bundles import OPTIONS
 
 from skinray.config import AugmentSettings
 from skinray.errors import SkinrayError
+from skinray.report.photo_table import LOOKED
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
@@ -195,11 +196,11 @@ def test_the_table_says_of_every_network_what_was_asked_and_met(load, tmp_path, 
     monkeypatch.setattr(script, "ASKED", 0.85)  # between the two
     results = fake_photo_results(tmp_path / "run")
     told = script.lines(results)
-    assert "| U-Net | fine-tuning | 20 | " in "\n".join(told)
+    assert "| U-Net | fine-tuning | 7,463,645 | 0.46 s | 20 | " in "\n".join(told)
     assert told[-3].startswith("- U-Net: fine-tuning ")
     assert "(better); at least 0.85 asked after fine-tuning: met." in told[-3]
     assert told[-2].startswith("- U-Net, flips averaged: fine-tuning ")
-    assert told[-1].startswith("- DeepLabV3: fine-tuning ")
+    assert told[-1].startswith(f"- DeepLabV3 {LOOKED}: fine-tuning ")
     assert told[-1].endswith("asked after fine-tuning: NOT met.")
     assert "with skin marked" not in told[-1]
     row = results.rows[-1]

@@ -27,14 +27,16 @@ def test_every_figure_is_the_papers() -> None:
         assert arm.model.weights is None
         assert arm.train.learning_rate * settings.fine_tuning_factor == 0.001
         assert (train.cross_entropy, train.average, train.schedule) == (0, 0, "plateau")
-        assert train.rate_fan_in is None
+        assert (train.rate_fan_in, train.weight_decay) == (None, 0)
         assert arm.model.options == {}
     assert (settings.validation_fraction, settings.paste_probability) == (0.2, 0)
     assert settings.members == 1
     assert (settings.train_images, settings.test_images) == (100, 300)
+    assert settings.pretraining_images == 1000  # LVS and HGR, of fewer, are used whole
     augment = settings.augment
     assert (augment.rotate_deg, augment.scale, augment.crop_px) == (15, (0.8, 1.2), 128)
     assert settings.load_px == 144
+    assert (settings.skin.threshold, settings.skin.refine) == (0.5, False)
     off = (augment.translate_px, augment.shear_deg, augment.flip_probability)
     assert (off, augment.orientations_deg) == ((0, 0, 0), (0,))
 
@@ -56,6 +58,9 @@ def test_trainings_last_as_long_as_told() -> None:
     "changes",
     [
         {"load_px": 100},
+        {"pretraining_images": 1},
+        {"pretraining_images": "few"},
+        {"pretraining_images": None},
         {"networks": ()},
         {"networks.1.label": "U-Net"},
         {"networks.1.label": "u net"},

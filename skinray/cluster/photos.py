@@ -21,7 +21,7 @@ from skinray.cluster.tasks import run_tasks
 from skinray.cluster.tune import Trained, all_trained, run_trials
 from skinray.errors import CohortError, SettingsError, SkinrayError
 from skinray.images.photo_sets import find_public, find_set
-from skinray.images.photos import Photo, balance, find_backgrounds, refuse_shared, split_photos
+from skinray.images.photos import Photo, downsample, find_backgrounds, refuse_shared, split_photos
 from skinray.images.skin_labels import read_skin
 from skinray.learning.crossval import check_trials
 from skinray.learning.photo_trials import (
@@ -166,7 +166,7 @@ def _trials(
     clinical = split_photos(
         ward, settings.train_images, settings.test_images, settings.validation_fraction
     )
-    shown = balance(others, settings.pretraining_images)
+    shown = downsample(others, settings.pretraining_images)
     pretraining = split_photos(shown, len(shown), 0, settings.validation_fraction)
     everything = [*shown, *clinical.train, *clinical.validation, *clinical.test, *behind]
     data = photos_fingerprint(everything)

@@ -1,4 +1,4 @@
-"""Photographs with masks of the skin: found in folders, split by their own bytes, balanced."""
+"""Photographs with masks of the skin: found in folders, downsampled and split by their bytes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from skinray.errors import CohortError
 from skinray.images.problems import Problem
@@ -213,18 +214,23 @@ def _hold_out(
     return kept, tuple(photo for photo in ordered if (photo.source, photo.md5) in held)
 
 
-def balance(photos: Sequence[Photo], most: int | None = None) -> tuple[Photo, ...]:
-    """Take equally many of each source where it has them, by the order of the MD5.
+def downsample(
+    photos: Sequence[Photo], most: int | Literal["all", "smallest"]
+) -> tuple[Photo, ...]:
+    """Take at most so many photographs of each source, the first by the order of the MD5.
 
     Parameters
     ----------
     photos : of several sources.
-    most : of each source; none: as many as the smallest source has.
+    most : of each source; ``smallest``: as many as the smallest source has; ``all``: every one.
     """
-    by_source = _by_source(sorted(photos, key=lambda photo: photo.md5))
-    if most is None:
-        most = min(map(len, by_source.values()), default=0)
-    kept = [photo for source in sorted(by_source) for photo in by_source[source][:most]]
+    ordered = sorted(photos, key=lambda photo: photo.md5)
+    if most == "all":
+        return tuple(ordered)
+    by_source = _by_source(ordered)
+    smallest = min(map(len, by_source.values()), default=0)
+    limit = smallest if isinstance(most, str) else most
+    kept = [photo for of in by_source.values() for photo in of[:limit]]
     return tuple(sorted(kept, key=lambda photo: photo.md5))
 
 

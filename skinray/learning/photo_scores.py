@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -61,6 +61,19 @@ class PhotoScore(BaseModel):
         return 2 * self.both / (self.skin + self.predicted) if self.either else 1.0
 
 
+class Look(NamedTuple):
+    """What networks make of one photograph, on its own pixels.
+
+    Attributes
+    ----------
+    confidence : (H, W) float32 in 0..1, that a pixel is skin, before edges and threshold.
+    mask : (H, W) bool, made of it.
+    """
+
+    confidence: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+
+
 class Interval(BaseModel):
     """A figure with its 95 % bootstrap interval over images; None where one image tells none."""
 
@@ -111,7 +124,7 @@ def score_photos(
         truth = read_skin(photo.mask, photo.coding, settings)
         check_same_size(photo, image.shape[:2], truth.shape)
         try:
-            found = skin_of(networks, image, device, flips=flips, skin=skin)
+            found = look(networks, image, device, flips=flips, skin=skin).mask
         except NotFiniteError:
             raise ImageError(
                 f"{photo.image}: the network gives values of it that are not finite, its training "
@@ -133,18 +146,19 @@ def score_photos(
     return scores
 
 
-def skin_of(
+def look(
     networks: Sequence[nn.Module],
     image: NDArray[np.uint8],
     device: torch.device | None = None,
     *,
     flips: bool = False,
     skin: SkinSettings = PLAIN,
-) -> NDArray[np.bool_]:
-    """Return the (H, W) skin that networks find in an (H, W, 3) photograph, as a bundle does."""
+) -> Look:
+    """Return what networks make of an (H, W, 3) photograph, as a bundle does."""
     how = FLIPPED if flips else WHOLE
     stage = StageModel(tuple(networks), None, how, device or torch.device("cpu"))
-    return find_skin(image, stage.map(image), skin).mask
+    confidence = stage.map(image)
+    return Look(confidence, find_skin(image, confidence, skin).mask)
 
 
 def summarise(scores: Sequence[PhotoScore], resamples: int, seed: int) -> Summary:

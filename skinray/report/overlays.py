@@ -95,7 +95,7 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
 
 
 def encode_jpeg(image: NDArray[np.uint8], max_width: int = 1000, quality: int = 88) -> bytes:
-    """Return an RGB image as JPEG, made smaller where it is wider than ``max_width``.
+    """Return an RGB or grey image as JPEG, made smaller where it is wider than ``max_width``.
 
     The colours keep their full resolution: thin coloured lines would blur otherwise.
     """

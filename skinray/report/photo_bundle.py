@@ -13,7 +13,7 @@ from skinray.learning.photo_trials import PhotoTrials
 from skinray.learning.provenance import now
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import finished, trained_network
-from skinray.photo_config import WHOLE
+from skinray.photo_config import LOOKED_AT, WHOLE
 from skinray.report.photo_table import PhotoResults, PhotoRow
 
 BUNDLE = "bundle"
@@ -90,6 +90,7 @@ def _metrics(row: PhotoRow, score: float) -> dict[str, Any]:
         "Jaccard (all their pixels)": round(found.jaccard_pooled.value, 4),
         "Dice (mean)": round(found.dice.value, 4),
         f"1 - Jaccard loss in validation{of_members}": round(score, 4),
+        **({"This training was": LOOKED_AT} if row.looked_at else {}),
     }
 
 

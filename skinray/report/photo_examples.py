@@ -1,9 +1,10 @@
-"""Best, median and worst test photograph: the network's skin beside the traced one."""
+"""Best, median and worst test photograph: the network's skin and confidence, the traced skin."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from skinray.config import ReadSettings
 from skinray.images.photos import Photo
 from skinray.images.read import read_image
 from skinray.images.skin_labels import read_skin
-from skinray.learning.photo_scores import PhotoScore
+from skinray.learning.photo_scores import Look, PhotoScore
 from skinray.report.overlays import BOUNDARY, NERVE, encode_jpeg, skin_overlay
 from skinray.report.shown import Rank, ranks
 
@@ -26,7 +27,11 @@ Mask = NDArray[np.bool_]
 
 
 class PhotoExample(BaseModel):
-    """Two drawings of one photograph, paths relative to the run folder."""
+    """Three drawings of one photograph, paths relative to the run folder.
+
+    ``found`` and ``traced`` outline the skin, ``confidence`` is the network's raw one in grey;
+    it is empty where a run did not draw it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,6 +40,7 @@ class PhotoExample(BaseModel):
     jaccard: float
     found: str
     traced: str
+    confidence: str = ""
 
 
 def pick(scores: Sequence[PhotoScore]) -> list[tuple[Rank, int]]:
@@ -48,7 +54,7 @@ def write_examples(
     key: str,
     photos: Sequence[Photo],
     scores: Sequence[PhotoScore],
-    predict: Callable[[NDArray[np.uint8]], Mask],
+    predict: Callable[[NDArray[np.uint8]], Look],
     settings: ReadSettings,
 ) -> list[PhotoExample]:
     """Draw the chosen photographs into the run folder.
@@ -57,20 +63,22 @@ def write_examples(
     ----------
     key : names the files; the trial's own.
     photos, scores : of the same photographs, in one order.
-    predict : returns the (H, W) skin that a network finds in an (H, W, 3) photograph.
+    predict : returns what a network makes of an (H, W, 3) photograph.
     """
     (run_dir / EXAMPLES).mkdir(parents=True, exist_ok=True)
     drawn = []
     for rank, at in pick(scores):
         image = read_image(photos[at].image, settings).pixels
         traced = read_skin(photos[at].mask, photos[at].coding, settings)
+        seen = predict(image)
         names = {}
-        for kind, mask, colour in (
-            ("found", predict(image), FOUND),
-            ("traced", traced, TRACED),
+        for kind, drawing in (
+            ("found", draw_skin(image, seen.mask, FOUND)),
+            ("traced", draw_skin(image, traced, TRACED)),
+            ("confidence", draw_confidence(seen.confidence)),
         ):
             names[kind] = f"{EXAMPLES}/{key}-{rank.lower()}-{kind}.jpg"
-            (run_dir / names[kind]).write_bytes(encode_jpeg(draw_skin(image, mask, colour)))
+            (run_dir / names[kind]).write_bytes(encode_jpeg(drawing))
         score = scores[at]
         drawn.append(PhotoExample(rank=rank, name=score.name, jaccard=score.jaccard, **names))
     return drawn
@@ -87,9 +95,26 @@ def draw_skin(
     skin : (H, W) bool, on its pixels.
     colour : RGB of the outline.
     """
-    height, width = skin.shape
+    small = _small(image).astype(np.uint8)
+    return skin_overlay(small, _small(skin.astype(np.float32)) >= 0.5, colour)
+
+
+def draw_confidence(confidence: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return a network's confidence as the paper's figure 3 draws it, made small.
+
+    Parameters
+    ----------
+    confidence : (H, W) float32 in 0..1.
+
+    Returns
+    -------
+    (h, w) uint8: 0 is 0 %, 255 is 100 %.
+    """
+    return np.asarray(np.rint(255 * _small(confidence).clip(0, 1)), np.uint8)
+
+
+def _small(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return (H, W) or (H, W, 3) pixels no wider than a drawing is."""
+    height, width = pixels.shape[:2]
     size = (min(width, WIDTH), max(1, round(height * min(width, WIDTH) / width)))
-    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    share = cv2.resize(skin.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    inside = np.asarray(share) >= 0.5
-    return skin_overlay(small, inside, colour)
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))

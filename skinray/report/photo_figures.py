@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from skinray.learning.photo_views import View
 from skinray.report.figures import COLOURS, INK, MARKERS, STYLE, Chart, to_svg
-from skinray.report.photo_table import PhotoRow
+from skinray.report.photo_table import PhotoRow, looked_words
 
 # Half the room that the networks of one bin share.
 SPREAD = 0.32
@@ -46,7 +46,7 @@ def _chart(rows: Sequence[PhotoRow], at: int) -> Chart:
         f"By {first.name} ({first.unit})",
         f"Mean Jaccard by {first.name}. {told}.",
         f"{first.how} Bars are 95 % intervals. Groups of fewer than {first.least} photographs give "
-        f"no figure.{unknown}",
+        f"no figure.{unknown}{''.join(f' {said}' for said in looked_words(rows))}",
         svg,
     )
 

@@ -13,9 +13,12 @@ from skinray.report import photo_words
 from skinray.report.page import page_templates
 from skinray.report.photo_figures import edges, view_charts
 from skinray.report.photo_table import (
-    PAPER,
     PhotoResults,
     PhotoRow,
+    count,
+    duration,
+    epoch_words,
+    looked_words,
     with_interval,
 )
 from skinray.report.shown import jpeg_uri
@@ -32,6 +35,7 @@ class Drawn:
     jaccard: float
     found: str
     traced: str
+    confidence: str
 
 
 def write_photo_report(run_dir: Path) -> Path:
@@ -63,11 +67,12 @@ def render(results: PhotoResults, run_dir: Path) -> str:
             top=top,
             transfer=photo_words.best(results.rows, "direct transfer"),
             weakest=photo_words.weakest(top) if top else None,
-            first_table=first_table(results.rows),
+            first_table=first_table(results),
             whole_table=whole_table(results.rows),
             view_tables=view_tables(results.rows),
             view_charts=view_charts(plain),
             examples=[(row, _drawn(row, run_dir)) for row in _best_first(results.rows)],
+            confidence_how=photo_words.confidence_how(results),
             trained_how=photo_words.trained_how(results),
             curves=training_curves(results.curves),
             photos=photo_table(results.rows),
@@ -77,44 +82,57 @@ def render(results: PhotoResults, run_dir: Path) -> str:
     )
 
 
-def first_table(rows: list[PhotoRow]) -> Table:
+def first_table(results: PhotoResults) -> Table:
     """Return table I in the paper's form: a network a row, a scenario a column."""
+    rows = results.rows
+    # A network is pretrained once, whatever is averaged later.
+    pretrained = {row.network: row for row in rows if row.plain and row.scenario == SCENARIOS[0]}
     shown = []
     for label, of in _by_label(rows).items():
-        cells = []
+        once = pretrained.get(of[0].network)
+        cells = [count(of[0].parameters), duration(once.epoch_s if once else None)]
         for scenario in SCENARIOS:
             one = next((row for row in of if row.scenario == scenario), None)
             told = one and f"{one.summary.jaccard.value:.3f} ({one.summary.dice.value:.3f})"
             cells.append(told or "")
         shown.append(Row((label, *cells)))
-        paper = PAPER.get(of[0].model) if of[0].plain else None
-        if paper:
-            shown.append(Row(("the paper", *paper), "paper"))
+        theirs = of[0].published
+        if theirs:
+            paper = ("the paper", theirs.parameters, theirs.epoch_time, *theirs.scores)
+            shown.append(Row(paper, "paper"))
     return Table(
         "Table I. Jaccard (Dice), mean over test photographs",
-        ("", *SCENARIOS),
+        ("", "parameters", "epoch time", *SCENARIOS),
         tuple(shown),
         ("Direct transfer: pretrained on public photographs alone. Direct training: clinical "
          "photographs alone. Fine-tuning: one after the other.",
+         f"{epoch_words(results)} Here it is that of pretraining, the longest; the next table has "
+         "the others.",
          *(["Members: the same network, fine-tuned again and again, each time with other "
             "photographs held out; their probabilities are averaged."]
-           if any(row.members > 1 for row in rows) else [])),
+           if any(row.members > 1 for row in rows) else []),
+         *looked_words(rows)),
     )  # fmt: skip
 
 
 def whole_table(rows: list[PhotoRow]) -> Table:
     """Return every row with its intervals."""
-    columns = ("", "scenario", "Jaccard", "Jaccard, pooled", "Dice", "epochs", "best epoch")
+    columns = (
+        "", "scenario", "Jaccard", "Jaccard, pooled", "Dice", "parameters", "epoch time", "epochs",
+        "best epoch",
+    )  # fmt: skip
     shown = []
     for row in rows:
         figures = (row.summary.jaccard, row.summary.jaccard_pooled, row.summary.dice)
+        size = (count(row.parameters), duration(row.epoch_s))
         ends = (str(row.epochs), str(row.best_epoch or ""))
-        shown.append(Row((row.label, row.scenario, *map(with_interval, figures), *ends)))
+        shown.append(Row((row.label, row.scenario, *map(with_interval, figures), *size, *ends)))
     note = (
         "Pooled: all pixels of all photographs together, so large photographs weigh more. Best "
         "epoch: the one of the best validation."
     )
-    return Table("All figures, with 95 % intervals", columns, tuple(shown), (note,))
+    notes = (note, *looked_words(rows))
+    return Table("All figures, with 95 % intervals", columns, tuple(shown), notes)
 
 
 def view_tables(rows: list[PhotoRow]) -> list[Table]:
@@ -130,7 +148,8 @@ def view_tables(rows: list[PhotoRow]) -> list[Table]:
                 for one in row.views[at].bins
             ]
             shown.append(Row((row.label, row.scenario, *cells)))
-        note = (view.how, *([f"Without the measure: {view.unknown}."] if view.unknown else []))
+        without = [f"Without the measure: {view.unknown}."] if view.unknown else []
+        note = (view.how, *without, *looked_words(with_views))
         title = f"Jaccard by {view.name} ({view.unit})"
         tables.append(Table(title, ("", "scenario", *heads), tuple(shown), note))
     return tables
@@ -147,7 +166,8 @@ def photo_table(rows: list[PhotoRow]) -> Table:
         found = (f"{row.photos[at].jaccard:.3f}" for row in rows)
         shown.append(Row((one.name, share, light, ita, *found)))
     columns = ("", "skin", "mean L*", "ITA, degrees", *heads)
-    return Table("Jaccard of every test photograph", columns, tuple(shown))
+    notes = tuple(looked_words(rows))
+    return Table("Jaccard of every test photograph", columns, tuple(shown), notes)
 
 
 def _by_label(rows: list[PhotoRow]) -> dict[str, list[PhotoRow]]:
@@ -164,7 +184,10 @@ def _best_first(rows: list[PhotoRow]) -> list[PhotoRow]:
 def _drawn(row: PhotoRow, run_dir: Path) -> list[Drawn]:
     return [
         Drawn(
-            one.rank, one.name, one.jaccard, _uri(run_dir / one.found), _uri(run_dir / one.traced)
+            one.rank,
+            one.name,
+            one.jaccard,
+            *(_uri(run_dir / path) for path in (one.found, one.traced, one.confidence)),
         )
         for one in row.examples
     ]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 
 from skinray.config import ReadSettings
 from skinray.images.photos import Photo
-from skinray.learning.photo_scores import PhotoScore, score_photos, skin_of, summarise
+from skinray.learning.photo_scores import PhotoScore, look, score_photos, summarise
 from skinray.learning.photo_trials import Scenario
 from skinray.learning.photo_views import views
 from skinray.learning.spec import TrialSpec
@@ -24,10 +25,14 @@ from skinray.report.photo_table import PhotoRow
 
 
 class Scored(NamedTuple):
-    """What the test photographs came to, and the drawings of three of them."""
+    """What the test photographs came to, the drawings of three of them, and a network's size.
+
+    ``parameters`` counts those of one network, also where several are averaged.
+    """
 
     scores: list[PhotoScore]
     examples: list[PhotoExample]
+    parameters: int
 
 
 def score_and_draw(
@@ -52,11 +57,12 @@ def score_and_draw(
     skin : from the networks' map to the mask.
     """
     scores = score_photos(networks, photos, settings, device, flips=flips, skin=skin)
-    predict = partial(skin_of, networks, device=device, flips=flips, skin=skin)
+    predict = partial(look, networks, device=device, flips=flips, skin=skin)
     named = f"{key}-flips" if flips else key
     if len(networks) > 1:
         named += "-ensemble"
-    return Scored(scores, write_examples(run_dir, named, photos, scores, predict, settings))
+    examples = write_examples(run_dir, named, photos, scores, predict, settings)
+    return Scored(scores, examples, sum(one.numel() for one in networks[0].parameters()))
 
 
 def photo_row(
@@ -90,9 +96,16 @@ def photo_row(
         members=members,
         begun=begun,
         best_epoch=best_epoch(outcome) if members == 1 else None,
+        parameters=tested.parameters,
+        epoch_s=epoch_s(outcome),
         views=views(scores, settings.resamples, settings.seed),
         examples=tested.examples,
     )
+
+
+def epoch_s(outcome: TrialOutcome) -> float | None:
+    """Return the median seconds of an epoch, its validation included; None without an epoch."""
+    return median(end.seconds for end in outcome.history) if outcome.history else None
 
 
 def best_epoch(outcome: TrialOutcome) -> int | None:

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from skinray.files import write_whole
 from skinray.learning.photo_scores import Interval, PhotoScore, Summary
 from skinray.learning.photo_trials import SCENARIOS, Scenario
 from skinray.learning.photo_views import View
-from skinray.photo_config import SkinSettings
+from skinray.photo_config import LOOKED_AT, SkinSettings, looked_at
+from skinray.report.photo_csv import write_csv
 from skinray.report.photo_examples import PhotoExample
-from skinray.report.photo_run import PHOTOS, TABLE, VIEWS
+from skinray.report.photo_paper import PAPER, Published
+from skinray.report.photo_run import TABLE
 from skinray.report.results import StoredResults
-from skinray.report.score_tables import spreadsheet_cell
 
-# Jaccard (Dice) of the paper's table I, on its own 300 photographs.
-PAPER: dict[str, tuple[str, str, str]] = {
-    "skin_dense_unet": (".55 (.71)", ".80 (.89)", ".88 (.94)"),
-    "skin_unet_large": (".51 (.67)", ".83 (.91)", ".89 (.94)"),
-    "skin_unet": (".44 (.61)", ".79 (.88)", ".89 (.94)"),
-}
-
-
+# Stands beside every network whose training is told of in looked_words.
+LOOKED = "\N{DAGGER}"
 # Share of all pixels from which on a network is taken to say the same of every one.
 SAME = 0.999
 # Most files that a sentence names.
@@ -42,6 +35,10 @@ class PhotoRow(BaseModel):
         ensemble those of its first member, and None.
     members : trainings of the network whose probabilities were averaged.
     begun : the weights the network began from, in words.
+    parameters : of one network, counted; None where a run did not count them.
+    epoch_s : median seconds of an epoch of this training, its validation included; of an ensemble
+        those of its first member.
+    looked_at : what :func:`skinray.photo_config.looked_at` says; set by the results.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,15 +53,19 @@ class PhotoRow(BaseModel):
     members: int = 1
     begun: str = ""
     best_epoch: int | None = None
+    parameters: int | None = None
+    epoch_s: float | None = None
+    looked_at: bool = Field(False, exclude=True)
     views: list[View] = []
     examples: list[PhotoExample] = []
 
     @property
     def label(self) -> str:
-        """The network, and what was averaged."""
+        """The network, what was averaged, and the mark of a training that looked at tests."""
         averaged = [f"{self.members} members"] if self.members > 1 else []
         averaged += ["flips"] if self.flips else []
-        return f"{self.network}, {' and '.join(averaged)} averaged" if averaged else self.network
+        told = f"{self.network}, {' and '.join(averaged)} averaged" if averaged else self.network
+        return f"{told} {LOOKED}" if self.looked_at else told
 
     @property
     def plain(self) -> bool:
@@ -81,10 +82,14 @@ class PhotoRow(BaseModel):
         return "skin" if pixels else ""
 
     @property
+    def published(self) -> Published | None:
+        """The paper's figures of the network, where it has them: it averages nothing."""
+        return PAPER.get(self.model) if self.plain else None
+
+    @property
     def paper(self) -> str:
-        """The paper's figure, where it has one: it averages nothing."""
-        published = PAPER.get(self.model) if self.plain else None
-        return published[SCENARIOS.index(self.scenario)] if published else ""
+        """The paper's Jaccard (Dice), where it has one."""
+        return self.published.scores[SCENARIOS.index(self.scenario)] if self.published else ""
 
 
 class PhotoResults(StoredResults):
@@ -107,33 +112,23 @@ class PhotoResults(StoredResults):
     backgrounds: dict[str, int] = Field(default_factory=dict)
     unmarked: list[str] = Field(default_factory=list)
 
+    @field_validator("rows")
+    @classmethod
+    def _marked(cls, rows: list[PhotoRow], info: ValidationInfo) -> list[PhotoRow]:
+        # By the settings, so that a run of before the mark has it too.
+        settings = info.data.get("settings", {})
+        return [
+            row.model_copy(update={"looked_at": looked_at(settings, row.model)}) for row in rows
+        ]
+
     def save(self, run_dir: Path) -> Path:
         """Write ``table1.csv``, ``table1.md``, ``photos.csv``, ``views.csv``, ``results.json``.
 
         Each appears whole; ``results.json``, of which the report is made, comes last.
         """
-        write_whole(run_dir / f"{TABLE}.csv", _csv([HEADER, *map(cells, self.rows)]))
+        write_csv(run_dir, self.rows)
         write_whole(run_dir / f"{TABLE}.md", table_text(self))
-        write_whole(run_dir / PHOTOS, _csv(_photo_lines(self.rows)))
-        write_whole(run_dir / VIEWS, _csv(_view_lines(self.rows)))
         return super().save(run_dir)
-
-
-HEADER = [
-    "network", "scenario", "epochs", "images", "jaccard", "jaccard_low", "jaccard_high",
-    "jaccard_pooled", "jaccard_pooled_low", "jaccard_pooled_high", "dice", "dice_low",
-    "dice_high", "paper", "prediction", "best_epoch", "begun_from",
-]  # fmt: skip
-
-
-def cells(row: PhotoRow) -> list[str]:
-    """Return a row of ``table1.csv``."""
-    summary = row.summary
-    figures = (summary.jaccard, summary.jaccard_pooled, summary.dice)
-    numbers = [number for one in figures for number in (one.value, one.low, one.high)]
-    first = [row.network, row.scenario, str(row.epochs), str(summary.images)]
-    last = [row.paper, _prediction(row), _number(row.best_epoch), row.begun]
-    return [*first, *map(_number, numbers), *last]
 
 
 def table_text(results: PhotoResults) -> str:
@@ -146,21 +141,55 @@ def table_text(results: PhotoResults) -> str:
         f"{results.pretraining_images} public ones to pretrain"
         f"{f'; {without} without skin, to put skin before' if without else ''}. "
         "At each photograph's own size, with 95 % bootstrap intervals over photographs. The "
-        "paper's figures are Jaccard (Dice) on photographs of its own.",
+        "paper's figures are Jaccard (Dice) on photographs of its own. " + epoch_words(results),
         "",
-        "| network | scenario | epochs | Jaccard | Jaccard, pooled | Dice | the paper's |",
-        "|---|---|---|---|---|---|---|",
+        "| network | scenario | parameters | epoch time | epochs | Jaccard | Jaccard, pooled "
+        "| Dice | the paper's parameters | its epoch time | its Jaccard (Dice) |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in results.rows:
         figures = (row.summary.jaccard, row.summary.jaccard_pooled, row.summary.dice)
         shown = " | ".join(map(with_interval, figures))
+        size = f"{count(row.parameters)} | {duration(row.epoch_s)}"
+        theirs = row.published
+        paper = (
+            f"{theirs.parameters} | {theirs.epoch_time} | {row.paper}" if theirs else "- | - | -"
+        )
         lines.append(
-            f"| {row.label} | {row.scenario} | {row.epochs} | {shown} | {row.paper or '-'} |"
+            f"| {row.label} | {row.scenario} | {size} | {row.epochs} | {shown} | {paper} |"
         )
     starts = dict.fromkeys((row.network, row.begun) for row in results.rows)
     beyond = [f"{name} began from {begun}." for name, begun in starts if begun not in PLAIN_STARTS]
-    beyond += [*of_masks(results), *unlearned(results.rows)]
+    beyond += [*looked_words(results.rows), *of_masks(results), *unlearned(results.rows)]
     return "\n".join([*lines, *(["", *beyond] if beyond else [])]) + "\n"
+
+
+def epoch_words(results: PhotoResults) -> str:
+    """Say what stands in the columns of parameters and epoch times, and what the hardware is."""
+    return (
+        "Parameters are those of one network. Epoch time is the median over the epochs of a "
+        f"training, with its validation, in this run ({results.hardware}, where it was started); "
+        "the paper names neither its hardware nor the training that its times are of."
+    )
+
+
+def looked_words(rows: Sequence[PhotoRow]) -> list[str]:
+    """Return the sentence that the mark in tables stands for, where a row has it."""
+    if not any(row.looked_at for row in rows):
+        return []
+    return [f"{LOOKED} This training was {LOOKED_AT}; on those its figures lean high."]
+
+
+def count(number: int | None) -> str:
+    """Show a number of parameters, as ``7,463,645``."""
+    return "not recorded" if number is None else f"{number:,}"
+
+
+def duration(seconds: float | None) -> str:
+    """Show the time of an epoch in two digits or more."""
+    if seconds is None:
+        return "not recorded"
+    return f"{seconds:.{0 if seconds >= 10 else 1 if seconds >= 1 else 2}f} s"
 
 
 def of_masks(results: PhotoResults) -> list[str]:
@@ -212,58 +241,3 @@ def with_interval(figure: Interval) -> str:
     if figure.low is None or figure.high is None:
         return f"{figure.value:.3f}"
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
-
-
-def _photo_lines(rows: list[PhotoRow]) -> list[list[str]]:
-    header = [
-        "network", "scenario", "photo", "pixels", "skin", "predicted", "jaccard", "dice",
-        "mean_lightness", "ita_deg", "prediction",
-    ]  # fmt: skip
-    lines = [header]
-    for row in rows:
-        for one in row.photos:
-            numbers = (
-                one.pixels, one.skin, one.predicted, one.jaccard, one.dice, one.lightness,
-                one.ita_deg,
-            )  # fmt: skip
-            name = str(spreadsheet_cell(one.name))
-            told = [row.network, row.scenario, name, *map(_number, numbers), _prediction(row)]
-            lines.append(told)
-    return lines
-
-
-def _view_lines(rows: list[PhotoRow]) -> list[list[str]]:
-    header = [
-        "network", "scenario", "prediction", "by", "bin", "unit", "from", "below", "images",
-        "jaccard", "jaccard_low", "jaccard_high", "note",
-    ]  # fmt: skip
-    lines = [header]
-    for row in rows:
-        for view in row.views:
-            for one in view.bins:
-                figure = one.jaccard or Interval(value=0, low=None, high=None)
-                numbers = (figure.value if one.jaccard else None, figure.low, figure.high)
-                note = "" if one.jaccard else f"fewer than {view.least} photographs"
-                lines.append(
-                    [
-                        row.network, row.scenario, _prediction(row), view.name, one.label,
-                        view.unit, _number(one.low), _number(one.high), str(one.images),
-                        *map(_number, numbers), note,
-                    ]
-                )  # fmt: skip
-    return lines
-
-
-def _prediction(row: PhotoRow) -> str:
-    averaged = [f"{row.members} members"] if row.members > 1 else []
-    return ", ".join([*averaged, *(["flips"] if row.flips else [])]) or "plain"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
-
-
-def _csv(rows: list[list[str]]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
-    return stream.getvalue()

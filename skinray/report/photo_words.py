@@ -8,9 +8,17 @@ from typing import NamedTuple
 from skinray.config import ArmSettings, TrainSettings
 from skinray.learning.photo_trials import SCENARIOS, Scenario
 from skinray.learning.photo_views import View, ViewBin
-from skinray.report.photo_table import PLAIN_STARTS, PhotoResults, PhotoRow, of_masks, unlearned
+from skinray.photo_config import SkinSettings
+from skinray.report.photo_paper import PAPER_EPOCHS, PAPER_PUBLIC, PAPER_TEST, PAPER_TRAIN
+from skinray.report.photo_table import (
+    PLAIN_STARTS,
+    PhotoResults,
+    PhotoRow,
+    looked_words,
+    of_masks,
+    unlearned,
+)
 
-PAPER_EPOCHS, PAPER_TEST, PAPER_TRAIN, PAPER_PUBLIC = 500, 300, 100, 2620
 # With fewer test photographs intervals of a Jaccard are wide, and every bin is small.
 FEW = 100
 
@@ -59,7 +67,7 @@ def weakest(row: PhotoRow) -> Weakest | None:
 
 def caveats(results: PhotoResults) -> list[str]:
     """Return what a reader must know before trusting the figures, most important first."""
-    said = [*unlearned(results.rows), *of_masks(results)]
+    said = [*looked_words(results.rows), *unlearned(results.rows), *of_masks(results)]
     if results.test_images < FEW:
         said.append(
             f"Only {results.test_images} photographs were tested: the intervals are wide, and most "
@@ -105,6 +113,17 @@ def trained_how(results: PhotoResults) -> list[str]:
     if len(said) == 1:
         return list(said)
     return [f"{', '.join(labels)}: {how[0].lower()}{how[1:]}" for how, labels in said.items()]
+
+
+def confidence_how(results: PhotoResults) -> str:
+    """Return what the pictures of the raw confidence show."""
+    skin = SkinSettings.model_validate(results.settings.get("skin", {}))
+    edges = "the photograph's edges draw it and " if skin.refine else ""
+    return (
+        "Raw confidence is drawn as in the paper's figure 3: black is 0 %, white 100 % that a "
+        f"pixel is skin. It is the network's own answer, before {edges}the threshold of "
+        f"{100 * skin.threshold:g} % makes the mask."
+    )
 
 
 def _how(train: TrainSettings) -> str:

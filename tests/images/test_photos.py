@@ -1,8 +1,10 @@
-"""Photographs are paired with their masks, split by their bytes, and balanced over sources."""
+"""Photographs are paired with their masks, split and downsampled by their bytes."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image as Pillow
 from skinray.errors import CohortError
 from skinray.images.photos import (
     Photo,
-    balance,
+    downsample,
     find_backgrounds,
     find_photos,
     refuse_shared,
@@ -20,6 +22,7 @@ from skinray.images.photos import (
     with_part_held_out,
 )
 from skinray.images.read import read_mask
+from skinray.photo_config import PhotoSettings
 
 
 def write(path: Path, seed: int) -> None:
@@ -164,14 +167,27 @@ def test_splits_that_cannot_be_made() -> None:
     assert split_photos(named(10), 0, 10).train == ()
 
 
-def test_sources_are_balanced() -> None:
-    photos = named(5, "few") + named(40, "many")
-    both = balance(photos)
-    assert [photo.source for photo in both].count("many") == 5
-    assert len(both) == 10
-    assert balance(photos) == balance(photos[::-1])
-    assert len(balance(photos, most=8)) == 5 + 8
-    assert balance([]) == ()
+def of_each(photos: Sequence[Photo]) -> dict[str, int]:
+    return dict(Counter(photo.source for photo in photos))
+
+
+def test_the_papers_sets_give_the_papers_numbers() -> None:
+    """LFW parts has more than a thousand photographs, the two other sets have fewer."""
+    photos = named(2927, "lfw") + named(721, "lvs") + named(899, "hgr")
+    shown = downsample(photos, PhotoSettings().pretraining_images)
+    assert of_each(shown) == {"lfw": 1000, "lvs": 721, "hgr": 899}
+    assert len(shown) == 2620
+    assert shown == downsample(photos[::-1], 1000)
+    first = sorted(photo.md5 for photo in named(2927, "lfw"))[:1000]
+    assert [photo.md5 for photo in shown if photo.source == "lfw"] == first
+
+
+def test_sets_are_balanced_only_where_that_is_asked() -> None:
+    photos = named(5, "few") + named(40, "many") + named(1200, "most")
+    assert of_each(downsample(photos, "smallest")) == {"few": 5, "many": 5, "most": 5}
+    assert of_each(downsample(photos, "all")) == {"few": 5, "many": 40, "most": 1200}
+    assert of_each(downsample(photos, 8)) == {"few": 5, "many": 8, "most": 8}
+    assert downsample([], "smallest") == downsample([], "all") == ()
 
 
 @pytest.mark.real_data

@@ -15,7 +15,7 @@ from torch import nn
 from skinray.config import ReadSettings
 from skinray.errors import LabelError
 from skinray.images.photos import Photo, find_photos, split_photos
-from skinray.learning.photo_scores import PhotoScore, score_photos, skin_of, summarise
+from skinray.learning.photo_scores import PhotoScore, look, score_photos, summarise
 from skinray.learning.photo_trials import (
     PhotoTrials,
     load_photo,
@@ -106,11 +106,11 @@ def test_flips_average_the_photograph_and_its_mirror_image(tmp_path: Path) -> No
             return logits
 
     image = np.zeros((6, 10, 3), np.uint8)
-    plain = skin_of([LeftIsSkin()], image)
+    plain = look([LeftIsSkin()], image).mask
     assert plain[:, :5].all()
     assert not plain[:, 5:].any()
     # Both halves are now sigmoid(3) and sigmoid(-4), averaged: just below a half.
-    assert not skin_of([LeftIsSkin()], image, flips=True).any()
+    assert not look([LeftIsSkin()], image, flips=True).mask.any()
     (photo,) = find_photos(write_photos(tmp_path / "set", 1))
     (one,) = score_photos([red_is_skin()], [photo], ReadSettings())
     (both,) = score_photos([red_is_skin()], [photo], ReadSettings(), flips=True)
@@ -120,8 +120,8 @@ def test_flips_average_the_photograph_and_its_mirror_image(tmp_path: Path) -> No
 def test_masks_are_made_by_the_settings_of_the_bundle(tmp_path: Path) -> None:
     unsure = build("pixel", weights=(0.0, 0.0, 0.0), bias=0.5)  # .62 of every pixel
     image = np.zeros((4, 5, 3), np.uint8)
-    assert skin_of([unsure], image, skin=SkinSettings(threshold=0.6)).all()
-    assert not skin_of([unsure], image, skin=SkinSettings(threshold=0.65)).any()
+    assert look([unsure], image, skin=SkinSettings(threshold=0.6)).mask.all()
+    assert not look([unsure], image, skin=SkinSettings(threshold=0.65)).mask.any()
 
     class TopIsSkin(nn.Module):
         """Sees skin in the upper three quarters."""
@@ -135,7 +135,7 @@ def test_masks_are_made_by_the_settings_of_the_bundle(tmp_path: Path) -> None:
     image = np.full((60, 60, 3), 20, np.uint8)
     image[:40] = 230
     refined = SkinSettings(refine=True, refine_radius=0.15)
-    rough, found = skin_of([TopIsSkin()], image), skin_of([TopIsSkin()], image, skin=refined)
+    rough, found = look([TopIsSkin()], image).mask, look([TopIsSkin()], image, skin=refined).mask
     assert rough.sum() == 45 * 60
     certain = np.where(np.arange(60) < 45, 1 / (1 + np.exp(-4)), 1 / (1 + np.exp(4)))
     rows = np.repeat(certain[:, None], 60, 1).astype(np.float32)
@@ -153,9 +153,9 @@ def test_networks_are_averaged_by_their_probabilities() -> None:
     image = np.zeros((4, 5, 3), np.uint8)
     # Probabilities .95, .27 and .27: on average below a half; the first two together above.
     sure, doubting = (build("pixel", weights=(0.0, 0.0, 0.0), bias=bias) for bias in (3.0, -1.0))
-    assert skin_of([sure], image).all()
-    assert skin_of([sure, doubting], image).all()
-    assert not skin_of([sure, doubting, doubting], image).any()
+    assert look([sure], image).mask.all()
+    assert look([sure, doubting], image).mask.all()
+    assert not look([sure, doubting, doubting], image).mask.any()
 
 
 def test_a_mask_of_another_size_is_told(tmp_path: Path) -> None:

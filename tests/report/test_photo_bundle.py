@@ -21,7 +21,7 @@ from skinray.learning.skin import Skin
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import OUTCOME, WEIGHTS, TrialOutcome
 from skinray.models import build
-from skinray.photo_config import PhotoSettings
+from skinray.photo_config import LOOKED_AT, PhotoSettings
 from skinray.report.photo_bundle import write_photo_bundle
 from skinray.report.photo_table import PhotoResults
 
@@ -85,6 +85,14 @@ def test_one_good_member_is_not_enough(trials: PhotoTrials) -> None:
     info = written(trials, (0.7, 0.4, 0.95))
     assert (info.fold, info.members) == ("direct training", 1)
     assert info.metrics["1 - Jaccard loss in validation"] == 0.7
+
+
+def test_a_bundle_says_what_its_figures_were_developed_on(trials: PhotoTrials) -> None:
+    assert LOOKED_AT not in written(trials, (0.7, 0.5, 0.95)).metrics.values()
+    run = trials.trials.parent
+    told = results_of(run, 2).model_dump() | {"settings": {"recipe": "varied"}}
+    info = read_info(write_photo_bundle(run, trials, PhotoResults.model_validate(told)))
+    assert info.metrics["This training was"] == LOOKED_AT
 
 
 def test_without_a_validation_score_nothing_is_chosen(trials: PhotoTrials) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from drawn_photos import write_photos
+from fake_photo_run import red_is_skin
 from PIL import Image as Pillow
 
 from skinray.config import ReadSettings
 from skinray.images.photos import find_photos
-from skinray.learning.photo_scores import PhotoScore
+from skinray.learning.photo_scores import Look, PhotoScore
 from skinray.report.overlays import SHADE
-from skinray.report.photo_examples import WIDTH, draw_skin, pick, write_examples
+from skinray.report.photo_examples import WIDTH, draw_confidence, draw_skin, pick, write_examples
 
 
 def score(both: int, md5: str = "0") -> PhotoScore:
@@ -52,12 +53,28 @@ def test_large_photographs_are_drawn_small_and_thin_ones_too() -> None:
 def test_drawings_are_written_where_the_record_says(tmp_path: Path) -> None:
     photos = find_photos(write_photos(tmp_path / "set", 3))
     scores = [score(30), score(90), score(60)]
-    found = write_examples(
-        tmp_path, "key", photos, scores, lambda image: image[..., 0] > 140, ReadSettings()
-    )
+    found = write_examples(tmp_path, "key", photos, scores, red_is_skin, ReadSettings())
     assert [one.rank for one in found] == ["Best", "Median", "Worst"]
     assert [one.name for one in found] == ["90.jpg", "60.jpg", "30.jpg"]
     for one in found:
-        for path in (one.found, one.traced):
+        for path in (one.found, one.traced, one.confidence):
             with Pillow.open(tmp_path / path) as image:
                 assert image.size == (80, 60)
+                assert image.mode == ("L" if path == one.confidence else "RGB")
+
+
+def test_confidence_is_drawn_as_the_network_gives_it_from_black_to_white(tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 1, 80, dtype=np.float32), (60, 1))
+    assert (draw_confidence(ramp) == np.rint(255 * ramp)).all()
+    wide = draw_confidence(np.tile(np.linspace(0, 1, 2 * WIDTH, dtype=np.float32), (4, 1)))
+    assert wide.shape == (2, WIDTH)
+    assert (np.diff(wide[0].astype(int)) >= 0).all()
+    # In the file: what the network answered, neither its mask nor the mask's edges.
+    photos = find_photos(write_photos(tmp_path / "set", 1))
+    skin = ramp >= 0.5
+    (one,) = write_examples(
+        tmp_path, "key", photos, [score(50)], lambda image: Look(ramp, skin), ReadSettings()
+    )
+    with Pillow.open(tmp_path / one.confidence) as image:
+        drawn = np.asarray(image).astype(int)
+    assert np.abs(drawn - np.rint(255 * ramp)).max() <= 4  # JPEG's own loss
