@@ -469,9 +469,16 @@ class ServeSettings(Settings):
         "a count may differ",
     )
     batch_size: int = Field(
-        1, ge=1, description="images that a network's replica takes up together"
+        1,
+        ge=1,
+        description="images that a network's replica takes up together, in the separate layout; "
+        "those of one size share a pass. 1: each alone, and answers are exactly those of scoring. "
+        "Above 1 a probability may differ by up to 1e-5 on a CPU (not measured on a GPU), so that "
+        "a count may depend on who else asks",
     )
-    batch_wait_s: float = Field(0.01, ge=0, description="wait for a batch to fill")
+    batch_wait_s: float = Field(
+        0.01, ge=0, description="wait for a batch to fill, where batch_size is above 1"
+    )
     ready_timeout_s: float = Field(20, gt=0, description="for every stage to answer a probe")
 
 
