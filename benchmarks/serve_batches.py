@@ -98,7 +98,7 @@ def trained(model: ModelSettings, train: TrainSettings | None, steps: int) -> nn
         with torch.no_grad():
             network.train()(pixels[:2])
         return network.eval()
-    masks = [s.nerve if train.loss == "dice" else s.dermis for s in SAMPLES]
+    masks = [s.nerve_truth if train.loss == "dice" else s.dermis_truth for s in SAMPLES]
     truth = torch.from_numpy(np.stack(masks))[:, None].float()
     optimiser = torch.optim.Adam(network.train().parameters(), train.learning_rate)
     for step in range(steps):
@@ -147,12 +147,12 @@ def lines(found: dict[tuple[str, int], Apart], options: Any) -> list[str]:
         "# Stacked passes of the service against each image alone",
         "",
         f"Drawn images of {SIZE[0]}x{SIZE[1]} px, 2 to {options.images} in a stack, float32 on "
-        f"{options.device}. The demo's networks were trained for {options.steps} steps, so that their maps are "
-        "near 0 and 1; the others have random weights. With one thread, the default, networks are "
-        "packed as in the service. *Moved*: the most that any probability differs from the one of "
-        "its image alone. *Flipped*: pixels on the other side of .5. *Gain*: seconds of "
-        f"{options.images} images one by one over seconds of them in one pass, median of "
-        f"{options.rounds} rounds, lowest and highest.",
+        f"{options.device}. The demo's networks were trained for {options.steps} steps, so that "
+        "their maps are near 0 and 1; the others have random weights. With one thread, the "
+        "default, networks are packed as in the service. *Moved*: the most that any probability "
+        "differs from the one of its image alone. *Flipped*: pixels on the other side of .5. "
+        f"*Gain*: seconds of {options.images} images one by one over those of one pass, median "
+        f"of {options.rounds} rounds, lowest and highest.",
         "",
         f"Machine: {machine()}. {versions('torch')}.",
         "",

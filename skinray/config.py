@@ -377,7 +377,10 @@ class PoolSettings(Settings):
     """The actors of one stage of scoring, and what each of them takes."""
 
     actors: int | Literal["auto"] = Field(
-        "auto", description="most actors; auto: one a GPU where they take any, else one a core"
+        "auto",
+        description="most actors: scoring starts with those that fit, and with the rest as a "
+        "cluster grows; auto: one a GPU where they take any, else one a core, as there are at the "
+        "start",
     )
     cpus_per_actor: float = Field(1, gt=0)
     gpus_per_actor: float | Literal["auto"] = Field(
