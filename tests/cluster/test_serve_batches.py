@@ -116,7 +116,7 @@ def test_thresholds_are_each_requests_own() -> None:
 def test_batching_is_off_unless_asked_for_and_its_price_is_told() -> None:
     assert ServeSettings(bundle="b").batch_size == 1
     told = str(ServeSettings.model_fields["batch_size"].description)
-    assert f"up to {STACK_TOLERANCE:g}".replace("e-0", "e-") in told
+    assert f"up to {STACK_TOLERANCE:g} on a CPU" in told
 
 
 def test_a_batch_of_one_gives_the_map_of_the_image_alone_to_the_last_digit(tmp_path: Path) -> None:
