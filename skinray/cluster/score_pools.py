@@ -144,19 +144,20 @@ def _gpus(asked: PoolSettings, machines: Machines, pools: int) -> float:
 
 def _pool(
     asked: PoolSettings,
-    beside: Sequence[PoolSettings],
+    pools: Sequence[PoolSettings],
     machines: Machines,
     feeding: float,
     batches: int,
 ) -> Pool:
-    """Size a pool among all pools of the layout, itself included; they share evenly."""
-    gpus, *_ = taken = [_gpus(pool, machines, len(beside)) for pool in (asked, *beside)]
-    fit = int((machines.cpus - feeding) / (asked.cpus_per_actor * len(beside)))
+    """Size one of the layout's pools, which share what there is evenly."""
+    gpus = _gpus(asked, machines, len(pools))
+    fit = int((machines.cpus - feeding) / (asked.cpus_per_actor * len(pools)))
     if gpus:
-        fit = min(fit, int(machines.gpus / (gpus * sum(each > 0 for each in taken[1:]))))
+        on_gpus = sum(_gpus(pool, machines, len(pools)) > 0 for pool in pools)
+        fit = min(fit, int(machines.gpus / (gpus * on_gpus)))
     elif asked.actors == "auto" and machines.nodes == 1:
         # Logical CPUs may outnumber the cores here; more actors than cores only share them.
-        fit = min(fit, machines.cores // len(beside))
+        fit = min(fit, machines.cores // len(pools))
     wanted = fit if asked.actors == "auto" else asked.actors
     least = max(1, min(wanted, fit, batches))
     most = max(least, min(wanted, batches)) if machines.may_grow else least
