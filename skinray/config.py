@@ -439,7 +439,10 @@ class PoolSettings(Settings):
     """The actors of one stage of scoring, and what each of them takes."""
 
     actors: int | Literal["auto"] = Field(
-        "auto", description="most actors; auto: one a GPU where they take any, else one a core"
+        "auto",
+        description="most actors: scoring starts with those that fit, and with the rest as a "
+        "cluster grows; auto: one a GPU where they take any, else one a core, as there are at the "
+        "start",
     )
     cpus_per_actor: float = Field(1, gt=0)
     gpus_per_actor: float | Literal["auto"] = Field(
@@ -531,9 +534,16 @@ class ServeSettings(Settings):
         "a count may differ",
     )
     batch_size: int = Field(
-        1, ge=1, description="images that a network's replica takes up together"
+        1,
+        ge=1,
+        description="images that a network's replica takes up together, in the separate layout; "
+        "those of one size share a pass. 1: each alone, and answers are exactly those of scoring. "
+        "Above 1 a probability may differ by up to 0.001 on a CPU (not measured on a GPU), so that "
+        "a count may depend on who else asks",
     )
-    batch_wait_s: float = Field(0.01, ge=0, description="wait for a batch to fill")
+    batch_wait_s: float = Field(
+        0.01, ge=0, description="wait for a batch to fill, where batch_size is above 1"
+    )
     ready_timeout_s: float = Field(20, gt=0, description="for every stage to answer a probe")
 
 

@@ -24,9 +24,9 @@ from skinray.report.photo_table import LOOKED
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = (
     "augmentation", "chaos", "crossing_stage", "drive", "front_proxy", "paper_fold",
-    "photo_networks", "photo_table", "scaling", "score_efficiency", "score_memory",
-    "serve_overhead", "serve_overload", "serve_replica_kill", "several_workers", "tolerant_dice", "train_overhead",
-    "wide_conv",
+    "photo_networks", "photo_table", "scaling", "score_efficiency", "score_feeding",
+    "score_memory", "serve_batches", "serve_overhead", "serve_overload", "serve_replica_kill",
+    "several_workers", "tolerant_dice", "train_overhead", "wide_conv",
 )  # fmt: skip
 
 
@@ -246,6 +246,33 @@ def test_no_time_is_told_where_the_gradients_differ(load, monkeypatch):
     monkeypatch.setattr(script, "MOST_APART", 0)
     with pytest.raises(SkinrayError, match="nothing was timed"):
         script.measure(1, 4, filters=(2, 3, 4), bottleneck=5)
+
+
+# --- serve_batches -------------------------------------------------------------------------
+
+
+def test_stacks_are_compared_with_each_image_alone(load):
+    script = load("serve_batches")
+    options = script.arguments(["--images", "3", "--rounds", "2", "--steps", "1"])
+    model, train = script.NETWORKS["U-Net, the demo's"]
+    network = script.trained(model, train, options.steps)
+    apart = script.measured(network, 1, options)
+    assert apart.pixels == 2 * (3 + 2) * script.SIZE[0] * script.SIZE[1]  # stacks of 3 and of 2
+    assert len(apart.gains) == 2
+    assert apart.most <= script.STACK_TOLERANCE
+
+
+def test_the_most_that_was_moved_is_held_against_what_is_stated(load):
+    script = load("serve_batches")
+    options = script.arguments([])
+    one, stack = np.float32([[[0.4, 0.499]]]), np.float32([[[0.4, 0.501]]])
+    apart = script.Apart(gains=[1.0, 3.0, 2.0])
+    script.note(apart, one, stack)
+    *_, row, _, verdict = script.lines({("a", 1): apart}, options)
+    assert row == "| a | 1 | 2.0e-03 | 1 of 2 | 2.00 (1.00 - 3.00) |"
+    assert verdict.startswith("Most of all: **2.0e-03** (stated: at most 0.001; NOT met).")
+    apart.most = 1e-4
+    assert "; met)." in script.lines({("a", 1): apart}, options)[-1]
 
 
 # --- train_overhead ------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import score_efficiency
+import score_feeding
 import score_memory
 from process_tree import Memory, tree_memory
 
@@ -95,3 +96,28 @@ def test_memory_of_a_tree_adds_up(tmp_path: Path) -> None:
 def test_memory_of_this_process_is_seen() -> None:
     found = tree_memory(os.getpid())
     assert found.rss >= found.pss > 1 << 20
+
+
+def test_both_ways_of_feeding_are_told_by_their_medians() -> None:
+    run = score_feeding.Run
+    found = {
+        (2, "actors"): [run(4.0, 3.0, 0.01, 0.03), run(6.0, 3.9, 0.03, 0.05)],
+        (2, "Ray Data"): [run(9.0, 2.0, 0.05, 0.1)] * 2,
+    }
+    *_, plain, data = score_feeding.lines(found, score_feeding.arguments([]), "Then.")
+    assert plain == (
+        "| 2 | actors | 3.45 (3.00 - 3.90) | 86 % | 20 (10 - 30) | 0.040 (0.030 - 0.050) | "
+        "5.0 (4.0 - 6.0) s |"
+    )
+    assert data.startswith("| 2 | Ray Data | 2.00 (2.00 - 2.00) | 50 % | 50 (50 - 50) | 0.100")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("feed", score_feeding.FEEDS)
+def test_a_run_is_measured_in_a_ray_of_its_own(feed: str, tmp_path: Path) -> None:
+    found = score_feeding.started(feed, 2, 12, tmp_path, 0)
+    # A wait an image: two actors cannot do more.
+    assert 0 < found.images_per_s <= 2 / score_feeding.WAIT_S * 1.2
+    assert found.first_s > 0
+    assert found.cores == pytest.approx(found.cpu_s * found.images_per_s)

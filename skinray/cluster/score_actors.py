@@ -30,7 +30,8 @@ class Team:
     Parameters
     ----------
     job, claims : of the run.
-    pool : how many actors, and what each takes.
+    pool : how many actors, and what each takes. Those without room wait for it, and begin as soon
+        as the cluster has grown.
     batches : how many there are, each of ``images_per_part`` images.
     """
 

@@ -112,7 +112,7 @@ def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iter
 
 def _resources(pool: Pool) -> dict[str, Any]:
     return {
-        "compute": ActorPoolStrategy(min_size=pool.most, max_size=pool.most),
+        "compute": ActorPoolStrategy(min_size=pool.least, max_size=pool.most),
         "num_cpus": pool.cpus,
         "num_gpus": pool.gpus,
     }

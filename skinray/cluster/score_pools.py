@@ -19,24 +19,35 @@ Layout = Literal["fused", "separate"]
 
 @dataclass(frozen=True)
 class Machines:
-    """What the cluster has."""
+    """What the cluster has, and whether it may get more while images are scored."""
 
     cpus: float
     gpus: float
     nodes: int
     cores: int
+    may_grow: bool = False
 
     @classmethod
     def at_hand(cls) -> Machines:
         """Look at the cluster that is joined."""
         have = ray.cluster_resources()
-        return cls(have.get("CPU", 0), have.get("GPU", 0), len(ray.nodes()), _cores())
+        # Without an address it is this machine alone, which does not grow.
+        may_grow = "RAY_ADDRESS" in os.environ
+        return cls(have.get("CPU", 0), have.get("GPU", 0), len(ray.nodes()), _cores(), may_grow)
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The actors of one stage."""
+    """The actors of one stage.
 
+    Attributes
+    ----------
+    least : as many as fit on the cluster as it is; the pool starts with them.
+    most : it grows to so many where the cluster does.
+    cpus, gpus : of each.
+    """
+
+    least: int
     most: int
     cpus: float
     gpus: float
@@ -58,8 +69,8 @@ def machines_for(settings: ScoreSettings, stages: Sequence[Stage], images: int) 
     ``resources_timeout_s``, and whatever came then has to do.
     """
     machines = Machines.at_hand()
-    if "RAY_ADDRESS" not in os.environ:
-        return machines  # this machine alone, which does not grow
+    if not machines.may_grow:
+        return machines
     bundles = _wanted(settings, stages, machines, images)
     cpus, gpus = (sum(b.get(name, 0) for b in bundles) for name in ("CPU", "GPU"))
     if cpus > machines.cpus or gpus > machines.gpus:
@@ -97,7 +108,7 @@ def plan_pools(
         If one actor of each kind, and a task to feed separate ones, do not fit on the cluster.
     """
     layout, asked, feeding = _layout(settings, stages, machines)
-    pools = tuple(_pool(pool, machines, len(asked), feeding, batches) for pool in asked)
+    pools = tuple(_pool(pool, asked, machines, feeding, batches) for pool in asked)
     cpus, gpus = sum(pool.cpus for pool in pools) + feeding, sum(pool.gpus for pool in pools)
     if cpus > machines.cpus or gpus > machines.gpus:
         raise ResourcesError(
@@ -132,20 +143,25 @@ def _gpus(asked: PoolSettings, machines: Machines, pools: int) -> float:
 
 
 def _pool(
-    asked: PoolSettings, machines: Machines, pools: int, feeding: float, batches: int
+    asked: PoolSettings,
+    pools: Sequence[PoolSettings],
+    machines: Machines,
+    feeding: float,
+    batches: int,
 ) -> Pool:
-    gpus = _gpus(asked, machines, pools)
-    if asked.actors != "auto":
-        most = asked.actors
-    elif gpus:
-        most = int(machines.gpus / (gpus * pools))
-    elif machines.nodes == 1:
+    """Size one of the layout's pools, which share what there is evenly."""
+    gpus = _gpus(asked, machines, len(pools))
+    fit = int((machines.cpus - feeding) / (asked.cpus_per_actor * len(pools)))
+    if gpus:
+        on_gpus = sum(_gpus(pool, machines, len(pools)) > 0 for pool in pools)
+        fit = min(fit, int(machines.gpus / (gpus * on_gpus)))
+    elif asked.actors == "auto" and machines.nodes == 1:
         # Logical CPUs may outnumber the cores here; more actors than cores only share them.
-        most = machines.cores // pools
-    else:
-        most = batches
-    fit = int((machines.cpus - feeding) / (asked.cpus_per_actor * pools))
-    return Pool(max(1, min(most, fit, batches)), asked.cpus_per_actor, gpus)
+        fit = min(fit, machines.cores // len(pools))
+    wanted = fit if asked.actors == "auto" else asked.actors
+    least = max(1, min(wanted, fit, batches))
+    most = max(least, min(wanted, batches)) if machines.may_grow else least
+    return Pool(least, most, asked.cpus_per_actor, gpus)
 
 
 def _cores() -> int:

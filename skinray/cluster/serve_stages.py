@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ray import serve
 
 from skinray.cluster.actor_memory import keep_freed_memory
+from skinray.cluster.serve_batches import Batches
 from skinray.cluster.serve_bundles import BundleRef, Held, load_named_stage
 from skinray.cluster.serve_metrics import RayMeter
 from skinray.config import ServeSettings
@@ -25,6 +24,8 @@ from skinray.learning.stage import StageModel
 from skinray.service.want import Want
 
 A = TypeVar("A")
+# What has become of images of a batch, by place in it: a map, or what was raised.
+Results = dict[int, NDArray[Any] | Exception]
 LOG = logging.getLogger("ray.serve")
 
 
@@ -46,14 +47,10 @@ class NetworkStage:
         keep_freed_memory()
         torch.set_num_threads(settings.threads)
         self._models = Held(lambda ref: load_named_stage(ref, self.stage))
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=self.stage)
         self._meter = RayMeter()
-        self._batched: Any = self._forward_alone
-        if settings.batch_size > 1:
-            batch = serve.batch(
-                max_batch_size=settings.batch_size, batch_wait_timeout_s=settings.batch_wait_s
-            )
-            self._batched = batch(self._forward_batch)
+        self._batches = Batches(
+            self._forward, settings.batch_size, settings.batch_wait_s, self.stage
+        )
         try:
             self._models.get(ref)
         except BundleError as error:  # the service may have moved on to another bundle
@@ -71,8 +68,7 @@ class NetworkStage:
         It is float32 probability; with a threshold, 1 above it as uint8: a quarter of the bytes
         on the way to the next stage.
         """
-        result: NDArray[Any] = await self._batched(Seen(ref, pixels, um_per_px, threshold))
-        return result
+        return await self._batches.result(Seen(ref, pixels, um_per_px, threshold))
 
     async def ready(self, ref: BundleRef) -> bool:
         """Load the bundle if it is not, and say whether its network answers."""
@@ -84,29 +80,49 @@ class NetworkStage:
         if model is not None and not await asyncio.to_thread(model.answers):
             raise RuntimeError(f"{self.stage} network gives values that are not finite")
 
-    async def _forward_alone(self, seen: Seen) -> NDArray[Any]:
-        return (await self._forward_batch([seen]))[0]
-
-    async def _forward_batch(self, batch: list[Seen]) -> list[NDArray[Any]]:
+    def _forward(self, batch: Sequence[Seen]) -> Iterator[Results]:
         begun = perf_counter()
-        loop = asyncio.get_running_loop()
-        maps = await loop.run_in_executor(self._thread, forward, self._models, batch)
-        for _ in batch:
-            self._meter.stage(self.stage, (perf_counter() - begun) / len(batch))
-        return maps
+        for results in forward(self._models, batch):
+            for _ in results:
+                self._meter.stage(self.stage, (perf_counter() - begun) / len(results))
+            yield results
+            begun = perf_counter()
 
 
-def forward(models: Held[StageModel], batch: Sequence[Seen]) -> list[NDArray[Any]]:
-    """Return the maps of a batch, in its order; pure but for bundles that are loaded on the way.
+def forward(models: Held[StageModel], batch: Sequence[Seen]) -> Iterator[Results]:
+    """Yield the maps of a batch by place in it, those of each pass as soon as it is done.
 
-    One image after the other, as everywhere else: sums over a stacked batch round otherwise,
-    and counts would depend on who else asked at that moment.
+    Images of one bundle, size and scale share a pass; all others go alone. Where a pass fails,
+    its images are tried one by one, so that an error is that of its own image. Pure but for
+    bundles that are loaded on the way.
     """
-    return [_seen_by(models.get(seen.ref), seen) for seen in batch]
+    together: dict[Any, list[int]] = {}
+    for place, seen in enumerate(batch):
+        key = (seen.ref, seen.pixels.shape, seen.pixels.dtype, seen.um_per_px)
+        together.setdefault(key, []).append(place)
+    for places in together.values():
+        yield from _passed(models, batch, places)
 
 
-def _seen_by(model: StageModel, seen: Seen) -> NDArray[Any]:
-    probability = model.map(seen.pixels, seen.um_per_px)
+def _passed(
+    models: Held[StageModel], batch: Sequence[Seen], places: Sequence[int]
+) -> Iterator[Results]:
+    first = batch[places[0]]
+    try:
+        pixels = [batch[place].pixels for place in places]
+        maps = models.get(first.ref).maps(pixels, first.um_per_px)
+        found = [_wanted(one, batch[place]) for place, one in zip(places, maps, strict=True)]
+    except Exception as error:  # whatever it is, it is this image's answer
+        if len(places) == 1:
+            yield {places[0]: error}
+            return
+        for place in places:
+            yield from _passed(models, batch, [place])
+    else:
+        yield dict(zip(places, found, strict=True))
+
+
+def _wanted(probability: NDArray[np.float32], seen: Seen) -> NDArray[Any]:
     if seen.threshold is None:
         return probability
     return threshold_map(probability, seen.threshold).view(np.uint8)

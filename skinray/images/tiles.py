@@ -60,15 +60,15 @@ def cut(shape: tuple[int, int], tile_px: int, overlap_px: int) -> Iterator[Tile]
 
 
 def blend(
-    maps: Iterable[tuple[Tile, NDArray[np.float32]]], shape: tuple[int, int]
+    maps: Iterable[tuple[Tile, NDArray[np.float32]]], shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Mix the tiles' maps into one map of the image, (H, W) float32.
+    """Mix the tiles' maps into one map of the image, (H, W) float32; or of N images, (N, H, W).
 
-    Each map is (h, w) float32 on the pixels of its tile; one is held at a time.
+    Each map is (h, w) or (N, h, w) float32 on the pixels of its tile; one is held at a time.
     """
     whole = np.zeros(shape, np.float32)
     for tile, values in maps:
-        whole[tile.rows, tile.columns] += (
+        whole[..., tile.rows, tile.columns] += (
             values * tile.row_weights[:, None] * tile.column_weights[None, :]
         )
     return whole

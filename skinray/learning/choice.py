@@ -8,7 +8,7 @@ from typing import Any
 
 from skinray.errors import TrainingError
 from skinray.learning.crossval import Choice, Split
-from skinray.learning.trial import TrialSpec
+from skinray.learning.spec import TrialSpec
 
 
 def choose(

@@ -1,8 +1,8 @@
-"""A network's probability map for a whole image: the one function that all callers share."""
+"""A network's probability maps of whole images: the one function that all callers share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import cv2
@@ -17,6 +17,10 @@ from skinray.images.tiles import blend, cut
 
 # Images whose scale differs from the training scale by less than this are not resampled.
 SAME_SCALE = 0.02
+# Sums over a stack of images may round differently than over one. This is the most that a
+# probability may differ from the one of the image alone, in float32 on a CPU
+# (benchmarks/serve_batches.py measures it).
+STACK_TOLERANCE = 1e-3
 WHOLE = PredictSettings()
 # Axes that an image is mirrored along: none, left and right, up and down, both.
 MIRRORED: tuple[tuple[int, ...], ...] = ((), (1,), (0,), (0, 1))
@@ -28,82 +32,105 @@ def predict_map(
     device: torch.device | None = None,
     settings: PredictSettings = WHOLE,
 ) -> NDArray[np.float32]:
-    """Return the probability map of one image, in tiles where it is large.
+    """Return the probability map of one image, (H, W) float32; see :func:`predict_maps`."""
+    result: NDArray[np.float32] = predict_maps(network, [image], device, settings)[0]
+    return result
+
+
+def predict_maps(
+    network: nn.Module,
+    images: Sequence[NDArray[np.uint8]],
+    device: torch.device | None = None,
+    settings: PredictSettings = WHOLE,
+) -> NDArray[np.float32]:
+    """Return the probability maps of images of one size, in tiles where they are large.
+
+    All images go through the network in one pass, or all tiles of one place. Alone, an image
+    always gives the same map; stacked, one within ``STACK_TOLERANCE`` of it.
 
     Parameters
     ----------
-    network : maps (1, 3, H, W) float RGB in 0..1 to (1, 1, H, W) logits.
-    image : (H, W, 3) uint8, RGB, of any size.
+    network : maps (N, 3, H, W) float RGB in 0..1 to (N, 1, H, W) logits.
+    images : N of (H, W, 3) uint8, RGB; of any size, but all of the same.
     device : where the network lies; none: the CPU.
     settings : from which size on tiles are cut, and how.
 
     Returns
     -------
-    (H, W) float32 in 0..1, on the pixels of ``image``.
+    (N, H, W) float32 in 0..1, on the pixels of the images and in their order.
 
     Raises
     ------
     ImageError
-        If the array is no RGB image of bytes: read as one, it would give a wrong map.
+        If an array is no RGB image of bytes: read as one, it would give a wrong map.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ImageError(
-            f"image of shape {image.shape} and type {image.dtype}: give (height, width, 3) uint8 "
-            "in RGB order, as skinray.images.read gives it"
-        )
+    for image in images:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ImageError(
+                f"image of shape {image.shape} and type {image.dtype}: give (height, width, 3) "
+                "uint8 in RGB order, as skinray.images.read gives it"
+            )
     device = device or torch.device("cpu")
     with evaluating(network), torch.inference_mode():
         if settings.mirrored == 1:
-            return _map(network, image, device, settings)
-        total = np.zeros(image.shape[:2], np.float32)
+            return _maps(network, images, device, settings)
+        total = np.zeros((len(images), *images[0].shape[:2]), np.float32)
         for axes in MIRRORED[: settings.mirrored]:
-            total += np.flip(_map(network, np.flip(image, axes), device, settings), axes)
-        return total / np.float32(settings.mirrored)
+            maps = _maps(network, [np.flip(image, axes) for image in images], device, settings)
+            total += np.flip(maps, tuple(axis + 1 for axis in axes))
+        return np.asarray(total / np.float32(settings.mirrored), np.float32)
 
 
-def _map(
-    network: nn.Module, image: NDArray[np.uint8], device: torch.device, settings: PredictSettings
+def _maps(
+    network: nn.Module,
+    images: Sequence[NDArray[np.uint8]],
+    device: torch.device,
+    settings: PredictSettings,
 ) -> NDArray[np.float32]:
-    shape = image.shape[0], image.shape[1]
+    shape = images[0].shape[0], images[0].shape[1]
     if shape[0] * shape[1] <= settings.max_pixels:
-        return _forward(network, image, device)
+        return _forward(network, images, device)
     tiles = cut(shape, settings.tile_px, settings.overlap_px)
-    maps = ((t, _forward(network, image[t.rows, t.columns], device)) for t in tiles)
+    maps = (
+        (t, _forward(network, [image[t.rows, t.columns] for image in images], device))
+        for t in tiles
+    )
     # Weights sum to 1 but for rounding, which may lift a blend of ones a little above 1.
-    return np.minimum(blend(maps, shape), np.float32(1))
+    return np.minimum(blend(maps, (len(images), *shape)), np.float32(1))
 
 
 def _forward(
-    network: nn.Module, image: NDArray[np.uint8], device: torch.device
+    network: nn.Module, images: Sequence[NDArray[np.uint8]], device: torch.device
 ) -> NDArray[np.float32]:
-    pixels = torch.from_numpy(np.array(image, copy=True))[None].to(device)
+    pixels = torch.from_numpy(np.stack(images)).to(device)
     logits = network(pixels.permute(0, 3, 1, 2).float().div_(255))
-    result: NDArray[np.float32] = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
+    result: NDArray[np.float32] = torch.sigmoid(logits.float())[:, 0].cpu().numpy()
     return result
 
 
 def predict_at_scale(
     network: nn.Module,
-    image: NDArray[np.uint8],
+    images: Sequence[NDArray[np.uint8]],
     um_per_px: float | None,
     trained_um_per_px: float | None,
     device: torch.device | None = None,
     settings: PredictSettings = WHOLE,
 ) -> NDArray[np.float32]:
-    """Predict at the scale the network was trained at, then bring the map back.
+    """Predict at the scale the network was trained at, then bring the maps back, (N, H, W).
 
-    With both scales known and different, the image is resampled first (the remedy that the
-    paper's discussion names for other magnifications); else it is taken as it is.
+    With both scales known and different, the images, of one size and scale, are resampled first
+    (the remedy that the paper's discussion names for other magnifications); else they are taken
+    as they are.
     """
     factor = scale_factor(um_per_px, trained_um_per_px)
     if factor == 1.0:
-        return predict_map(network, image, device, settings)
-    height, width = image.shape[:2]
+        return predict_maps(network, images, device, settings)
+    height, width = images[0].shape[:2]
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(image, size, interpolation=how)
-    small = predict_map(network, np.asarray(resized, np.uint8), device, settings)
-    back = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    resized = [np.asarray(cv2.resize(image, size, interpolation=how), np.uint8) for image in images]
+    maps = predict_maps(network, resized, device, settings)
+    back = [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps]
     return np.asarray(back, np.float32)
 
 

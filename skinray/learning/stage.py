@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,23 +34,32 @@ class StageModel:
     device: torch.device
 
     def map(self, image: NDArray[np.uint8], um_per_px: float | None = None) -> NDArray[np.float32]:
-        """Return the probability map of one image, (H, W) float32 on its own pixels.
+        """Return the probability map of one image, (H, W) float32; see :meth:`maps`."""
+        result: NDArray[np.float32] = self.maps([image], um_per_px)[0]
+        return result
+
+    def maps(
+        self, images: Sequence[NDArray[np.uint8]], um_per_px: float | None = None
+    ) -> NDArray[np.float32]:
+        """Return the probability maps of images, (N, H, W) float32 on their own pixels.
 
         Parameters
         ----------
-        image : (H, W, 3) uint8, RGB.
-        um_per_px : the image's scale, if known; at another scale than the training's it is
-            resampled for the networks, and the map brought back.
+        images : N of (H, W, 3) uint8, RGB, all of one size. They share the networks' passes, so
+            that a map may differ from the one of its image alone by
+            :data:`skinray.learning.predict.STACK_TOLERANCE`.
+        um_per_px : the scale of all of them, if known; at another scale than the training's they
+            are resampled for the networks, and the maps brought back.
 
         Raises
         ------
         ImageError
-            If the array is no RGB image of bytes.
+            If an array is no RGB image of bytes.
         """
         total = None
         for network in self.networks:
             values = predict_at_scale(
-                network, image, um_per_px, self.um_per_px, self.device, self.settings
+                network, images, um_per_px, self.um_per_px, self.device, self.settings
             )
             total = values if total is None else total + values
         assert total is not None  # noqa: S101 - a stage has at least one network

@@ -9,6 +9,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from skinray.errors import BundleError, CohortError, ResourcesError, SettingsErr
 from skinray.images.output import LocalOutput
 from skinray.images.read import read_image
 from skinray.learning.bundle import load
+from skinray.learning.bundle_info import read_info
 from tests.cluster.scored_cohorts import bad_files, sound_image, write
 
 pytestmark = pytest.mark.ray
@@ -243,22 +245,83 @@ def test_pools_follow_settings_and_machines() -> None:
 
     laptop, small = Machines(4, 0, 1, 2), Machines(2, 0, 1, 2)
     auto, both = ScoreSettings(), ("nerve", "dermis")
-    assert plan_pools(auto, both, laptop, 100).actors == (Pool(2, 1, 0),)
-    assert plan_pools(auto, both, laptop, 1).actors == (Pool(1, 1, 0),)
-    assert plan_pools(auto, both, small, 100).actors == (Pool(2, 1, 0),)
-    assert plan_pools(auto, both, Machines(8, 0, 1, 8), 100).actors == (Pool(8, 1, 0),)
+    assert plan_pools(auto, both, laptop, 100).actors == (Pool(2, 2, 1, 0),)
+    assert plan_pools(auto, both, laptop, 1).actors == (Pool(1, 1, 1, 0),)
+    assert plan_pools(auto, both, small, 100).actors == (Pool(2, 2, 1, 0),)
+    assert plan_pools(auto, both, Machines(8, 0, 1, 8), 100).actors == (Pool(8, 8, 1, 0),)
     server = plan_pools(auto, both, Machines(64, 4, 1, 64), 1000)
-    assert (server.layout, server.actors) == ("separate", (Pool(4, 1, 0.5), Pool(4, 1, 0.5)))
-    assert plan_pools(auto, both, Machines(96, 0, 3, 2), 1000).actors == (Pool(96, 1, 0),)
-    assert plan_pools(auto, ("skin",), Machines(64, 4, 1, 64), 1000).actors == (Pool(4, 1, 1),)
+    assert (server.layout, server.actors) == ("separate", (Pool(4, 4, 1, 0.5),) * 2)
+    assert plan_pools(auto, both, Machines(96, 0, 3, 2), 1000).actors == (Pool(96, 96, 1, 0),)
+    assert plan_pools(auto, ("skin",), Machines(64, 4, 1, 64), 1000).actors == (Pool(4, 4, 1, 1),)
     separate = auto.override({"layout": "separate", "nerve.actors": 3, "nerve.cpus_per_actor": 2})
-    assert plan_pools(separate, both, Machines(32, 0, 1, 32), 100).actors[0] == Pool(3, 2, 0)
+    assert plan_pools(separate, both, Machines(32, 0, 1, 32), 100).actors[0] == Pool(3, 3, 2, 0)
     feeding = auto.override({"layout": "separate", "decode_cpus": 3})
-    assert plan_pools(feeding, both, Machines(9, 0, 1, 9), 100).actors == (Pool(3, 1, 0),) * 2
+    assert plan_pools(feeding, both, Machines(9, 0, 1, 9), 100).actors == (Pool(3, 3, 1, 0),) * 2
     with pytest.raises(ResourcesError, match="layout separate needs 3 and 0 at least"):
         plan_pools(auto.override({"layout": "separate"}), both, small, 10)
     with pytest.raises(ResourcesError, match=r"0 GPUs; layout fused needs 1 and 1"):
         plan_pools(auto.override({"fused.gpus_per_actor": 1}), both, laptop, 10)
+
+
+def test_pools_start_with_what_fits_and_grow_to_what_is_asked_for() -> None:
+    from skinray.cluster.score_pools import Machines, Pool, plan_pools
+
+    both = ("nerve", "dermis")
+    asked = ScoreSettings().override({"nerve.actors": 6, "dermis.actors": 3})
+    growing, fixed = (Machines(8, 1, 2, 2, grows) for grows in (True, False))
+    assert plan_pools(asked, both, growing, 100).actors == (Pool(1, 6, 1, 0.5), Pool(1, 3, 1, 0.5))
+    assert plan_pools(asked, both, growing, 4).actors == (Pool(1, 4, 1, 0.5), Pool(1, 3, 1, 0.5))
+    assert plan_pools(asked, both, fixed, 100).actors == (Pool(1, 1, 1, 0.5),) * 2
+    assert plan_pools(ScoreSettings(), both, growing, 100).actors == (Pool(1, 1, 1, 0.5),) * 2
+    alone = asked.override({"dermis.gpus_per_actor": 0})  # all of the GPU is the nerves'
+    assert plan_pools(alone, both, growing, 100).actors == (Pool(2, 6, 1, 0.5), Pool(3, 3, 1, 0))
+    fused = asked.override({"layout": "fused", "fused.actors": 9, "fused.gpus_per_actor": 0})
+    assert plan_pools(fused, both, growing, 100).actors == (Pool(8, 9, 1, 0),)
+
+
+def test_ray_data_is_given_both_sizes_of_every_pool(
+    monkeypatch: pytest.MonkeyPatch, bundle: Path
+) -> None:
+    import ray.data
+
+    from skinray.cluster import score_pipeline
+    from skinray.cluster.score_pools import Pool, Pools
+
+    given: list[tuple[int, int, int, float]] = []
+
+    class Images:
+        def map_batches(self, *_: Any, **options: Any) -> Images:
+            if "compute" in options:
+                pool = options["compute"]
+                given.append(
+                    (pool.min_size, pool.max_size, options["num_cpus"], options["num_gpus"])
+                )
+            return self
+
+        def iter_batches(self, **_: Any) -> list[dict[str, Any]]:
+            return [{"done": np.array([3])}, {"done": np.array([2])}]
+
+    monkeypatch.setattr(ray.data, "range", lambda *_, **__: Images())
+    job: Any = SimpleNamespace(settings=SMALL, info=read_info(bundle))
+    pools = Pools("separate", (Pool(1, 6, 1, 0.5), Pool(2, 2, 1, 0.25)))
+    nothing: Any = None
+    assert sum(score_pipeline._separate(job, nothing, pools, 5)) == 5
+    assert given == [(1, 6, 1, 0.5), (2, 2, 1, 0.25)]
+
+
+def test_a_cluster_may_grow_and_this_machine_alone_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    from skinray.cluster.score_pools import Machines
+
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 4.0})
+    monkeypatch.setattr(ray, "nodes", lambda: [{}])
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert not Machines.at_hand().may_grow
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert Machines.at_hand().may_grow
 
 
 def test_claims_are_their_holders_and_killers_are_given_up(tmp_path: Path) -> None:

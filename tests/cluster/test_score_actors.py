@@ -60,7 +60,7 @@ def scoring(
 
 def team(monkeypatch: pytest.MonkeyPatch, kind: type, actors: int = 2) -> Team:
     monkeypatch.setattr(score_actors, "Fused", kind)
-    return Team(NOTHING, NOTHING, Pool(actors, 1, 0), BATCHES)
+    return Team(NOTHING, NOTHING, Pool(1, actors, 1, 0), BATCHES)
 
 
 def run(members: Team) -> list[int]:
@@ -81,6 +81,16 @@ def test_an_actor_dies_and_every_batch_is_told_of_once(
     done = {file.name.split("-")[0] for file in tmp_path.glob("*-*")}
     assert done == {str(batch) for batch in range(BATCHES)}
     assert len(members.starts) == actors
+
+
+def test_actors_without_room_do_not_hold_up_the_others(
+    ray_session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The session has four CPUs; the rest would begin only if the cluster grew."""
+    members = team(monkeypatch, scoring(tmp_path), 6)
+    assert run(members) == [10 + batch for batch in range(BATCHES)]
+    assert len(members.starts) == 6
+    assert 1 <= len((tmp_path / "starts").read_text().split()) <= 4
 
 
 @pytest.mark.parametrize("raised", [OSError("no space left"), ActorDiedError()])

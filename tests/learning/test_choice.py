@@ -16,7 +16,7 @@ from skinray.config import RunSettings
 from skinray.errors import TrainingError
 from skinray.learning.choice import choose
 from skinray.learning.crossval import Choice, SpecMaker, Split, Splits, deciding, make_splits
-from skinray.learning.trial import TrialSpec
+from skinray.learning.spec import TrialSpec
 
 FOLDS = tuple(Split(f"fold-{k}", (), ()) for k in (1, 2))
 SAME = {split.name: (split,) for split in FOLDS}

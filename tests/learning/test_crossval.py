@@ -16,7 +16,7 @@ from skinray.learning.crossval import (
     grid_points,
     make_splits,
 )
-from skinray.learning.trial import TrialSpec
+from skinray.learning.spec import TrialSpec
 
 COHORT = cohort_of([4, 3, 2, 2, 1, 3])
 POOLED = {"tune.selection": "pooled"}

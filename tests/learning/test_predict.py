@@ -99,7 +99,7 @@ def test_the_network_sees_the_scale_it_was_trained_at(
     um_per_px: float | None, trained: float | None, seen: tuple[int, int]
 ) -> None:
     network, sample = Recorder(), drawn_sample()
-    found = predict_at_scale(network, sample.image, um_per_px, trained)
+    found = predict_at_scale(network, [sample.image], um_per_px, trained)[0]
     assert network.sizes == [seen]
     assert found.shape == (96, 128)
     assert found.dtype == np.float32
@@ -109,7 +109,7 @@ def test_the_network_sees_the_scale_it_was_trained_at(
 def test_a_map_comes_back_to_its_place() -> None:
     image = np.zeros((96, 128, 3), np.uint8)
     image[32:64, 40:72, 0] = 255
-    found = predict_at_scale(Recorder(), image, 0.25, 0.5)
+    found = predict_at_scale(Recorder(), [image], 0.25, 0.5)[0]
     rows, columns = np.nonzero(found >= 0.5)
     assert (rows.mean(), columns.mean()) == pytest.approx((47.5, 55.5))
     assert len(rows) == pytest.approx(32 * 32, rel=0.01)
