@@ -65,12 +65,12 @@ def fed(
 def test_any_number_of_actors_gives_the_batches_of_the_training_process(
     spec: TrialSpec, source: StoreSource, actors: tuple[int, int]
 ) -> None:
-    spec = spec.override({"arm.train.epochs": 3, "arm.train.draws_per_image": 5})
-    assert len(spec.train) * 5 * 3 > 2 * rows_per_block(spec)
+    spec = spec.override({"arm.train.epochs": 3, "arm.train.draws_per_image": 50})
+    assert len(spec.train) * 50 * 3 > 2 * rows_per_block(spec)
     here, there = InProcessFeed(spec, source), fed(spec, source, actors=actors)
     for epoch in range(3):
         assert same(here.batches(epoch), there.batches(epoch))
-    assert there.fed().crops == here.fed().crops == 3 * len(spec.train) * 5
+    assert there.fed().crops == here.fed().crops == 3 * len(spec.train) * 50
     assert there.fed().by == "ray data"
     there.close()
 
