@@ -34,19 +34,31 @@ class Held:
         ]
 
 
-def held() -> Held | None:
-    """Return what this job holds; None where Ray cannot say, as without its dashboard."""
-    if not ray.is_initialized():
-        return None
+def held(patience_s: float = 5.0) -> Held | None:
+    """Return what this job holds; None where Ray cannot say, as without its dashboard.
+
+    Parameters
+    ----------
+    patience_s : a dashboard may still be starting.
+    """
+    until = time.monotonic() + patience_s
+    while ray.is_initialized():
+        try:
+            return _asked()
+        except (RayStateApiException, ConnectionError) as error:
+            if time.monotonic() > until:
+                log.info("what trainings leave behind is not checked: %s", error)
+                break
+            time.sleep(ASK_EVERY_S)
+    return None
+
+
+def _asked() -> Held:
     job = ray.get_runtime_context().get_job_id()
-    try:
-        groups = list_placement_groups(
-            filters=[("creator_job_id", "=", job), ("state", "!=", "REMOVED")], limit=MOST
-        )
-        actors = list_actors(filters=[("job_id", "=", job), ("state", "!=", "DEAD")], limit=MOST)
-    except (RayStateApiException, ConnectionError) as error:
-        log.info("what trainings leave behind is not checked: %s", error)
-        return None
+    groups = list_placement_groups(
+        filters=[("creator_job_id", "=", job), ("state", "!=", "REMOVED")], limit=MOST
+    )
+    actors = list_actors(filters=[("job_id", "=", job), ("state", "!=", "DEAD")], limit=MOST)
     return Held(
         frozenset(group.placement_group_id for group in groups),
         {a.actor_id: a.class_name for a in actors if a.class_name not in STANDING},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,16 @@ from ray.tune import Callback
 from skinray.progress import Steps
 
 LOG = logging.getLogger(__name__)
+
+
+# A last line of a traceback, "ValueError: no room"; Ray's own errors only pass others on.
+_REASON = re.compile(r"^(?!ray\.)[\w.]*(?:Error|Exception|Interrupt): .+$", re.MULTILINE)
+
+
+def reason(said: str) -> str:
+    """Return why a trial failed, out of the tracebacks that Ray nests around it."""
+    found: list[str] = _REASON.findall(said)
+    return found[-1] if found else said.splitlines()[-1]
 
 
 class TrialProgress(Callback):  # type: ignore[misc]
@@ -80,7 +91,7 @@ class TrialProgress(Callback):  # type: ignore[misc]
         if trial.error_file is not None and Path(trial.error_file).is_file():
             said = Path(trial.error_file).read_text(encoding="utf-8", errors="replace").strip()
         if said:
-            self.errors[key] = said.splitlines()[-1]
+            self.errors[key] = reason(said)
 
     def _tell(self, trial: Any, epoch: int) -> None:
         key = trial.config.get("trial", "")

@@ -34,7 +34,8 @@ WAITING_SAID_EVERY_S = 30.0
 # often, and what looks out for nodes about to be taken away has nothing to look out for.
 ONE_MACHINE = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_TRAIN_METRICS_ENABLED": "0",  # there is no dashboard to show them
+    "RAY_TRAIN_METRICS_ENABLED": "0",  # nothing gathers them
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon the end of a training is seen
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
     "RAY_num_workers_soft_limit": "0",  # a worker without work ends after a second

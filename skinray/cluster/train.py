@@ -151,7 +151,8 @@ def worker_loop(config: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / REFUSED).write_text(str(error), encoding="utf-8")
         raise
-    ray.train.report({"done": True})
+    # The others wait here until the first one has scored and stored the network.
+    ray.train.report({"epoch": spec.arm.train.epochs})
 
 
 def averaging(module: nn.Module, device: torch.device) -> nn.Module:
