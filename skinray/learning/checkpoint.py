@@ -148,8 +148,8 @@ class TrainState:
 class StateKeeper:
     """Stores a training's state every so many seconds, while the training continues.
 
-    Called after each step. A thread of its own writes, and the file before stays until the new
-    one is whole. What a kill costs is ``every_s`` and the time of one write.
+    Called after each step and each epoch. A thread of its own writes, and the file before stays
+    until the new one is whole. What a kill costs is ``every_s`` and the time of one write.
 
     Parameters
     ----------
@@ -184,20 +184,21 @@ class StateKeeper:
         now = self.urgent()
         if not self.stores or not (now or time.monotonic() >= self._due):
             return
-        self._wait()
+        self.settle()
         self._writing = self._pool.submit(snapshot().save, self.path, self.owner)
         self._due = time.monotonic() + self.every_s
         if now:
-            self._wait()
+            self.settle()
 
     def close(self) -> None:
         """Wait for the last write; OSError if it failed."""
         try:
-            self._wait()
+            self.settle()
         finally:
             self._pool.shutdown()
 
-    def _wait(self) -> None:
+    def settle(self) -> None:
+        """Wait until the last state is written; OSError if that failed."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()

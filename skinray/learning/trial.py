@@ -115,6 +115,7 @@ def run_trial(
     def after_epoch(end: EpochEnd, snapshot: Snapshot) -> None:
         if first:
             log_epoch(folder, end)
+        keeper(snapshot)
         if on_epoch is not None:
             on_epoch(end)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from skinray.errors import DamagedError, TrainingError
-from skinray.learning.checkpoint import EpochEnd, TrainState
+from skinray.learning import checkpoint
+from skinray.learning.checkpoint import EpochEnd, StateKeeper, TrainState
 
 
 def trained_state(steps: int = 3) -> TrainState:
@@ -163,3 +165,78 @@ def test_an_optimizer_may_keep_plain_numbers(tmp_path: Path) -> None:
     assert list(found) == [4]
     assert found[4]["step"] == 3
     assert torch.equal(found[4]["momentum_buffer"], slot["momentum_buffer"])
+
+
+def test_a_state_is_stored_when_its_time_has_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now)
+    keeper, path = StateKeeper(tmp_path / "state", "me", every_s=120), tmp_path / "state"
+    for now, rows in ((0.0, 2), (119.0, 4), (120.0, 6), (130.0, 8), (239.0, 10), (240.0, 12)):
+        keeper(lambda rows=rows: state_at(rows))
+        keeper.settle()
+        stored = TrainState.load(path, "me").row if path.exists() else None
+        assert stored == (None if now < 120 else 6 if now < 240 else 12)
+    keeper.close()
+
+
+def test_an_urgent_state_is_written_before_the_training_continues(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def urgent() -> bool:
+        asked.append(1)
+        return len(asked) == 2
+
+    keeper = StateKeeper(tmp_path / "state", "me", every_s=1e9, urgent=urgent)
+    keeper(lambda: state_at(2))
+    assert not (tmp_path / "state").exists()
+    keeper(lambda: state_at(4))
+    assert TrainState.load(tmp_path / "state", "me").row == 4
+    # Every worker asks, since the question may be a barrier; one writes.
+    other = StateKeeper(
+        tmp_path / "other", "me", 0, urgent=lambda: bool(asked.append(1)), stores=False
+    )
+    other(lambda: state_at(2))
+    assert len(asked) == 3
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_state_before_stays_until_the_new_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper, path = StateKeeper(tmp_path / "state", "me", every_s=0), tmp_path / "state"
+    keeper(lambda: state_at(2))
+    keeper.settle()
+
+    def full(tensors: object, path: Path, **more: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    keeper(lambda: state_at(4))
+    with pytest.raises(OSError, match="No space left"):
+        keeper.close()
+    assert TrainState.load(path, "me").row == 2
+
+
+def test_a_training_continues_while_its_state_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, save = Event(), checkpoint.save_file
+
+    def slow(*args: object, **more: object) -> None:
+        assert gate.wait(20)
+        save(*args, **more)
+
+    monkeypatch.setattr(checkpoint, "save_file", slow)
+    keeper = StateKeeper(tmp_path / "state", "me", every_s=0)
+    keeper(lambda: state_at(2))  # returns though nothing is written
+    assert not (tmp_path / "state").exists()
+    gate.set()
+    keeper.close()
+    assert TrainState.load(tmp_path / "state", "me").row == 2
+
+
+def state_at(row: int) -> TrainState:
+    return TrainState({"weight": torch.ones(2)}, {}, {}, row=row)

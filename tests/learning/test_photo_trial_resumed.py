@@ -16,7 +16,7 @@ from tiny import Spy, same_weights
 
 from skinray.images.photos import find_backgrounds, find_photos, split_photos
 from skinray.images.sample import Sample
-from skinray.learning.checkpoint import EpochEnd, TrainState
+from skinray.learning.checkpoint import EpochEnd, StateKeeper, TrainState
 from skinray.learning.photo_trials import PhotoTrials, load_photo
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import OUTCOME, STATE, WEIGHTS, interrupted, run_trial
@@ -81,12 +81,22 @@ def whole(
 ) -> Whole:
     spec, samples = direct
     folder, states, spy = tmp_path_factory.mktemp("whole"), list[TrainState](), Spy(samples)
-    run_trial(spec, spy, folder, on_epoch=keeping(spec, folder, states))
+    keeper = eager(spec, folder)
+    run_trial(spec, spy, folder, keeper=keeper, on_epoch=keeping(keeper, states))
     return Whole(folder, states, spy.read)
 
 
-def keeping(spec: TrialSpec, folder: Path, states: list[TrainState]) -> Callable[[EpochEnd], None]:
-    return lambda end: states.append(TrainState.load(folder / STATE, spec.fingerprint()))
+def eager(spec: TrialSpec, folder: Path) -> StateKeeper:
+    """Stores the state after each step."""
+    return StateKeeper(folder / STATE, spec.fingerprint(), every_s=0)
+
+
+def keeping(keeper: StateKeeper, states: list[TrainState]) -> Callable[[EpochEnd], None]:
+    def load(end: EpochEnd) -> None:
+        keeper.settle()
+        states.append(TrainState.load(keeper.path, keeper.owner))
+
+    return load
 
 
 def test_the_training_has_all_that_could_be_lost(
@@ -124,13 +134,15 @@ def test_a_photo_trial_cut_off_after_any_epoch_goes_on_to_the_same_bits(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_trial(spec, samples, tmp_path, on_epoch=kill)
+        run_trial(spec, samples, tmp_path, keeper=eager(spec, tmp_path), on_epoch=kill)
     state = interrupted(spec, tmp_path)
     assert state is not None
     assert state.epoch == stop + 1
     torch.manual_seed(99)  # another process has other random numbers
     states = list[TrainState]()
-    rest = run_trial(spec, samples, tmp_path, on_epoch=keeping(spec, tmp_path, states))
+    keeper = eager(spec, tmp_path)
+    rest = run_trial(spec, samples, tmp_path, keeper=keeper, on_epoch=keeping(keeper, states))
+    assert rest is not None
     assert len(states) == EPOCHS - stop - 1
     # Not the kept weights alone: those may be of an epoch before the interruption.
     for now, then in zip(states, whole.states[stop + 1 :], strict=True):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from safetensors.torch import load_file
 from tiny import Spy, drawn_sample, same_weights, tiny_run, tiny_spec
 
 from skinray.errors import SettingsError, TrainingError
-from skinray.learning.checkpoint import EpochEnd
-from skinray.learning.spec import configured, describe
+from skinray.learning.checkpoint import EpochEnd, StateKeeper
+from skinray.learning.feed import InProcessFeed
+from skinray.learning.loop import Batch, World
+from skinray.learning.spec import TrialSpec, configured, describe
 from skinray.learning.trial import (
     LOG,
     OUTCOME,
@@ -27,6 +30,11 @@ from skinray.learning.validation import validation_score
 
 SAMPLES = [drawn_sample(seed) for seed in range(5)]
 NAN = {"arm__train__learning_rate": 1e30, "arm__train__max_skipped_steps": 0}
+
+
+def eager(folder: Path, spec: TrialSpec) -> StateKeeper:
+    """Stores the state after each step."""
+    return StateKeeper(folder / STATE, spec.fingerprint(), every_s=0)
 
 
 def measured(history: list[EpochEnd]) -> list[tuple[Any, ...]]:
@@ -50,7 +58,9 @@ def test_a_trial_leaves_its_outcome_its_weights_and_its_log(tmp_path: Path) -> N
 def test_the_same_trial_gives_the_same_weights(tmp_path: Path) -> None:
     first = run_trial(tiny_spec(), SAMPLES, tmp_path / "a")
     torch.manual_seed(99)
-    second = run_trial(tiny_spec(), SAMPLES, tmp_path / "b", threads=3)
+    second = run_trial(
+        tiny_spec(), SAMPLES, tmp_path / "b", feed=InProcessFeed(tiny_spec(), SAMPLES, 3)
+    )
     assert measured(first.history) == measured(second.history)
     weights = [load_file(tmp_path / name / WEIGHTS) for name in "ab"]
     assert same_weights(*weights)
@@ -87,8 +97,9 @@ def test_an_interrupted_trial_goes_on_to_the_same_bits(tmp_path: Path, model: st
         if end.epoch == 1:
             raise KeyboardInterrupt
 
+    keeper = eager(tmp_path / "cut", spec)
     with pytest.raises(KeyboardInterrupt):
-        run_trial(spec, SAMPLES, tmp_path / "cut", on_epoch=kill)
+        run_trial(spec, SAMPLES, tmp_path / "cut", keeper=keeper, on_epoch=kill)
     assert finished(spec, tmp_path / "cut") is None
     state = interrupted(spec, tmp_path / "cut")
     assert state is not None
@@ -113,8 +124,9 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path, change: dict[str,
     def kill(end: EpochEnd) -> None:
         raise KeyboardInterrupt
 
+    keeper = eager(tmp_path / "cut", tiny_spec())
     with pytest.raises(KeyboardInterrupt):
-        run_trial(tiny_spec(), SAMPLES, tmp_path / "cut", on_epoch=kill)
+        run_trial(tiny_spec(), SAMPLES, tmp_path / "cut", keeper=keeper, on_epoch=kill)
     for name in ("done", "cut"):
         before = {path: path.read_bytes() for path in (tmp_path / name).iterdir()}
         with pytest.raises(TrainingError, match=r"other settings or other data; choose another"):
@@ -180,8 +192,9 @@ def test_a_damaged_checkpoint_costs_time_and_changes_nothing(tmp_path: Path, dam
         if end.epoch == 1:
             raise KeyboardInterrupt
 
+    keeper = eager(tmp_path / "hit", spec)
     with pytest.raises(KeyboardInterrupt):
-        run_trial(spec, SAMPLES, tmp_path / "hit", on_epoch=interrupt)
+        run_trial(spec, SAMPLES, tmp_path / "hit", keeper=keeper, on_epoch=interrupt)
     state = tmp_path / "hit" / STATE
     state.write_bytes(damage(state.read_bytes()))
     run_trial(spec, SAMPLES, tmp_path / "hit")
@@ -222,3 +235,43 @@ def test_a_trial_in_words() -> None:
     assert describe(tiny_spec()) == "fit nerve U-Net fold-1"
     spec = tiny_spec(phase="tune", params={"train.weight_decay": 0.1})
     assert describe(spec) == 'tune nerve U-Net fold-1 {"train.weight_decay": 0.1}'
+
+
+@pytest.mark.parametrize("steps", [1, 3, 4, 5])
+def test_a_trial_cut_off_between_two_steps_continues_to_the_same_bits(
+    tmp_path: Path, steps: int
+) -> None:
+    """Its epochs have three steps: the state is of the middle of one, and of its last step."""
+    spec = tiny_spec(train=(0, 1, 2, 3, 4), names=tuple("abcde"), arm__train__epochs=3)
+    whole = run_trial(spec, SAMPLES, tmp_path / "whole")
+    keeper, taken = eager(tmp_path / "cut", spec), 0
+
+    class Cut(InProcessFeed):
+        def batches(self, epoch: int, row: int = 0) -> Iterator[Batch]:
+            nonlocal taken
+            for batch in super().batches(epoch, row):
+                if taken == steps:
+                    raise KeyboardInterrupt
+                taken += 1
+                yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(spec, SAMPLES, tmp_path / "cut", feed=Cut(spec, SAMPLES), keeper=keeper)
+    state = interrupted(spec, tmp_path / "cut")
+    assert state is not None
+    assert (state.epoch, state.row) in {(steps // 3, steps % 3 * 2), (steps // 3 - 1, 6)}
+    feed = InProcessFeed(spec, SAMPLES)
+    rest = run_trial(spec, SAMPLES, tmp_path / "cut", feed=feed)
+    assert whole is not None
+    assert rest is not None
+    # No row is trained again.
+    assert feed.fed().crops == (3 * 3 - steps) * 2
+    assert measured(rest.history) == measured(whole.history)
+    assert same_weights(*(load_file(tmp_path / n / WEIGHTS) for n in ("whole", "cut")))
+
+
+def test_only_the_first_worker_writes(tmp_path: Path) -> None:
+    spec = tiny_spec(step_crops=4)
+    world = World(1, 2)
+    assert run_trial(spec, SAMPLES, tmp_path / "second", world=world) is None
+    assert not (tmp_path / "second").exists()
