@@ -383,9 +383,8 @@ class ClusterSettings(Settings):
     cpus_per_worker: int = Field(1, ge=1)
     data_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
-        description="most Ray Data actors that augment for each worker of a training with several "
-        "workers or a GPU; 0: it makes its own crops, for comparison; auto: what CPUs are spare, "
-        "1 to 8",
+        description="most Ray Data actors that augment for each worker of a training; 0: it makes "
+        "its own crops, for comparison; auto: what CPUs are spare, 1 to 8",
     )
     decoded_cache: Literal["auto", "memory", "disk"] = Field(
         "auto", description="hold decoded images in the object store, or read them each epoch"

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 import ray
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.state import list_actors, list_placement_groups
 from ray.util.state.exception import RayStateApiException
 
@@ -66,13 +67,20 @@ def _asked() -> Held:
 
 
 def left_behind(before: Held | None, patience_s: float) -> list[str]:
-    """Wait until this job holds no more than before; name what it still holds after that."""
+    """Wait until this job holds no more than before; name what it still holds after that.
+
+    Placement groups among it are removed, so that the next training finds their CPUs free.
+    """
     if before is None:
         return []
     until = time.monotonic() + patience_s
     while True:
         now = held()
         left = [] if now is None else now.beyond(before)
-        if not left or time.monotonic() > until:
+        if now is None or not left:
+            return []
+        if time.monotonic() > until:
+            for group in now.groups - before.groups:
+                remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(group))))
             return left
         time.sleep(ASK_EVERY_S)

@@ -66,7 +66,9 @@ def test_actors_and_workers_on_cpus_go_where_no_gpu_is() -> None:
     mixed = [node(4, 4), node(4)]
     assert planned(ClusterSettings(), 1, *mixed).at_once == 4
     assert planned(ClusterSettings(cpus_per_worker=2), 1, *mixed).at_once == 2
-    assert planned(ClusterSettings(cpus_per_worker=4), 0, *mixed).at_once == 2
+    assert planned(ClusterSettings(cpus_per_worker=4, data_workers=0), 0, *mixed).at_once == 2
+    # A node that four CPUs of a worker fill has no quarter left for the actor that feeds it.
+    assert planned(ClusterSettings(cpus_per_worker=4), 0, *mixed).at_once == 1
 
 
 def test_a_worker_fits_on_one_node_or_not_at_all() -> None:
@@ -86,7 +88,9 @@ def test_a_share_of_a_gpu_comes_from_one_gpu(share: float, at_once: int) -> None
 
 def test_the_heads_marker_bounds_the_drivers() -> None:
     assert planned(ClusterSettings(data_workers=0), 1, node(4000, 4000)).at_once == 1000
-    assert planned(ClusterSettings(), 0, node(4000), node(1)).at_once == 4001
+    without = ClusterSettings(data_workers=0)
+    assert planned(without, 0, node(4000), node(1)).at_once == 4001
+    assert planned(ClusterSettings(), 0, node(4000)).at_once == 3200
 
 
 def test_one_machine_has_its_cores_and_no_more() -> None:
@@ -109,9 +113,23 @@ def test_data_workers_are_between_one_and_what_is_spare() -> None:
     assert of(cpus_per_worker=15) == (1, 1)
     assert of(data_workers=3) == (1, 3)
     assert of(data_workers=0) == (0, 0)
-    # A single worker on CPUs is a plain function, which makes its crops itself.
+    # A single worker on CPUs is a plain function; Ray Data feeds it too.
     plain = planned(ClusterSettings(), 0, node(16))
-    assert (plain.nested, plain.data_workers) == (False, (0, 0))
+    assert (plain.nested, plain.data_workers, plain.at_once) == (False, (1, 1), 12)
+
+
+def test_two_workers_on_cpus_share_the_steps_of_a_network_of_the_bundle() -> None:
+    def kept(step: int, settings: ClusterSettings, cpus: int = 4, cores: int = 2) -> Resources:
+        return plan(settings, 0, Capacity(({"CPU": cpus, HEAD: 1.0},)), cores, step)
+
+    auto = ClusterSettings()
+    assert (kept(4, auto).workers, kept(4, auto).at_once, kept(4, auto).nested) == ((2, 2), 1, True)
+    # Too few crops for two, a single core, or no room: one worker, by Ray Train all the same.
+    for alone in (kept(2, auto), kept(4, auto, cores=1), kept(4, auto, cpus=2)):
+        assert (alone.workers, alone.nested) == ((1, 1), True)
+    assert kept(4, ClusterSettings(workers=1)).workers == (1, 1)
+    assert kept(8, ClusterSettings(workers=2)).workers == (2, 2)
+    assert plan(auto, 1, Capacity((ONLY_HEAD, node(16, 8))), 1, 4).workers == (1, 1)
 
 
 def test_nodes_that_could_come_count() -> None:
@@ -119,7 +137,8 @@ def test_nodes_that_could_come_count() -> None:
     assert at_rest.gpus() == (0, 12)  # 8 spot and 4 on demand
     assert plan(ClusterSettings(workers=4), 1, at_rest).at_once == 3
     # 16 CPUs a node, at most 12 nodes, of which those without a GPU come first.
-    assert plan(ClusterSettings(cpus_per_worker=16), 0, at_rest).at_once == 12
+    whole = ClusterSettings(cpus_per_worker=16, data_workers=0)
+    assert plan(whole, 0, at_rest).at_once == 12
     assert side_by_side(at_rest.at_most({"CPU": 17}), [{"CPU": 17}]) == 0
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 import ray
 import torch
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import placement_group, placement_group_table
 from safetensors.torch import load_file
 
 from skinray.cluster import tune
@@ -104,8 +104,8 @@ def test_what_a_training_leaves_behind_is_named(
     monkeypatch.setattr(tune, "RELEASED_WITHIN_S", 1.0)
     spec = a_trial(small_cohort, small_settings)
     run_trials([spec], source, tmp_path, TWO, ClusterSettings(workers=2), "two")
-    remove_placement_group(group)
     assert "left behind placement group" in caplog.text
+    assert eventually(lambda: placement_group_table(group)["state"] == "REMOVED")
 
 
 def test_two_workers_that_share_a_step_train_as_one_does(
