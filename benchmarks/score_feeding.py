@@ -38,7 +38,7 @@ class Run:
 
     Attributes
     ----------
-    first_s : from Ray's start being over to the first commit, networks loaded.
+    first_s : from Ray's start to the first commit; the actors' own start is in it.
     images_per_s : from the first commit to the last.
     cpu_s : of all processes, an image, over the same time.
     cores : the same a second: what feeding and the small rest keep busy.
