@@ -68,9 +68,9 @@ def main() -> None:
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cpus", type=int, nargs="+", default=[2, 8])
     parser.add_argument("--images", type=int, default=40, help="for each actor")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--cpus", type=int, nargs="+", default=[2, 8])
     return parser.parse_args(argv)
 
 
