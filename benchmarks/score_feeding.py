@@ -38,7 +38,7 @@ class Run:
 
     Attributes
     ----------
-    first_s : from Ray's start being over to the first commit, networks loaded.
+    first_s : from Ray's start to the first commit; the actors' own start is in it.
     images_per_s : from the first commit to the last.
     cpu_s : of all processes, an image, over the same time.
     cores : the same a second: what feeding and the small rest keep busy.
@@ -68,9 +68,9 @@ def main() -> None:
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cpus", type=int, nargs="+", default=[2, 8])
     parser.add_argument("--images", type=int, default=40, help="for each actor")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--cpus", type=int, nargs="+", default=[2, 8])
     return parser.parse_args(argv)
 
 

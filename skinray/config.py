@@ -537,7 +537,7 @@ class ServeSettings(Settings):
         ge=1,
         description="images that a network's replica takes up together, in the separate layout; "
         "those of one size share a pass. 1: each alone, and answers are exactly those of scoring. "
-        "Above 1 a probability may differ by up to 0.001 on a CPU (not measured on a GPU), so that "
+        "Above 1 a probability may differ by up to 0.01 on a CPU (not measured on a GPU), so that "
         "a count may depend on who else asks",
     )
     batch_wait_s: float = Field(

@@ -265,12 +265,12 @@ def test_stacks_are_compared_with_each_image_alone(load):
 def test_the_most_that_was_moved_is_held_against_what_is_stated(load):
     script = load("serve_batches")
     options = script.arguments([])
-    one, stack = np.float32([[[0.4, 0.499]]]), np.float32([[[0.4, 0.501]]])
+    one, stack = np.float32([[[0.4, 0.49]]]), np.float32([[[0.4, 0.51]]])
     apart = script.Apart(gains=[1.0, 3.0, 2.0])
     script.note(apart, one, stack)
     *_, row, _, verdict = script.lines({("a", 1): apart}, options)
-    assert row == "| a | 1 | 2.0e-03 | 1 of 2 | 2.00 (1.00 - 3.00) |"
-    assert verdict.startswith("Most of all: **2.0e-03** (stated: at most 0.001; NOT met).")
+    assert row == "| a | 1 | 2.0e-02 | 1 of 2 | 2.00 (1.00 - 3.00) |"
+    assert verdict.startswith("Most of all: **2.0e-02** (stated: at most 0.01; NOT met).")
     apart.most = 1e-4
     assert "; met)." in script.lines({("a", 1): apart}, options)[-1]
 

@@ -1,7 +1,7 @@
 """Scoring in actors that do all stages: whole batches are handed to them, without Ray Data.
 
 Such a batch is seconds of work in one place, and nothing streams from stage to stage. Ray Data's
-loop and its three helpers would take some 8 % of a core all along (decision 28).
+loop and its helpers would only take CPU time, and more of it with more actors (decision 28).
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def test_a_stack_keeps_its_order_mirrored_and_resampled(mirrored: int) -> None:
     images = [noise(seed) for seed in range(4)]
     maps = model.maps(images, 1.0)
     for image, found in zip(images, maps, strict=True):
-        np.testing.assert_allclose(found, model.map(image, 1.0), atol=STACK_TOLERANCE)
+        np.testing.assert_allclose(found, model.map(image, 1.0), atol=1e-5)
     assert len({found.tobytes() for found in maps}) == 4
 
 
@@ -304,6 +304,6 @@ def test_a_stage_in_this_process_answers_in_batches(tmp_path: Path, ray_session:
         assert isinstance(error, ImageError)
         model = load(bundle, "cpu").stages["nerve"]
         for image, found in zip(images, maps, strict=False):
-            np.testing.assert_allclose(found, model.map(image, 0.5), atol=STACK_TOLERANCE)
+            np.testing.assert_allclose(found, model.map(image, 0.5), atol=1e-5)
 
     asyncio.run(go())
