@@ -16,10 +16,10 @@ import ray.data
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
+from skinray.cluster.augmenter import COLUMNS, Augmenter, rows_of
 from skinray.cluster.resources import Resources, data_actor_cpus
 from skinray.cluster.sources import Source
 from skinray.errors import TrainingError
-from skinray.learning.crops import CropMaker
 from skinray.learning.feed import Fed, Feed, InProcessFeed, Taken, as_batch
 from skinray.learning.loop import Batch, World
 from skinray.learning.plan import PlanRow, remaining_steps
@@ -32,21 +32,8 @@ MOST_ROWS_PER_BLOCK = 256
 BYTES_PER_PIXEL = 4
 # Blocks made ahead of the step that takes them.
 AHEAD = 2
-COLUMNS = ("epoch", "image", "repeat")
 # Rows with their images (S, S, 3) and masks (S, S).
 CropStream = Generator[tuple[PlanRow, NDArray[np.uint8], NDArray[np.uint8]], None, None]
-
-
-class Augmenter:
-    """Turns plan rows into crops; one lives in each actor of the pool."""
-
-    def __init__(self, spec: TrialSpec, source: Source) -> None:
-        self.maker = CropMaker(spec, source)
-
-    def __call__(self, rows: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Return the rows with ``pixels`` (n, S, S, 3) and ``mask`` (n, S, S), uint8."""
-        pixels, mask = self.maker.stacked([*_rows(rows)])
-        return {**{name: rows[name] for name in COLUMNS}, "pixels": pixels, "mask": mask}
 
 
 def plan_dataset(
@@ -192,10 +179,5 @@ def _each_row(
     blocks: Any,
 ) -> CropStream:
     for block in blocks:
-        for at, row in enumerate(_rows(block)):
+        for at, row in enumerate(rows_of(block)):
             yield row, block["pixels"][at], block["mask"][at]
-
-
-def _rows(block: dict[str, NDArray[Any]]) -> Iterator[PlanRow]:
-    columns = (block[name].tolist() for name in COLUMNS)
-    return (PlanRow(*values) for values in zip(*columns, strict=True))

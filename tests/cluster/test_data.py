@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +61,12 @@ def fed(
     spec: TrialSpec, source: StoreSource, world: World = ALONE, actors: tuple[int, int] = (1, 1)
 ) -> RayFeed:
     return RayFeed(spec, source, world, actors, 0.25)
+
+
+def test_an_actor_that_augments_starts_without_torch() -> None:
+    code = "import sys, skinray.cluster.augmenter as found; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("actors", ACTORS)
