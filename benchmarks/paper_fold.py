@@ -24,6 +24,7 @@ from skinray.images.manifest import Cohort, fingerprint, read_manifest
 from skinray.images.phantom_cohort import write_cohort
 from skinray.images.sample import Sample
 from skinray.learning.crossval import STAGES, SpecMaker, Split, make_splits
+from skinray.learning.feed import InProcessFeed
 from skinray.learning.held_out import SplitScores, score_split
 from skinray.learning.predict import predict_map
 from skinray.learning.provenance import versions
@@ -174,7 +175,8 @@ def train_arm(fold: Fold, stage: StageName, arm: ArmSettings) -> Arm:
     folder, epochs = fold.out / "trials" / spec.key, arm.train.epochs
     with bar(f"Training {stage}, {arm.label}", epochs) as tell:
         outcome = run_trial(
-            spec, fold.samples, folder, device=fold.device, threads=fold.threads,
+            spec, fold.samples, folder, device=fold.device,
+            feed=InProcessFeed(spec, fold.samples, fold.threads),
             on_epoch=lambda end: tell(end.epoch + 1, epochs),
         )  # fmt: skip
     network = trained_network(spec, folder).to(fold.device)

@@ -22,7 +22,7 @@ from skinray.learning.checkpoint import TrainState
 from skinray.learning.choice import choose
 from skinray.learning.crossval import SpecMaker, deciding, make_splits
 from skinray.learning.held_out import SplitScores, expert_count, score_split
-from skinray.learning.loop import Objective, fit
+from skinray.learning.loop import Batch, Objective, fit
 from skinray.learning.metrics import tolerant_dice
 from skinray.learning.validation import validation_score
 from skinray.recipes import paper
@@ -152,7 +152,7 @@ class Idle(nn.Module):
 
 def idle_training(validate: Any = None, **changes: Any) -> tuple[Idle, TrainState]:
     network, settings = Idle(), TrainSettings(loss="bce", validate_every_epochs=1, **changes)
-    batch = torch.zeros(2, 8, 8, 3, dtype=torch.uint8), torch.zeros(2, 8, 8, dtype=torch.uint8)
+    batch = Batch(torch.zeros(2, 8, 8, 3).byte(), torch.zeros(2, 8, 8).byte(), 2)
     state = fit(
         Objective(network, settings), network, settings, lambda epoch, row: [batch],
         seed=0, device=torch.device("cpu"), validate=validate,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from toy_training import CPU, network, train
 
 from skinray.learning.checkpoint import TrainState
-from skinray.learning.loop import fit, kept_weights
+from skinray.learning.loop import Batch, fit, kept_weights
 
 
 class Unmoved(nn.Module):
@@ -114,7 +114,7 @@ class Climber(nn.Module):
 def climb(**settings: Any) -> tuple[TrainState, list[float], list[float]]:
     """Take three steps of 1 in each of two epochs; what validation saw of number and buffer."""
     climber, seen, buffers = Climber(), [], []
-    one = (torch.zeros(1, 4, 4, 3, dtype=torch.uint8), torch.zeros(1, 4, 4, dtype=torch.uint8))
+    one = Batch(torch.zeros(1, 4, 4, 3).byte(), torch.zeros(1, 4, 4).byte(), 1)
 
     def validate(net: nn.Module) -> float:
         assert isinstance(net, Climber)
