@@ -117,7 +117,7 @@ def test_both_ways_of_feeding_are_told_by_their_medians() -> None:
 @pytest.mark.parametrize("feed", score_feeding.FEEDS)
 def test_a_run_is_measured_in_a_ray_of_its_own(feed: str, tmp_path: Path) -> None:
     found = score_feeding.started(feed, 2, 12, tmp_path, 0)
-    # A wait an image: two actors cannot do more.
-    assert 0 < found.images_per_s <= 2 / score_feeding.WAIT_S * 1.2
+    # Two actors that wait do 4 images/s, and some more over so few; without the wait, dozens.
+    assert 0 < found.images_per_s < 2 * 2 / score_feeding.WAIT_S
     assert found.first_s > 0
     assert found.cores == pytest.approx(found.cpu_s * found.images_per_s)
