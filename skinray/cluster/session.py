@@ -20,8 +20,8 @@ from skinray.cluster.capacity import HEAD as HEAD
 from skinray.cluster.capacity import Bundle, Capacity, in_words, side_by_side
 from skinray.cluster.job_metrics import measured_job
 from skinray.cluster.ray_token import refuse_open_cluster, show_token
+from skinray.cluster.resources import ACTOR_CPUS_FOR_CPU, bundles_of, plan
 from skinray.cluster.resources import Resources as Resources
-from skinray.cluster.resources import bundles_of, plan
 from skinray.config import ClusterSettings
 from skinray.errors import ResourcesError
 
@@ -76,7 +76,7 @@ def session(*, trains: bool = False) -> Iterator[None]:
         else:
             ray.init(
                 address="local",
-                num_cpus=max(LEAST_LOGICAL_CPUS, os.cpu_count() or 1),
+                num_cpus=logical_cpus(os.cpu_count() or 1, trains=trains),
                 log_to_driver=False,
                 include_dashboard=trains,  # its processes take a part of a small machine
                 logging_level=logging.WARNING,
@@ -100,6 +100,12 @@ def session(*, trains: bool = False) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+def logical_cpus(cores: int, *, trains: bool) -> int:
+    """Return the CPUs that a local Ray counts: trainings on all cores still need to be fed."""
+    wanted = math.ceil(cores * (1 + ACTOR_CPUS_FOR_CPU)) if trains else cores
+    return max(LEAST_LOGICAL_CPUS, wanted)
 
 
 def _reach(address: str) -> None:

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from skinray.cluster import session
-from skinray.cluster.capacity import HEAD, Capacity
+from skinray.cluster.capacity import HEAD, Capacity, side_by_side
+from skinray.cluster.resources import bundles_of, plan
 from skinray.cluster.session import trial_resources
 from skinray.config import ClusterSettings
 from skinray.errors import ResourcesError
@@ -158,11 +159,20 @@ def test_busy_resources_are_waited_for(ray_session: Any, monkeypatch: pytest.Mon
     release = threading.Timer(4, lambda: ray_session.util.remove_placement_group(busy))
     release.start()
     said = Console(file=io.StringIO())
-    settings = ClusterSettings(cpus_per_worker=4, resources_timeout_s=0.5)
+    settings = ClusterSettings(cpus_per_worker=4, data_workers=0, resources_timeout_s=0.5)
     found = trial_resources(settings, said)
     release.join()
     assert found.cpus_per_worker == 4
     assert "waiting for 1 x (4 CPUs), since 1 s" in said.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4, 8, 64])
+def test_a_training_may_take_all_cores_of_a_machine_and_is_fed_all_the_same(cores: int) -> None:
+    here = Capacity(({"CPU": session.logical_cpus(cores, trains=True), HEAD: 1.0},))
+    for cpus in {1, cores}:
+        found = plan(ClusterSettings(cpus_per_worker=cpus), 0, here, cores)
+        assert found.at_once == cores // cpus
+        assert side_by_side(here.nodes, bundles_of(found, 1)) >= found.at_once
 
 
 def test_the_default_patience_is_under_a_minute() -> None:
