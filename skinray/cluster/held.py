@@ -13,8 +13,9 @@ from ray.util.state.exception import RayStateApiException
 
 log = logging.getLogger(__name__)
 
-# Actors of which Ray Data keeps one for all of its pipelines, until the job ends.
-STANDING = {"_StatsActor", "_AutoscalingCoordinatorActor", "ActorLocationTracker"}
+# Actors of which Ray Data keeps one for all of its pipelines, until the job ends; and the one that
+# brings Train's reports to Tune, which ends with the trial.
+STANDING = {"_StatsActor", "_AutoscalingCoordinatorActor", "ActorLocationTracker", "_QueueActor"}
 MOST = 10_000
 ASK_EVERY_S = 0.5
 
@@ -55,11 +56,13 @@ def held(patience_s: float = 5.0) -> Held | None:
 
 
 def _asked() -> Held:
-    job = ray.get_runtime_context().get_job_id()
+    context = ray.get_runtime_context()
+    # Named, since another run on this machine may have a Ray of its own.
+    job, where = context.get_job_id(), context.gcs_address
     groups = list_placement_groups(
-        filters=[("creator_job_id", "=", job), ("state", "!=", "REMOVED")], limit=MOST
+        where, filters=[("creator_job_id", "=", job), ("state", "!=", "REMOVED")], limit=MOST
     )
-    actors = list_actors(filters=[("job_id", "=", job), ("state", "!=", "DEAD")], limit=MOST)
+    actors = list_actors(where, filters=[("job_id", "=", job), ("state", "!=", "DEAD")], limit=MOST)
     return Held(
         frozenset(group.placement_group_id for group in groups),
         {a.actor_id: a.class_name for a in actors if a.class_name not in STANDING},
