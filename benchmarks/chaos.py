@@ -78,7 +78,7 @@ FAULTS = {
     ),
     "workers: from one to two and back": Fault(
         "training, 1 to 2 workers",
-        "takes the node that comes, goes on without the one that goes; last loss within .02",
+        "takes the node that comes, continues without the one that goes; last loss within .02",
         chaos_workers.resized, 60,
     ),
     "train: loss NaN in one step": Fault(

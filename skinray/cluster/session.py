@@ -146,7 +146,7 @@ def trial_resources(settings: ClusterSettings, console: Console | None = None) -
 
     Parameters
     ----------
-    console : is told of the choice between GPUs and CPUs, and of what is waited for.
+    console : shows the choice between GPUs and CPUs, and what is waited for.
 
     Raises
     ------
