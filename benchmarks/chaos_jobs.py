@@ -146,6 +146,10 @@ def scored(out: Path) -> dict[str, Any]:
     return found
 
 
+# Of a trial that was interrupted, the crops are those after it went on.
+HOW_FAST = ("seconds", "images_per_s", "waited_for_data_s", "crops_streamed")
+
+
 def trained(out: Path) -> dict[str, Any]:
     """Return everything that a training run measured; not when and how fast."""
     return tables(RunResults.load(out))
@@ -157,7 +161,6 @@ def tables(results: RunResults) -> dict[str, Any]:
     kept = ("counts", "folds", "arms", "component_counts", "curves")
     return {key: whole[key] for key in kept} | {
         "trials": [
-            {k: v for k, v in trial.items() if k not in ("seconds", "images_per_s")}
-            for trial in whole["trials"]
+            {k: v for k, v in trial.items() if k not in HOW_FAST} for trial in whole["trials"]
         ]
     }

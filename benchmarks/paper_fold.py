@@ -171,7 +171,7 @@ def _at_hand(arm: ArmSettings) -> bool:
 def train_arm(fold: Fold, stage: StageName, arm: ArmSettings) -> Arm:
     """Train an arm, or take it up where it stopped, and score it on the held-out images."""
     maker = SpecMaker(fold.settings, fold.cohort, fingerprint(fold.cohort))
-    spec = maker.make("fit", stage, arm, fold.split, {})
+    spec = maker.make("fit", stage, arm, fold.split.name, fold.split.train, {})
     folder, epochs = fold.out / "trials" / spec.key, arm.train.epochs
     with bar(f"Training {stage}, {arm.label}", epochs) as tell:
         outcome = run_trial(

@@ -25,9 +25,9 @@ from skinray.cli import guarded
 from skinray.config import ReadSettings
 from skinray.errors import SettingsError
 from skinray.images.photo_sets import find_set
-from skinray.images.photos import split_photos
+from skinray.images.photos import load_photo, split_photos
 from skinray.images.read import read_image
-from skinray.learning.photo_trials import PhotoTrials, load_photo, photos_fingerprint
+from skinray.learning.photo_trials import PhotoTrials, photos_fingerprint
 from skinray.learning.predict import predict_map
 from skinray.learning.trial import run_trial, trained_network
 from skinray.photo_config import WHOLE, PhotoSettings

@@ -72,7 +72,11 @@ def train_photos(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run; default: 0.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Workers that train one network together.")
+        str | None,
+        typer.Option(
+            help="Workers that train one network together: 4, or 2,8 for as many of 2 to 8 as the "
+            "cluster has."
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in --out.")] = False,
     set_: Annotated[

@@ -84,7 +84,11 @@ def train_cv(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run.")] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Workers that train one network together.")
+        str | None,
+        typer.Option(
+            help="Workers that train one network together: 4, or 2,8 for as many of 2 to 8 as the "
+            "cluster has."
+        ),
     ] = None,
     fold_unit: Annotated[
         str | None, typer.Option(help="Folds of whole subjects (default) or of images.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from skinray.settings import Settings
 
@@ -340,7 +340,10 @@ class TuneSettings(Settings):
         "optimistic",
     )
     inner_splits: int = Field(
-        1, ge=1, description="trials of a configuration on a split, each scored on another part"
+        2,
+        ge=1,
+        description="parts of its training images that a configuration is scored on, for each "
+        "split; folds that are each other's parts share a training, so 2 cost no more than 1",
     )
     validation: Literal["inner", "held_out"] = Field(
         "inner",
@@ -363,7 +366,7 @@ class ClusterSettings(Settings):
 
     workers: int | tuple[int, int] | Literal["auto"] = Field(
         "auto",
-        description="workers of a training; a pair (low, high) makes it elastic; a step takes "
+        description="workers of a training; a pair (LOW,HIGH) makes it elastic; a step takes "
         "train.batch_size crops for each, the most of a pair. auto: 1, and where the networks of "
         "the bundle train on CPUs, 2 that share the step of one",
     )
@@ -411,6 +414,18 @@ class ClusterSettings(Settings):
         """What learning rates are multiplied by; see ``learning_rate_rule``."""
         exponent = {"same": 0.0, "sqrt": 0.5, "linear": 1.0}[self.learning_rate_rule]
         return float(self.worker_range[1] ** exponent)
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _pair_in_words(cls, given: object) -> object:
+        """Read a command line's ``2,8``."""
+        if not isinstance(given, str) or given == "auto":
+            return given
+        numbers = given.split(",")
+        if len(numbers) > 2 or not all(number.strip().isdecimal() for number in numbers):
+            raise ValueError(f"'{given}': write a number such as 4, a range such as 2,8, or auto")
+        low, *high = map(int, numbers)
+        return (low, *high) if high else low
 
     @model_validator(mode="after")
     def _range_is_ordered(self) -> Self:
@@ -568,9 +583,10 @@ class RunSettings(Settings):
     @model_validator(mode="after")
     def _folds_suffice_for_the_search(self) -> Self:
         inner, count = self.tune.inner_splits, self.folds.count
-        if self.tune.validation == "inner" and inner >= count - 1:
+        needed = max(3, inner + 1)
+        if self.tune.validation == "inner" and count < needed:
             raise ValueError(
-                f"folds.count {count} is too few for tune.inner_splits {inner}: use {inner + 2} or "
+                f"folds.count {count} is too few for tune.inner_splits {inner}: use {needed} or "
                 "more folds, or tune.selection=pooled with tune.validation=held_out"
             )
         return self

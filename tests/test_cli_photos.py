@@ -41,7 +41,7 @@ def test_options_become_settings(
         "--backgrounds", "rooms", "--backgrounds", "clothes",
         "--out", tmp_path / "run", "--recipe", "varied", "--networks", "skin_unet, skin_mobilenet",
         "--epochs", 30, "--pretraining-epochs", 6, "--train", 80, "--test", 200,
-        "--members", 5, "--seed", 3, "--workers", 2, "--set", "flips=true",
+        "--members", 5, "--seed", 3, "--workers", "1,2", "--set", "flips=true",
         "--set", "seed=1", "--set", "networks.1.train.epochs=80",
     )  # fmt: skip
     assert ended.code == 0, ended.err
@@ -55,7 +55,7 @@ def test_options_become_settings(
         200,
     )
     assert (settings.flips, settings.members, settings.seed) == (True, 5, 3)
-    assert settings.cluster.workers == 2
+    assert settings.cluster.workers == (1, 2)
     assert settings.augment == photo_recipe("varied").augment
     assert ended.out.splitlines()[0] == (
         "table of ward after hgr:HGR and faces before rooms before clothes"

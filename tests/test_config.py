@@ -103,6 +103,15 @@ def test_workers_need_an_ordered_range(workers: object) -> None:
 def test_worker_range() -> None:
     assert validate(ClusterSettings, {"workers": 3}).worker_range == (3, 3)
     assert validate(ClusterSettings, {"workers": [1, 4]}).worker_range == (1, 4)
+    assert validate(ClusterSettings, {"workers": "1, 4"}).worker_range == (1, 4)
+    assert validate(ClusterSettings, {"workers": "3"}).workers == 3
+    assert validate(ClusterSettings, {"workers": "auto"}).workers == "auto"
+
+
+@pytest.mark.parametrize("words", ["many", "1,2,3", "1-4", "-1", "1,", ""])
+def test_workers_that_are_no_number_are_refused_with_the_forms(words: str) -> None:
+    with pytest.raises(SettingsError, match=rf"'{words}': write a number such as 4, a range"):
+        validate(ClusterSettings, {"workers": words})
 
 
 def test_the_fingerprint_changes_with_any_setting_and_with_nothing_else() -> None:
@@ -222,13 +231,14 @@ def test_a_nested_choice_needs_trials_that_never_saw_the_held_out_images() -> No
         SettingsError, match=r"tune: .*cannot be nested: use tune\.selection=pooled"
     ):
         tiny_run(tune__validation="held_out")
-    assert tiny_run(tune__validation="held_out", tune__selection="pooled").tune.inner_splits == 1
+    assert tiny_run(tune__validation="held_out", tune__selection="pooled").tune.inner_splits == 2
 
 
-@pytest.mark.parametrize(("count", "inner"), [(2, 1), (3, 2), (5, 4)])
+@pytest.mark.parametrize(("count", "inner"), [(2, 1), (2, 2), (4, 4)])
 def test_inner_splits_leave_folds_to_train_on(count: int, inner: int) -> None:
     said = (
-        rf"folds\.count {count} is too few for tune\.inner_splits {inner}: use {inner + 2} or more"
+        rf"folds\.count {count} is too few for tune\.inner_splits {inner}: "
+        rf"use {max(3, inner + 1)} or more"
     )
     with pytest.raises(SettingsError, match=said):
         tiny_run(folds__count=count, tune__inner_splits=inner)

@@ -183,15 +183,18 @@ def test_search_trials_never_see_their_held_out_fold() -> None:
         splits = make_splits(cohort, settings)
         by_name = {split.name: split for split in (*splits.folds, splits.components)}
         trials = SpecMaker(settings, cohort, "data").search(splits)
-        assert len(trials) == 2 * 2 * (6 if selection == "nested" else 5)
+        # A training for each pair of neighbouring folds, and two for the component split.
+        assert len(trials) == 2 * 2 * (7 if selection == "nested" else 5)
         for trial in trials:
-            split = by_name[trial.split]
-            assert trial.validation
-            assert not set(trial.train) & {*trial.validation, *split.held_out}
-            if validation == "inner":
-                assert sorted(trial.train + trial.validation) == sorted(split.train)
-            else:
-                assert trial.validation == split.held_out
+            assert trial.evidence
+            for name, scored in trial.evidence.items():
+                split = by_name[name]
+                assert scored
+                assert not set(trial.train) & {*scored, *split.held_out}
+                if validation == "inner":
+                    assert sorted(trial.train + scored) == sorted(split.train)
+                else:
+                    assert scored == split.held_out
 
 
 def test_each_fold_chooses_for_itself_and_the_best_mean_is_for_all_images() -> None:
@@ -201,17 +204,20 @@ def test_each_fold_chooses_for_itself_and_the_best_mean_is_for_all_images() -> N
     search = SpecMaker(nested, cohort, "data").search(splits)
     low, high = ({"train.learning_rate": rate} for rate in (1e-3, 1e-2))
     one_good_fold = {"fold-1": 1.0}
-    values: dict[str, float | None] = {
-        trial.key: 0.5 if trial.params == high else one_good_fold.get(trial.split, 0.3)
+    values: dict[str, dict[str, float] | None] = {
+        trial.key: {
+            name: 0.5 if trial.params == high else one_good_fold.get(name, 0.3)
+            for name in trial.evidence
+        }
         for trial in search
     }
     chosen = choose(search, values, deciding(splits, nested))
     assert [chosen["nerve", "U-Net", at] for at in ("fold-1", "fold-2", "all")] == [low, high, high]
     chosen = choose(search, values, deciding(splits, pooled))
     assert all(point == high for point in chosen.values())
-    values[next(t.key for t in search if (t.params, t.split) == (high, "fold-2"))] = None
+    values[next(t.key for t in search if t.params == high and "fold-2" in t.evidence)] = None
     chosen = choose(search, values, deciding(splits, nested))
-    assert [chosen["nerve", "U-Net", at] for at in ("fold-2", "fold-3", "all")] == [low, high, low]
+    assert [chosen["nerve", "U-Net", at] for at in ("fold-2", "fold-4", "all")] == [low, high, low]
 
 
 def test_a_trial_is_scored_by_the_most_tolerant_dice() -> None:

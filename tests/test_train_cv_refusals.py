@@ -133,11 +133,11 @@ class _Evil:
         (["--fold-unit", "slide"], "folds.unit: Input should be 'subject' or 'image'"),
         (
             ["--set", "folds.count=2"],
-            "tune.inner_splits 1: use 3 or more folds, or tune.selection=",
+            "tune.inner_splits 2: use 3 or more folds, or tune.selection=",
         ),
         (
-            ["--set", "tune.inner_splits=4"],
-            "folds.count 5 is too few for tune.inner_splits 4: use 6",
+            ["--set", "tune.inner_splits=5"],
+            "folds.count 5 is too few for tune.inner_splits 5: use 6",
         ),
         (["--set", "tune.validation=held_out"], "use tune.selection=pooled"),
         (["--set", "folds.components_held_out=10"], "cannot hold out 10 of 10 images"),

@@ -141,7 +141,7 @@ def train_cv(
 def _measure(run: Run, splits: Splits) -> Measured:
     maker = SpecMaker(run.settings, run.cohort, run.data)
     search = _trials(run, maker.search(splits), run.search, "Grid search")
-    scores = {r.spec.key: r.outcome.score if r.outcome else None for r in search}
+    scores = {r.spec.key: r.outcome.evidence if r.outcome else None for r in search}
     chosen = choose([r.spec for r in search], scores, deciding(splits, run.settings))
     wanted = maker.training(splits, chosen)
     kept = [spec for spec in wanted if _is_kept(spec, run.settings, splits)]

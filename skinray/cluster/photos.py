@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from rich.console import Console
 
+from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.device import assigned_device
 from skinray.cluster.session import Resources, kept_resources, session, trial_resources
 from skinray.cluster.shared_folder import check_shared
@@ -21,7 +22,14 @@ from skinray.cluster.tasks import run_tasks
 from skinray.cluster.tune import Trained, all_trained, run_trials
 from skinray.errors import CohortError, SettingsError, SkinrayError
 from skinray.images.photo_sets import find_public, find_set
-from skinray.images.photos import Photo, downsample, find_backgrounds, refuse_shared, split_photos
+from skinray.images.photos import (
+    Photo,
+    downsample,
+    find_backgrounds,
+    load_photo,
+    refuse_shared,
+    split_photos,
+)
 from skinray.images.skin_labels import read_skin
 from skinray.learning.crossval import check_trials
 from skinray.learning.photo_trials import (
@@ -29,7 +37,6 @@ from skinray.learning.photo_trials import (
     PhotoTrials,
     Scenario,
     beginning,
-    load_photo,
     photos_fingerprint,
     with_weights_at_hand,
 )
@@ -269,6 +276,7 @@ def _train(run: Run, specs: list[TrialSpec], resources: Resources, title: str) -
 def _test(
     asked: Asked, trials: str, photos: tuple[Photo, ...], settings: PhotoSettings, threads: int
 ) -> Scored:
+    keep_freed_memory()
     torch.set_num_threads(threads)
     device = assigned_device()
     networks = [trained_network(spec, Path(trials) / spec.key).to(device) for spec in asked.specs]

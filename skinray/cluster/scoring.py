@@ -9,6 +9,7 @@ from pathlib import Path
 import ray
 import torch
 
+from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.device import assigned_device
 from skinray.cluster.session import Resources
 from skinray.cluster.sources import Source
@@ -65,6 +66,7 @@ def score_arms(
 
 
 def _score_split(job: SplitJob, scene: Scene) -> SplitScores:
+    keep_freed_memory()
     torch.set_num_threads(scene.threads)
     device = assigned_device()
     nerve, dermis = (
@@ -87,6 +89,7 @@ def _score_split(job: SplitJob, scene: Scene) -> SplitScores:
 
 
 def _score_arm(spec: TrialSpec, split: Split, scene: Scene) -> dict[int, list[float]]:
+    keep_freed_memory()
     torch.set_num_threads(scene.threads)
     device = assigned_device()
     network = trained_network(spec, scene.trials / spec.key).to(device)

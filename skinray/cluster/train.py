@@ -14,6 +14,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.data import feed_for
 from skinray.cluster.device import assigned_device, process_group
 from skinray.cluster.resources import Resources
@@ -117,6 +118,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     # Ray Train starts a group again after an error; one that settings caused would come again.
     if finished(spec, folder) is not None or _reason(folder / REFUSED):
         return
+    keep_freed_memory()
     torch.set_num_threads(work.resources.cpus_per_worker)
     context, device = ray.train.get_context(), _own_device()
     size = context.get_world_size()

@@ -22,6 +22,7 @@ from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.util.placement_group import placement_group, remove_placement_group
 
+from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.capacity import HEAD, in_words
 from skinray.cluster.data import feed_for
 from skinray.cluster.held import held, left_behind
@@ -172,6 +173,7 @@ def _run(
         if resources.nested:
             _train_alone(spec, source, own, resources, settings, tell)
             return
+        keep_freed_memory()
         torch.set_num_threads(resources.cpus_per_worker)
         run_trial(
             spec,

@@ -13,7 +13,7 @@ from skinray.learning.spec import TrialSpec
 
 def choose(
     specs: Sequence[TrialSpec],
-    scores: Mapping[str, float | None],
+    scores: Mapping[str, Mapping[str, float] | None],
     by_split: Mapping[str, Sequence[Split]],
 ) -> Choice:
     """Choose each arm's configuration for each split: that of the best mean score.
@@ -22,8 +22,9 @@ def choose(
 
     Parameters
     ----------
-    specs, scores : the search's trials, and their scores by key; None or missing: it failed.
-    by_split : for each split trained on, the splits whose trials have a say; see
+    specs, scores : the search's trials, and by their keys what each scored as evidence for which
+        split; None or missing: it failed.
+    by_split : for each split trained on, the splits whose evidence chooses; see
         :func:`~skinray.learning.crossval.deciding`.
 
     Raises
@@ -34,23 +35,22 @@ def choose(
     chosen: Choice = {}
     for stage, label in dict.fromkeys((spec.stage, spec.arm.label) for spec in specs):
         for name, deciders in by_split.items():
-            with_a_say = {split.name for split in deciders}
             own = [
-                spec
+                (spec.params, (scores.get(spec.key) or {}).get(split.name))
                 for spec in specs
-                if (spec.stage, spec.arm.label) == (stage, label) and spec.split in with_a_say
+                if (spec.stage, spec.arm.label) == (stage, label)
+                for split in deciders
+                if split.name in spec.evidence
             ]
             if own:  # else the arm is not trained on this split
-                chosen[stage, label, name] = _best(own, scores, f"{stage} {label}, {name}")
+                chosen[stage, label, name] = _best(own, f"{stage} {label}, {name}")
     return chosen
 
 
-def _best(
-    specs: Sequence[TrialSpec], scores: Mapping[str, float | None], where: str
-) -> dict[str, Any]:
+def _best(tried: Sequence[tuple[dict[str, Any], float | None]], where: str) -> dict[str, Any]:
     means = []
-    for point in _distinct(spec.params for spec in specs):
-        values = [scores.get(spec.key) for spec in specs if spec.params == point]
+    for point in _distinct(params for params, _ in tried):
+        values = [score for params, score in tried if params == point]
         good = [value for value in values if value is not None]
         if len(good) == len(values):
             means.append((fmean(good), point))

@@ -22,14 +22,16 @@ STAGES: tuple[StageName, ...] = ("nerve", "dermis")
 COMPONENTS, EVERYTHING = "components", "all"
 # The configuration of each arm on each split, by stage, label and the split's name.
 Choice = dict[tuple[StageName, str, str], dict[str, Any]]
+# A training of the search: its name, its images, and by split those that it is scored on.
+Look = tuple[str, tuple[int, ...], dict[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
 class Split:
     """Positions in the cohort: ``train`` teaches, ``held_out`` is scored.
 
-    ``inner`` are parts of ``train``. A trial of the grid search on this split trains on
-    ``train`` without one part and is scored on that part, so no trial looks at ``held_out``.
+    ``inner`` are parts of ``train``. The grid search judges a configuration for this split by
+    networks trained on ``train`` without one part, and scored on that part.
     """
 
     name: str
@@ -60,7 +62,7 @@ class Splits:
 def make_splits(cohort: Cohort, settings: RunSettings) -> Splits:
     """Split the cohort into folds, the component split, and everything.
 
-    Inner part j of fold k is fold k + 1 + j, so inner parts respect subjects as folds do.
+    A fold's inner parts are other folds, the nearest first, so they respect subjects as folds do.
 
     Raises
     ------
@@ -77,7 +79,7 @@ def make_splits(cohort: Cohort, settings: RunSettings) -> Splits:
             f"fold-{k + 1}",
             train=tuple(i for i in everyone if of[i] != k),
             held_out=parts[k],
-            inner=tuple(parts[(k + 1 + j) % count] for j in range(inner)),
+            inner=tuple(parts[at] for at in _nearest(k, count)[:inner]),
         )
         for k in range(count)
     )
@@ -94,6 +96,12 @@ def make_splits(cohort: Cohort, settings: RunSettings) -> Splits:
     return Splits(folds, components, Split(EVERYTHING, tuple(everyone), ()))
 
 
+def _nearest(fold: int, count: int) -> list[int]:
+    """List the other folds, as if they stood in a circle: one on, one back, two on, two back."""
+    both = [(fold + way * step) % count for step in range(1, count) for way in (1, -1)]
+    return list(dict.fromkeys(both))[: count - 1]
+
+
 def _inner_parts(
     cohort: Cohort, train: tuple[int, ...], settings: RunSettings
 ) -> tuple[tuple[int, ...], ...]:
@@ -105,10 +113,11 @@ def _inner_parts(
     units = len({row.subject if unit == "subject" else row.name for row in rows})
     # As many parts as a fold's training images have, unless too few subjects are left.
     count, inner = min(settings.folds.count - 1, units), settings.tune.inner_splits
-    if count <= inner:
+    needed = max(2, inner)
+    if count < needed:
         raise CohortError(
             f"{cohort.root}: the {units} {unit}(s) beside the held-out images of tables 1 and 2 "
-            f"cannot fill {inner + 1} parts for the grid search: lower folds.components_held_out, "
+            f"cannot fill {needed} parts for the grid search: lower folds.components_held_out, "
             f"set it to null to use the first fold, or add {unit}s"
         )
     folds = settings.folds.model_copy(update={"count": count})
@@ -119,11 +128,11 @@ def _inner_parts(
 
 
 def deciding(splits: Splits, settings: RunSettings) -> dict[str, tuple[Split, ...]]:
-    """Return, by the name of each trained split, the splits whose trials choose for it.
+    """Return, by the name of each trained split, the splits whose evidence chooses for it.
 
-    Nested: its own, so that no trial with a say in the choice saw the images that test it. No
-    image tests the networks trained on everything: there all folds' trials have a say. Pooled:
-    all folds' trials, for every split.
+    Nested: its own, from networks that never saw the images that test the choice. No image
+    tests the networks trained on everything: there all folds' evidence counts. Pooled: all folds'
+    evidence, for every split.
     """
     trained = splits.trained(settings)
     if settings.tune.selection == "pooled":
@@ -151,20 +160,41 @@ class SpecMaker:
         self.data = data_fingerprint
 
     def search(self, splits: Splits) -> list[TrialSpec]:
-        """List the grid search: a trial for each arm, grid point, deciding split and inner part."""
+        """List the grid search: for each arm and grid point, its trials on the deciding splits."""
         by_split = deciding(splits, self.settings)
         specs = []
         for stage, arm, trained in self._arms(splits):
             points = grid_points(arm)
-            where = dict.fromkeys(one for split in trained for one in by_split[split.name])
             if len(points) > 1:
+                where = dict.fromkeys(one for split in trained for one in by_split[split.name])
+                looks = self._looks(list(where), arm)
                 specs += [
-                    self.make("tune", stage, arm, split, point, part)
+                    self.make("tune", stage, arm, name, train, point, evidence)
                     for point in points
-                    for split in where
-                    for part in range(max(1, len(split.inner)))
+                    for name, train, evidence in looks
                 ]
         return specs
+
+    def _looks(self, where: list[Split], arm: ArmSettings) -> list[Look]:
+        """List what a configuration is trained on, and scored on for which split.
+
+        Fold 1 without fold 2 and fold 2 without fold 1 leave the same images to train on: one
+        training gives evidence for both, unless its own scores choose the epoch that is kept.
+        """
+        looks: dict[Any, tuple[tuple[int, ...], dict[str, tuple[int, ...]]]] = {}
+        shared = arm.train.keep == "last" and arm.train.early_stop_epochs is None
+        held_out = self.settings.tune.validation == "held_out"
+        for split in where:
+            for part in (split.held_out,) if held_out else split.inner:
+                train = tuple(i for i in split.train if i not in part)
+                place = train if shared else (split.name, train)
+                looks.setdefault(place, (train, {}))[1][split.name] = part
+        named = ["-".join(evidence) for _, evidence in looks.values()]
+        return [
+            (name if named.count(name) == 1 else f"{name}-inner-{named[:at].count(name) + 1}",
+             train, evidence)
+            for at, (name, (train, evidence)) in enumerate(zip(named, looks.values(), strict=True))
+        ]  # fmt: skip
 
     def training(self, splits: Splits, chosen: Choice) -> list[TrialSpec]:
         """List the final trainings, each with what was chosen for its arm and split.
@@ -172,7 +202,7 @@ class SpecMaker:
         What was not chosen is the grid's first point.
         """
         return [
-            self.make("fit", stage, arm, split, point)
+            self.make("fit", stage, arm, split.name, split.train, point)
             for stage, arm, trained in self._arms(splits)
             for split in trained
             for point in [chosen.get((stage, arm.label, split.name), grid_points(arm)[0])]
@@ -192,16 +222,18 @@ class SpecMaker:
         phase: Literal["tune", "fit"],
         stage: StageName,
         arm: ArmSettings,
-        split: Split,
+        name: str,
+        train: tuple[int, ...],
         point: dict[str, Any],
-        part: int = 0,
+        evidence: dict[str, tuple[int, ...]] | None = None,
     ) -> TrialSpec:
-        """Make one trial; its key names its folder. ``part``: the inner part that scores it."""
+        """Make one trial on the images ``train``; its key names its folder.
+
+        ``evidence``: by the name of a split, the images whose scores help to choose for it.
+        """
+        evidence = evidence or {}
         resolved, augment = configured(self.settings.stage(stage), arm, point)
-        train: tuple[int, ...] = split.train
-        validation: tuple[int, ...] = ()
         if phase == "tune":
-            train, validation = self._search_split(split, part)
             share = self.settings.tune.epochs_fraction
             epochs = max(1, round(resolved.train.epochs * share))
             resolved = resolved.override({"train.epochs": epochs})
@@ -209,29 +241,22 @@ class SpecMaker:
         facts = json.dumps([arm.label, point], sort_keys=True)
         mark = hashlib.sha256(facts.encode()).hexdigest()[:8]
         resolved, step = scaled(resolved, self.settings.cluster)
-        several = phase == "tune" and len(split.inner) > 1
         return TrialSpec(
-            key=f"{phase}-{stage}-{arm.slug}-{mark}-{split.name}"
-            + (f"-inner-{part + 1}" if several else ""),
+            key=f"{phase}-{stage}-{arm.slug}-{mark}-{name}",
             phase=phase,
             stage=stage,
             arm=resolved,
             augment=augment,
-            split=split.name,
+            split=name,
             params=point,
             train=train,
             names=tuple(self.names[i] for i in train),
-            validation=validation,
+            validation=tuple(i for part in evidence.values() for i in part),
+            evidence=evidence,
             step_crops=step,
             seed=self.settings.seed,
             data=self.data,
         )
-
-    def _search_split(self, split: Split, part: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        if self.settings.tune.validation == "held_out":
-            return split.train, split.held_out
-        inner = split.inner[part]
-        return tuple(i for i in split.train if i not in inner), inner
 
 
 def check_trials(specs: Iterable[TrialSpec]) -> None:

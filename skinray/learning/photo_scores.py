@@ -14,11 +14,10 @@ from torch import nn
 
 from skinray.config import ReadSettings
 from skinray.errors import ImageError
-from skinray.images.photos import Photo
+from skinray.images.photos import Photo, check_same_size
 from skinray.images.read import read_image
 from skinray.images.skin_labels import read_skin
 from skinray.images.skin_tone import measure_tone
-from skinray.learning.photo_trials import check_same_size
 from skinray.learning.skin import NotFiniteError, find_skin
 from skinray.learning.stage import StageModel
 from skinray.photo_config import WHOLE, SkinSettings

@@ -8,15 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import cv2
-import numpy as np
-
-from skinray.config import ArmSettings, ReadSettings
-from skinray.errors import LabelError
+from skinray.config import ArmSettings
 from skinray.images.photos import Photo, PhotoSplit, with_part_held_out
-from skinray.images.read import read_image
-from skinray.images.sample import Sample
-from skinray.images.skin_labels import read_skin, superpixels_of
+from skinray.images.skin_labels import superpixels_of
 from skinray.learning.spec import TrialSpec, scaled
 from skinray.models.arms import why_missing
 from skinray.photo_config import PhotoSettings
@@ -35,33 +29,6 @@ def photos_fingerprint(photos: Sequence[Photo]) -> str:
         coded = "" if photo.coding == "mask" else f" {photo.coding}"
         digest.update(f"{photo.source} {photo.md5} {marks}{coded}\n".encode())
     return digest.hexdigest()
-
-
-def load_photo(photo: Photo, side: int, settings: ReadSettings) -> Sample:
-    """Return a photograph and its skin at ``side`` x ``side`` pixels, as training takes it.
-
-    Raises
-    ------
-    ImageError, LabelError
-        If a file cannot be read, or the two differ in size.
-    """
-    image = read_image(photo.image, settings).pixels
-    mask = read_skin(photo.mask, photo.coding, settings)
-    check_same_size(photo, image.shape[:2], mask.shape)
-    how = cv2.INTER_AREA if min(image.shape[:2]) > side else cv2.INTER_LINEAR
-    small = np.asarray(cv2.resize(image, (side, side), interpolation=how), np.uint8)
-    share = cv2.resize(mask.astype(np.float32), (side, side), interpolation=how)
-    skin = (np.asarray(share) >= 0.5).astype(np.uint8)
-    return Sample(small, np.zeros_like(skin), skin)
-
-
-def check_same_size(photo: Photo, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
-    """Raise LabelError unless a mask lies on its photograph's pixels."""
-    if image != mask:
-        raise LabelError(
-            f"{photo.mask}: mask of {mask[1]}x{mask[0]} px, photograph of {image[1]}x{image[0]} "
-            "px: export it at the photograph's own size, upright"
-        )
 
 
 def with_weights_at_hand(settings: PhotoSettings) -> tuple[PhotoSettings, list[str]]:

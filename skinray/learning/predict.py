@@ -14,9 +14,8 @@ from torch import nn
 from skinray.config import PredictSettings
 from skinray.errors import ImageError
 from skinray.images.tiles import blend, cut
+from skinray.learning.scale import scale_factor
 
-# Images whose scale differs from the training scale by less than this are not resampled.
-SAME_SCALE = 0.02
 # Sums over a stack of images may round differently than over one. This is the most that a
 # probability may differ from the one of the image alone, in float32 on a CPU
 # (benchmarks/serve_batches.py measures it).
@@ -132,14 +131,6 @@ def predict_at_scale(
     maps = predict_maps(network, resized, device, settings)
     back = [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps]
     return np.asarray(back, np.float32)
-
-
-def scale_factor(um_per_px: float | None, trained_um_per_px: float | None) -> float:
-    """Return how many training pixels one image pixel is; 1 where a scale is unknown."""
-    if um_per_px is None or trained_um_per_px is None:
-        return 1.0
-    factor = um_per_px / trained_um_per_px
-    return 1.0 if abs(factor - 1) <= SAME_SCALE else factor
 
 
 @contextmanager

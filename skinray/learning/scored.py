@@ -14,7 +14,7 @@ from skinray.errors import ImageError, SkinrayError
 from skinray.images.entry import Entry
 from skinray.images.problems import FileError
 from skinray.learning.count import Count
-from skinray.learning.predict import scale_factor
+from skinray.learning.scale import scale_factor
 from skinray.learning.skin_area import SkinArea
 
 Status = Literal["ok", "failed", "same"]

@@ -19,11 +19,12 @@ class TrialSpec(Settings):
 
     ``train`` and ``validation`` are positions in the cohort; ``names`` are the image names
     at the training positions, which seed the augmentation; ``data`` is the cohort's
-    fingerprint. ``step_crops`` is the size of a step over all workers; 0: the arm's
-    ``batch_size``. Of the stage "skin", ``paste_probability`` is how often the skin is put before
-    one of the photographs at the positions ``backgrounds``. ``goes_on_from`` is the key of a
-    finished trial, in a folder beside this one's, with whose weights the network begins: no path,
-    so that the run may be moved.
+    fingerprint. ``evidence``: of a trial of the grid search, parts of ``validation`` by the name of
+    the split for which their scores help to choose. ``step_crops`` is the size of a step over all
+    workers; 0: the arm's ``batch_size``. Of the stage "skin", ``paste_probability`` is how often
+    the skin is put before one of the photographs at the positions ``backgrounds``. ``goes_on_from``
+    is the key of a finished trial, in a folder beside this one's, with whose weights the network
+    begins: no path, so that the run may be moved.
     """
 
     key: str
@@ -36,6 +37,7 @@ class TrialSpec(Settings):
     train: tuple[int, ...]
     names: tuple[str, ...]
     validation: tuple[int, ...] = ()
+    evidence: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     step_crops: int = Field(0, ge=0)
     paste_probability: float = Field(0, ge=0, le=1)
     backgrounds: tuple[int, ...] = ()

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -30,7 +31,7 @@ from skinray.learning.compute import placed
 from skinray.learning.feed import ALONE, Fed, Feed, InProcessFeed
 from skinray.learning.loop import Objective, Snapshot, World, fit, kept_weights
 from skinray.learning.spec import TrialSpec
-from skinray.learning.validation import validation_score
+from skinray.learning.validation import image_scores, validation_score
 from skinray.models import build
 from skinray.models.weights import load_weights
 
@@ -39,13 +40,20 @@ OUTCOME, LOG = "outcome.json", "epochs.jsonl"
 
 
 class TrialOutcome(BaseModel):
-    """What a trial came to."""
+    """What a trial came to.
+
+    Attributes
+    ----------
+    score : mean over the validation images; none: there were none.
+    evidence : the same over each part that ``TrialSpec.evidence`` names.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     key: str
     fingerprint: str
     score: float | None
+    evidence: dict[str, float] = Field(default_factory=dict)
     history: list[EpochEnd]
     seconds: float
     fed: Fed = Fed()
@@ -211,11 +219,13 @@ def finish(
     """Keep the right epoch's weights, score them, and commit the outcome as the last step."""
     weights = kept_weights(state)
     network.load_state_dict(weights)
-    judge = validator(spec, samples, device)
+    seen = (samples[at] for at in spec.validation)
+    of = dict(zip(spec.validation, image_scores(spec.stage, network, seen, device), strict=True))
     outcome = TrialOutcome(
         key=spec.key,
         fingerprint=spec.fingerprint(),
-        score=judge(network) if judge is not None else None,
+        score=fmean(of.values()) if of else None,
+        evidence={name: fmean(of[at] for at in part) for name, part in spec.evidence.items()},
         history=state.history,
         seconds=seconds if not state.history else sum(end.seconds for end in state.history),
         fed=fed,

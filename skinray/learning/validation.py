@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -32,25 +33,35 @@ def scores(
     }
 
 
+def image_scores(
+    stage: StageName,
+    network: nn.Module,
+    samples: Iterable[Sample],
+    device: torch.device | None = None,
+) -> list[float]:
+    """Return each image's score, higher is better: the stage's most tolerant Dice.
+
+    Of skin in photographs: 1 less the Jaccard loss, which training is to stop early by.
+    """
+    widest = max(TOLERANCES[stage])
+    values = []
+    for sample in samples:
+        found, truth = predict_map(network, sample.image, device), truth_of(stage, sample)
+        skin = stage == "skin"
+        values.append(
+            1 - _jaccard_loss(found, truth) if skin else scores(stage, found, truth)[widest]
+        )
+    return values
+
+
 def validation_score(
     stage: StageName,
     network: nn.Module,
     samples: Iterable[Sample],
     device: torch.device | None = None,
 ) -> float:
-    """Return the mean over images of the stage's most tolerant Dice, higher is better.
-
-    Of skin in photographs: of 1 less the Jaccard loss, which training is to stop early by.
-    """
-    if stage == "skin":
-        maps = ((predict_map(network, s.image, device), truth_of(stage, s)) for s in samples)
-        return float(np.mean([1 - _jaccard_loss(found, truth) for found, truth in maps]))
-    widest = max(TOLERANCES[stage])
-    values = [
-        scores(stage, predict_map(network, sample.image, device), truth_of(stage, sample))[widest]
-        for sample in samples
-    ]
-    return float(np.mean(values))
+    """Return the mean of :func:`image_scores`."""
+    return fmean(image_scores(stage, network, samples, device))
 
 
 def _jaccard_loss(probability: NDArray[np.float32], truth: NDArray[np.uint8]) -> float:

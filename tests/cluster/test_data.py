@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ import pytest
 import torch
 
 from skinray.cluster import data, sources
+from skinray.cluster.augmenter import Augmenter
 from skinray.cluster.data import RayFeed, plan_dataset, rows_per_block
 from skinray.cluster.held import held, left_behind
 from skinray.cluster.sources import DiskSource, StoreSource, open_source
 from skinray.config import ClusterSettings, ReadSettings, RunSettings
 from skinray.errors import ImageError, TrainingError
 from skinray.images.manifest import Biopsy, read_manifest
+from skinray.images.photos import load_photo
 from skinray.images.sample import Sample
 from skinray.learning.crossval import SpecMaker, make_splits
 from skinray.learning.feed import ALONE, InProcessFeed
@@ -36,7 +40,7 @@ def spec(small_cohort: Path, small_settings: RunSettings) -> TrialSpec:
     cohort = read_manifest(small_cohort)
     maker = SpecMaker(small_settings, cohort, "data")
     split = make_splits(cohort, small_settings).folds[0]
-    return maker.make("fit", "nerve", small_settings.nerve.main, split, {})
+    return maker.make("fit", "nerve", small_settings.nerve.main, split.name, split.train, {})
 
 
 @pytest.fixture
@@ -63,9 +67,23 @@ def fed(
     return RayFeed(spec, source, world, actors, 0.25)
 
 
-def test_an_actor_that_augments_starts_without_torch() -> None:
-    code = "import sys, skinray.cluster.augmenter as found; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+def test_an_actor_that_augments_starts_without_torch(
+    spec: TrialSpec, small_cohort: Path, tmp_path: Path
+) -> None:
+    """Of biopsies and of photographs: what it is sent brings no torch either."""
+    biopsies = DiskSource(read_manifest(small_cohort).biopsies, LabelledReader(ReadSettings()))
+    photos = DiskSource((), partial(load_photo, side=8, settings=ReadSettings()))
+    sent = tmp_path / "sent.pickle"
+    sent.write_bytes(pickle.dumps([(Augmenter, spec, biopsies), (Augmenter, spec, photos)]))
+    code = (
+        "import pickle, sys\n"
+        "for augmenter, spec, source in pickle.load(open(sys.argv[1], 'rb')):\n"
+        "    augmenter(spec, source)\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, sent], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"
 
 

@@ -50,7 +50,11 @@ def a_trial(cohort_folder: Path, settings: RunSettings, **changes: Any) -> Trial
     cohort = read_manifest(cohort_folder)
     split = make_splits(cohort, settings).folds[0]
     maker = SpecMaker(settings, cohort, "data")
-    return maker.make("tune", "nerve", settings.nerve.main, split, {})
+    part = split.inner[0]
+    train = tuple(at for at in split.train if at not in part)
+    return maker.make(
+        "tune", "nerve", settings.nerve.main, split.name, train, {}, {split.name: part}
+    )
 
 
 def eventually(seen: Callable[[], bool], seconds: float = 20) -> bool:
@@ -78,11 +82,29 @@ def test_trainings_of_two_workers_leave_an_outcome_and_nothing_on_the_cluster(
         assert [end.images for end in history] == [crops] * len(history)
         assert result.outcome.score is not None
         assert 0 <= result.outcome.score <= 1
+        assert result.outcome.evidence == {"fold-1": result.outcome.score}
         fed = result.outcome.fed
         assert (fed.by, fed.workers, fed.crops) == ("ray data", 2, crops * len(history) // 2)
         assert len([*result.folder.glob("ray_data-*.txt")]) == 2
         # Of a search only the score is wanted.
         assert sorted(path.name for path in result.folder.glob("*.safetensors")) == []
+    assert left_behind(before, 0) == []
+    assert eventually(lambda: ray.available_resources()["CPU"] == cpus)
+    assert "left behind" not in caplog.text
+
+
+@pytest.mark.slow
+def test_twenty_trainings_in_a_row_leave_nothing(
+    source: Source, small_cohort: Path, small_settings: RunSettings, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """The driver looks after each of them; its check warns of what stays."""
+    spec = a_trial(small_cohort, small_settings, epochs=1).override({"step_crops": 4})
+    specs = [spec.override({"key": f"training-{seed}", "seed": seed}) for seed in range(20)]
+    before, cpus = held(), ray.cluster_resources()["CPU"]
+    results = run_trials(specs, source, tmp_path, TWO, ClusterSettings(workers=2), "twenty")
+    assert [result.error for result in results] == [""] * 20
+    assert all(result.outcome is not None for result in results)
     assert left_behind(before, 0) == []
     assert eventually(lambda: ray.available_resources()["CPU"] == cpus)
     assert "left behind" not in caplog.text

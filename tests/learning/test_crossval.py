@@ -34,7 +34,7 @@ def subjects(cohort: Cohort, positions: tuple[int, ...]) -> set[str]:
 @settings(deadline=None)
 @given(
     st.lists(st.integers(1, 5), min_size=6, max_size=9),
-    st.tuples(st.integers(3, 5), st.integers(1, 3)).filter(lambda pair: pair[1] < pair[0] - 1),
+    st.tuples(st.integers(3, 5), st.integers(1, 4)).filter(lambda pair: pair[1] < pair[0]),
     st.sampled_from(["subject", "image"]),
     st.integers(0, 5),
 )
@@ -78,15 +78,16 @@ def test_the_component_split_is_of_its_own_or_the_first_fold() -> None:
     assert first.components_is_fold
 
 
-def test_inner_part_j_of_fold_k_is_fold_k_plus_one_plus_j() -> None:
-    folds = make_splits(COHORT, tiny_run(tune__inner_splits=3)).folds
+def test_the_inner_parts_of_a_fold_are_the_folds_nearest_to_it() -> None:
+    folds = make_splits(COHORT, tiny_run(tune__inner_splits=4)).folds
     for k, split in enumerate(folds):
-        assert split.inner == tuple(folds[(k + 1 + j) % 5].held_out for j in range(3))
+        assert split.inner == tuple(folds[(k + way) % 5].held_out for way in (1, -1, 2, -2))
 
 
-def test_three_folds_have_one_inner_part_each() -> None:
+def test_three_folds_have_two_inner_parts_each() -> None:
     folds = make_splits(COHORT, tiny_run(folds__count=3)).folds
-    assert [split.inner for split in folds] == [(folds[k].held_out,) for k in (1, 2, 0)]
+    at = [(1, 2), (2, 0), (0, 1)]
+    assert [s.inner for s in folds] == [tuple(folds[k].held_out for k in pair) for pair in at]
 
 
 def test_two_folds_are_for_a_search_scored_on_held_out_images() -> None:
@@ -128,27 +129,38 @@ def test_the_grid_is_every_combination_in_order() -> None:
     assert grid_points(arm()) == [{}]
 
 
-@pytest.mark.parametrize("inner", [1, 3])
-def test_the_search_is_arm_by_point_by_split_by_inner_part(inner: int) -> None:
+@pytest.mark.parametrize(("inner", "trainings"), [(1, 5), (2, 5), (3, 10), (4, 10)])
+def test_folds_that_leave_out_each_other_share_a_training(inner: int, trainings: int) -> None:
     made = maker(tune__inner_splits=inner)
     splits = make_splits(COHORT, made.settings)
     specs = made.search(splits)
     # Of the three arms the baseline has nothing to search for.
-    assert len(specs) == 2 * 2 * (5 + 1) * inner
+    assert sum("fold" in spec.key for spec in specs) == 2 * 2 * trainings
     assert {spec.phase for spec in specs} == {"tune"}
     assert len({spec.key for spec in specs}) == len(specs)
     by_name = {split.name: split for split in (*splits.folds, splits.components)}
+    for stage, rate in {(s.stage, s.params["train.learning_rate"]) for s in specs}:
+        own = [s for s in specs if (s.stage, s.arm.train.learning_rate) == (stage, rate)]
+        seen = [(name, part) for spec in own for name, part in spec.evidence.items()]
+        assert sorted(seen) == sorted((n, part) for n, s in by_name.items() for part in s.inner)
     for spec in specs:
-        split = by_name[spec.split]
-        assert spec.arm.train.learning_rate == spec.params["train.learning_rate"]
-        assert spec.validation in split.inner
-        assert set(spec.train) == set(split.train) - set(spec.validation)
-        assert not set(spec.train + spec.validation) & set(split.held_out)
         assert spec.names == tuple(COHORT.biopsies[at].name for at in spec.train)
-    scored_by = {(s.stage, s.split, s.params["train.learning_rate"], s.validation) for s in specs}
-    assert len(scored_by) == len(specs)
-    ends = {spec.key.split(spec.split)[1] for spec in specs}
-    assert ends == ({""} if inner == 1 else {f"-inner-{j}" for j in range(1, inner + 1)})
+        assert spec.validation == tuple(at for part in spec.evidence.values() for at in part)
+        for name, part in spec.evidence.items():
+            assert set(spec.train) == set(by_name[name].train) - set(part)
+            assert not set(spec.train + part) & set(by_name[name].held_out)
+
+
+@pytest.mark.parametrize("change", [{"keep": "best"}, {"early_stop_epochs": 3}])
+def test_a_training_whose_scores_choose_the_epoch_is_evidence_for_one_split_alone(
+    change: dict[str, Any],
+) -> None:
+    """Else the images that test a fold would choose the epoch that is scored for it."""
+    made = maker(**{f"nerve__main__train__{name}": value for name, value in change.items()})
+    specs = made.search(make_splits(COHORT, made.settings))
+    assert {len(spec.evidence) for spec in specs if spec.stage == "nerve"} == {1}
+    assert {len(spec.evidence) for spec in specs if spec.stage == "dermis"} == {1, 2}
+    assert len({spec.key for spec in specs}) == len(specs)
 
 
 def test_each_arm_is_searched_where_it_is_trained() -> None:
@@ -159,7 +171,10 @@ def test_each_arm_is_searched_where_it_is_trained() -> None:
         return {(spec.stage, spec.arm.label, spec.split) for spec in specs}
 
     trained = places(made.training(splits, {}))
-    assert places(made.search(splits)) == {place for place in trained if place[2] != "all"}
+    searched = {
+        (spec.stage, spec.arm.label, name) for spec in made.search(splits) for name in spec.evidence
+    }
+    assert searched == {place for place in trained if place[2] != "all"}
     assert {place[2] for place in trained if place[1] == "U-Net 2"} == {"components"}
 
 
@@ -168,7 +183,7 @@ def test_pooled_arms_are_searched_on_every_fold() -> None:
     splits = make_splits(COHORT, made.settings)
     specs = made.search(splits)
     assert len(specs) == 3 * 2 * 5
-    assert {spec.split for spec in specs} == {split.name for split in splits.folds}
+    assert {n for spec in specs for n in spec.evidence} == {split.name for split in splits.folds}
 
 
 def test_the_search_may_be_scored_on_the_held_out_fold() -> None:
@@ -232,18 +247,18 @@ def test_labels_that_look_alike_in_a_file_name_are_told_apart() -> None:
 
 
 def test_a_trial_is_marked_by_all_that_decides_it() -> None:
-    made, split = maker(), Split("fold-1", (0, 1), (2,))
-    first = made.make("fit", "nerve", made.settings.nerve.main, split, {})
-    assert first == maker().make("fit", "nerve", made.settings.nerve.main, split, {})
+    made, split = maker(), ("fold-1", (0, 1))
+    first = made.make("fit", "nerve", made.settings.nerve.main, *split, {})
+    assert first == maker().make("fit", "nerve", made.settings.nerve.main, *split, {})
     prints = {
         first.fingerprint(),
-        maker(seed=1).make("fit", "nerve", made.settings.nerve.main, split, {}).fingerprint(),
-        made.make("fit", "dermis", made.settings.nerve.main, split, {}).fingerprint(),
+        maker(seed=1).make("fit", "nerve", made.settings.nerve.main, *split, {}).fingerprint(),
+        made.make("fit", "dermis", made.settings.nerve.main, *split, {}).fingerprint(),
         made.make(
-            "fit", "nerve", made.settings.nerve.main, split, {"train.epochs": 9}
+            "fit", "nerve", made.settings.nerve.main, *split, {"train.epochs": 9}
         ).fingerprint(),
         SpecMaker(made.settings, COHORT, "other")
-        .make("fit", "nerve", made.settings.nerve.main, split, {})
+        .make("fit", "nerve", made.settings.nerve.main, *split, {})
         .fingerprint(),
     }
     assert len(prints) == 5

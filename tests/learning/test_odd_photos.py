@@ -14,9 +14,9 @@ from torch import nn
 
 from skinray.config import ReadSettings
 from skinray.errors import ImageError, LabelError
+from skinray.images.photos import load_photo
 from skinray.images.read import read_image
 from skinray.learning.photo_scores import score_photos, summarise
-from skinray.learning.photo_trials import load_photo
 from skinray.models import build
 from skinray.photo_config import SkinSettings
 from skinray.report.photo_rows import score_and_draw

@@ -14,11 +14,10 @@ from torch import nn
 
 from skinray.config import ReadSettings
 from skinray.errors import LabelError
-from skinray.images.photos import Photo, find_photos, split_photos
+from skinray.images.photos import Photo, find_photos, load_photo, split_photos
 from skinray.learning.photo_scores import PhotoScore, look, score_photos, summarise
 from skinray.learning.photo_trials import (
     PhotoTrials,
-    load_photo,
     photos_fingerprint,
 )
 from skinray.learning.skin import guided_filter

@@ -14,10 +14,10 @@ from PIL import Image as Pillow
 from safetensors.torch import load_file
 from tiny import Spy, same_weights
 
-from skinray.images.photos import find_backgrounds, find_photos, split_photos
+from skinray.images.photos import find_backgrounds, find_photos, load_photo, split_photos
 from skinray.images.sample import Sample
 from skinray.learning.checkpoint import EpochEnd, StateKeeper, TrainState
-from skinray.learning.photo_trials import PhotoTrials, load_photo
+from skinray.learning.photo_trials import PhotoTrials
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import OUTCOME, STATE, WEIGHTS, interrupted, run_trial
 from skinray.models.skin_unet import SkinUNet

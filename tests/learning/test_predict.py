@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from skinray.config import PredictSettings
 from skinray.errors import ImageError
-from skinray.learning.predict import evaluating, predict_at_scale, predict_map, scale_factor
+from skinray.learning.predict import evaluating, predict_at_scale, predict_map
+from skinray.learning.scale import scale_factor
 
 
 def test_the_map_is_the_networks_sigmoid() -> None:

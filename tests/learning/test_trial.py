@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tiny import Spy, drawn_sample, same_weights, tiny_run, tiny_spec
 
 from skinray.errors import SettingsError, TrainingError
+from skinray.learning import trial as module
 from skinray.learning.checkpoint import EpochEnd, StateKeeper
 from skinray.learning.feed import InProcessFeed
 from skinray.learning.loop import Batch, World
@@ -150,6 +151,21 @@ def test_the_score_is_of_the_kept_weights_on_the_validation_images(tmp_path: Pat
     network = trained_network(spec, tmp_path)
     assert outcome.score == validation_score("nerve", network, SAMPLES[3:])
     assert outcome.score == outcome.history[-1].validation
+
+
+def test_evidence_is_the_mean_over_each_part_of_the_validation_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = {0: 0.0, 1: 0.0, 2: 0.9, 3: 0.3, 4: 0.5}
+
+    def scores(stage: str, network: object, samples: Any, device: object) -> list[float]:
+        return [of[next(at for at in of if SAMPLES[at] is sample)] for sample in samples]
+
+    monkeypatch.setattr(module, "image_scores", scores)
+    spec = tiny_spec(validation=(4, 3, 2), evidence={"fold-1": (4,), "fold-2": (3, 2)})
+    outcome = run_trial(spec, SAMPLES, tmp_path)
+    assert outcome.evidence == pytest.approx({"fold-1": 0.5, "fold-2": 0.6})
+    assert outcome.score == pytest.approx(1.7 / 3)
 
 
 def test_the_best_epochs_score_is_told(tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from skinray.config import ReadSettings
 from skinray.errors import SettingsError, WeightsError
-from skinray.images.photos import find_photos
-from skinray.learning.photo_trials import load_photo
+from skinray.images.photos import find_photos, load_photo
 from skinray.models import build
 from skinray.models.skin_mobilenet import SkinMobileNet
 from skinray.models.weights import import_file, load_weights
