@@ -21,6 +21,9 @@ SEARCH = {
 }
 
 
+DEMO_GRID = {"train.learning_rate": (1e-3, 3e-3)}
+
+
 def paper() -> RunSettings:
     """Return every figure of the paper: HED and DeepLabV3, fine-tuned on crops of 800 px."""
     nerve = TrainSettings(loss="dice", learning_rate=1e-4, weight_decay=1e-3, epochs=200)
@@ -55,7 +58,7 @@ def demo() -> RunSettings:
         loss="dice", learning_rate=3e-3, weight_decay=1e-4, epochs=12, batch_size=4,
         plateau_factor=0.5, plateau_patience_epochs=2, clip_norm=1.0, validate_every_epochs=100,
     )  # fmt: skip
-    dermis = nerve.override({"loss": "bce", "epochs": 20})
+    dermis = nerve.override({"loss": "bce", "epochs": 16})
     hed = {"width": 0.25, "batch_norm": True, "group_norm": True}
     deeplab = {
         "width": 0.5,
@@ -65,14 +68,13 @@ def demo() -> RunSettings:
         "group_norm": True,
     }
     unet = {"features": 8, "depth": 4, "group_norm": True}
-    grid = {"train.learning_rate": (1e-3, 3e-3)}
     augment = AugmentSettings(crop_px=192, translate_px=20)
     return paper().override(
         {
             "recipe": "demo",
             "folds.components_held_out": None,
             "nerve": StageSettings(
-                main=_arm("HED not pretrained", "hed", nerve, options=hed, grid=grid),
+                main=_arm("HED not pretrained", "hed", nerve, options=hed, grid={}),
                 baselines=(_arm("U-Net", "unet", nerve, options=unet, grid={}),),
                 augment=augment,
             ).model_dump(),
@@ -82,19 +84,31 @@ def demo() -> RunSettings:
                     "deeplabv3_mobilenet_v3_large",
                     dermis,
                     options=deeplab,
-                    grid=grid,
+                    grid=DEMO_GRID,
                 ),
                 baselines=(_arm("U-Net", "unet", dermis, options=unet, grid={}),),
                 augment=augment,
             ).model_dump(),
-            "tune.epochs_fraction": 0.4,
+            "tune.epochs_fraction": 0.25,
         }
     )
 
 
 def real_tissue() -> RunSettings:
-    """Return the demo for real PAS-stained tissue: folds of images, as sections are few."""
-    return demo().override({"recipe": "real-tissue", "folds.unit": "image"})
+    """Return the demo for real PAS-stained tissue: folds of images, as sections are few.
+
+    It trains and searches longer: nobody waits for it as for the demo.
+    """
+    return demo().override(
+        {
+            "recipe": "real-tissue",
+            "folds.unit": "image",
+            "nerve.main.grid": DEMO_GRID,
+            "dermis.main.train.epochs": 20,
+            "dermis.baselines.0.train.epochs": 20,
+            "tune.epochs_fraction": 0.4,
+        }
+    )
 
 
 RECIPES: dict[str, Callable[[], RunSettings]] = {

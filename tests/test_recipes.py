@@ -147,8 +147,12 @@ def test_the_demo_differs_from_the_paper_only_in_size() -> None:
     assert all(arm.model.weights is None for arm in arms)
 
 
-def test_real_tissue_is_the_demo_with_folds_of_images() -> None:
-    changes = {"recipe": "real-tissue", "folds.unit": "image"}
+def test_real_tissue_is_the_demo_with_folds_of_images_and_longer_trainings() -> None:
+    changes = {
+        "recipe": "real-tissue", "folds.unit": "image", "tune.epochs_fraction": 0.4,
+        "nerve.main.grid": demo().dermis.main.grid, "dermis.main.train.epochs": 20,
+        "dermis.baselines.0.train.epochs": 20,
+    }  # fmt: skip
     assert recipe("real-tissue") == demo().override(changes)
 
 

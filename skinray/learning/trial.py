@@ -31,7 +31,7 @@ from skinray.learning.compute import placed
 from skinray.learning.feed import ALONE, Fed, Feed, InProcessFeed
 from skinray.learning.loop import Objective, Snapshot, World, fit, kept_weights
 from skinray.learning.spec import TrialSpec
-from skinray.learning.validation import image_scores, validation_score
+from skinray.learning.validation import image_scores
 from skinray.models import build
 from skinray.models.weights import load_weights
 
@@ -118,7 +118,7 @@ def run_trial(
     feed = feed or InProcessFeed(spec, samples, world=world)
     keeper = keeper or StateKeeper(folder / STATE, spec.fingerprint())
     network = placed(new_network(spec, folder), device)
-    judge = validator(spec, samples, device)
+    judge = Judge(spec, samples, device) if spec.validation else None
 
     def after_epoch(end: EpochEnd, snapshot: Snapshot) -> None:
         if first:
@@ -147,7 +147,13 @@ def run_trial(
     if not first:
         return None
     seconds = time.monotonic() - began
-    return finish(spec, folder, network, state, samples, device, seconds, feed.fed())
+    network.load_state_dict(kept_weights(state))
+    scored: list[float] = []
+    if judge is not None:
+        # The last epoch's network, which it judged a moment ago, unless another epoch is kept.
+        last = spec.arm.train.keep == "last" and state.history[-1].validation is not None
+        scored = judge.scores if last and judge.scores else judge.each(network)
+    return finish(spec, folder, network, state, scored, seconds, feed.fed())
 
 
 def _on_the_first(
@@ -164,15 +170,22 @@ def log_epoch(folder: Path, end: EpochEnd) -> None:
         file.write(json.dumps(asdict(end)) + "\n")
 
 
-def validator(
-    spec: TrialSpec, samples: Sequence[Sample], device: torch.device
-) -> Callable[[nn.Module], float] | None:
-    """Return the function that scores a network on the trial's validation images, if any."""
-    if not spec.validation:
-        return None
-    return lambda network: validation_score(
-        spec.stage, network, (samples[i] for i in spec.validation), device
-    )
+class Judge:
+    """Scores networks on the trial's validation images; keeps what the last one scored."""
+
+    def __init__(self, spec: TrialSpec, samples: Sequence[Sample], device: torch.device) -> None:
+        self.spec, self.samples, self.device = spec, samples, device
+        self.scores: list[float] = []
+
+    def __call__(self, network: nn.Module) -> float:
+        """Return the mean of :meth:`each`."""
+        return fmean(self.each(network))
+
+    def each(self, network: nn.Module) -> list[float]:
+        """Return the score of each validation image."""
+        seen = (self.samples[at] for at in self.spec.validation)
+        self.scores = image_scores(self.spec.stage, network, seen, self.device)
+        return self.scores
 
 
 def interrupted(spec: TrialSpec, folder: Path) -> TrainState | None:
@@ -211,16 +224,15 @@ def finish(
     folder: Path,
     network: nn.Module,
     state: TrainState,
-    samples: Sequence[Sample],
-    device: torch.device,
+    scored: Sequence[float],
     seconds: float,
     fed: Fed,
 ) -> TrialOutcome:
-    """Keep the right epoch's weights, score them, and commit the outcome as the last step."""
-    weights = kept_weights(state)
-    network.load_state_dict(weights)
-    seen = (samples[at] for at in spec.validation)
-    of = dict(zip(spec.validation, image_scores(spec.stage, network, seen, device), strict=True))
+    """Store the network, which holds the weights to keep, and commit the outcome as the last step.
+
+    ``scored``: of each validation image.
+    """
+    of = dict(zip(spec.validation, scored, strict=True))
     outcome = TrialOutcome(
         key=spec.key,
         fingerprint=spec.fingerprint(),
@@ -232,6 +244,7 @@ def finish(
     )
     folder.mkdir(parents=True, exist_ok=True)
     if spec.phase == "fit":  # of a search only the score is wanted, and it has many trials
+        weights = network.state_dict()
         whole = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
         save_file(whole, folder / (WEIGHTS + ".part"))
         (folder / (WEIGHTS + ".part")).replace(folder / WEIGHTS)

@@ -5,18 +5,17 @@ Paper 2.3: a 3x3 convolution before (3 -> 3 channels), the network with VOC's 21
 normalised as torchvision's weights expect before the first convolution, which starts near
 the identity, so a pretrained network begins where its training left it; both are our
 reading, the paper names neither.
+
+torchvision is imported where a network is built: it takes seconds, and most processes build none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import mobilenet_v3_large
-from torchvision.models.segmentation import deeplabv3_resnet50, deeplabv3_resnet101
-from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from skinray.errors import SettingsError
 from skinray.models.layers import (
@@ -33,10 +32,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 VOC_CLASSES = 21
 
 Backbone = Literal["resnet101", "resnet50", "mobilenet_v3_large"]
-_RESNETS: dict[str, Callable[..., Any]] = {
-    "resnet101": deeplabv3_resnet101,
-    "resnet50": deeplabv3_resnet50,
-}
+_RESNETS = ("resnet101", "resnet50")
 
 
 class DeepLabV3(nn.Module):
@@ -110,6 +106,8 @@ def _near_identity(layer: nn.Conv2d, noise: float = 0.01) -> None:
 
 def _backbone(name: str, width: float) -> tuple[nn.Module, int, int]:
     """Return the features' module, its channels and its stride, with random weights."""
+    from torchvision.models import mobilenet_v3_large, segmentation
+
     if name == "mobilenet_v3_large":
         if not width > 0:
             raise SettingsError(f"width is {width}: give a factor above 0")
@@ -120,7 +118,8 @@ def _backbone(name: str, width: float) -> tuple[nn.Module, int, int]:
         raise SettingsError(f"unknown DeepLabV3 backbone '{name}': use one of {known}")
     if width != 1:
         raise SettingsError(f"width is {width}: {name} has one width only, leave it at 1")
-    network = _RESNETS[name](weights=None, weights_backbone=None, aux_loss=False)
+    build = getattr(segmentation, f"deeplabv3_{name}")
+    network = build(weights=None, weights_backbone=None, aux_loss=False)
     return network.backbone, 2048, 8
 
 
@@ -128,6 +127,8 @@ def _classifier(
     features: int, channels: int, atrous_rates: Sequence[int], dropout: float
 ) -> nn.Sequential:
     """Torchvision's DeepLabHead, layer for layer, with the channels free."""
+    from torchvision.models.segmentation.deeplabv3 import ASPP
+
     if channels < 1 or not 0 <= dropout < 1:
         raise SettingsError(
             f"aspp_channels is {channels} and dropout {dropout}: "

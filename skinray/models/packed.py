@@ -14,13 +14,9 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models._utils import IntermediateLayerGetter
-from torchvision.models.resnet import Bottleneck
 
 from skinray.errors import SettingsError
 
-# Modules that run these children one after the other, in this order.
-IN_ORDER = (nn.Sequential, IntermediateLayerGetter)
 BOTTLENECK = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"))
 # A layer takes its new form if it then answers a small map alike, in parts of the largest value.
 PROBE_PX, TOLERANCE = 8, 1e-4
@@ -80,10 +76,13 @@ class PackedConv2d(nn.Module):
 
 
 def _fold_norms(module: nn.Module) -> None:
+    from torchvision.models._utils import IntermediateLayerGetter
+    from torchvision.models.resnet import Bottleneck
+
     pairs: list[tuple[str, str]] = []
     if isinstance(module, Bottleneck):
         pairs = list(BOTTLENECK)
-    elif isinstance(module, IN_ORDER):
+    elif isinstance(module, nn.Sequential | IntermediateLayerGetter):  # run child after child
         names = [name for name, _ in module.named_children()]
         pairs = list(itertools.pairwise(names))
     for first, second in pairs:

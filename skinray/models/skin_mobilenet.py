@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import mobilenet_v2
 
 from skinray.errors import SettingsError
 
@@ -59,6 +58,8 @@ class SkinMobileNet(nn.Module):
         decoder_channels: int = 64,
         dropout: float = 0.3,
     ) -> None:
+        from torchvision.models import mobilenet_v2  # takes seconds, and few processes need it
+
         super().__init__()
         if side < STRIDE or min(pyramid_channels, decoder_channels) < 1 or not 0 <= dropout < 1:
             raise SettingsError(
