@@ -182,6 +182,7 @@ def test_the_bundle_finds_the_skin_that_its_row_says(
         assert int(found.mask.sum()) == one.predicted
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_gives_the_same_table(
     ran: Path, folders: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +233,7 @@ def unmoved(
     return out
 
 
+@pytest.mark.slow
 def test_each_network_is_pretrained_once_however_many_members_it_has(unmoved: Path) -> None:
     outcomes = unmoved.glob(f"trials/*/{OUTCOME}")
     keys = [json.loads(path.read_text(encoding="utf-8"))["key"] for path in outcomes]
@@ -248,6 +250,7 @@ def test_each_network_is_pretrained_once_however_many_members_it_has(unmoved: Pa
                 assert [json.loads(line)["epoch"] for line in lines] == list(range(epochs)), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["u-net", "pixels"])
 def test_every_member_s_fine_tuning_begins_from_the_pretrained_weights(
     unmoved: Path, label: str

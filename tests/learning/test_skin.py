@@ -143,7 +143,7 @@ def test_a_photo_bundle_finds_skin_at_the_photographs_own_size(tmp_path: Path) -
     assert {path.name for path in folder.iterdir()} == {
         "bundle.json", "skin.safetensors", "MODEL_CARD.md",
     }  # fmt: skip
-    bundle, image = load(folder, "cpu"), noise((50, 333, 3), 4)
+    bundle, image = load(folder, "cpu", packed=False), noise((50, 333, 3), 4)
     found = bundle.predict(image)
     assert isinstance(found, Skin)
     expected = predict_map(skin_network(), image, None, WHOLE)
