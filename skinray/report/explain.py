@@ -69,7 +69,8 @@ def search_words(results: RunResults) -> str:
     if results.settings.get("tune", {}).get("validation") == "held_out":
         trained = "a fold's training images and scored on its held-out images"
     frame = (
-        "The settings of each split were chosen by its own trials alone, so the images that test "
+        "The settings of each split were chosen by trials trained without its held-out images, and "
+        "by their scores on other images, so the images that test "
         "the choice had no part in it; the networks trained on all images have those of the best "
         "mean over all folds. A frame marks a field that was chosen for some split, so it need not "
         "be the brightest."

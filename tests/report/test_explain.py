@@ -108,7 +108,7 @@ def test_a_run_that_stored_no_selection_had_pooled_its_folds(results: RunResults
 
 def test_the_words_on_the_search_are_those_of_its_kind(results: RunResults) -> None:
     nested, pooled = search_words(results), search_words(changed(results, selection="pooled"))
-    assert "were chosen by its own trials alone" in nested
+    assert "were chosen by trials trained without its held-out images" in nested
     assert "need not be the brightest" in nested
     assert "was chosen for every split" in pooled
     held_out = changed(results, selection="pooled", validation="held_out")
