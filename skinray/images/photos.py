@@ -266,7 +266,7 @@ def load_photo(photo: Photo, side: int, settings: ReadSettings) -> Sample:
 
 
 def check_same_size(photo: Photo, image: tuple[int, ...], mask: tuple[int, ...]) -> None:
-    """Raise LabelError unless a mask lies on its photograph's pixels."""
+    """Raise LabelError unless a mask has the size of its photograph."""
     if image != mask:
         raise LabelError(
             f"{photo.mask}: mask of {mask[1]}x{mask[0]} px, photograph of {image[1]}x{image[0]} "

@@ -251,7 +251,8 @@ class SpecMaker:
             params=point,
             train=train,
             names=tuple(self.names[i] for i in train),
-            validation=tuple(i for part in evidence.values() for i in part),
+            # Two splits may ask for the same images: each is scored once.
+            validation=tuple(dict.fromkeys(i for part in evidence.values() for i in part)),
             evidence=evidence,
             step_crops=step,
             seed=self.settings.seed,
