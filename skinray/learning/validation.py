@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from statistics import fmean
 
 import numpy as np
 import torch
@@ -52,16 +51,6 @@ def image_scores(
             1 - _jaccard_loss(found, truth) if skin else scores(stage, found, truth)[widest]
         )
     return values
-
-
-def validation_score(
-    stage: StageName,
-    network: nn.Module,
-    samples: Iterable[Sample],
-    device: torch.device | None = None,
-) -> float:
-    """Return the mean of :func:`image_scores`."""
-    return fmean(image_scores(stage, network, samples, device))
 
 
 def _jaccard_loss(probability: NDArray[np.float32], truth: NDArray[np.uint8]) -> float:

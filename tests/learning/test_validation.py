@@ -7,7 +7,7 @@ from tiny import DERMIS_TRUTH, NERVE_TRUTH, ColourNetwork, drawn_sample
 
 from skinray.images.sample import Sample
 from skinray.learning.metrics import dice, tolerant_dice
-from skinray.learning.validation import scores, truth_of, validation_score
+from skinray.learning.validation import image_scores, scores, truth_of
 
 SAMPLES = [drawn_sample(seed) for seed in range(3)]
 
@@ -34,16 +34,16 @@ def test_scores_are_those_of_the_thresholded_map() -> None:
     assert scores("nerve", below, truth) == {0: 0, 1: 0, 3: 0}
 
 
-def test_the_validation_score_is_the_mean_over_images_of_the_widest_tolerance() -> None:
-    assert validation_score("nerve", NERVE_TRUTH, SAMPLES) == 1
-    assert validation_score("dermis", DERMIS_TRUTH, iter(SAMPLES)) == 1
+def test_the_score_of_an_image_is_the_dice_of_the_widest_tolerance() -> None:
+    assert image_scores("nerve", NERVE_TRUTH, SAMPLES) == [1, 1, 1]
+    assert image_scores("dermis", DERMIS_TRUTH, iter(SAMPLES)) == [1, 1, 1]
     blind = ColourNetwork(2)
-    assert validation_score("nerve", blind, SAMPLES) == 0
+    assert image_scores("nerve", blind, SAMPLES) == [0, 0, 0]
     empty = drawn_sample(9, nerves=0)
-    assert validation_score("nerve", blind, [*SAMPLES, empty]) == 0.25
+    assert image_scores("nerve", blind, [*SAMPLES, empty]) == [0, 0, 0, 1]
 
 
-def test_that_of_skin_is_the_mean_over_images_of_1_less_the_jaccard_loss() -> None:
+def test_that_of_skin_is_1_less_the_jaccard_loss() -> None:
     class RedIsProbability(torch.nn.Module):
         """Takes the strength of red for the probability of skin."""
 
@@ -62,8 +62,7 @@ def test_that_of_skin_is_the_mean_over_images_of_1_less_the_jaccard_loss() -> No
     faint = photo([102] * 4, [1] * 4)
     blank = photo([0] * 4, [0] * 4)
     network = RedIsProbability()
-    assert validation_score("skin", network, [unsure]) == pytest.approx(1.4 / 1.64)
-    both = (1.4 / 1.64 + 1.6 / 3.04) / 2
-    assert validation_score("skin", network, iter([unsure, faint])) == pytest.approx(both)
-    assert validation_score("skin", network, [blank]) == 1
-    assert validation_score("dermis", network, [unsure, faint]) == 0.5
+    both = [1.4 / 1.64, 1.6 / 3.04]
+    assert image_scores("skin", network, iter([unsure, faint])) == pytest.approx(both)
+    assert image_scores("skin", network, [blank]) == [1]
+    assert image_scores("dermis", network, [unsure, faint]) == [1, 0]
