@@ -20,8 +20,9 @@ from skinray.learning.trial import LOG, STATE, WEIGHTS
 
 WORKER = "ray::RayTrainWorker"
 EPOCHS, LONG = 60, 1000
-# Of a node that holds one worker and the actor that augments for it, but no second worker.
-ONE_WORKER_CPUS = 1
+# Nodes have whole CPUs: such a node holds one worker and the actor that augments for it, but no
+# second worker.
+WORKER_CPUS, NODE_CPUS = 2, 3
 NOTICE_S, RESIZE_S = 60, 5
 # A group of another size sums and draws its dropout otherwise.
 TOLERANCE = 0.02
@@ -48,18 +49,36 @@ def start(lab: Lab, out: Path, *options: str, env: dict[str, str] | None = None)
     return OneTraining(out, Path(f"{out}.log"), [*named, *options], env)
 
 
-def calm(lab: Lab) -> dict[str, torch.Tensor]:
-    """Return the weights of a training that nothing disturbed, trained at the first call."""
-    out = lab.folder / "calm-two"
+def on_nodes(cluster: OwnCluster, lab: Lab, out: Path, *options: str) -> OneTraining:
+    """Start a training on the nodes of a cluster, each of which has room for one worker."""
+    options = ("--cpus-per-worker", str(WORKER_CPUS), *options)
+    return start(lab, out, *options, env=cluster.driver_env)
+
+
+def calm(lab: Lab) -> Path:
+    """Return the folder of a training that nothing disturbed, trained at the first call."""
+    out = lab.folder / "calm"
     if not (out / "trials" / NAME / WEIGHTS).is_file():
         with start(lab, out) as job:
             job.end()
-    return load_file(out / "trials" / NAME / WEIGHTS)
+    return out
 
 
-def same(lab: Lab, out: Path) -> bool:
-    """Whether the weights are those of the undisturbed training, to the bit."""
-    expected, found = calm(lab), load_file(out / "trials" / NAME / WEIGHTS)
+def calm_on_nodes(lab: Lab, nodes: int, *options: str) -> Path:
+    """Return the folder of one on as many nodes: its workers have other threads, and round so."""
+    out = lab.folder / f"calm-on-{nodes}-nodes"
+    if not (out / "trials" / NAME / WEIGHTS).is_file():
+        with OwnCluster() as cluster:
+            for _ in range(nodes):
+                cluster.add_node(NODE_CPUS)
+            with on_nodes(cluster, lab, out, *options) as job:
+                job.end()
+    return out
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two trainings have the same weights, to the bit."""
+    expected, found = (load_file(out / "trials" / NAME / WEIGHTS) for out in (one, other))
     return all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
@@ -75,61 +94,56 @@ def logged(out: Path) -> list[int]:
     return [json.loads(line)["epoch"] for line in lines]
 
 
-def told(lab: Lab, out: Path, how: str, recovery: float) -> Happened:
+def compared(expected: Path, out: Path, how: str, recovery: float) -> Happened:
     """Compare with the undisturbed training: equal, and at most one epoch trained again."""
     again = redone(out)
-    return Happened(same(lab, out) and again <= 1, f"{how}; {again} epochs done again", recovery)
+    kept = same(expected, out) and again <= 1
+    return Happened(kept, f"{how}; {again} epochs done again", recovery)
 
 
 def one_of_two_killed(lab: Lab, rng: random.Random) -> Happened:
     """Kill -9 of one of two workers."""
-    calm(lab)
-    out = lab.scratch() / "run"
+    expected, out = calm(lab), lab.scratch() / "run"
     with start(lab, out) as job:
         job.advance(rng.randint(2, EPOCHS // 2))
         rng.choice(training(job.workers())).kill()
         recovery = job.advance(2)
         job.end()
-    return told(lab, out, "the group started again by itself", recovery)
+    return compared(expected, out, "the group started again by itself", recovery)
 
 
 def driver_killed(lab: Lab, rng: random.Random) -> Happened:
     """Kill -9 of the driver of two workers."""
-    calm(lab)
-    out = lab.scratch() / "run"
+    expected, out = calm(lab), lab.scratch() / "run"
     with start(lab, out) as job:
         job.advance(rng.randint(2, EPOCHS // 2))
         job.kill()
     with start(lab, out) as job:
         recovery = job.advance(1)
         job.end()
-    return told(lab, out, "called again", recovery)
+    return compared(expected, out, "called again", recovery)
 
 
 def node_killed(lab: Lab, rng: random.Random) -> Happened:
     """Kill -9 of every process of a node with one of two workers; a third node has room."""
-    calm(lab)
-    out = lab.scratch() / "run"
+    expected, out = calm_on_nodes(lab, 2), lab.scratch() / "run"
     with OwnCluster() as cluster:
-        nodes = [cluster.add_node(ONE_WORKER_CPUS) for _ in range(3)]
-        _spare(cluster)
-        with start(lab, out, env=cluster.driver_env) as job:
+        nodes = [cluster.add_node(NODE_CPUS) for _ in range(3)]
+        with on_nodes(cluster, lab, out) as job:
             job.advance(rng.randint(2, EPOCHS // 2))
             rng.choice([node for node in nodes if training(node.workers())]).kill()
             recovery = job.advance(2)
             job.end()
-    return told(lab, out, "went to the third node", recovery)
+    return compared(expected, out, "went to the third node", recovery)
 
 
 def node_announced(lab: Lab, rng: random.Random) -> Happened:
     """Announce that a node is taken away, then take it; states are stored by that notice alone."""
-    calm(lab)
-    out = lab.scratch() / "run"
+    expected, out = calm_on_nodes(lab, 2), lab.scratch() / "run"
     state = out / "trials" / NAME / STATE
     with OwnCluster() as cluster:
-        nodes = [cluster.add_node(ONE_WORKER_CPUS) for _ in range(3)]
-        _spare(cluster)
-        with start(lab, out, "--checkpoint-every-s", "3600", env=cluster.driver_env) as job:
+        nodes = [cluster.add_node(NODE_CPUS) for _ in range(3)]
+        with on_nodes(cluster, lab, out, "--checkpoint-every-s", "3600") as job:
             job.advance(rng.randint(2, EPOCHS // 2))
             if state.exists():
                 return Happened(False, "a state was stored before the notice")
@@ -139,33 +153,28 @@ def node_announced(lab: Lab, rng: random.Random) -> Happened:
             node.kill()
             recovery = job.advance(2)
             job.end()
-    return told(lab, out, f"state stored {stored:.1f} s after the notice", recovery)
+    return compared(expected, out, f"state stored {stored:.1f} s after the notice", recovery)
 
 
 def resized(lab: Lab, rng: random.Random) -> Happened:
     """Let a group of one to two workers grow by a node, and shrink when one is killed."""
-    out, calm_out = lab.scratch() / "run", lab.folder / "calm-long"
-    long = ["--epochs", str(LONG)]
-    if not (calm_out / "trials" / NAME / WEIGHTS).is_file():
-        with start(lab, calm_out, *long) as job:
-            job.end()
+    long = ("--epochs", str(LONG), "--workers", "1", "2")
+    expected, out = calm_on_nodes(lab, 1, *long), lab.scratch() / "run"
     with OwnCluster() as cluster:
-        nodes = [cluster.add_node(ONE_WORKER_CPUS)]
-        _spare(cluster)
-        options = [*long, "--workers", "1", "2", "--resize-every-s", str(RESIZE_S)]
-        with start(lab, out, *options, env=cluster.driver_env) as job:
+        nodes = [cluster.add_node(NODE_CPUS)]
+        with on_nodes(cluster, lab, out, *long, "--resize-every-s", str(RESIZE_S)) as job:
             job.advance(rng.randint(2, 10))
-            nodes.append(cluster.add_node(ONE_WORKER_CPUS))
+            nodes.append(cluster.add_node(NODE_CPUS))
             grown = job.wait_until(lambda: all(training(n.workers()) for n in nodes), "two workers")
             job.advance(rng.randint(5, 20))
             rng.choice(nodes).kill()
             recovery = job.advance(2)
             job.end()
-    loss, expected = (last_loss(one) for one in (out, calm_out))
+    loss, calm_loss = (last_loss(one) for one in (out, expected))
     epochs, again = logged(out), redone(out)
-    kept = set(epochs) == set(range(LONG)) and again <= 2 and abs(loss - expected) <= TOLERANCE
+    kept = set(epochs) == set(range(LONG)) and again <= 2 and abs(loss - calm_loss) <= TOLERANCE
     what = f"two workers after {grown:.0f} s, one again; {again} epochs done again; last loss "
-    return Happened(kept, f"{what}{loss:.3f} (undisturbed {expected:.3f})", recovery)
+    return Happened(kept, f"{what}{loss:.3f} (undisturbed {calm_loss:.3f})", recovery)
 
 
 def last_loss(out: Path) -> float:
@@ -178,11 +187,6 @@ def last_loss(out: Path) -> float:
 def training(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Return those that are workers of a training."""
     return [process for process in processes if title(process).startswith(WORKER)]
-
-
-def _spare(cluster: OwnCluster) -> None:
-    """Add a node for the actors that augment, too small for a worker."""
-    cluster.add_node(0.5)
 
 
 def drain(cluster: OwnCluster, node: Node) -> None:

@@ -27,19 +27,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--workers", type=int, nargs=2, required=True, metavar=("LOW", "HIGH"))
+    parser.add_argument("--cpus-per-worker", type=int, default=1)
     parser.add_argument("--checkpoint-every-s", type=float, default=0.0)
     parser.add_argument("--resize-every-s", type=float, default=train.ELASTIC_MONITOR_S)
     options = parser.parse_args()
     train.ELASTIC_MONITOR_S = options.resize_every_s
     low, high = options.workers
     settings = ClusterSettings(
-        workers=(low, high), checkpoint_every_s=options.checkpoint_every_s, max_failures=10
-    )
+        workers=(low, high), cpus_per_worker=options.cpus_per_worker,
+        checkpoint_every_s=options.checkpoint_every_s, max_failures=10,
+    )  # fmt: skip
     biopsies = read_manifest(options.data).biopsies
     spec = trial([biopsy.name for biopsy in biopsies], options.epochs, settings)
     with session(trains=True):
         source = open_source(biopsies, LabelledReader(ReadSettings()), settings)
-        resources = Resources(1, 0.0, (low, high), at_once=1, data_workers=(1, 1))
+        cpus = options.cpus_per_worker
+        resources = Resources(cpus, 0.0, (low, high), at_once=1, data_workers=(1, 1))
         folder = options.out / "trials" / NAME
         train.train_on_workers(spec, source, folder, resources, settings)
 
