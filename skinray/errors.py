@@ -2,7 +2,7 @@
 
 
 class SkinrayError(Exception):
-    """Base of every error that a user can mend; the command line prints it without a trace."""
+    """Base of every error that a user can correct; the command line prints it without a trace."""
 
 
 class SettingsError(SkinrayError):
@@ -31,6 +31,10 @@ class BundleError(SkinrayError):
 
 class TrainingError(SkinrayError):
     """A training run that cannot go on (loss not finite, checkpoint of another run)."""
+
+
+class DivergedError(TrainingError):
+    """A training whose loss or gradient is not finite: its settings do not work."""
 
 
 class DamagedError(TrainingError):

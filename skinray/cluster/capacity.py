@@ -36,8 +36,17 @@ class Capacity:
     room: int = 0
 
     def at_most(self, bundle: Bundle) -> tuple[Bundle, ...]:
-        """Return the largest cluster that may come: nodes that hold ``bundle`` are added first."""
-        others = sorted(self.addable or (), key=lambda node: not _holds(node, bundle))
+        """Return the cluster that may come for ``bundle``, at its largest.
+
+        Nodes that hold the bundle are added first; of these, those without a GPU that it does not
+        need, and the largest.
+        """
+
+        def last(node: Bundle) -> tuple[bool, bool, float]:
+            unneeded = node.get("GPU", 0) > 0 and not bundle.get("GPU")
+            return not _holds(node, bundle), unneeded, -node.get("CPU", 0)
+
+        others = sorted(self.addable or (), key=last)
         return (*self.nodes, *others[: self.room])
 
     def gpus(self) -> tuple[float, float]:

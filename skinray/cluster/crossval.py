@@ -6,14 +6,16 @@ any interruption and redoes at most one epoch of each training that was under wa
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from skinray.cluster.resources import Resources
 from skinray.cluster.scoring import Scene, SplitJob, score_arms, score_splits
-from skinray.cluster.session import Resources, kept_resources, session, trial_resources
+from skinray.cluster.session import kept_resources, session, trial_resources
 from skinray.cluster.shared_folder import check_shared
 from skinray.cluster.sources import Source, open_source
 from skinray.cluster.tune import TrialResult, all_trained, run_trials
@@ -36,7 +38,7 @@ from skinray.learning.held_out import SplitScores, fitted, looked_at_by_fit, sto
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign
 from skinray.learning.scale import LabelledReader, common_scale
-from skinray.learning.spec import TrialSpec, smallest_step
+from skinray.learning.spec import TrialSpec, describe
 from skinray.learning.trial import trained_network
 from skinray.models.arms import usable_arms
 from skinray.progress import Steps
@@ -44,6 +46,8 @@ from skinray.report.assemble import Measured, assemble, headline
 from skinray.report.page import write_report
 from skinray.report.results import RunResults
 from skinray.report.trials import write_trials
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,7 @@ class Run:
     out: Path
     um_per_px: float | None
     source: Source
-    search: Resources
-    kept: Resources
+    resources: Resources
 
     @property
     def trials(self) -> Path:
@@ -108,9 +111,6 @@ def train_cv(
     )
     with session(trains=True):
         resources = trial_resources(usable.cluster, console)
-        mains = [usable.stage(stage).main for stage in STAGES]
-        step = smallest_step(mains, usable.cluster)
-        kept = kept_resources(usable.cluster, resources, step)
         check_shared(out)
         scale = common_scale(cohort.biopsies)
         with Steps("Decoding images", len(cohort.biopsies), console) as steps:
@@ -120,7 +120,7 @@ def train_cv(
                 usable.cluster,
                 steps.tell,
             )
-        run = Run(usable, cohort, data_fingerprint, out, scale, source, resources, kept)
+        run = Run(usable, cohort, data_fingerprint, out, scale, source, resources)
         measured = _measure(run, splits)
     results = assemble(
         measured,
@@ -140,14 +140,21 @@ def train_cv(
 
 def _measure(run: Run, splits: Splits) -> Measured:
     maker = SpecMaker(run.settings, run.cohort, run.data)
-    search = _trials(run, maker.search(splits), run.search, "Grid search")
+    search = _trials(run, maker.search(splits), run.resources, "Grid search")
+    # A configuration that does not train is out of the search; anything else ends the run, so that
+    # a disk or a node that fails decides nothing.
+    all_trained([result for result in search if not result.diverged])
+    for result in search:
+        if result.diverged:
+            LOG.warning("%s: not chosen: %s", describe(result.spec), result.error)
     scores = {r.spec.key: r.outcome.evidence if r.outcome else None for r in search}
     chosen = choose([r.spec for r in search], scores, deciding(splits, run.settings))
     wanted = maker.training(splits, chosen)
     kept = [spec for spec in wanted if _is_kept(spec, run.settings, splits)]
     others = [spec for spec in wanted if spec not in kept]
-    trained = _trials(run, others, run.search, "Training")
-    trained += _trials(run, kept, run.kept, "Training the bundle's networks")
+    trained = _trials(run, others, run.resources, "Training")
+    together = kept_resources(run.settings.cluster, run.resources, kept)
+    trained += _trials(run, kept, together, "Training the bundle's networks")
     all_trained(trained)
     scene = Scene(
         source=run.source,
@@ -158,7 +165,7 @@ def _measure(run: Run, splits: Splits) -> Measured:
         fit=run.settings.fit,
         um_per_px=run.um_per_px,
         seed=run.settings.seed,
-        threads=run.search.cpus_per_worker,
+        threads=run.resources.cpus_per_worker,
     )
     specs = [result.spec for result in trained]
     scored = [*splits.folds]
@@ -168,12 +175,12 @@ def _measure(run: Run, splits: Splits) -> Measured:
     by_split = dict(
         zip(
             (split.name for split in scored),
-            score_splits(jobs, scene, run.search),
+            score_splits(jobs, scene, run.resources),
             strict=True,
         )
     )
     rows = [spec for spec in specs if spec.split == splits.components.name]
-    arms = score_arms(rows, splits.components, scene, run.search)
+    arms = score_arms(rows, splits.components, scene, run.resources)
     measured = Measured(
         run_dir=run.out,
         data=str(run.cohort.root.absolute()),

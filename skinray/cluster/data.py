@@ -6,18 +6,21 @@ state on. What it gets is fixed by the plan: no number of actors, workers or res
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import ray
 import ray.data
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from skinray.cluster.augmenter import COLUMNS, Augmenter, rows_of
-from skinray.cluster.resources import Resources, data_actor_cpus
+from skinray.cluster.resources import Resources
 from skinray.cluster.sources import Source
 from skinray.errors import TrainingError
 from skinray.learning.feed import Fed, Feed, InProcessFeed, Taken, as_batch
@@ -45,9 +48,13 @@ def plan_dataset(
 ) -> Dataset:
     """Return the crops of some rows of the plan, in their order.
 
+    Columns ``epoch``, ``image``, ``repeat``; ``pixels`` (S, S, 3) and ``mask`` (S, S), uint8.
+
     Parameters
     ----------
     actors : fewest and most that augment; Ray Data adds some where the pool is the slower part.
+    cpus_per_actor : that each further actor takes. The first runs on this node, on CPUs that the
+        training holds already: it never waits for any.
     """
     context = DataContext.get_current().copy()
     context.execution_options.preserve_order = True
@@ -65,7 +72,20 @@ def plan_dataset(
             batch_size=None,
             compute=ActorPoolStrategy(min_size=actors[0], max_size=actors[1]),
             num_cpus=cpus_per_actor,
+            ray_remote_args_fn=_first_on_this_node(actors[1]),
         )
+
+
+def _first_on_this_node(most: int) -> Callable[[], dict[str, Any]]:
+    """Return what Ray Data asks for the options of each actor that it starts."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    started = count()
+
+    def options() -> dict[str, Any]:
+        first = next(started) == 0 or most == 1
+        return {"num_cpus": 0, "scheduling_strategy": here} if first else {}
+
+    return options
 
 
 def rows_per_block(spec: TrialSpec) -> int:
@@ -81,8 +101,8 @@ class RayFeed:
     Parameters
     ----------
     actors : fewest and most actors that augment for this worker.
-    cpus_per_actor : that each of them takes.
-    told : file for Ray Data's own statistics of the pipeline; none: not written.
+    cpus_per_actor : that each takes but the first, for which the training holds them already.
+    stats_file : where Ray Data's own statistics of the pipeline go; None: nowhere.
     """
 
     def __init__(
@@ -92,10 +112,10 @@ class RayFeed:
         world: World,
         actors: tuple[int, int],
         cpus_per_actor: float,
-        told: Path | None = None,
+        stats_file: Path | None = None,
     ) -> None:
         self.spec, self.source, self.world = spec, source, world
-        self.actors, self.cpus_per_actor, self.told = actors, cpus_per_actor, told
+        self.actors, self.cpus_per_actor, self.stats_file = actors, cpus_per_actor, stats_file
         self._taken = Taken()
         self._dataset: Dataset | None = None
         self._stream: CropStream | None = None
@@ -118,12 +138,15 @@ class RayFeed:
 
     def close(self) -> None:
         """Stop the pipeline, whose actors end with it."""
-        if self._dataset is not None and self.told is not None:
-            self.told.parent.mkdir(parents=True, exist_ok=True)
-            self.told.write_text(self._dataset.stats(), encoding="utf-8")
-        if self._stream is not None:
-            self._stream.close()  # Ray Data stops a pipeline when its iterator is gone
+        dataset, stream = self._dataset, self._stream
         self._stream = self._dataset = None
+        try:
+            if dataset is not None and self.stats_file is not None:
+                self.stats_file.parent.mkdir(parents=True, exist_ok=True)
+                self.stats_file.write_text(dataset.stats(), encoding="utf-8")
+        finally:
+            if stream is not None:
+                stream.close()  # Ray Data stops a pipeline when its iterator is gone
 
     def _started(self, epoch: int, row: int) -> CropStream:
         rows = [each for step in self._own(epoch, row) for each in step]
@@ -162,7 +185,7 @@ class RayFeed:
 def feed_for(
     spec: TrialSpec, source: Source, world: World, resources: Resources, folder: Path
 ) -> Feed:
-    """Return what feeds one worker of a training: Ray Data, unless its process is to do it."""
+    """Return the feed of one worker: Ray Data, or its own process if ``data_workers`` is 0."""
     if not resources.data_workers[1]:
         return InProcessFeed(spec, source, resources.cpus_per_worker, world)
     return RayFeed(
@@ -170,7 +193,7 @@ def feed_for(
         source,
         world,
         resources.data_workers,
-        data_actor_cpus(resources),
+        resources.actor_cpus,
         folder / f"ray_data-{world.rank}.txt",
     )
 

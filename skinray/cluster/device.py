@@ -24,7 +24,7 @@ def assigned_device() -> torch.device:
     """Return ``cuda`` if Ray assigned this process a GPU, else ``cpu``.
 
     Where ``SKINRAY_PRETENDED_GPUS=1`` is set and torch finds none, an assigned GPU is taken for a
-    pretended one and the CPU computes; nothing falls back to the CPU unless it is told to.
+    pretended one and the CPU computes; the CPU is never used instead unless asked for.
 
     Raises
     ------

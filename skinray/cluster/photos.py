@@ -15,7 +15,8 @@ from rich.console import Console
 
 from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.device import assigned_device
-from skinray.cluster.session import Resources, kept_resources, session, trial_resources
+from skinray.cluster.resources import Resources
+from skinray.cluster.session import kept_resources, session, trial_resources
 from skinray.cluster.shared_folder import check_shared
 from skinray.cluster.sources import Source, open_source
 from skinray.cluster.tasks import run_tasks
@@ -42,7 +43,7 @@ from skinray.learning.photo_trials import (
 )
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign
-from skinray.learning.spec import TrialSpec, smallest_step
+from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import trained_network
 from skinray.photo_config import PhotoSettings
 from skinray.progress import Steps
@@ -62,7 +63,6 @@ class Run:
     trials: PhotoTrials
     source: Source
     resources: Resources
-    kept: Resources
     console: Console
 
 
@@ -81,7 +81,7 @@ def train_photos(
     Parameters
     ----------
     data : clinical photographs, a folder as :func:`find_set` takes it.
-    public : photographs to pretrain on, alike, each a source of its own.
+    public : photographs to pretrain on; each folder is one source.
     out : run folder, seen by every node; receives ``results.json``, ``table1.csv``,
         ``table1.md``, ``photos.csv``, ``views.csv``, ``report.html``, ``settings.yaml``,
         ``examples/``, ``trials/`` and ``bundle/``.
@@ -123,13 +123,11 @@ def train_photos(
     )
     with session(trains=True):
         resources = trial_resources(settings.cluster, console)
-        step = smallest_step(settings.networks, settings.cluster)
-        kept = kept_resources(settings.cluster, resources, step)
         check_shared(out)
         reader = partial(load_photo, side=settings.load_px, settings=settings.read)
         with Steps("Decoding photographs", len(trials.photos), console) as steps:
             source = open_source(trials.photos, reader, settings.cluster, steps.tell)
-        rows, curves = _rows(Run(settings, trials, source, resources, kept, console))
+        rows, curves = _rows(Run(settings, trials, source, resources, console))
     results = PhotoResults(
         data=str(data),
         public=[str(one) for one in public],
@@ -161,7 +159,7 @@ def _trials(
     settings: PhotoSettings,
     out: Path,
 ) -> PhotoTrials:
-    """Split the photographs; none may be where its place would make a figure a lie."""
+    """Split the photographs, refusing any whose use would falsify a result."""
     refuse_shared(
         others, ward, "one of the clinical photographs, so a network would learn from what it is "
         "tested on: take it out of the public ones",
@@ -196,7 +194,7 @@ def _unmarked(photos: Sequence[Photo], settings: PhotoSettings, console: Console
             steps.set(done)
     if problems:
         lines = "\n  ".join(problems)
-        raise CohortError(f"{len(problems)} photographs or masks to mend or take out\n  {lines}")
+        raise CohortError(f"{len(problems)} photographs or masks to correct or take out\n  {lines}")
     return unmarked
 
 
@@ -245,10 +243,13 @@ def _trained(run: Run) -> tuple[list[Asked], list[Trained]]:
     """Return the rows in the order of the table, and their trainings with what each came to."""
     trials = run.trials
     transfer, direct = trials.pretraining(), trials.direct()
-    trained = _train(run, [*transfer, *direct], run.resources, "Pretraining and training")
+    trained = _train(run, transfer, run.resources, "Pretraining")
     ensembles = trials.ensembles()
     tuned = [spec for members in zip(*ensembles, strict=True) for spec in members]
-    trained += _train(run, tuned, run.kept, "Fine-tuning")
+    # The best of these goes into the bundle.
+    kept = kept_resources(run.settings.cluster, run.resources, [*direct, *tuned])
+    trained += _train(run, direct, kept, "Training")
+    trained += _train(run, tuned, kept, "Fine-tuning")
     alone: dict[Scenario, list[TrialSpec]] = {
         "direct transfer": transfer,
         "direct training": direct,

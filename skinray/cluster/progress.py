@@ -1,4 +1,4 @@
-"""Counts what many trials have trained on, as Tune hears of their epochs."""
+"""Counts the crops that trials have trained on, from Tune's reports."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TrialProgress(Callback):  # type: ignore[misc]
     Attributes
     ----------
     errors : why a trial has no outcome, by its key.
-    left : what Ray still held for a trial some time after its end, by its key.
+    diverged : the trials whose own settings were the reason.
     dropped : trials that Tune gave up before they had begun as often as they may. It does so
         where a worker that is kept after one trial dies before the next begins.
     """
@@ -47,7 +47,7 @@ class TrialProgress(Callback):  # type: ignore[misc]
         self.epochs, self.crops = epochs, crops
         self.seen = dict.fromkeys(epochs, 0)
         self.errors: dict[str, str] = {}
-        self.left: dict[str, str] = {}
+        self.diverged: set[str] = set()
         self.dropped: set[str] = set()
         self.begun = dict.fromkeys(epochs, 0)
         self.ended = 0
@@ -70,9 +70,10 @@ class TrialProgress(Callback):  # type: ignore[misc]
         key = trial.config["trial"]
         if result.get("error"):
             self.errors[key] = str(result["error"])
+        if result.get("diverged"):
+            self.diverged.add(key)
         if result.get("left"):
-            self.left[key] = str(result["left"])
-            LOG.warning("%s has ended and left behind %s", key, self.left[key])
+            LOG.warning("%s has ended and left behind %s", key, result["left"])
         if result.get("waiting"):
             LOG.warning("%s: %s", key, result["waiting"])
         self._tell(trial, int(result.get("epoch") or 0))

@@ -8,8 +8,8 @@ from skinray.cluster.capacity import HEAD, Capacity, side_by_side
 from skinray.config import ClusterSettings
 
 # A share of the head node's own marker: a driver of Ray Train runs there without taking a
-# worker's CPU. It also bounds how many of them the head has to hold.
-DRIVER_SHARE = 0.001
+# worker's CPU. How many the head holds follows from its memory: two processes with torch and Ray.
+DRIVER_SHARE, DRIVER_BYTES = 0.001, 1 << 30
 # An actor that augments keeps up with several workers that train on CPUs, but not with a GPU.
 ACTOR_CPUS_FOR_CPU, ACTOR_CPUS_FOR_GPU = 0.25, 1.0
 MOST_ACTORS = 8
@@ -24,7 +24,8 @@ class Resources:
 
     Attributes
     ----------
-    cpus_per_worker, gpus_per_worker : of each worker; a share of a GPU for a single worker alone.
+    cpus_per_worker, gpus_per_worker : that each worker computes with; a share of a GPU for a
+        single worker alone.
     workers : fewest and most workers of one training.
     at_once : trainings side by side, at least 1.
     data_workers : fewest and most augmenting actors that feed ONE worker; (0, 0): it makes its
@@ -45,15 +46,18 @@ class Resources:
         return self.workers[1] > 1 or self.gpus_per_worker > 0 or self.kept
 
     @property
+    def actor_cpus(self) -> float:
+        """CPUs that an actor takes which augments for such a training."""
+        return ACTOR_CPUS_FOR_GPU if self.gpus_per_worker else ACTOR_CPUS_FOR_CPU
+
+    @property
     def worker(self) -> dict[str, float]:
-        """What Ray is asked for, for each worker."""
-        bundle = {"CPU": float(self.cpus_per_worker)}
-        return bundle | ({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})
+        """What Ray is asked for, for each worker and the first actor that feeds it.
 
-
-def data_actor_cpus(resources: Resources) -> float:
-    """Return the CPUs that an actor takes which augments for such a training."""
-    return ACTOR_CPUS_FOR_GPU if resources.gpus_per_worker else ACTOR_CPUS_FOR_CPU
+        They are one bundle: a worker that is placed can be fed, whatever else takes the CPUs.
+        """
+        cpus = self.cpus_per_worker + (self.actor_cpus if self.data_workers[0] else 0)
+        return {"CPU": cpus} | ({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})
 
 
 def plan(
@@ -87,19 +91,20 @@ def plan(
         cpus = min(cpus, cores)
         # Actors that augment share the cores: they rest for most of a step.
         at_once = min(at_once, cores // (workers[1] * one.cpus_per_worker))
+    head = next((node for node in nodes if HEAD in node), {})
+    if one.nested and "memory" in head:
+        at_once = min(at_once, int(head["memory"] // DRIVER_BYTES))
     at_once = max(1, at_once)
     if not one.data_workers[0]:
         return replace(one, at_once=at_once)
     if settings.data_workers != "auto":
         return replace(one, at_once=at_once, data_workers=(1, settings.data_workers))
     training = at_once * workers[1]
-    spare = cpus - training * one.cpus_per_worker
-    most = min(MOST_ACTORS, max(1, int(spare // training)))
-    return replace(one, at_once=at_once, data_workers=(1, most))
+    spare = cpus - training * one.worker["CPU"]
+    most = 1 + int(spare // training)
+    return replace(one, at_once=at_once, data_workers=(1, min(MOST_ACTORS, max(1, most))))
 
 
 def bundles_of(one: Resources, workers: int) -> list[dict[str, float]]:
     """Return all that a training of so many workers holds on to while it runs."""
-    bundles = [one.worker] * workers
-    bundles += [{"CPU": data_actor_cpus(one)}] * (workers * one.data_workers[0])
-    return bundles + [{HEAD: DRIVER_SHARE}] * one.nested
+    return [one.worker] * workers + [{HEAD: DRIVER_SHARE}] * one.nested

@@ -11,7 +11,7 @@ import torch
 
 from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.device import assigned_device
-from skinray.cluster.session import Resources
+from skinray.cluster.resources import Resources
 from skinray.cluster.sources import Source
 from skinray.cluster.tasks import run_tasks
 from skinray.config import CrossingSettings, FitSettings

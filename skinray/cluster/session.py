@@ -1,4 +1,4 @@
-"""Join the Ray cluster at hand, or start one on this machine; never wait for ever."""
+"""Join a running Ray cluster, or start one on this machine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from rich.console import Console
 
 from skinray.cluster.autoscaler import alive_nodes, capacity_at_hand
-from skinray.cluster.capacity import HEAD as HEAD
-from skinray.cluster.capacity import Bundle, Capacity, in_words, side_by_side
+from skinray.cluster.capacity import HEAD, Bundle, Capacity, in_words, side_by_side
 from skinray.cluster.job_metrics import measured_job
 from skinray.cluster.ray_token import refuse_open_cluster, show_token
-from skinray.cluster.resources import ACTOR_CPUS_FOR_CPU, bundles_of, plan
-from skinray.cluster.resources import Resources as Resources
+from skinray.cluster.resources import ACTOR_CPUS_FOR_CPU, Resources, bundles_of, plan
 from skinray.config import ClusterSettings
 from skinray.errors import ResourcesError
+from skinray.learning.spec import TrialSpec
 
 LOG = logging.getLogger("skinray.cluster")
 # Ray Train, Data and Tune each hold logical CPUs; fewer than this and they wait for each other.
@@ -67,9 +66,8 @@ def session(*, trains: bool = False) -> Iterator[None]:
     if address:
         show_token()
         _reach(address)
-    else:
-        for name, value in ONE_MACHINE.items():
-            os.environ.setdefault(name, value)
+    ours = {} if address else {k: v for k, v in ONE_MACHINE.items() if k not in os.environ}
+    os.environ.update(ours)
     try:
         if address:
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
@@ -100,6 +98,8 @@ def session(*, trains: bool = False) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+        for name in ours:  # a later session of this process may join a cluster
+            os.environ.pop(name, None)
 
 
 def logical_cpus(cores: int, *, trains: bool) -> int:
@@ -109,7 +109,7 @@ def logical_cpus(cores: int, *, trains: bool) -> int:
 
 
 def _reach(address: str) -> None:
-    """Knock at a HOST:PORT first: Ray itself would knock for minutes."""
+    """Try the port of a HOST:PORT first: Ray itself would retry for minutes."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or "/" in host:
         return  # "auto", or an address of another kind, that Ray resolves
@@ -165,16 +165,18 @@ def trial_resources(settings: ClusterSettings, console: Console | None = None) -
     return plan(settings, gpus, capacity, os.cpu_count() or 1)
 
 
-def kept_resources(settings: ClusterSettings, search: Resources, step: int) -> Resources:
-    """Work out what the training of a network takes that the run hands out in its bundle.
+def kept_resources(
+    settings: ClusterSettings, others: Resources, specs: Sequence[TrialSpec]
+) -> Resources:
+    """Work out what a training takes of a network that the run hands out in its bundle.
 
     Parameters
     ----------
-    search : what any other training takes.
-    step : crops of the smallest step of these networks.
+    others : what any other training takes.
+    specs : these trainings.
     """
-    gpus, cores = search.gpus_per_worker, os.cpu_count() or 1
-    return plan(settings, gpus, capacity_at_hand(), cores, step)
+    step = min((spec.step for spec in specs), default=0)
+    return plan(settings, others.gpus_per_worker, capacity_at_hand(), os.cpu_count() or 1, step)
 
 
 def _gpus(capacity: Capacity, settings: ClusterSettings, console: Console) -> float:
@@ -213,6 +215,11 @@ def _await(one: Resources, capacity: Capacity, settings: ClusterSettings, consol
     bundles = bundles_of(one, one.workers[0])
     asked = in_words(bundles)
     remedy = "lower cluster.workers, cpus_per_worker or gpus_per_worker, or add nodes"
+    if one.data_workers[0]:
+        remedy += (
+            f"; cluster.data_workers=0 needs {one.actor_cpus:g} CPU less for each worker, which "
+            "then augments by itself"
+        )
     can = side_by_side(capacity.at_most(one.worker), bundles) > 0
     if not can and capacity.addable is not None:
         raise ResourcesError(
@@ -244,9 +251,9 @@ def _say(console: Console, text: str) -> None:
 
 
 def offered(bundles: Sequence[Bundle], timeout_s: float) -> bool:
-    """Say whether the cluster offers all bundles at once; an autoscaler hears of it and may add.
+    """Return whether the cluster can place all bundles at once; nothing stays reserved.
 
-    Nothing stays reserved.
+    The request also prompts an autoscaler.
     """
     group = placement_group([dict(bundle) for bundle in bundles])
     try:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from skinray.cluster.progress import reason
 from skinray.errors import ResourcesError
 
 MARKER = ".seen-by-every-node-"
@@ -40,7 +41,7 @@ def check_shared(folder: Path) -> None:
         looks = {_look(node["NodeID"], marker): node["NodeManagerAddress"] for node in others}
         answered, late = ray.wait(list(looks), num_returns=len(looks), timeout=ANSWER_S)
         for look in answered:
-            if not _answer(look):
+            if not _answer(look, looks[look]):
                 raise ResourcesError(_blind(folder, looks[look], "does not see"))
         for look in late:
             ray.cancel(look, force=True)
@@ -67,11 +68,16 @@ def _look(node: str, marker: Path) -> Any:
     return look.remote(str(marker), LOOK_S)
 
 
-def _answer(look: Any) -> bool:
+def _answer(look: Any, node: str) -> bool:
     try:
         return bool(ray.get(look))
     except LOST:  # the node has gone, and will train nothing
         return True
+    except RayError as error:
+        raise ResourcesError(
+            f"node {node} cannot run skinray: {reason(str(error))}; it needs this environment at "
+            "the same versions"
+        ) from error
 
 
 def _blind(folder: Path, node: str, what: str) -> str:

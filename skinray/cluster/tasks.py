@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import ray
 from rich.console import Console
 
-from skinray.cluster.session import Resources
+from skinray.cluster.resources import Resources
 from skinray.progress import Steps
 
 T = TypeVar("T")

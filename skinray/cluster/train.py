@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,27 +20,31 @@ from torch.nn.parallel import DistributedDataParallel
 from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.data import feed_for
 from skinray.cluster.device import assigned_device, process_group
+from skinray.cluster.progress import reason
 from skinray.cluster.resources import Resources
 from skinray.cluster.sources import Source
 from skinray.config import ClusterSettings
-from skinray.errors import SkinrayError, TrainingError
+from skinray.errors import DivergedError, SkinrayError, TrainingError
+from skinray.files import write_whole
 from skinray.learning.checkpoint import EpochEnd, StateKeeper
 from skinray.learning.compute import synchronised
-from skinray.learning.loop import World
+from skinray.learning.loop import World, agreed
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import STATE, TrialOutcome, finished, run_trial
 
-# Asking for preemption news is a barrier over the workers, so not after every step.
-STEPS_BETWEEN_PREEMPTION_CHECKS = 10
+# Asking for preemption news is a barrier over the workers, so not after every step. From the news
+# on the state is stored every few seconds: what a node trains in its last minute is not lost.
+STEPS_BETWEEN_PREEMPTION_CHECKS, STORED_AGAIN_S = 10, 5.0
 PREEMPTION_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 ELASTIC_MONITOR_S = 60.0
-# How long Ray Train waits for the CPUs and GPUs of a group. A group of a fixed size has nothing
-# better to do than to wait for them; an elastic one tries again with the size that fits by then.
+# How long Ray Train waits for the CPUs and GPUs of a group. A group of a fixed size waits until
+# they come (here: a month). An elastic one asks Ray Train again for the size that the nodes allow,
+# as they may have come and gone; what other jobs hold on them is waited for (here: a day).
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-FIXED_START_S, ELASTIC_START_S = 3600, 20
-# Starts of an elastic group that may come to nothing while nodes come and go.
-ELASTIC_STARTS = 100
-REFUSED = "refused.txt"
+FIXED_START_S, ELASTIC_START_S = 30 * 24 * 3600, 20
+ELASTIC_STARTS = 5000
+# Files in a trial's folder: why no restart would help, and that the workers have begun.
+REFUSED, BEGUN = "refused.txt", "workers-have-begun"
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ def train_on_workers(
 
     Raises
     ------
+    DivergedError
+        If the loss is not finite.
     TrainingError
         If the workers failed more often than ``max_failures``.
     """
@@ -70,16 +79,19 @@ def train_on_workers(
     if done is not None:
         return done
     refused = folder / REFUSED
-    refused.unlink(missing_ok=True)  # of a run before
+    for left_before in (refused, folder / BEGUN):
+        left_before.unlink(missing_ok=True)
     work = Work(spec, source, folder.absolute(), resources, settings.checkpoint_every_s)
     try:
         _trainer(work, settings, callbacks or []).fit()
     except Exception as error:
-        raise TrainingError(f"{spec.key}: {_reason(refused) or error}") from error
+        raise _refusal(spec, refused, reason(str(error))) from error
+    finally:
+        (folder / BEGUN).unlink(missing_ok=True)
     outcome = finished(spec, folder)
     if outcome is None:
-        why = _reason(refused) or "the workers ended without an outcome; run with --resume"
-        raise TrainingError(f"{spec.key}: {why}")
+        why = "the workers ended without an outcome; run with --resume"
+        raise _refusal(spec, refused, why)
     return outcome
 
 
@@ -115,24 +127,30 @@ def worker_loop(config: dict[str, Any]) -> None:
     """Train on one worker of the group."""
     work: Work = config["work"]
     spec, folder = work.spec, work.folder
-    # Ray Train starts a group again after an error; one that settings caused would come again.
-    if finished(spec, folder) is not None or _reason(folder / REFUSED):
-        return
     keep_freed_memory()
     torch.set_num_threads(work.resources.cpus_per_worker)
-    context, device = ray.train.get_context(), _own_device()
-    size = context.get_world_size()
-    world = World(
-        context.get_world_rank(),
-        size,
-        mean=lambda value: mean_over_workers(value, device),
-        wrap=lambda module: averaging(synchronised(module, spec.arm.train, device, size), device),
-    )
+    context = ray.train.get_context()
+    rank, size = context.get_world_rank(), context.get_world_size()
+    folder.mkdir(parents=True, exist_ok=True)
+    if rank == 0:
+        (folder / BEGUN).touch()
 
     def report(end: EpochEnd) -> None:
         ray.train.report({"epoch": end.epoch + 1, "loss": end.loss})
 
+    # Ray Train starts a group again after an error; one that settings caused would come again.
+    if (folder / REFUSED).is_file():
+        return
     try:
+        device = _own_device()
+        world = World(
+            rank,
+            size,
+            mean=lambda value: mean_over_workers(value, device),
+            wrap=lambda one: averaging(synchronised(one, spec.arm.train, device, size), device),
+        )
+        if agreed(finished(spec, folder) is not None, world, "whether the training is over"):
+            return
         run_trial(
             spec,
             work.source,
@@ -150,8 +168,8 @@ def worker_loop(config: dict[str, Any]) -> None:
             on_epoch=report,
         )
     except SkinrayError as error:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / REFUSED).write_text(str(error), encoding="utf-8")
+        why = {"error": str(error), "diverged": isinstance(error, DivergedError)}
+        write_whole(folder / REFUSED, json.dumps(why))
         raise
     # The others wait here until the first one has scored and stored the network.
     ray.train.report({"epoch": spec.arm.train.epochs})
@@ -188,18 +206,32 @@ def _own_device() -> torch.device:
 
 
 class _Preemption:
-    """Says once that a node of the group is about to be taken away; asked after every step."""
+    """Whether to store the state now, as a node of the group is about to be taken away.
+
+    Asked after every step by every worker of the group.
+    """
 
     def __init__(self) -> None:
-        self.steps, self.said = 0, os.environ.get(PREEMPTION_WATCHER) == "0"
+        self.steps = 0
+        self.watched = os.environ.get(PREEMPTION_WATCHER) != "0"
+        self.announced, self.stored_at = False, -math.inf
 
     def __call__(self) -> bool:
         self.steps += 1
-        if self.said or self.steps % STEPS_BETWEEN_PREEMPTION_CHECKS:
+        if not self.announced:
+            if not self.watched or self.steps % STEPS_BETWEEN_PREEMPTION_CHECKS:
+                return False
+            self.announced = ray.train.get_preemption_info() is not None
+        if not self.announced or time.monotonic() - self.stored_at < STORED_AGAIN_S:
             return False
-        self.said = ray.train.get_preemption_info() is not None
-        return self.said
+        self.stored_at = time.monotonic()
+        return True
 
 
-def _reason(refused: Path) -> str:
-    return refused.read_text(encoding="utf-8") if refused.is_file() else ""
+def _refusal(spec: TrialSpec, refused: Path, otherwise: str) -> TrainingError:
+    """Return the error that a worker left in the trial's folder, or one of another reason."""
+    if not refused.is_file():
+        return TrainingError(f"{spec.key}: {otherwise}")
+    why = json.loads(refused.read_text(encoding="utf-8"))
+    kind = DivergedError if why["diverged"] else TrainingError
+    return kind(f"{spec.key}: {why['error']}")

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,18 @@ import torch
 from ray import tune
 from ray.tune import FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
 from ray.tune.integration.ray_train import TuneReportCallback
-from ray.util.placement_group import placement_group, remove_placement_group
 
 from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.capacity import HEAD, in_words
 from skinray.cluster.data import feed_for
 from skinray.cluster.held import held, left_behind
 from skinray.cluster.progress import TrialProgress
-from skinray.cluster.resources import DRIVER_SHARE, Resources, bundles_of
+from skinray.cluster.resources import DRIVER_SHARE, Resources
+from skinray.cluster.session import WAITING_SAID_EVERY_S
 from skinray.cluster.sources import Source
-from skinray.cluster.train import train_on_workers
+from skinray.cluster.train import BEGUN, train_on_workers
 from skinray.config import ClusterSettings
-from skinray.errors import SkinrayError, TrainingError
+from skinray.errors import DivergedError, SkinrayError, TrainingError
 from skinray.learning.checkpoint import StateKeeper
 from skinray.learning.feed import ALONE
 from skinray.learning.spec import TrialSpec, describe
@@ -41,17 +42,22 @@ log = logging.getLogger(__name__)
 
 # Ray Train's actors and placement groups end within seconds of a training.
 RELEASED_WITHIN_S = 30.0
-WAITING_SAID_EVERY_S = 30.0
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What became of a trial: its outcome, or the reason why it has none."""
+    """What became of a trial: its outcome, or the reason why it has none.
+
+    Attributes
+    ----------
+    diverged : whether its own settings were the reason: the loss was not finite.
+    """
 
     spec: TrialSpec
     folder: Path
     outcome: TrialOutcome | None
     error: str = ""
+    diverged: bool = False
 
 
 # A trial that came to its end, and what it came to.
@@ -88,10 +94,16 @@ def run_trials(
     ----------
     folder : holds one folder a trial, named by its key; must be seen by every node.
     title : heads the progress lines.
+
+    Raises
+    ------
+    TrainingError
+        If a folder holds a trial of other settings or other data.
     """
     folders = {spec.key: folder / spec.key for spec in specs}
     todo = [spec for spec in specs if finished(spec, folders[spec.key]) is None]
     errors: dict[str, str] = {}
+    diverged: set[str] = set()
     before = held() if todo else None
     for again in range(settings.max_failures + 1):
         if not todo:
@@ -105,6 +117,7 @@ def run_trials(
         )
         _tune(todo, source, folder, resources, settings, progress)
         errors |= progress.errors
+        diverged |= progress.diverged
         todo = [spec for spec in todo if spec.key in progress.dropped]
     for left in left_behind(before, RELEASED_WITHIN_S):
         log.warning("%s: the trainings have ended and left behind %s", title, left)
@@ -112,7 +125,8 @@ def run_trials(
     for spec in specs:
         outcome = finished(spec, folders[spec.key])
         error = "" if outcome else errors.get(spec.key, "ended without an outcome")
-        results.append(TrialResult(spec, folders[spec.key], outcome, error))
+        bad = outcome is None and spec.key in diverged
+        results.append(TrialResult(spec, folders[spec.key], outcome, error, bad))
     return results
 
 
@@ -166,7 +180,7 @@ def _run(
     spec = specs[config["trial"]]
     own = Path(folder) / spec.key
 
-    def tell(epoch: int, **more: str) -> None:
+    def tell(epoch: int, **more: Any) -> None:
         tune.report({"trial": spec.key, "epoch": epoch, **more})
 
     try:
@@ -185,7 +199,7 @@ def _run(
         )
     except SkinrayError as error:
         # Would fail again each time: say why instead of being restarted.
-        tell(0, error=str(error))
+        tell(0, error=str(error), diverged=isinstance(error, DivergedError))
     else:
         tell(spec.arm.train.epochs)
 
@@ -198,22 +212,35 @@ def _train_alone(
     settings: ClusterSettings,
     tell: Callable[..., None],
 ) -> None:
-    """Let Ray Train run one training, and see that nothing of it stays behind."""
-    _wait_for_room(resources, lambda waiting: tell(0, waiting=waiting))
-    # Beside other trainings, theirs cannot be told from this one's: the driver looks at the end.
+    """Run one training with Ray Train and check that it leaves nothing on the cluster."""
+    # Of several trainings at once, nobody can say whose leftovers they are: `run_trials` checks
+    # at the end.
     before = held() if resources.at_once == 1 else None
-    callbacks = [TuneReportCallback()]
-    train_on_workers(spec, source, folder, resources, settings, callbacks)
+    with _said_while_waiting(resources, folder, lambda waiting: tell(0, waiting=waiting)):
+        train_on_workers(spec, source, folder, resources, settings, [TuneReportCallback()])
     left = left_behind(before, RELEASED_WITHIN_S)
     tell(spec.arm.train.epochs, left="; ".join(left))
 
 
-def _wait_for_room(resources: Resources, say: Callable[[str], None]) -> None:
-    """Wait until the cluster has room for the workers; they may be another job's, or to come."""
-    bundles = [b for b in bundles_of(resources, resources.workers[0]) if HEAD not in b]
-    group, began = placement_group(bundles), time.monotonic()
-    try:
-        while not group.wait(WAITING_SAID_EVERY_S):
+@contextlib.contextmanager
+def _said_while_waiting(
+    resources: Resources, folder: Path, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Say every half minute what a training waits for, until its workers have begun.
+
+    They wait for what other trainings and jobs hold, or for nodes to come.
+    """
+    bundles = [resources.worker] * resources.workers[0]
+    ended, began = threading.Event(), time.monotonic()
+
+    def watch() -> None:
+        while not ended.wait(WAITING_SAID_EVERY_S) and not (folder / BEGUN).exists():
             say(f"waiting for {in_words(bundles)}, since {time.monotonic() - began:.0f} s")
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
     finally:
-        remove_placement_group(group)
+        ended.set()
+        watcher.join()

@@ -1,6 +1,6 @@
 """The state of a training between two steps: one safetensors file, no pickle.
 
-Tensors lie under dotted names (``model.conv.weight``, ``optimizer.3.exp_avg``); everything
+Tensors are stored under dotted names (``model.conv.weight``, ``optimizer.3.exp_avg``); everything
 else is JSON in the file's header. The file appears whole or not at all.
 """
 
@@ -120,8 +120,8 @@ class TrainState:
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             if getattr(error, "errno", None) in _STORAGE_FAILS:
                 raise TrainingError(
-                    f"{path}: cannot be read ({error}); mend the disk or the way to it, then go on "
-                    "with --resume"
+                    f"{path}: cannot be read ({error}); correct the disk or the connection to it, "
+                    "then continue with --resume"
                 ) from None
             raise DamagedError(
                 f"{path}: not a readable checkpoint ({error}); delete it to train this part anew"

@@ -18,7 +18,7 @@ def choose(
 ) -> Choice:
     """Choose each arm's configuration for each split: that of the best mean score.
 
-    A configuration that failed in any trial with a say is out; equal means keep the grid's order.
+    A configuration that failed in any of these trials is excluded; ties keep the grid's order.
 
     Parameters
     ----------

@@ -167,16 +167,17 @@ class SpecMaker:
             points = grid_points(arm)
             if len(points) > 1:
                 where = dict.fromkeys(one for split in trained for one in by_split[split.name])
-                looks = self._looks(list(where), arm)
                 specs += [
                     self.make("tune", stage, arm, name, train, point, evidence)
                     for point in points
-                    for name, train, evidence in looks
+                    for name, train, evidence in self._looks(
+                        list(where), configured(self.settings.stage(stage), arm, point)[0]
+                    )
                 ]
         return specs
 
     def _looks(self, where: list[Split], arm: ArmSettings) -> list[Look]:
-        """List what a configuration is trained on, and scored on for which split.
+        """List what a configuration, here ``arm``, is trained on, and scored on for which split.
 
         Fold 1 without fold 2 and fold 2 without fold 1 leave the same images to train on: one
         training gives evidence for both, unless its own scores choose the epoch that is kept.

@@ -133,5 +133,8 @@ class InProcessFeed:
 
 
 def as_batch(images: NDArray[np.uint8], masks: NDArray[Any], step: int) -> Batch:
-    """Turn stacked arrays into what the loop takes; ``step``: crops over all workers."""
+    """Turn (N, S, S, 3) images and (N, S, S) masks, uint8, into what the loop takes.
+
+    ``step``: crops of the whole step, over all workers.
+    """
     return Batch(torch.from_numpy(images), torch.from_numpy(masks), step)

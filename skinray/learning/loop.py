@@ -2,8 +2,8 @@
 
 Parallelism comes from outside: :class:`Objective` may be wrapped for data-parallel
 training, and :class:`World` averages a number over the workers. The loop calls ``on_step``
-and ``on_epoch`` with a function that takes a snapshot, so whoever drives it decides what is
-stored and when.
+and ``on_epoch`` with a function that takes a snapshot, so the caller decides what is stored and
+when.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from skinray.config import TrainSettings
-from skinray.errors import TrainingError
+from skinray.errors import DivergedError, TrainingError
 from skinray.images.augment import generator
 from skinray.learning.checkpoint import EpochEnd, TrainState
 from skinray.learning.compute import bfloat16_pays, emulates_bfloat16
@@ -81,7 +81,7 @@ class World:
     Attributes
     ----------
     rank, size : this worker's place, and their number.
-    mean : returns the mean of a number over all workers.
+    mean : returns the mean of a number over all workers; each of them has to call it.
     wrap : makes a module average its gradients over all workers.
     """
 
@@ -89,6 +89,23 @@ class World:
     size: int = 1
     mean: Callable[[float], float] = field(default=lambda value: value)
     wrap: Callable[[nn.Module], nn.Module] = field(default=lambda module: module)
+
+
+def agreed(value: float, world: World, what: str) -> float:
+    """Return the value if all workers have the same.
+
+    Each reads the trial's folder by itself, and a network file system may show one of them an
+    older file.
+
+    Raises
+    ------
+    RuntimeError
+        On one worker at least, if they differ: the group has to start again.
+    """
+    if world.mean(value) != value:
+        raise RuntimeError(f"the workers do not agree on {what}: the file system shows them "
+                           "different files; it is tried again")  # fmt: skip
+    return value
 
 
 def fit(
@@ -118,12 +135,14 @@ def fit(
     validate : scores the network in eval mode, higher is better; called every
         ``validate_every_epochs`` and after the last epoch. It gets a copy with the mean of the
         weights where ``average`` asks for one.
-    on_step, on_epoch : told after each step and epoch; their last argument takes a snapshot.
+    on_step, on_epoch : called after each step and epoch; their last argument takes a snapshot.
 
     Raises
     ------
-    TrainingError
+    DivergedError
         When the loss or its gradient is not finite in more than ``max_skipped_steps`` steps.
+    TrainingError
+        Without an image to train on.
     """
     world = world or World()
     if emulates_bfloat16(settings, device):
@@ -164,7 +183,7 @@ def fit(
             if on_step is not None:
                 on_step(snapshot)
         if state.steps == 0:
-            raise TrainingError(_no_step(state))
+            raise _no_step(state)
         loss = state.loss_sum / state.steps
         lower_rate(scheduler, loss)
         kept = network if averaged is None else averaged.module
@@ -223,12 +242,12 @@ def _step(
     state.skipped_steps += 1
     broken = [name for name, b in objective.named_buffers() if not torch.isfinite(b).all()]
     if broken or state.skipped_steps > settings.max_skipped_steps:
-        raise TrainingError(
+        raise DivergedError(
             f"epoch {state.epoch + 1}: loss {loss:.4g}, gradient norm "
             f"{float(norm):.4g}; {state.skipped_steps} steps were not finite "
             f"(at most {settings.max_skipped_steps} are skipped"
-            f"{', and ' + broken[0] + ' is spoilt' if broken else ''}): lower learning_rate "
-            "or set clip_norm"
+            f"{', and ' + broken[0] + ' is no longer finite' if broken else ''}): lower "
+            "learning_rate or set clip_norm"
         )
     return False
 
@@ -246,7 +265,7 @@ def _gradient(
     gradient of the mean over all crops of the step, also where parts differ in size.
     """
     half = bfloat16_pays(settings, device)
-    parts, total = _parts(batch, settings.batch_size), 0.0
+    parts, total = passes(batch, settings.batch_size, world.size), 0.0
     for at, (image, truth) in enumerate(parts, 1):
         seen, wanted = (part.to(device, non_blocking=True) for part in (image, truth))
         with nullcontext() if at == len(parts) else _without_averaging(objective):
@@ -257,17 +276,17 @@ def _gradient(
     return total
 
 
-def _parts(batch: Batch, size: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Cut a batch into passes of ``size`` crops; a single crop left over joins those before it.
+def passes(batch: Batch, size: int, workers: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Cut a worker's part of a step into passes of about ``size`` crops.
 
-    Batch norm over a single crop has nothing to normalise by where the map is one pixel.
+    All workers make as many passes, also where their parts differ by a crop: batch norm that is
+    synchronised waits for all of them in each pass. None has a single crop where ``size`` is above
+    1, since batch norm has nothing to normalise by where that crop's map is one pixel.
     """
-    crops = len(batch.image)
-    cuts = [*range(0, crops, size)]
-    if size > 1 and len(cuts) > 1 and crops - cuts[-1] == 1:
-        cuts.pop()
-    ends = [*cuts[1:], crops]
-    return [(batch.image[a:b], batch.truth[a:b]) for a, b in zip(cuts, ends, strict=True)]
+    fewest, most = batch.step // workers, -(-batch.step // workers)
+    count = max(1, min(-(-most // size), fewest // min(size, 2)))
+    images, truths = batch.image.tensor_split(count), batch.truth.tensor_split(count)
+    return list(zip(images, truths, strict=True))
 
 
 def _without_averaging(objective: nn.Module) -> AbstractContextManager[object]:
@@ -277,13 +296,15 @@ def _without_averaging(objective: nn.Module) -> AbstractContextManager[object]:
     return context
 
 
-def _no_step(state: TrainState) -> str:
+def _no_step(state: TrainState) -> TrainingError:
     if state.skipped_steps:
-        return (
+        return DivergedError(
             f"epoch {state.epoch + 1}: no step had a finite gradient: lower learning_rate "
             "or set clip_norm"
         )
-    return f"epoch {state.epoch + 1}: no image to train on: add images, or use fewer folds"
+    return TrainingError(
+        f"epoch {state.epoch + 1}: no image to train on: add images, or use fewer folds"
+    )
 
 
 def _is_due(epoch: int, settings: TrainSettings) -> bool:

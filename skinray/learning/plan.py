@@ -9,7 +9,7 @@ from skinray.images.augment import generator
 from skinray.learning.spec import TrialSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PlanRow:
     """One augmented crop: of which image, in which epoch, and which draw of it there."""
 

@@ -51,7 +51,7 @@ def predict_maps(
     ----------
     network : maps (N, 3, H, W) float RGB in 0..1 to (N, 1, H, W) logits.
     images : N of (H, W, 3) uint8, RGB; of any size, but all of the same.
-    device : where the network lies; none: the CPU.
+    device : where the network is; None: the CPU.
     settings : from which size on tiles are cut, and how.
 
     Returns
@@ -120,6 +120,16 @@ def predict_at_scale(
     With both scales known and different, the images, of one size and scale, are resampled first
     (the remedy that the paper's discussion names for other magnifications); else they are taken
     as they are.
+
+    Parameters
+    ----------
+    network, images, device, settings : as in :func:`predict_maps`.
+    um_per_px, trained_um_per_px : scale of the images, and of those that the network learned from.
+
+    Raises
+    ------
+    ImageError
+        If an array is no RGB image of bytes.
     """
     factor = scale_factor(um_per_px, trained_um_per_px)
     if factor == 1.0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from skinray.config import RunSettings
+from skinray.config import ClusterSettings, RunSettings
 from skinray.errors import SettingsError
 from skinray.files import write_whole
 from skinray.photo_config import PhotoSettings
@@ -21,10 +21,10 @@ def claim(
 ) -> None:
     """Take a new run folder, or take up an interrupted one.
 
-    What a run may change between interruptions is how it is spread over machines
-    (``cluster``), how photographs are tested and bundled after all training, and how many
-    trainings are averaged; the rest decides results and must stay. ``settings.yaml`` tells of
-    the last call.
+    What a run may change between interruptions is how it is spread over machines (``cluster``,
+    but not the size of a step), how photographs are tested and bundled after all training, and
+    how many trainings are averaged. The rest decides results and must stay. ``settings.yaml`` has
+    the settings of the last call.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def claim(
         be written.
     """
     refuse_foreign(out, resume=resume)
-    science = settings.model_copy(update={"cluster": type(settings.cluster)()})
+    science = settings.model_copy(update={"cluster": _of_each_step(settings.cluster)})
     owner = f"{science.fingerprint(REPORTED)} {data_fingerprint}\n"
     mark = out / OWNER
     if mark.is_file() and mark.read_text(encoding="utf-8") != owner:
@@ -49,6 +49,14 @@ def claim(
         raise SettingsError(
             f"{out}: cannot be written ({error.strerror}); choose another --out"
         ) from None
+
+
+def _of_each_step(cluster: ClusterSettings) -> ClusterSettings:
+    """Return what of the settings decides a step's crops and learning rate."""
+    most = cluster.worker_range[1]
+    if most == 1:
+        return ClusterSettings()
+    return ClusterSettings(workers=most, learning_rate_rule=cluster.learning_rate_rule)
 
 
 def refuse_foreign(out: Path, *, resume: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -71,11 +70,6 @@ def scaled(arm: ArmSettings, cluster: ClusterSettings) -> tuple[ArmSettings, int
     rate = arm.train.learning_rate * cluster.rate_factor
     step = arm.train.batch_size * cluster.worker_range[1]
     return arm.override({"train.learning_rate": rate}), step
-
-
-def smallest_step(arms: Iterable[ArmSettings], cluster: ClusterSettings) -> int:
-    """Return the crops of the smallest step among some networks' trainings."""
-    return min(scaled(arm, cluster)[1] for arm in arms)
 
 
 def describe(spec: TrialSpec) -> str:

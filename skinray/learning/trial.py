@@ -29,7 +29,7 @@ from skinray.images.sample import Sample
 from skinray.learning.checkpoint import EpochEnd, StateKeeper, TrainState
 from skinray.learning.compute import placed
 from skinray.learning.feed import ALONE, Fed, Feed, InProcessFeed
-from skinray.learning.loop import Objective, Snapshot, World, fit, kept_weights
+from skinray.learning.loop import Objective, Snapshot, World, agreed, fit, kept_weights
 from skinray.learning.spec import TrialSpec
 from skinray.learning.validation import image_scores
 from skinray.models import build
@@ -37,6 +37,8 @@ from skinray.models.weights import load_weights
 
 STATE, WEIGHTS = "state.safetensors", "weights.safetensors"
 OUTCOME, LOG = "outcome.json", "epochs.jsonl"
+# More than an epoch's plan has, so that epoch and row make one number.
+ROWS_BELOW = 1 << 32
 
 
 class TrialOutcome(BaseModel):
@@ -119,6 +121,9 @@ def run_trial(
     keeper = keeper or StateKeeper(folder / STATE, spec.fingerprint())
     network = placed(new_network(spec, folder), device)
     judge = Judge(spec, samples, device) if spec.validation else None
+    start = interrupted(spec, folder)
+    place = -1 if start is None else start.epoch * ROWS_BELOW + start.row
+    agreed(place, world, "the state to continue from")
 
     def after_epoch(end: EpochEnd, snapshot: Snapshot) -> None:
         if first:
@@ -135,15 +140,17 @@ def run_trial(
             feed.batches,
             seed=spec.seed,
             device=device,
-            start=interrupted(spec, folder),
+            start=start,
             validate=None if judge is None else _on_the_first(judge, world),
             on_step=keeper,
             on_epoch=after_epoch,
             world=world,
         )
     finally:
-        feed.close()
-        keeper.close()
+        try:
+            feed.close()
+        finally:
+            keeper.close()
     if not first:
         return None
     seconds = time.monotonic() - began
@@ -191,8 +198,12 @@ class Judge:
 def interrupted(spec: TrialSpec, folder: Path) -> TrainState | None:
     """Return the state an earlier call left in the folder, if any.
 
-    One that is damaged is as good as none: the trial begins anew, comes to the same result, and
-    its first epoch replaces the file.
+    A damaged one is ignored: the trial starts over and comes to the same result.
+
+    Raises
+    ------
+    TrainingError
+        If it belongs to another training.
     """
     path = folder / STATE
     try:
@@ -202,7 +213,13 @@ def interrupted(spec: TrialSpec, folder: Path) -> TrainState | None:
 
 
 def finished(spec: TrialSpec, folder: Path) -> TrialOutcome | None:
-    """Return the outcome of an earlier call, if it came to its end."""
+    """Return the outcome of an earlier call, if it came to its end.
+
+    Raises
+    ------
+    TrainingError
+        If the file is damaged, or of other settings or other data.
+    """
     path = folder / OUTCOME
     if not path.is_file():
         return None

@@ -20,7 +20,7 @@ BUNDLE = "bundle"
 
 
 def write_photo_bundle(out: Path, trials: PhotoTrials, results: PhotoResults) -> Path:
-    """Write ``bundle/`` into the run folder, unless it lies there already; return it.
+    """Write ``bundle/`` into the run folder, unless it is there already; return it.
 
     It holds the network that does best on the clinical photographs kept for validation, of those
     that were trained or fine-tuned on clinical ones; of an ensemble, all members.
@@ -95,7 +95,7 @@ def _metrics(row: PhotoRow, score: float) -> dict[str, Any]:
 
 
 def _lies_there(folder: Path, info: BundleInfo) -> bool:
-    """Whether a sound bundle of the same content but for its time lies in the folder."""
+    """Whether a sound bundle of the same content but for its time is in the folder."""
     try:
         before = bundles.check(folder)
     except BundleError:

@@ -105,7 +105,7 @@ def caveats(results: PhotoResults) -> list[str]:
 
 
 def trained_how(results: PhotoResults) -> list[str]:
-    """Return what the curves show and which weights were kept, a sentence for networks alike."""
+    """Return what the curves show and which weights were kept, one for networks trained alike."""
     said: dict[str, list[str]] = {}
     for network in results.settings.get("networks") or []:
         arm = ArmSettings.model_validate(network)

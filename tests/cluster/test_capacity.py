@@ -12,7 +12,7 @@ import yaml
 from skinray.cluster import autoscaler
 from skinray.cluster.autoscaler import autoscaler_config
 from skinray.cluster.capacity import HEAD, NODE_TYPE, Bundle, Capacity, capacity, side_by_side
-from skinray.cluster.resources import Resources, data_actor_cpus, plan
+from skinray.cluster.resources import Resources, plan
 from skinray.config import ClusterSettings
 
 ROOT = Path(__file__).parents[2]
@@ -59,16 +59,33 @@ def test_the_actors_that_augment_take_cpus_too() -> None:
     # On CPUs an actor takes a quarter: 4 x (2 + 2 x 0.25) = 10.
     assert planned(ClusterSettings(workers=2), 0, node(5), node(5)).at_once == 4
     assert planned(ClusterSettings(workers=2), 0, node(5), node(4)).at_once == 3
-    assert [data_actor_cpus(Resources(1, gpus, (2, 2), 1)) for gpus in (0, 1)] == [0.25, 1]
 
 
-def test_actors_and_workers_on_cpus_go_where_no_gpu_is() -> None:
+def test_a_worker_is_placed_together_with_the_actor_that_feeds_it() -> None:
+    """Else trainings could fill the cluster, each waiting for the CPU of its actor."""
+    fed = (1, 1)
+    assert Resources(2, 0, (1, 1), 1, fed).worker == {"CPU": 2.25}
+    assert Resources(2, 1, (4, 4), 1, fed).worker == {"CPU": 3, "GPU": 1}
+    assert Resources(2, 1, (4, 4), 1).worker == {"CPU": 2, "GPU": 1}
     mixed = [node(4, 4), node(4)]
-    assert planned(ClusterSettings(), 1, *mixed).at_once == 4
-    assert planned(ClusterSettings(cpus_per_worker=2), 1, *mixed).at_once == 2
+    assert planned(ClusterSettings(), 1, *mixed).at_once == 2
+    assert planned(ClusterSettings(data_workers=0), 1, *mixed).at_once == 4
     assert planned(ClusterSettings(cpus_per_worker=4, data_workers=0), 0, *mixed).at_once == 2
-    # A node that four CPUs of a worker fill has no quarter left for the actor that feeds it.
-    assert planned(ClusterSettings(cpus_per_worker=4), 0, *mixed).at_once == 1
+    assert planned(ClusterSettings(cpus_per_worker=3), 0, *mixed).at_once == 2
+
+
+def test_what_needs_no_gpu_goes_where_none_is() -> None:
+    mixed = [node(4, 4), node(4)]
+    assert side_by_side(mixed, [{"CPU": 2, "GPU": 1}, {"CPU": 2}]) == 2
+
+
+def test_the_head_holds_as_many_drivers_as_its_memory_allows() -> None:
+    head = {HEAD: 1.0, "memory": 5.5 * (1 << 30)}
+    eight = [node(16, 1)] * 8
+    assert plan(ClusterSettings(), 1, Capacity((head, *eight))).at_once == 5
+    assert plan(ClusterSettings(), 0, Capacity((head, *eight))).at_once == 96  # none is a driver
+    small = {HEAD: 1.0, "memory": 1e8}
+    assert plan(ClusterSettings(), 1, Capacity((small, *eight))).at_once == 1
 
 
 def test_a_worker_fits_on_one_node_or_not_at_all() -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
 import torch
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from skinray.cluster import data, sources
 from skinray.cluster.augmenter import Augmenter
@@ -99,6 +101,21 @@ def test_any_number_of_actors_gives_the_batches_of_the_training_process(
     assert there.fed().crops == here.fed().crops == 3 * len(spec.train) * 50
     assert there.fed().by == "ray data"
     there.close()
+
+
+@pytest.mark.parametrize("actors", [(1, 1), (1, 2)])
+def test_a_training_is_fed_where_others_hold_every_cpu(
+    spec: TrialSpec, source: StoreSource, actors: tuple[int, int]
+) -> None:
+    """Its first actor runs on CPUs that it holds itself, so trainings never wait for each other."""
+    others = placement_group([{"CPU": ray.cluster_resources()["CPU"]}])
+    assert others.wait(30)
+    feed = fed(spec, source, actors=actors)
+    try:
+        assert same(InProcessFeed(spec, source).batches(0), feed.batches(0))
+    finally:
+        feed.close()
+        remove_placement_group(others)
 
 
 def test_each_worker_gets_its_own_rows_of_the_plan_from_any_step_on(

@@ -62,7 +62,7 @@ def test_gpus_that_could_come_are_asked_for(
     cluster = Offers(monkeypatch, GROWS, after=1)
     found = trial_resources(ClusterSettings())
     assert (found.gpus_per_worker, found.at_once, found.nested) == (1, 8, True)
-    assert cluster.asked == [[{"CPU": 1, "GPU": 1}, {"CPU": 1}]]
+    assert cluster.asked == [[{"CPU": 2, "GPU": 1}]]
     said = "no GPU on the cluster now; its autoscaler can add up to 8: asking for them"
     assert capsys.readouterr().out == said + "\n"
 
@@ -75,7 +75,7 @@ def test_what_can_come_is_waited_for_without_end_and_the_log_says_so(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert all(
-        line.startswith("waiting for 1 x (1 CPU, 1 GPU) and 1 x (1 CPU), since ")
+        line.startswith("waiting for 1 x (2 CPUs, 1 GPU), since ")
         and line.endswith("its autoscaler can add 8 x (16 CPUs, 1 GPU)")
         for line in lines
     )
@@ -121,7 +121,7 @@ def test_where_nobody_knows_a_gpu_is_asked_for_once(
         found = trial_resources(settings)
         assert (found.gpus_per_worker, found.at_once) == (1, 1)
     else:
-        monkeypatch.setattr(Offers, "wait", lambda offer, s: {"CPU": 1} in offer.asked[-1])
+        monkeypatch.setattr(Offers, "wait", lambda offer, s: offer.asked[-1] == [{"CPU": 1.25}])
         assert trial_resources(settings).gpus_per_worker == 0
     assert cluster.asked[0] == [{"GPU": 1}]
     assert len(cluster.asked) == cluster.released == 2
@@ -146,7 +146,8 @@ def test_a_run_that_can_never_get_its_resources_says_so_and_ends(ray_session: An
     with pytest.raises(ResourcesError, match=r"can never offer .*lower cluster\.workers"):
         trial_resources(ClusterSettings(gpus_per_worker=1))
     with pytest.raises(
-        ResourcesError, match=r"can never offer 4 x \(1 CPU\) and 4 x \(0\.25 CPUs\)"
+        ResourcesError,
+        match=r"can never offer 4 x \(1\.25 CPUs\).*data_workers=0 needs 0\.25 CPU less",
     ):
         trial_resources(ClusterSettings(workers=4, data_workers=1))
     assert time.monotonic() - began < 60

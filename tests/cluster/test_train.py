@@ -23,7 +23,7 @@ from skinray.cluster.sources import Source, open_source
 from skinray.cluster.train import train_on_workers
 from skinray.cluster.tune import run_trials
 from skinray.config import ClusterSettings, ReadSettings, RunSettings
-from skinray.errors import TrainingError
+from skinray.errors import DivergedError
 from skinray.images.manifest import read_manifest
 from skinray.learning.crossval import SpecMaker, make_splits
 from skinray.learning.feed import InProcessFeed
@@ -194,6 +194,6 @@ def test_a_loss_that_is_not_finite_ends_with_its_reason(
     source: Source, small_cohort: Path, small_settings: RunSettings, tmp_path: Path
 ) -> None:
     spec = a_trial(small_cohort, small_settings, learning_rate=1e25, max_skipped_steps=0)
-    with pytest.raises(TrainingError, match="lower learning_rate"):
+    with pytest.raises(DivergedError, match="lower learning_rate"):
         train_on_workers(spec, source, tmp_path, KEPT, ClusterSettings(max_failures=0))
     assert not (tmp_path / "outcome.json").exists()

@@ -312,7 +312,7 @@ def test_all_photographs_that_cannot_be_read_are_told_at_once(
     with pytest.raises(CohortError) as caught:
         train_photos(ward, folders[1], tmp_path / "out", settings)
     said = str(caught.value)
-    assert "2 photographs or masks to mend or take out" in said
+    assert "2 photographs or masks to correct or take out" in said
     assert str(first) in said
     assert f"{mask}: mask of 9x9 px" in said
     assert not (tmp_path / "out").exists()

@@ -21,7 +21,7 @@ from ray.tune import (
 
 from skinray.cluster import tune
 from skinray.cluster.progress import TrialProgress
-from skinray.cluster.session import Resources
+from skinray.cluster.resources import Resources
 from skinray.config import ClusterSettings
 
 EPOCHS = {"pretraining": 2, "training": 10}
@@ -50,7 +50,16 @@ def test_a_training_that_stops_early_has_nothing_left_to_do() -> None:
     progress.on_trial_complete(0, [], trial("training"))
     assert progress.steps.done == 10 * 100
     assert progress.errors == {"training": "no room"}
+    assert progress.diverged == set()
     assert progress.ended == 1
+
+
+def test_a_training_whose_own_settings_failed_is_known() -> None:
+    progress = TrialProgress("Training", EPOCHS, CROPS)
+    progress.on_trial_result(
+        0, [], trial("training"), {"epoch": 0, "error": "loss nan", "diverged": True}
+    )
+    assert progress.diverged == {"training"}
 
 
 def dying() -> type[Trainable]:

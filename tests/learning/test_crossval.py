@@ -164,6 +164,18 @@ def test_a_training_whose_scores_choose_the_epoch_is_evidence_for_one_split_alon
     assert len({spec.key for spec in specs}) == len(specs)
 
 
+def test_a_configuration_whose_scores_choose_the_epoch_shares_no_training() -> None:
+    """Also where it is a point of the grid, beside others that do share."""
+    made = maker(nerve__main__grid={"train.keep": ["last", "best"]})
+    specs = [s for s in made.search(make_splits(COHORT, made.settings)) if s.stage == "nerve"]
+    sizes = {
+        keep: {len(spec.evidence) for spec in specs if spec.params == {"train.keep": keep}}
+        for keep in ("last", "best")
+    }
+    assert sizes["best"] == {1}
+    assert max(sizes["last"]) == 2
+
+
 def test_each_arm_is_searched_where_it_is_trained() -> None:
     made = maker(**BASELINE_GRID)
     splits = make_splits(COHORT, made.settings)

@@ -19,8 +19,10 @@ from skinray.learning.loop import (
     Objective,
     Snapshot,
     World,
+    agreed,
     fit,
     kept_weights,
+    passes,
 )
 from skinray.learning.losses import bce_loss, dice_loss
 from skinray.models import build
@@ -278,7 +280,7 @@ def test_spoilt_running_statistics_end_the_run_at_once() -> None:
             logits: Tensor = self.norm(super().forward(image))
             return logits
 
-    with pytest.raises(TrainingError, match=r"network\.norm\.running_mean is spoilt"):
+    with pytest.raises(TrainingError, match=r"network\.norm\.running_mean is no longer finite"):
         train(Norm(), train_settings(epochs=1))
 
 
@@ -322,6 +324,33 @@ def test_a_worker_counts_all_workers_rows_and_means_its_loss() -> None:
     assert rows == [4, 4]
     assert len(asked) == 2  # once a step
     assert [end.loss for end in state.history] == [0.25, 0.25]
+
+
+@pytest.mark.parametrize("workers", range(1, 17))
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
+def test_all_workers_make_as_many_passes(size: int, workers: int) -> None:
+    """Batch norm that is synchronised waits for all workers in each pass of a step."""
+    for step in range(workers, 16 * size + 1):
+        parts = [(step + workers - 1 - rank) // workers for rank in range(workers)]
+        made = [
+            [len(image) for image, _ in passes(blank(crops, step), size, workers)]
+            for crops in parts
+        ]
+        assert len({len(one) for one in made}) == 1
+        assert [sum(one) for one in made] == parts
+        assert max(map(max, made)) <= max(size + 1, 2 * min(size, 2))
+        if size > 1 and min(parts) > 1:
+            assert min(map(min, made)) > 1
+
+
+def blank(crops: int, step: int) -> Batch:
+    return Batch(torch.zeros(crops, 1, 1, 3), torch.zeros(crops, 1, 1), step)
+
+
+def test_workers_that_read_another_state_do_not_train_together() -> None:
+    assert agreed(7, World(0, 2, lambda value: (value + 7) / 2), "the state") == 7
+    with pytest.raises(RuntimeError, match="do not agree on the state"):
+        agreed(7, World(0, 2, lambda value: (value + 8) / 2), "the state")
 
 
 def test_workers_drop_out_differently() -> None:

@@ -53,10 +53,26 @@ def test_a_run_of_other_settings_or_data_is_not_taken_up(
 
 
 def test_a_run_may_go_on_with_other_machines(tmp_path: Path) -> None:
-    claim(tmp_path, tiny_run(), "data", resume=False)
-    more = tiny_run(cluster__workers=4, cluster__max_failures=0)
+    claim(tmp_path, tiny_run(cluster__workers=(1, 4)), "data", resume=False)
+    more = tiny_run(cluster__workers=4, cluster__gpus_per_worker=1, cluster__max_failures=0)
     claim(tmp_path, more, "data", resume=True)
     assert from_yaml(RunSettings, tmp_path / SETTINGS) == more
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"cluster__workers": 4}),
+        ({"cluster__workers": 4}, {"cluster__workers": 1}),
+        ({"cluster__workers": 4}, {"cluster__workers": 4, "cluster__learning_rate_rule": "same"}),
+    ],
+)
+def test_a_run_whose_steps_had_another_size_or_rate_is_not_taken_up(
+    tmp_path: Path, before: dict[str, object], after: dict[str, object]
+) -> None:
+    claim(tmp_path, tiny_run(**before), "data", resume=False)
+    with pytest.raises(SettingsError, match="other settings or other data"):
+        claim(tmp_path, tiny_run(**after), "data", resume=True)
 
 
 def test_a_run_on_photographs_may_go_on_with_more_rows_and_no_other_training(
