@@ -367,8 +367,8 @@ class ClusterSettings(Settings):
     workers: int | tuple[int, int] | Literal["auto"] = Field(
         "auto",
         description="workers of a training; a pair (LOW,HIGH) makes it elastic; a step takes "
-        "train.batch_size crops for each, the most of a pair. auto: 1, and where the networks of "
-        "the bundle train on CPUs, 2 that share the step of one",
+        "train.batch_size crops for each, the most of a pair. auto: 1; for a network of the "
+        "bundle on CPUs 2 that share the step of one, if it has 4 crops and the machine 2 cores",
     )
     learning_rate_rule: Literal["same", "sqrt", "linear"] = Field(
         "sqrt",
@@ -402,7 +402,7 @@ class ClusterSettings(Settings):
 
     @property
     def worker_range(self) -> tuple[int, int]:
-        """Fewest and most workers of a trial."""
+        """Fewest and most workers that a step is made for; networks of the bundle may share it."""
         if self.workers == "auto":
             return 1, 1
         if isinstance(self.workers, int):

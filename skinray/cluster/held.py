@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import ray
-from ray.util.placement_group import PlacementGroup, remove_placement_group
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group_table,
+    remove_placement_group,
+)
 from ray.util.state import list_actors, list_placement_groups
 from ray.util.state.exception import RayStateApiException
 
@@ -66,6 +71,14 @@ def _asked() -> Held:
     return Held(
         frozenset(group.placement_group_id for group in groups),
         {a.actor_id: a.class_name for a in actors if a.class_name not in STANDING},
+    )
+
+
+def unplaced(bundle: Mapping[str, float]) -> bool:
+    """Return whether a placement group with such a bundle waits for room on the cluster."""
+    return any(
+        group["state"] in ("PENDING", "RESCHEDULING") and bundle in group["bundles"].values()
+        for group in placement_group_table().values()
     )
 
 

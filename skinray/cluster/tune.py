@@ -25,7 +25,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from skinray.cluster.actor_memory import keep_freed_memory
 from skinray.cluster.capacity import HEAD, in_words
 from skinray.cluster.data import feed_for
-from skinray.cluster.held import held, left_behind
+from skinray.cluster.held import held, left_behind, unplaced
 from skinray.cluster.progress import TrialProgress
 from skinray.cluster.resources import DRIVER_SHARE, Resources
 from skinray.cluster.session import WAITING_SAID_EVERY_S
@@ -235,7 +235,8 @@ def _said_while_waiting(
 
     def watch() -> None:
         while not ended.wait(WAITING_SAID_EVERY_S) and not (folder / BEGUN).exists():
-            say(f"waiting for {in_words(bundles)}, since {time.monotonic() - began:.0f} s")
+            if unplaced(resources.worker):
+                say(f"waiting for {in_words(bundles)}, since {time.monotonic() - began:.0f} s")
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

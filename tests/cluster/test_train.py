@@ -12,7 +12,11 @@ from typing import Any, cast
 import pytest
 import ray
 import torch
-from ray.util.placement_group import placement_group, placement_group_table
+from ray.util.placement_group import (
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 from safetensors.torch import load_file
 
 from skinray.cluster import tune
@@ -20,7 +24,7 @@ from skinray.cluster.held import held, left_behind
 from skinray.cluster.progress import TrialProgress
 from skinray.cluster.resources import Resources
 from skinray.cluster.sources import Source, open_source
-from skinray.cluster.train import train_on_workers
+from skinray.cluster.train import BEGUN, train_on_workers
 from skinray.cluster.tune import run_trials
 from skinray.config import ClusterSettings, ReadSettings, RunSettings
 from skinray.errors import DivergedError
@@ -128,6 +132,28 @@ def test_what_a_training_leaves_behind_is_named(
     run_trials([spec], source, tmp_path, TWO, ClusterSettings(workers=2), "two")
     assert "left behind placement group" in caplog.text
     assert eventually(lambda: placement_group_table(group)["state"] == "REMOVED")
+
+
+def test_what_a_training_waits_for_is_said_until_it_has_begun(
+    ray_session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune, "WAITING_SAID_EVERY_S", 0.2)
+    said: list[str] = []
+    busy = placement_group([{"CPU": 3}])
+    assert busy.wait(20)
+    with tune._said_while_waiting(TWO, tmp_path, said.append):
+        time.sleep(1)
+        assert said == []  # whoever has been placed is no longer waiting, but starting
+        workers = placement_group([TWO.worker] * 2)
+        assert eventually(lambda: len(said) > 1)
+        (tmp_path / BEGUN).touch()
+        time.sleep(0.5)
+        told = len(said)
+        time.sleep(1)
+    assert len(said) == told
+    assert said[0].startswith("waiting for 2 x (1.25 CPUs), since ")
+    for group in (workers, busy):
+        remove_placement_group(group)
 
 
 def test_two_workers_that_share_a_step_train_as_one_does(
