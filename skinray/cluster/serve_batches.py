@@ -42,7 +42,7 @@ class Batches(Generic[T, R]):
         self._working: asyncio.Task[None] | None = None
 
     async def result(self, item: T) -> R:
-        """Return the result of one item, or raise its exception; if cancelled in time, never start."""
+        """Return the result of one item, or raise its exception; a waiting one may be cancelled."""
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, mine))
