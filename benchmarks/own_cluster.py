@@ -29,6 +29,8 @@ STORE_BYTES = 200_000_000
 # Else Ray takes 127.0.0.1 for a slip, and listens at the machine's address in the network.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # `ray start` lets no node on loopback join; Ray's own tests join it in this way.
+# Each node would start as many processes as it has CPUs before any is asked for.
+WITHOUT_PRESTART = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
 NODE = """
 import signal, sys
 from ray._private.node import Node
@@ -92,7 +94,7 @@ class OwnCluster:
         self.address = f"127.0.0.1:{free_port()}"
         self.env = {
             **os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN,
-            "RAY_USAGE_STATS_ENABLED": "0", **LOOPBACK,
+            "RAY_USAGE_STATS_ENABLED": "0", **LOOPBACK, **WITHOUT_PRESTART,
         }  # fmt: skip
         self.head_env: dict[str, str] = {}
         self.log = (self.folder / "nodes.log").open("a", encoding="utf-8")
