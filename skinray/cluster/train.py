@@ -43,6 +43,9 @@ ELASTIC_MONITOR_S = 60.0
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 FIXED_START_S, ELASTIC_START_S = 30 * 24 * 3600, 20
 ELASTIC_STARTS = 5000
+# Ray Train takes one report of each worker in two seconds, and a worker whose report it has not taken
+# waits with the next one: short epochs would all take two seconds.
+REPORT_EVERY_S = 5.0
 # Files in a trial's folder: why no restart would help, and that the workers have begun.
 REFUSED, BEGUN = "refused.txt", "workers-have-begun"
 
@@ -135,9 +138,6 @@ def worker_loop(config: dict[str, Any]) -> None:
     if rank == 0:
         (folder / BEGUN).touch()
 
-    def report(end: EpochEnd) -> None:
-        ray.train.report({"epoch": end.epoch + 1, "loss": end.loss})
-
     # Ray Train starts a group again after an error; one that settings caused would come again.
     if (folder / REFUSED).is_file():
         return
@@ -165,7 +165,7 @@ def worker_loop(config: dict[str, Any]) -> None:
                 urgent=_Preemption(),
                 stores=world.rank == 0,
             ),
-            on_epoch=report,
+            on_epoch=_Reports(world),
         )
     except SkinrayError as error:
         why = {"error": str(error), "diverged": isinstance(error, DivergedError)}
@@ -203,6 +203,20 @@ def _own_device() -> torch.device:
         device = get_device()
         torch.cuda.set_device(device)
     return device
+
+
+class _Reports:
+    """Passes epochs on to Ray Train: the first, and then one every few seconds."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.reported_at = world, -math.inf
+
+    def __call__(self, end: EpochEnd) -> None:
+        # To report is a barrier over the workers: the first one decides for all.
+        due = self.world.rank == 0 and time.monotonic() - self.reported_at >= REPORT_EVERY_S
+        if self.world.mean(float(due)) > 0:
+            ray.train.report({"epoch": end.epoch + 1, "loss": end.loss})
+            self.reported_at = time.monotonic()
 
 
 class _Preemption:
