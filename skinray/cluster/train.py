@@ -43,8 +43,8 @@ ELASTIC_MONITOR_S = 60.0
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 FIXED_START_S, ELASTIC_START_S = 30 * 24 * 3600, 20
 ELASTIC_STARTS = 5000
-# Ray Train takes one report of each worker in two seconds, and a worker whose report it has not taken
-# waits with the next one: short epochs would all take two seconds.
+# Ray Train takes one report of each worker in two seconds, and a worker waits with the next one
+# until the last is taken: short epochs would all take two seconds.
 REPORT_EVERY_S = 5.0
 # Files in a trial's folder: why no restart would help, and that the workers have begun.
 REFUSED, BEGUN = "refused.txt", "workers-have-begun"
