@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from skinray.learning.trial import LOG, STATE, WEIGHTS
 
 WORKER = "ray::RayTrainWorker"
-EPOCHS, LONG = 60, 240
+EPOCHS, LONG = 30, 240
 # Nodes have whole CPUs: such a node holds one worker and the actor that augments for it, but no
 # second worker.
 WORKER_CPUS, NODE_CPUS = 2, 3
