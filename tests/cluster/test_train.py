@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -19,7 +20,7 @@ from ray.util.placement_group import (
 )
 from safetensors.torch import load_file
 
-from skinray.cluster import tune
+from skinray.cluster import train, tune
 from skinray.cluster.held import held, left_behind
 from skinray.cluster.progress import TrialProgress
 from skinray.cluster.resources import Resources
@@ -29,9 +30,10 @@ from skinray.cluster.tune import run_trials
 from skinray.config import ClusterSettings, ReadSettings, RunSettings
 from skinray.errors import DivergedError
 from skinray.images.manifest import read_manifest
+from skinray.learning.checkpoint import EpochEnd
 from skinray.learning.crossval import SpecMaker, make_splits
 from skinray.learning.feed import InProcessFeed
-from skinray.learning.loop import Objective, fit
+from skinray.learning.loop import Objective, World, fit
 from skinray.learning.scale import LabelledReader
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import STATE, WEIGHTS, new_network
@@ -171,6 +173,43 @@ def test_two_workers_that_share_a_step_train_as_one_does(
     assert one.keys() == two.keys()
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock of the training loop, to be set."""
+    now = [0.0]
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_short_epochs_do_not_wait_for_ray_train_to_take_each(
+    seconds: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(ray.train, "report", lambda metrics: told.append(metrics["epoch"]))
+    first, other = train._Reports(World(0, 2)), train._Reports(World(1, 2, lambda value: 0.5))
+    for epoch in range(12):
+        seconds[0] = float(epoch)
+        first(EpochEnd(epoch, 0.5, 0.1, None, 4, 1.0, 0))
+    assert told == [1, 6, 11]
+    other(EpochEnd(0, 0.5, 0.1, None, 4, 1.0, 0))
+    assert told[-1] == 1  # the first worker decides: all of them report, or none does
+
+
+def test_a_node_that_is_taken_away_has_the_state_stored_until_it_goes(
+    seconds: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    news: list[object] = [None, "soon"]
+    monkeypatch.setattr(ray.train, "get_preemption_info", lambda: news.pop(0))
+    asked = train._Preemption()
+    stored = []
+    for step in range(1, 41):  # of a second each
+        seconds[0] = float(step)
+        if asked():
+            stored.append(step)
+    assert stored == [20, 25, 30, 35, 40]
+    assert news == []
 
 
 def test_an_error_that_tune_cannot_read_again_is_told_all_the_same(
