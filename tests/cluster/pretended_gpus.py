@@ -56,9 +56,10 @@ def main(cpus: int, gpus: int, workers: int, trials: int) -> None:
 
 def watch(alive: list[int], over: threading.Event) -> None:
     """Count the workers that hold a GPU, again and again."""
+    where = ray.get_runtime_context().gcs_address  # another Ray may run on this machine
     while not over.wait(0.3):
         filters = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
-        alive.append(len(list_actors(filters=filters, limit=1000)))
+        alive.append(len(list_actors(where, filters=filters, limit=1000)))
 
 
 def never(labelled: object) -> Sample:
