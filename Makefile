@@ -18,8 +18,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: setup  ## draw a synthetic cohort, cross-validate on it, print the tables and the report's path
 	$(BIN)/python jobs/train_cv.py --recipe demo
 
-test: setup  ## the quick tests, two at a time, with coverage of skinray/
-	$(PYTEST) -n 2 --dist loadgroup -m "not slow and not chaos and not browser" --cov=skinray --cov-fail-under=85
+test: setup  ## the quick tests, with coverage of skinray/
+	$(PYTEST) -m "not slow and not chaos and not browser" --cov=skinray --cov-fail-under=85
 
 test-all: setup  ## every test: also slow, chaos and browser ones, and those on real data
 	$(PYTEST) --cov=skinray

@@ -16,13 +16,6 @@ from skinray import cli
 REAL_DATA = Path(os.environ.get("SKINRAY_REAL_DATA", Path(__file__).parents[1] / "../shared/data"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, one of them has all that share the local Ray."""
-    for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-
-
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real images and weights; the test is skipped where it is missing."""
