@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,8 @@ def break_once(lab: Lab, name: str, seed: int) -> dict[str, Any]:
         and happened.recovery_s > fault.within_s
     )
     return {
-        "name": name, "seed": seed, "kept": happened.equal and not late, "late": late,
+        "name": name, "seed": seed, "date": f"{date.today()}",
+        "kept": happened.equal and not late, "late": late,
         "seconds": time.monotonic() - began, **asdict(happened),
     }  # fmt: skip
 
@@ -127,7 +129,7 @@ def table(runs: list[dict[str, Any]]) -> list[str]:
         mine = [run for run in runs if run["name"] == name and "not_run" not in run]
         why = next((run["not_run"] for run in runs if run["name"] == name and "not_run" in run), "")
         if not mine:
-            rows.append(f"| {name} | {fault.job} | {fault.promised} | not run {why} | | 0 |")
+            rows.append(f"| {name} | {fault.job} | {fault.promised} | not run {why} | | 0 | |")
             continue
         kept = sum(run["kept"] for run in mine)
         times = sorted(run["recovery_s"] for run in mine if run["recovery_s"] is not None)
@@ -137,7 +139,7 @@ def table(runs: list[dict[str, Any]]) -> list[str]:
         verdict = "kept" if kept == len(mine) else f"**NOT kept in {len(mine) - kept}**"
         rows.append(
             f"| {name} | {fault.job} | {fault.promised} | {verdict}: {said} | {span} | "
-            f"{len(mine)} |"
+            f"{len(mine)} | {', '.join(sorted({run['date'] for run in mine}))} |"
         )
     return rows
 
@@ -152,11 +154,11 @@ def page(runs: list[dict[str, Any]], before: str) -> list[str]:
         "call with `--resume` (start of Ray included), to the first new result of what was hit; "
         "for the service, the slowest answer. Serve's own proxy loses connections in an overload "
         "([serve_overload.md](serve_overload.md)); HAProxy, used here, does not.", "",
-        "| fault | job | promised | what happened | recovery, s | runs |",
-        "|---|---|---|---|---|---|", *table(runs), "",
+        "| fault | job | promised | what happened | recovery, s | runs | of the version of |",
+        "|---|---|---|---|---|---|---|", *table(runs), "",
         f"{sum(r.get('kept', False) for r in runs)} of {sum('kept' in r for r in runs)} runs kept "
-        f"their promise. `python benchmarks/chaos.py --runs 5` runs all. Before: {before}. After: "
-        f"{machine()}. {versions('ray', 'torch', 'pyarrow')}.",
+        f"their promise. `python benchmarks/chaos.py --runs 5` runs all. The last runs, before: "
+        f"{before}. After: {machine()}. {versions('ray', 'torch', 'pyarrow')}.",
     ]  # fmt: skip
 
 
