@@ -25,7 +25,9 @@ def run(cpus: int, gpus: int, workers: int, trials: int) -> dict[str, Any]:
         capture_output=True, text=True, timeout=800,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    # Ray's own warnings may follow.
+    told = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    found: dict[str, Any] = json.loads(told[-1])
     return found
 
 

@@ -100,6 +100,7 @@ def test_trainings_of_two_workers_leave_an_outcome_and_nothing_on_the_cluster(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_twenty_trainings_in_a_row_leave_nothing(
     source: Source, small_cohort: Path, small_settings: RunSettings, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
