@@ -22,7 +22,7 @@ import chaos_workers
 from chaos_lab import Happened, Lab
 from measure import RESULTS, machine, versions, write
 
-ALONE = "goes on by itself, ends with equal results"
+ALONE = "continues on its own, ends with equal results"
 RESUMED = "--resume keeps what was stored and ends with equal results"
 
 
@@ -57,10 +57,10 @@ FAULTS = {
     "train: driver killed": Fault("training", RESUMED, chaos_train.driver_killed),
     "train: node killed": Fault("training, 2 nodes", ALONE, chaos_train.node_killed, 60),
     "train: checkpoint, one bit flipped": Fault(
-        "training", "noticed, that part trained anew; equal results", chaos_train.state_corrupted
+        "training", "noticed, that part trained again; equal results", chaos_train.state_corrupted
     ),
     "train: checkpoint cut off": Fault(
-        "training", "noticed, that part trained anew; equal results", chaos_train.state_cut_off
+        "training", "noticed, that part trained again; equal results", chaos_train.state_cut_off
     ),
     "train: disk full": Fault(
         "training", "says why and ends; then " + RESUMED, chaos_train.disk_full
@@ -154,7 +154,7 @@ def page(runs: list[dict[str, Any]], before: str) -> list[str]:
         "call with `--resume` (start of Ray included), to the first new result of what was hit; "
         "for the service, the slowest answer. Serve's own proxy loses connections in an overload "
         "([serve_overload.md](serve_overload.md)); HAProxy, used here, does not.", "",
-        "| fault | job | promised | what happened | recovery, s | runs | of the version of |",
+        "| fault | job | promised | what happened | recovery, s | runs | run on |",
         "|---|---|---|---|---|---|---|", *table(runs), "",
         f"{sum(r.get('kept', False) for r in runs)} of {sum('kept' in r for r in runs)} runs kept "
         f"their promise. `python benchmarks/chaos.py --runs 5` runs all. The last runs, before: "

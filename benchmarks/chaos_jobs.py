@@ -146,7 +146,7 @@ def scored(out: Path) -> dict[str, Any]:
     return found
 
 
-# Of a trial that was interrupted, the crops are those after it went on.
+# Of a trial that was interrupted, the crops are those since it was resumed.
 HOW_FAST = ("seconds", "images_per_s", "waited_for_data_s", "crops_streamed")
 
 

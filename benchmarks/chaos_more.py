@@ -95,7 +95,7 @@ def _store_hit(lab: Lab, rng: random.Random, hit: Callable[[Any], float]) -> Hap
             job.end()
         same = results_of(_stored(store)) == lab.calm_scored
     gone = f"away for {away:.0f} s; " if away else ""
-    return Happened(same, f"{gone}went on by itself", recovery)
+    return Happened(same, f"{gone}continued on its own", recovery)
 
 
 def nan_step(lab: Lab, rng: random.Random) -> Happened:

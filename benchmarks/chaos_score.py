@@ -40,7 +40,7 @@ def _one_killed(lab: Lab, rng: random.Random, kind: str) -> Happened:
         # Of the actor's work there is no trace; a worker's replacement scores an image.
         recovery = job.advance(1) if kind == "ray::Claims" else _replaced(job, out, logs)
         job.end()
-    return Happened(scored(out) == lab.calm_scored, "went on by itself", recovery)
+    return Happened(scored(out) == lab.calm_scored, "continued on its own", recovery)
 
 
 def _replaced(job: Job, out: Path, logs: set[str]) -> float:
@@ -140,7 +140,7 @@ def _node_hit(lab: Lab, rng: random.Random, hit: Any, lost: bool = True) -> Happ
             hitting = time.monotonic() - began
             recovery = hitting + _replaced(job, out, logs) if lost else job.advance(1)
             job.end()
-    what = "its actor was started on the other node" if lost else "waited, and went on"
+    what = "its actor was started on the other node" if lost else "waited, and continued"
     return Happened(scored(out) == lab.calm_scored, what, recovery)
 
 

@@ -45,7 +45,9 @@ def _worker_killed(lab: Lab, rng: random.Random, search: bool) -> Happened:
         job.end()
     calm = lab.calm_searched if search else lab.calm_trained
     equal = trained(out) == calm and _redone(out, lab) <= 1
-    return Happened(equal, f"{len(victims)} killed, went on by itself; {_told(out, lab)}", recovery)
+    return Happened(
+        equal, f"{len(victims)} killed, continued on its own; {_told(out, lab)}", recovery
+    )
 
 
 def unfinished(out: Path) -> list[str]:
@@ -189,7 +191,7 @@ def node_killed(lab: Lab, rng: random.Random) -> Happened:
             recovery = job.wait_until(lambda: _all_on(out, hit, before), "all trials to go on")
             job.end()
     equal = trained(out) == lab.calm_trained and _redone(out, lab) <= 1
-    return Happened(equal, f"went on on the other node; {_told(out, lab)}", recovery)
+    return Happened(equal, f"continued on the other node; {_told(out, lab)}", recovery)
 
 
 def _trains(node: Node) -> bool:

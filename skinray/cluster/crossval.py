@@ -1,7 +1,7 @@
 """The main job: search, train, score and bundle, cross-validated, on whatever Ray there is.
 
-Every part is a unit of work with a folder of its own, so the whole can be called again after
-any interruption and redoes at most one epoch of each training that was under way.
+Every part is a unit of work with a folder of its own, so the whole can be called again after any
+interruption: of each training that was under way it redoes at most ``cluster.checkpoint_every_s``.
 """
 
 from __future__ import annotations

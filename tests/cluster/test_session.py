@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from rich.console import Console
+from tiny import tiny_spec
 
 from skinray.cluster import session
 from skinray.cluster.capacity import HEAD, Capacity, side_by_side
@@ -174,6 +175,19 @@ def test_a_training_may_take_all_cores_of_a_machine_and_is_fed_all_the_same(core
         found = plan(ClusterSettings(cpus_per_worker=cpus), 0, here, cores)
         assert found.at_once == cores // cpus
         assert side_by_side(here.nodes, bundles_of(found, 1)) >= found.at_once
+
+
+@pytest.mark.parametrize(("steps", "workers"), [((4, 8), 2), ((8, 1), 1)])
+def test_workers_share_a_bundles_steps_if_the_smallest_has_crops_for_both(
+    steps: tuple[int, int], workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search may have chosen another batch size for one network than for the other."""
+    here = Capacity(({"CPU": 4.0, HEAD: 1.0},))
+    monkeypatch.setattr(session, "capacity_at_hand", lambda: here)
+    monkeypatch.setattr(session.os, "cpu_count", lambda: 2)
+    specs = [tiny_spec(step_crops=step) for step in steps]
+    found = session.kept_resources(ClusterSettings(), plan(ClusterSettings(), 0, here), specs)
+    assert (found.workers, found.nested) == ((workers, workers), True)
 
 
 def test_the_default_patience_is_under_a_minute() -> None:
