@@ -19,10 +19,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
-from skinray.config import AugmentSettings, PhantomSettings
-from skinray.images.augment import Transform, apply, draw, generator
-from skinray.images.phantom import make_phantom
-from skinray.images.sample import Sample
+from skinray.config.biopsies import AugmentSettings, PhantomSettings
+from skinray.images.augment import Sample, Transform, apply, draw, generator
+from skinray.images.phantoms.phantom import make_phantom
 
 REPEATS, RATIO_FLOOR, CEILING_MS = 40, 20.0, 20.0
 

@@ -17,7 +17,7 @@ import psutil
 import pyarrow.parquet as pq
 from own_cluster import ROOT, title
 
-from skinray.report.results import RunResults
+from skinray.report.biopsies.results import RunResults
 
 LIMIT_S = 400
 

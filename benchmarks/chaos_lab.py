@@ -16,12 +16,12 @@ import numpy as np
 from chaos_jobs import Scoring, Training, epochs_of, scored, trained
 from stand_in import drawn_image, stand_in_bundle
 
-from skinray.config import AugmentSettings, RunSettings, TrainSettings
-from skinray.images.phantom_cohort import write_cohort
-from skinray.images.sample import Sample
+from skinray.config.base import from_yaml, to_yaml
+from skinray.config.biopsies import AugmentSettings, RunSettings, TrainSettings
+from skinray.config.recipes import demo
+from skinray.images.augment import Sample
+from skinray.images.phantoms.cohort import write_cohort
 from skinray.learning.spec import TrialSpec
-from skinray.recipes import demo
-from skinray.settings import from_yaml, to_yaml
 
 IMAGES, SIZE, EPOCHS = 48, (900, 1200), 8
 SCORING = ["--set", "images_per_part=2", "--set", "fused.actors=2"]

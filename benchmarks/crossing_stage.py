@@ -15,13 +15,13 @@ import numpy as np
 from measure import interleaved, machine, median_row, versions, write
 from threadpoolctl import threadpool_limits
 
-from skinray.config import PhantomSettings
+from skinray.config.biopsies import PhantomSettings
 from skinray.crossings import find_crossings
-from skinray.images.phantom import make_phantom
+from skinray.images.phantoms.phantom import make_phantom
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "crossings"))
-from plain_reference import plain_crossings
-from scenes import blurred
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.support.plain_crossings import plain_crossings
+from tests.support.scenes import blurred
 
 IMAGES, REPEATS, SEED, FLOOR = 6, 18, 40, 3.0
 
@@ -42,7 +42,7 @@ def main() -> None:
         "# Crossing stage against the plain version",
         "",
         f"{IMAGES} phantoms of 1600x1200 px, from nerve and dermis maps to crossings. The plain",
-        "version is `tests/crossings/plain_reference.py` (scipy, scikit-learn). One thread, CPU",
+        "version is `tests/support/plain_crossings.py` (scipy, scikit-learn). One thread, CPU",
         "time, the two in turn on the same image.",
         "",
         f"Machine: {machine()}. {versions('numpy', 'opencv-python', 'scipy', 'scikit-learn')}.",

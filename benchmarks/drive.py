@@ -23,13 +23,13 @@ from measure import machine, versions, write
 from numpy.typing import NDArray
 
 from skinray.cli import guarded
-from skinray.config import ArmSettings, AugmentSettings, ModelSettings, TrainSettings
+from skinray.config.biopsies import ArmSettings, AugmentSettings, ModelSettings, TrainSettings
+from skinray.images.augment import Sample
 from skinray.images.read import read_image, read_mask
-from skinray.images.sample import Sample
-from skinray.learning.predict import predict_map
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import run_trial, trained_network
 from skinray.learning.validation import TOLERANCES, scores
+from skinray.models.predict import predict_map
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 WEIGHTS = "unet_lgg_depth4_f32.safetensors"

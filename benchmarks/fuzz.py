@@ -2,7 +2,7 @@
 
     python benchmarks/fuzz.py --cases 100000            # `make fuzz`: by night
     python benchmarks/fuzz.py --cases 500 --only tiff   # one parser
-    python benchmarks/fuzz.py --case tiff/0/17 --keep tests/fuzz/findings   # one case again
+    python benchmarks/fuzz.py --case tiff/0/17 --keep findings   # one case again
 
 A finding is any other exception, a crash of the process, more than 64 MiB for a case, or ten
 seconds of computing. Each case follows from its name: target, seed, number. Exit code 1 if there is

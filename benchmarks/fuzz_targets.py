@@ -16,16 +16,16 @@ import numpy as np
 import tifffile
 from PIL import Image as Pillow
 
-from skinray.config import ReadSettings, ServeSettings, ServiceSettings
+from skinray.config.base import from_yaml, to_yaml
+from skinray.config.biopsies import ReadSettings, ServeSettings, ServiceSettings
 from skinray.errors import SkinrayError
-from skinray.images.labels import dermis_from_boundary, read_boundary, read_nerves
-from skinray.images.listed_manifest import manifest_entries
-from skinray.images.manifest import read_manifest
+from skinray.images.cohort.labels import dermis_from_boundary, read_boundary, read_nerves
+from skinray.images.cohort.manifest import read_manifest
+from skinray.images.pixel_size import is_plausible
 from skinray.images.read import decode_image, read_mask
-from skinray.images.scale import is_plausible
-from skinray.images.store import LocalStore
-from skinray.service.labels import parse_points
-from skinray.settings import from_yaml, to_yaml
+from skinray.scoring.image_store import LocalStore
+from skinray.scoring.listed_manifest import manifest_entries
+from skinray.service.labels.save import parse_points
 
 MOST_PIXELS = 20_000
 READ = ReadSettings(max_pixels=MOST_PIXELS)

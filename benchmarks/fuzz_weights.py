@@ -16,11 +16,11 @@ from phone_files import random_state, tflite_file
 from safetensors.torch import save
 from stand_in import stand_in_bundle
 
-from skinray.config import ServiceSettings
+from skinray.config.biopsies import ServiceSettings
 from skinray.learning import bundle as bundles
-from skinray.learning.bundle_info import read_info
-from skinray.models.weights_store import read_state
-from skinray.service.api import create_app
+from skinray.learning.bundle.info import read_info
+from skinray.models.weights.files import read_state
+from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
 
 PARTED = "parted"

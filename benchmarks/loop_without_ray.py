@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from skinray.images.sample import Sample
+from skinray.images.augment import Sample
 from skinray.learning.checkpoint import StateKeeper
 from skinray.learning.feed import InProcessFeed
 from skinray.learning.loop import World
@@ -30,7 +30,7 @@ def without_ray(spec: TrialSpec, samples: Sequence[Sample], workers: int, folder
 def plain_worker(
     rank: int, size: int, spec: TrialSpec, samples: Sequence[Sample], folder: str
 ) -> None:
-    """Train on one process of the group, as :func:`skinray.cluster.train.worker_loop` does."""
+    """Train on one process of the group, as ``worker_loop`` of ``cluster/train/workers`` does."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     distributed.init_process_group(

@@ -8,13 +8,13 @@ from pathlib import Path
 from chaos_lab import quick_settings
 
 from skinray.cli import guarded
-from skinray.cluster import train
-from skinray.cluster.resources import Resources
 from skinray.cluster.session import session
-from skinray.cluster.sources import open_source
-from skinray.config import ClusterSettings, ReadSettings
-from skinray.images.manifest import read_manifest
-from skinray.learning.scale import LabelledReader
+from skinray.cluster.train import workers
+from skinray.cluster.train.resources import Resources
+from skinray.cluster.train.sources import open_source
+from skinray.config.biopsies import ClusterSettings, ReadSettings
+from skinray.images.cohort.common_scale import LabelledReader
+from skinray.images.cohort.manifest import read_manifest
 from skinray.learning.spec import TrialSpec, scaled
 
 NAME = "one"
@@ -29,9 +29,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs=2, required=True, metavar=("LOW", "HIGH"))
     parser.add_argument("--cpus-per-worker", type=int, default=1)
     parser.add_argument("--checkpoint-every-s", type=float, default=0.0)
-    parser.add_argument("--resize-every-s", type=float, default=train.ELASTIC_MONITOR_S)
+    parser.add_argument("--resize-every-s", type=float, default=workers.ELASTIC_MONITOR_S)
     options = parser.parse_args()
-    train.ELASTIC_MONITOR_S = options.resize_every_s
+    workers.ELASTIC_MONITOR_S = options.resize_every_s
     low, high = options.workers
     settings = ClusterSettings(
         workers=(low, high), cpus_per_worker=options.cpus_per_worker,
@@ -44,7 +44,7 @@ def main() -> None:
         cpus = options.cpus_per_worker
         resources = Resources(cpus, 0.0, (low, high), at_once=1, data_workers=(1, 1))
         folder = options.out / "trials" / NAME
-        train.train_on_workers(spec, source, folder, resources, settings)
+        workers.train_on_workers(spec, source, folder, resources, settings)
 
 
 def trial(names: list[str], epochs: int, settings: ClusterSettings) -> TrialSpec:

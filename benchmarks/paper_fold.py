@@ -19,26 +19,26 @@ import torch
 from measure import RESULTS, machine, write
 
 from skinray.cli import guarded
-from skinray.config import ArmSettings, RunSettings, StageSettings
-from skinray.images.manifest import Cohort, fingerprint, read_manifest
-from skinray.images.phantom_cohort import write_cohort
-from skinray.images.sample import Sample
-from skinray.learning.crossval import STAGES, SpecMaker, Split, make_splits
+from skinray.config.biopsies import ArmSettings, RunSettings, StageSettings
+from skinray.config.recipes import recipe
+from skinray.images.augment import Sample
+from skinray.images.cohort.common_scale import LabelledReader, common_scale
+from skinray.images.cohort.manifest import Cohort, fingerprint, read_manifest
+from skinray.images.phantoms.cohort import write_cohort
 from skinray.learning.feed import InProcessFeed
 from skinray.learning.held_out import SplitScores, score_split
-from skinray.learning.predict import predict_map
 from skinray.learning.provenance import versions
-from skinray.learning.scale import LabelledReader, common_scale
+from skinray.learning.search import STAGES, SpecMaker, Split, make_splits
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import TrialOutcome, run_trial, trained_network
 from skinray.learning.validation import TOLERANCES, StageName, scores, truth_of
-from skinray.models.weights import available
+from skinray.models.predict import predict_map
+from skinray.models.weights.load import available
 from skinray.progress import bar
-from skinray.recipes import recipe
-from skinray.report import paper
-from skinray.report.agreement import agreement
-from skinray.report.scores import Spread, spread
-from skinray.report.tables import interval, mean_sd, number, p_value
+from skinray.report.biopsies import paper
+from skinray.report.biopsies.agreement import agreement
+from skinray.report.biopsies.scores import Spread, spread
+from skinray.report.biopsies.tables import interval, mean_sd, number, p_value
 
 NAME = "paper_fold"
 NOT_MEASURED = [

@@ -22,15 +22,15 @@ import torch
 from measure import machine, versions, write
 
 from skinray.cli import guarded
-from skinray.config import ReadSettings
+from skinray.config.biopsies import ReadSettings
+from skinray.config.photos import WHOLE, PhotoSettings
 from skinray.errors import SettingsError
-from skinray.images.photo_sets import find_set
-from skinray.images.photos import load_photo, split_photos
+from skinray.images.photos.pairs import load_photo, split_photos
+from skinray.images.photos.public_sets import find_set
 from skinray.images.read import read_image
-from skinray.learning.photo_trials import PhotoTrials, photos_fingerprint
-from skinray.learning.predict import predict_map
+from skinray.learning.photos.trials import PhotoTrials, photos_fingerprint
 from skinray.learning.trial import run_trial, trained_network
-from skinray.photo_config import WHOLE, PhotoSettings
+from skinray.models.predict import predict_map
 
 TRAIN, TEST = 100, 1
 GIB = 1 << 30

@@ -19,11 +19,11 @@ from statistics import fmean
 from measure import write
 
 from skinray.cli import guarded
-from skinray.cluster.photos import train_photos
+from skinray.cluster.train.photos import train_photos
+from skinray.config.photos import PhotoSettings, photo_recipe
 from skinray.errors import SettingsError
-from skinray.models.weights import available
-from skinray.photo_config import PhotoSettings, photo_recipe
-from skinray.report.photo_table import PhotoResults, PhotoRow, table_text
+from skinray.models.weights.load import available
+from skinray.report.photos.table import PhotoResults, PhotoRow, table_text
 
 # With the epochs of each that two cores have time for.
 NETWORKS = {"skin_unet": 250, "skin_mobilenet": 80}

@@ -23,7 +23,7 @@ SIZE = (300, 400)
 
 def wait_for_networks() -> None:
     """Make each stage of a bundle take half of ``WAIT_S`` more, in the process that calls this."""
-    from skinray.learning.stage import StageModel
+    from skinray.learning.bundle.info import StageModel
 
     plain = StageModel.map
 
@@ -41,8 +41,8 @@ def rate_of(nodes: int, images: int, scratch: Path) -> float:
     import ray
     from rich.console import Console
 
-    from skinray.cluster.score import score
-    from skinray.config import ScoreSettings
+    from skinray.cluster.score.run import score
+    from skinray.config.biopsies import ScoreSettings
 
     folder = scratch / "images"
     if not folder.is_dir():

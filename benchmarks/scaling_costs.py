@@ -6,12 +6,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from skinray.images.entry import Entry, read_entries, write_entries
-from skinray.images.output import LocalOutput
-from skinray.learning.count import Count
-from skinray.learning.score_ledger import Ledger
-from skinray.learning.score_parts import commit, committed
-from skinray.learning.scored import Scored, content_key, identity
+from skinray.crossings.detect import Count
+from skinray.scoring.entries import Entry, read_entries, write_entries
+from skinray.scoring.ledger import Ledger
+from skinray.scoring.rows import Scored, commit, committed, content_key, identity
+from skinray.scoring.run_store import LocalOutput
 
 ENTRIES, PARTS, CALLS, BLOCKS = 100_000, 100, 5000, 1000
 NODES, IMAGES = 100, 100_000_000
@@ -69,7 +68,7 @@ def _listing(scratch: Path) -> tuple[float, float]:
 
 def _parts(scratch: Path) -> tuple[float, float, float]:
     """Return seconds to commit a part and to read it back, and its bytes, at the size it has."""
-    from skinray.cluster.score import part_size
+    from skinray.cluster.score.run import part_size
 
     out, size = LocalOutput(scratch / "parts-run"), part_size(8, IMAGES)
     entries = [
@@ -101,8 +100,8 @@ def _parts(scratch: Path) -> tuple[float, float, float]:
 def _ray(scratch: Path) -> tuple[float, float]:
     import ray
 
-    from skinray.cluster.score_claims import Claims
-    from skinray.cluster.score_pipeline import quiet_data
+    from skinray.cluster.score.claims import Claims
+    from skinray.cluster.score.pipeline import quiet_data
     from skinray.cluster.session import session
 
     class Nothing:
@@ -132,8 +131,8 @@ def projection(costs: Costs, nodes: int = NODES, images: int = IMAGES) -> list[s
 
     A stage is full where it takes the whole time that the networks take.
     """
-    from skinray.cluster.score import part_size
-    from skinray.cluster.score_claims import claim_actors
+    from skinray.cluster.score.claims import claim_actors
+    from skinray.cluster.score.run import part_size
 
     rate = nodes * IMAGES_PER_S_AND_NODE
     run_s, size = images / rate, part_size(8, images)

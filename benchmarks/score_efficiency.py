@@ -27,12 +27,12 @@ from measure import machine, versions, write
 from process_tree import tree_cpu_seconds
 from stand_in import bundle_of
 
-from skinray.cluster.actor_memory import keep_freed_memory
-from skinray.config import CrossingSettings, ModelSettings, PhantomSettings
-from skinray.images.phantom import make_phantom
+from skinray.cluster.malloc import keep_freed_memory
+from skinray.config.biopsies import CrossingSettings, ModelSettings, PhantomSettings
+from skinray.crossings.detect import Count
+from skinray.images.phantoms.phantom import make_phantom
 from skinray.images.read import read_image
 from skinray.learning.bundle import load, save
-from skinray.learning.count import Count
 
 ASKED, SIZE, UM_PER_PX = 0.95, (512, 384), 0.5
 NETWORKS = {"paper": ("hed", "deeplabv3_resnet101"), "tiny": ("unet", "unet")}
@@ -297,9 +297,9 @@ def lines(rounds: Rounds, options: argparse.Namespace) -> list[str]:
         f"{min(CHECKED, options.images)} images were the library's own.",
         "",
         "Scoring folds norms into convolutions and packs weights for the CPU as it loads a bundle",
-        "(`skinray/models/packed.py`). *Plain* passes are of the networks as PyTorch runs them by",
-        "itself; *packed* ones are of the networks as scoring has them, so that the rest of the",
-        "difference is reading, counting, drawing, committing and Ray.",
+        "(`skinray/learning/bundle/packed.py`). *Plain* passes are of the networks as PyTorch runs",
+        "them by itself; *packed* ones are of the networks as scoring has them, so that the rest",
+        "of the difference is reading, counting, drawing, committing and Ray.",
         "",
         f"Machine: {machine()}. {versions('torch', 'ray')}. Rounds: {options.rounds}.",
         "",

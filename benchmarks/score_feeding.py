@@ -99,21 +99,21 @@ def one_run(feed: str, cpus: str, images: str, out: str, told: str) -> None:
     import ray
     from rich.console import Console
 
-    from skinray.cluster import score_pipeline
-    from skinray.cluster.score import score
-    from skinray.config import ScoreSettings
+    from skinray.cluster.score import pipeline
+    from skinray.cluster.score.run import score
+    from skinray.config.biopsies import ScoreSettings
 
     if feed == "Ray Data":
-        score_pipeline._fused = through_data
+        pipeline._fused = through_data
     count, marks = len(list(Path(images).iterdir())), list[tuple[int, float, float]]()
-    plain = score_pipeline.Pace.add
+    plain = pipeline.Pace.add
 
     def noted(pace: Any, done: int) -> None:
         plain(pace, done)
         if not marks or pace.done == count:
             marks.append((pace.done, time.monotonic(), tree_cpu_seconds()))
 
-    score_pipeline.Pace.add = noted  # type: ignore[method-assign]
+    pipeline.Pace.add = noted  # type: ignore[method-assign]
     # One more than actors, for both: Ray Data reads the numbers of the batches in tasks.
     ray.init(
         address="local", num_cpus=int(cpus) + 1, log_to_driver=False,
@@ -139,8 +139,8 @@ def through_data(job: Any, claims: Any, pools: Any, batches: int) -> Iterator[in
     """Score with a pool of Ray Data, in the place of actors that the driver feeds."""
     import ray.data
 
-    from skinray.cluster.score_pipeline import _resources, quiet_data
-    from skinray.cluster.score_stages import Fused
+    from skinray.cluster.score.pipeline import _resources, quiet_data
+    from skinray.cluster.score.stages import Fused
 
     class Fed(Fused):
         def __call__(self, numbers: dict[str, Any]) -> dict[str, Any]:

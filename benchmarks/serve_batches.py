@@ -21,13 +21,13 @@ from measure import machine, versions, write
 from numpy.typing import NDArray
 from torch import nn
 
-from skinray.config import ModelSettings, PhantomSettings, TrainSettings
-from skinray.images.phantom import make_phantom
+from skinray.config.biopsies import ModelSettings, PhantomSettings, TrainSettings
+from skinray.config.recipes import demo
+from skinray.images.phantoms.phantom import make_phantom
+from skinray.learning.bundle.packed import pack
 from skinray.learning.losses import stage_loss
-from skinray.learning.predict import STACK_TOLERANCE, predict_maps
 from skinray.models import build
-from skinray.models.packed import pack
-from skinray.recipes import demo
+from skinray.models.predict import STACK_TOLERANCE, predict_maps
 
 SIZE, THREADS = (384, 288), (1, 2)
 DEMO = demo()

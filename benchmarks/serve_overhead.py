@@ -16,11 +16,11 @@ from serve_load import ask
 from serve_running import behind_haproxy, deploy, free_port, proxy, small_config
 from stand_in import drawn_image, stand_in_bundle
 
-from skinray.cluster.actor_memory import keep_freed_memory
+from skinray.cluster.malloc import keep_freed_memory
 from skinray.cluster.session import session
 from skinray.images.read import read_image
 from skinray.learning.bundle import Bundle, load
-from skinray.service.count_answer import CountWant, count_answer
+from skinray.service.answers.biopsies import CountWant, count_answer
 
 ASKED_MS = {"separate": 35.0, "fused": 10.0}
 CPUS = {"separate": 1.0, "fused": 2.0}  # of each replica

@@ -18,7 +18,7 @@ from stand_in import drawn_image, stand_in_bundle
 
 from skinray.cluster.session import session
 from skinray.learning.bundle import load
-from skinray.report.overlays import encode_png
+from skinray.scoring.overlays import encode_png
 
 ASKED = 0.999
 REPLICAS = {"fused": ("Fused",), "separate": ("Ingress", "NerveStage", "DermisStage")}

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from skinray.learning.bundle_info import read_info
+from skinray.learning.bundle.info import read_info
 
 CONFIGS = Path(__file__).parents[1] / "serve_configs"
 

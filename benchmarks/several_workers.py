@@ -19,12 +19,12 @@ import torch
 from measure import machine, versions, write
 
 from skinray.cli import guarded
-from skinray.config import ArmSettings, ClusterSettings, PhantomSettings, StageSettings
-from skinray.images.phantom import make_phantom
-from skinray.images.sample import Sample
+from skinray.config.biopsies import ArmSettings, ClusterSettings, PhantomSettings, StageSettings
+from skinray.config.recipes import recipe
+from skinray.images.augment import Sample
+from skinray.images.phantoms.phantom import make_phantom
 from skinray.learning.spec import StageName, TrialSpec, scaled
 from skinray.learning.trial import run_trial
-from skinray.recipes import recipe
 
 TRAIN, HELD_OUT, SIZE = 24, 8, (384, 288)
 RULES, WORKERS, NORM_CROPS = ("same", "sqrt", "linear"), (2, 4), (8, 4, 2)

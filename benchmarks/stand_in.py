@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config import CrossingSettings, ModelSettings
+from skinray.config.biopsies import CrossingSettings, ModelSettings
 from skinray.learning.bundle import save
-from skinray.learning.bundle_info import BundleInfo
+from skinray.learning.bundle.info import BundleInfo
 from skinray.learning.provenance import now, versions
 from skinray.models import build
 

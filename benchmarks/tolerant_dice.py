@@ -14,8 +14,8 @@ import numpy as np
 from measure import interleaved, machine, median_row, versions, write
 from scipy.ndimage import distance_transform_edt
 
-from skinray.config import PhantomSettings
-from skinray.images.phantom import make_phantom
+from skinray.config.biopsies import PhantomSettings
+from skinray.images.phantoms.phantom import make_phantom
 from skinray.learning.metrics import tolerant_dice
 
 IMAGES, REPEATS, SEED, FLOOR = 6, 24, 40, 20.0

@@ -25,7 +25,7 @@ from measure import machine, versions, write
 from process_tree import CpuAtChange
 
 from skinray.cli import guarded
-from skinray.config import (
+from skinray.config.biopsies import (
     ArmSettings,
     AugmentSettings,
     ClusterSettings,
@@ -33,11 +33,11 @@ from skinray.config import (
     PhantomSettings,
     TrainSettings,
 )
-from skinray.images.phantom import make_phantom
-from skinray.images.sample import Sample
+from skinray.config.recipes import recipe
+from skinray.images.augment import Sample
+from skinray.images.phantoms.phantom import make_phantom
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import LOG, finished
-from skinray.recipes import recipe
 
 IMAGES, SEED = 4, 40
 # A step under Ray Train, against the plain loop.
@@ -217,10 +217,10 @@ def with_ray(
     """Train as ``skinray train-cv`` trains a network that it keeps."""
     import ray
 
-    from skinray.cluster.resources import Resources
     from skinray.cluster.session import session
-    from skinray.cluster.sources import DiskSource, StoreSource
-    from skinray.cluster.train import train_on_workers
+    from skinray.cluster.train.resources import Resources
+    from skinray.cluster.train.sources import DiskSource, StoreSource
+    from skinray.cluster.train.workers import train_on_workers
 
     with session(trains=True):
         source = StoreSource([ray.put(sample) for sample in samples], DiskSource((), nowhere))

@@ -1,7 +1,7 @@
 """Pretrain HED on BSDS500: ``python jobs/pretrain_hed.py --data BSDS500 --out weights``."""
 
 from skinray.cli import run_job
-from skinray.cli_train import pretrain_hed
+from skinray.cli.biopsies import pretrain_hed
 
 if __name__ == "__main__":
     run_job(pretrain_hed)

@@ -1,7 +1,7 @@
 """Score a cohort: ``ray job submit --working-dir . -- python jobs/score_cohort.py``."""
 
 from skinray.cli import run_job
-from skinray.cli_use import score
+from skinray.cli.results import score
 
 if __name__ == "__main__":
     run_job(score)

@@ -1,7 +1,7 @@
 """Cross-validated training: ``ray job submit --working-dir . -- python jobs/train_cv.py``."""
 
 from skinray.cli import run_job
-from skinray.cli_train import train_cv
+from skinray.cli.biopsies import train_cv
 
 if __name__ == "__main__":
     run_job(train_cv)

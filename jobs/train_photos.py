@@ -1,7 +1,7 @@
 """Training on photographs: ``ray job submit --working-dir . -- python jobs/train_photos.py``."""
 
 from skinray.cli import run_job
-from skinray.cli_photos import train_photos
+from skinray.cli.photos import train_photos
 
 if __name__ == "__main__":
     run_job(train_photos)

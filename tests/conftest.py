@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import Command, Ended
-from tiny import write_drawn_cohort
 
 from skinray import cli
+from tests.support.commands import Command, Ended
+from tests.support.tiny import write_drawn_cohort
 
 REAL_DATA = Path(os.environ.get("SKINRAY_REAL_DATA", Path(__file__).parents[1] / "../shared/data"))
 
@@ -56,9 +56,9 @@ def skinray(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray must not be started: whoever tries is told so by a trace."""
-    from skinray.cluster import crossval
+    from skinray.cluster.train import biopsies
 
     def started() -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr(crossval, "session", started)
+    monkeypatch.setattr(biopsies, "session", started)

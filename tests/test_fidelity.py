@@ -13,21 +13,29 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from tiny import DERMIS_TRUTH, NERVE_TRUTH, Spy, biopsy, cohort_of, drawn_sample, tiny_run
 from torch import Tensor, nn
 
-from skinray.config import CrossingSettings, FitSettings, TrainSettings
+from skinray.config.base import parse_yaml
+from skinray.config.biopsies import CrossingSettings, FitSettings, TrainSettings
+from skinray.config.recipes import paper
 from skinray.crossings import find_crossings
-from skinray.images.sample import Sample
+from skinray.images.augment import Sample
 from skinray.learning.checkpoint import TrainState
 from skinray.learning.choice import choose
-from skinray.learning.crossval import SpecMaker, deciding, make_splits
 from skinray.learning.held_out import SplitScores, expert_count, score_split
 from skinray.learning.loop import Batch, Objective, fit
 from skinray.learning.metrics import tolerant_dice
+from skinray.learning.search import SpecMaker, deciding, make_splits
 from skinray.learning.validation import image_scores
-from skinray.recipes import paper
-from skinray.settings import parse_yaml
+from tests.support.tiny import (
+    DERMIS_TRUTH,
+    NERVE_TRUTH,
+    Spy,
+    biopsy,
+    cohort_of,
+    drawn_sample,
+    tiny_run,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "fidelity.md"

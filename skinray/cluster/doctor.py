@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from packaging.version import InvalidVersion, Version
+from rich.table import Table
+from rich.text import Text
 
 Level = Literal["OK", "WARN", "FAIL"]
 
@@ -163,7 +165,7 @@ def shared_memory(folder: Path) -> Finding:
 
 def weights() -> Finding:
     """Check which published weights are at hand."""
-    from skinray.models.weights import rows
+    from skinray.models.weights.load import rows
 
     table = rows()
     have = [str(row["name"]) for row in table if row["in cache"] == "yes"]
@@ -205,3 +207,19 @@ def token(environment: Mapping[str, str], default: Path) -> Finding:
         remedy = "export RAY_AUTH_MODE=token: clients do not show their token without"
         return Finding(what, "WARN", f"at {path}, not shown to the cluster", remedy)
     return Finding(what, "OK", f"at {path}")
+
+
+COLOURS = {"OK": "green", "WARN": "yellow", "FAIL": "bold red"}
+
+
+def table(findings: Iterable[Finding]) -> Table:
+    """Draw one row a finding; texts are shown as they are, whatever brackets they hold."""
+    drawn = Table("", "what", "found", "what to do", box=None, pad_edge=False)
+    for finding in findings:
+        drawn.add_row(
+            Text(finding.level, COLOURS[finding.level]),
+            Text(finding.what),
+            Text(finding.found, overflow="fold"),
+            Text(finding.remedy, overflow="fold"),
+        )
+    return drawn

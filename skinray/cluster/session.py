@@ -5,30 +5,28 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import socket
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import ray
+import torch
+from ray.util.metrics import Counter, Gauge
 from ray.util.placement_group import placement_group, remove_placement_group
-from rich.console import Console
 
-from skinray.cluster.autoscaler import alive_nodes, capacity_at_hand
-from skinray.cluster.capacity import HEAD, Bundle, Capacity, in_words, side_by_side
-from skinray.cluster.job_metrics import measured_job
+from skinray.cluster.capacity import Bundle
 from skinray.cluster.ray_token import refuse_open_cluster, show_token
-from skinray.cluster.resources import ACTOR_CPUS_FOR_CPU, Resources, bundles_of, plan
-from skinray.config import ClusterSettings
+from skinray.cluster.train.resources import ACTOR_CPUS_FOR_CPU, Resources
 from skinray.errors import ResourcesError
-from skinray.learning.spec import TrialSpec
+from skinray.logs import RUN
+from skinray.models import compute
+from skinray.progress import listening
 
 LOG = logging.getLogger("skinray.cluster")
 # Ray Train, Data and Tune each hold logical CPUs; fewer than this and they wait for each other.
 LEAST_LOGICAL_CPUS = 4
 REACH_TIMEOUT_S = 10.0
-WAITING_SAID_EVERY_S = 30.0
 # Ray's helpers on one machine take part of the cores that the work itself needs: they wake less
 # often, and what looks out for nodes about to be taken away has nothing to look out for.
 ONE_MACHINE = {
@@ -141,115 +139,6 @@ def _quiet() -> None:
     logging.getLogger(setup).setLevel(logging.ERROR)
 
 
-def trial_resources(settings: ClusterSettings, console: Console | None = None) -> Resources:
-    """Work out what one training takes on the cluster that is joined, and wait until it is there.
-
-    Parameters
-    ----------
-    console : shows the choice between GPUs and CPUs, and what is waited for.
-
-    Raises
-    ------
-    ResourcesError
-        If the cluster can never offer it; or, where nothing says what its autoscaler can add, did
-        not within ``resources_timeout_s``.
-    """
-    console = console or Console()
-    capacity = capacity_at_hand()
-    gpus = settings.gpus_per_worker
-    if gpus == "auto":
-        gpus = _gpus(capacity, settings, console)
-    _await(plan(settings, gpus, capacity), capacity, settings, console)
-    if capacity.addable is None:
-        capacity = replace(capacity, nodes=alive_nodes())  # those that have come count
-    return plan(settings, gpus, capacity, os.cpu_count() or 1)
-
-
-def kept_resources(
-    settings: ClusterSettings, others: Resources, specs: Sequence[TrialSpec]
-) -> Resources:
-    """Work out what a training takes of a network that the run hands out in its bundle.
-
-    Parameters
-    ----------
-    others : what any other training takes.
-    specs : these trainings.
-    """
-    step = min((spec.step for spec in specs), default=0)
-    return plan(settings, others.gpus_per_worker, capacity_at_hand(), os.cpu_count() or 1, step)
-
-
-def _gpus(capacity: Capacity, settings: ClusterSettings, console: Console) -> float:
-    """Choose: a GPU for each worker where there are any or any can come, else none."""
-    now, later = capacity.gpus()
-    if now >= 1:
-        more = f", and its autoscaler can add {later:g}" if later else ""
-        _say(console, f"training on GPUs: the cluster has {now:g}{more}")
-        return 1.0
-    if later >= 1:
-        _say(
-            console, f"no GPU on the cluster now; its autoscaler can add up to {later:g}: asking "
-            "for them",
-        )  # fmt: skip
-        return 1.0
-    if capacity.addable is not None:
-        _say(console, "no GPU here and none can be added: training on CPUs")
-        return 0.0
-    patience = settings.resources_timeout_s
-    _say(
-        console, "no GPU on the cluster now, and nothing says whether its autoscaler can add any: "
-        f"asking for one, for {patience:g} s",
-    )  # fmt: skip
-    if offered([{"GPU": 1.0}], patience):
-        _say(console, "a GPU has come: training on GPUs")
-        return 1.0
-    _say(
-        console, "no GPU has come: training on CPUs; if GPUs take longer, raise "
-        "cluster.resources_timeout_s",
-    )  # fmt: skip
-    return 0.0
-
-
-def _await(one: Resources, capacity: Capacity, settings: ClusterSettings, console: Console) -> None:
-    """Wait until the cluster offers a training's fewest workers; without end where it can."""
-    bundles = bundles_of(one, one.workers[0])
-    asked = in_words(bundles)
-    remedy = "lower cluster.workers, cpus_per_worker or gpus_per_worker, or add nodes"
-    if one.data_workers[0]:
-        remedy += (
-            f"; cluster.data_workers=0 needs {one.actor_cpus:g} CPU less for each worker, which "
-            "then augments by itself"
-        )
-    can = side_by_side(capacity.at_most(one.worker), bundles) > 0
-    if not can and capacity.addable is not None:
-        raise ResourcesError(
-            f"the cluster can never offer {asked}: {capacity.words(one.worker)}; {remedy}"
-        )
-    patience = math.inf if can else settings.resources_timeout_s
-    began = time.monotonic()
-    group = placement_group([bundle for bundle in bundles if HEAD not in bundle])
-    try:
-        while not group.wait(min(WAITING_SAID_EVERY_S, began + patience - time.monotonic())):
-            waited = time.monotonic() - began
-            if waited >= patience:
-                raise ResourcesError(
-                    f"the cluster did not offer {asked} within {patience:g} s: "
-                    f"{capacity.words(one.worker)}; {remedy}, or raise "
-                    "cluster.resources_timeout_s where nodes start slowly"
-                )
-            _say(
-                console,
-                f"waiting for {asked}, since {waited:.0f} s: {capacity.words(one.worker)}",
-            )
-    finally:
-        remove_placement_group(group)
-
-
-def _say(console: Console, text: str) -> None:
-    LOG.info(text)
-    console.print(text, highlight=False, soft_wrap=True)
-
-
 def offered(bundles: Sequence[Bundle], timeout_s: float) -> bool:
     """Return whether the cluster can place all bundles at once; nothing stays reserved.
 
@@ -260,3 +149,84 @@ def offered(bundles: Sequence[Bundle], timeout_s: float) -> bool:
         return bool(group.wait(timeout_s))
     finally:
         remove_placement_group(group)
+
+
+# Rehearsals of an autoscaling cluster on a machine without GPUs: its nodes say they have some.
+PRETENDED_GPUS = "SKINRAY_PRETENDED_GPUS"
+
+
+def assigned_device() -> torch.device:
+    """Return ``cuda`` if Ray assigned this process a GPU, else ``cpu``.
+
+    Where ``SKINRAY_PRETENDED_GPUS=1`` is set and torch finds none, an assigned GPU is taken for a
+    pretended one and the CPU computes; the CPU is never used instead unless asked for.
+
+    Raises
+    ------
+    ResourcesError
+        If a GPU was assigned, torch finds none, and none was said to be pretended.
+    """
+    if not ray.get_gpu_ids():
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if os.environ.get(PRETENDED_GPUS) == "1":
+        return torch.device("cpu")
+    raise ResourcesError(
+        f"node {ray.util.get_node_ip_address()} offers a GPU that torch does not find: install "
+        "the driver there (`skinray doctor` says what is missing), or set gpus_per_worker or "
+        "gpus_per_actor to 0 to compute on CPUs"
+    )
+
+
+def process_group(resources: Resources) -> str:
+    """Return torch's backend for the workers of a training; the driver has to name it.
+
+    NCCL works between GPUs alone, so workers whose GPUs are pretended take gloo, as CPUs do.
+    """
+    pretended = os.environ.get(PRETENDED_GPUS) == "1"
+    return compute.process_group(gpus=resources.gpus_per_worker > 0 and not pretended)
+
+
+_TAGS = ("run", "step")
+
+
+class JobMeter:
+    """Hears of every step of a training or scoring; names have ``ray_`` before in Prometheus.
+
+    A step is what progress shows one bar for: checking images, decoding, grid search, training,
+    scoring. ``run`` is the id of the run, as in its log.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._done = Gauge("skinray_job_done", "parts of a step that are done", _TAGS)
+        self._total = Gauge("skinray_job_parts", "parts of a step", _TAGS)
+        self._running = Gauge("skinray_job_running", "1 while a step is worked on", _TAGS)
+        self._ended = Counter("skinray_job_steps", "steps ended", (*_TAGS, "outcome"))
+
+    def tell(self, step: str, done: int, total: int, state: str) -> None:
+        """Take how far a step has come: ``running``, ``done`` or ``stopped``."""
+        tags = {"run": self._run, "step": step}
+        self._done.set(done, tags)
+        self._total.set(total, tags)
+        self._running.set(state == "running", tags)
+        if state != "running":
+            self._ended.inc(1, {**tags, "outcome": state})
+
+
+@contextmanager
+def measured_job() -> Iterator[None]:
+    """Offer the steps of the block to Prometheus; within a joined or started Ray."""
+    with listening(JobMeter(os.environ.get(RUN, "unnamed")).tell):
+        yield
+
+
+# A last line of a traceback, "ValueError: no room"; Ray's own errors only pass others on.
+_REASON = re.compile(r"^(?!ray\.)[\w.]*(?:Error|Exception|Interrupt): .+$", re.MULTILINE)
+
+
+def reason(said: str) -> str:
+    """Return why a trial failed, out of the tracebacks that Ray nests around it."""
+    found: list[str] = _REASON.findall(said)
+    return found[-1] if found else said.splitlines()[-1]

@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import NodeDiedError, RayError, TaskUnschedulableError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from skinray.cluster.progress import reason
+from skinray.cluster.session import reason
 from skinray.errors import ResourcesError
 
 MARKER = ".seen-by-every-node-"

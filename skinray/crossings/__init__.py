@@ -1,6 +1,6 @@
 """Nerve and dermis maps in, crossings of the dermal-epidermal boundary out (paper 2.4)."""
 
-from skinray.config import CrossingSettings
+from skinray.config.biopsies import CrossingSettings
 from skinray.crossings.boundary import dermis_boundary
 from skinray.crossings.density import density_per_mm
 from skinray.crossings.detect import Crossings, find_crossings

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skinray.config import CrossingSettings
+from skinray.config.biopsies import CrossingSettings
 from skinray.crossings.maps import as_map, true_pixels
 from skinray.crossings.regions import flip_enclosed
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
-from skinray.config import CrossingSettings
+from skinray.config.biopsies import CrossingSettings
 from skinray.crossings.boundary import PAPER_SETTINGS, dermis_area, edge_band, smooth
-from skinray.crossings.clusters import cluster_centres
 from skinray.crossings.density import boundary_length_px, density_per_mm, to_mm
 from skinray.crossings.maps import as_map, check_same_shape, threshold_map, true_pixels
 
@@ -191,3 +194,68 @@ def two_sided(
         outside = np.count_nonzero(nerve) - inside
         kept[index] = min(inside, outside) >= settings.min_side_pixels
     return kept
+
+
+def cluster_centres(
+    pixels: NDArray[np.int64], eps_px: float, min_points: int
+) -> NDArray[np.float64]:
+    """Return the mean pixel of every DBSCAN cluster, (K, 2), sorted by row, then column.
+
+    A pixel is a core point if ``min_points`` pixels, itself included, lie within ``eps_px``. A
+    cluster is a connected set of core points and every pixel within ``eps_px`` of one of them.
+    As in the definition of Ester et al. (1996), a border pixel within reach of two clusters
+    belongs to both; libraries give it to the cluster they meet first, which would make the
+    result depend on how the image is turned.
+    """
+    if len(pixels) == 0:
+        return np.empty((0, 2))
+    total = len(pixels)
+    pairs = cKDTree(pixels).query_pairs(eps_px, output_type="ndarray")
+    core = 1 + np.bincount(pairs.ravel(), minlength=total) >= min_points
+    linked = pairs[core[pairs].all(axis=1)]
+    graph = coo_array((np.ones(len(linked), dtype=np.int8), tuple(linked.T)), shape=(total, total))
+    cluster = connected_components(graph, directed=False)[1]
+    both_ways = np.concatenate([pairs, pairs[:, ::-1]])
+    border = both_ways[core[both_ways[:, 0]] & ~core[both_ways[:, 1]]]
+    cores = np.flatnonzero(core)
+    member = np.concatenate([cores, border[:, 1]])
+    owner = np.concatenate([cluster[cores], cluster[border[:, 0]]])
+    owner, member = np.unique(np.stack([owner, member]), axis=1)
+    _, index, size = np.unique(owner, return_inverse=True, return_counts=True)
+    sums = [np.bincount(index, weights=pixels[member, axis]) for axis in (0, 1)]
+    centres = np.stack(sums, axis=1) / size[:, None]
+    return np.asarray(centres[np.lexsort((centres[:, 1], centres[:, 0]))])
+
+
+class Count(BaseModel):
+    """The crossings of one image, in pixels of that image as it stands upright."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: int = Field(ge=0, description="nerve crossings of the dermal-epidermal boundary")
+    boundary_px: float = Field(ge=0, description="length of the boundary in pixels")
+    boundary_mm: float | None = Field(description="the same in mm; null: the scale is unknown")
+    density_per_mm: float | None = Field(
+        description="crossings per mm of boundary; null: scale unknown, or no boundary"
+    )
+    um_per_px: float | None = Field(description="scale used; null: unknown, never guessed")
+    width: int = Field(ge=1, description="pixels")
+    height: int = Field(ge=1, description="pixels")
+    points: list[tuple[float, float]] = Field(
+        description="row and column of each crossing; whole numbers are middles of pixels"
+    )
+
+    @classmethod
+    def of(cls, found: Crossings, um_per_px: float | None) -> Self:
+        """Tell of the crossings that were found at a scale."""
+        height, width = found.boundary.shape
+        return cls(
+            count=found.count,
+            boundary_px=found.boundary_px,
+            boundary_mm=found.boundary_mm,
+            density_per_mm=found.density_per_mm,
+            um_per_px=um_per_px,
+            width=width,
+            height=height,
+            points=[(float(row), float(column)) for row, column in found.points],
+        )

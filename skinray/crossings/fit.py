@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skinray.config import CrossingSettings, FitSettings
+from skinray.config.biopsies import CrossingSettings, FitSettings
 from skinray.crossings.detect import Steps
 from skinray.errors import SkinrayError
 

@@ -17,9 +17,54 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config import AugmentSettings, ColourSettings
-from skinray.images.recolour import UNCHANGED, Colour, recolour
-from skinray.images.sample import Sample
+from skinray.config.biopsies import AugmentSettings, ColourSettings
+
+
+@dataclass(frozen=True)
+class Colour:
+    """One change of colour. All are natural logarithms of a factor: 0 changes nothing.
+
+    Attributes
+    ----------
+    exposure : of all values.
+    balance : of red, green and blue, each by itself.
+    contrast : of the distance from the image's mean.
+    saturation : of the distance from each pixel's own grey, the mean of its three values.
+    gamma : of the exponent that values in 0..1 are raised to; above 0 darkens.
+    """
+
+    exposure: float = 0.0
+    balance: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    contrast: float = 0.0
+    saturation: float = 0.0
+    gamma: float = 0.0
+
+
+UNCHANGED = Colour()
+
+
+def recolour(image: NDArray[np.uint8], colour: Colour) -> NDArray[np.uint8]:
+    """Return the image in other colours, changed in the order in which :class:`Colour` lists them.
+
+    Parameters
+    ----------
+    image : (H, W, 3) RGB.
+    colour : what changes. What leaves 0..255 is cut off, before gamma.
+
+    Returns
+    -------
+    (H, W, 3) RGB; the image itself where nothing changes.
+    """
+    if colour == UNCHANGED:
+        return image
+    gains = np.exp(np.array(colour.balance, dtype=np.float32) + np.float32(colour.exposure))
+    values = image * gains
+    values += (math.exp(colour.contrast) - 1) * (values - values.mean(dtype=np.float64))
+    values += (math.exp(colour.saturation) - 1) * (values - values.mean(axis=2, keepdims=True))
+    whole = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    curve = 255 * (np.arange(256) / 255) ** math.exp(colour.gamma)
+    return np.asarray(cv2.LUT(whole, np.rint(curve).astype(np.uint8)), dtype=np.uint8)
+
 
 Matrix = NDArray[np.float64]
 BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "constant": cv2.BORDER_CONSTANT}
@@ -214,3 +259,51 @@ def _flips(transform: Transform, crop_px: int) -> Matrix:
     x, y = (-1 if flip else 1 for flip in (transform.flip_columns, transform.flip_rows))
     last = crop_px - 1
     return np.array([[x, 0, last * (x < 0)], [0, y, last * (y < 0)], [0, 0, 1]], dtype=np.float64)
+
+
+def paste(front: Sample, back: Sample) -> Sample:
+    """Put what is skin in ``front`` before ``back``; skin is then what is skin in either.
+
+    Parameters
+    ----------
+    front, back : photographs of one size; ``dermis`` holds their skin.
+
+    Raises
+    ------
+    ValueError
+        If their sizes differ.
+    """
+    if front.shape != back.shape:
+        raise ValueError(f"sizes {front.shape} and {back.shape} differ")
+    skin = front.dermis > 0
+    return Sample(
+        image=np.where(skin[..., None], front.image, back.image),
+        nerve=back.nerve,
+        dermis=np.where(skin, front.dermis, back.dermis),
+    )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image and its two masks on one pixel grid.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8, RGB.
+    nerve : (H, W) uint8, 1 on a traced nerve.
+    dermis : (H, W) uint8, 1 in the dermis; in photographs, 1 on skin.
+    """
+
+    image: NDArray[np.uint8]
+    nerve: NDArray[np.uint8]
+    dermis: NDArray[np.uint8]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.image.shape[:2]
+        return int(height), int(width)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the three arrays by name, for a table row."""
+        return {"image": self.image, "nerve": self.nerve, "dermis": self.dermis}

@@ -4,10 +4,9 @@ PNG, JPEG, TIFF and OME-TIFF are told by their first bytes, never by the file's 
 checked on the header before pixels are decoded; a file that is truncated or damaged is refused,
 since a picture with a blank tail would be counted wrong without anyone noticing.
 
-The policies stand where they are carried out: colours, depth and masks in
-:mod:`skinray.images.raster`, um/px in :mod:`skinray.images.scale`, stacks and pyramids in
-:mod:`skinray.images.tiff`. EXIF and TIFF orientation is applied: arrays are upright. Nothing else
-of what a file says of camera, place or person is kept, told in an error, or logged at any level.
+``formats/raster`` decides on colours, depth and masks, ``pixel_size`` on um/px, ``formats/tiff`` on
+stacks and pyramids. EXIF and TIFF orientation is applied: arrays are upright. Nothing else that a
+file says about camera, place or person is kept, shown in an error, or logged at any level.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config import ReadSettings
+from skinray.config.biopsies import ReadSettings
 from skinray.errors import SkinrayError
-from skinray.images.png_jpeg import decode_jpeg, decode_png
-from skinray.images.problems import UnfitLabelError, UnreadableImageError
-from skinray.images.quiet import meaning_of, quiet_decoders
-from skinray.images.raster import Raster, to_mask, to_rgb
-from skinray.images.tiff import decode_tiff
+from skinray.images.file_errors import UnfitLabelError, UnreadableImageError
+from skinray.images.formats.decoder_noise import meaning_of, quiet_decoders
+from skinray.images.formats.png_jpeg import decode_jpeg, decode_png
+from skinray.images.formats.raster import Raster, to_mask, to_rgb
+from skinray.images.formats.tiff import decode_tiff
 
 Decoder = Callable[[bytes, str, int], Raster]
 
@@ -87,7 +86,7 @@ def decode_image(data: bytes, source: str, settings: ReadSettings = _DEFAULT) ->
 
 
 def read_mask(path: Path, settings: ReadSettings = _DEFAULT) -> NDArray[np.bool_]:
-    """Read a mask image as (H, W) bool, by the mask policy of :mod:`skinray.images.raster`.
+    """Read a mask image as (H, W) bool, by the mask policy of :mod:`skinray.images.formats.raster`.
 
     Raises
     ------

@@ -19,18 +19,17 @@ import torch
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from skinray.config import AugmentSettings, PretrainSettings, TrainSettings
+from skinray.config.biopsies import AugmentSettings, PretrainSettings, TrainSettings
 from skinray.errors import CohortError, LabelError
+from skinray.images.augment import Sample
 from skinray.images.read import read_image
-from skinray.images.sample import Sample
 from skinray.learning.checkpoint import EpochEnd, TrainState
-from skinray.learning.crops import augmented
+from skinray.learning.crops import augmented, epoch_plan
 from skinray.learning.feed import as_batch
 from skinray.learning.loop import Batch, Objective, fit, kept_weights
-from skinray.learning.plan import epoch_plan
 from skinray.models import build
-from skinray.models.weights import load_weights
-from skinray.models.weights_store import write_state
+from skinray.models.weights.files import write_state
+from skinray.models.weights.load import load_weights
 
 EDGE, IGNORED = 1, 255
 WEIGHTS, STATE = "hed_bsds500.safetensors", "state.safetensors"

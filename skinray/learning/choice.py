@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from skinray.errors import TrainingError
-from skinray.learning.crossval import Choice, Split
+from skinray.learning.search import Choice, Split
 from skinray.learning.spec import TrialSpec
 
 
@@ -25,7 +25,7 @@ def choose(
     specs, scores : the search's trials, and by their keys what each scored as evidence for which
         split; None or missing: it failed.
     by_split : for each split trained on, the splits whose evidence chooses; see
-        :func:`~skinray.learning.crossval.deciding`.
+        :func:`~skinray.learning.search.deciding`.
 
     Raises
     ------

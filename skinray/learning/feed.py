@@ -14,10 +14,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from skinray.images.sample import Sample
-from skinray.learning.crops import CropMaker
+from skinray.images.augment import Sample
+from skinray.learning.crops import CropMaker, PlanRow, remaining_steps
 from skinray.learning.loop import Batch, World
-from skinray.learning.plan import PlanRow, remaining_steps
 from skinray.learning.spec import TrialSpec
 
 ALONE = World()

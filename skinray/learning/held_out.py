@@ -12,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from skinray.config import CrossingSettings, FitSettings
+from skinray.config.biopsies import CrossingSettings, FitSettings
 from skinray.crossings import Crossings, find_crossings
 from skinray.crossings.fit import FitPair, fit_crossings
-from skinray.images.augment import generator
-from skinray.images.manifest import Biopsy
-from skinray.images.sample import Sample
-from skinray.learning.predict import predict_map
+from skinray.images.augment import Sample, generator
+from skinray.images.cohort.manifest import Biopsy
 from skinray.learning.validation import scores
+from skinray.models.predict import predict_map
 
 LONGEST_NAME = 200  # bytes; file systems take 255, of which some are for the name's ending
 

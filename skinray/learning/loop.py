@@ -21,13 +21,13 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from skinray.config import TrainSettings
+from skinray.config.biopsies import TrainSettings
 from skinray.errors import DivergedError, TrainingError
 from skinray.images.augment import generator
 from skinray.learning.checkpoint import EpochEnd, TrainState
-from skinray.learning.compute import bfloat16_pays, emulates_bfloat16
 from skinray.learning.losses import stage_loss
 from skinray.learning.optimisers import averaged_copy, lower_rate, new_optimizer, new_scheduler
+from skinray.models.compute import bfloat16_pays, emulates_bfloat16
 
 LOG = logging.getLogger("skinray.learning")
 Snapshot = Callable[[], TrainState]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from skinray.config import ClusterSettings, RunSettings
+from skinray.config.base import to_yaml
+from skinray.config.biopsies import ClusterSettings, RunSettings
+from skinray.config.photos import PhotoSettings
 from skinray.errors import SettingsError
 from skinray.files import write_whole
-from skinray.photo_config import PhotoSettings
-from skinray.settings import to_yaml
 
 SETTINGS, OWNER = "settings.yaml", "run.sha256"
 # Settings of how photographs are tested and bundled, and of how often a network is trained: they

@@ -7,8 +7,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from skinray.config import ArmSettings, AugmentSettings, ClusterSettings, StageSettings
-from skinray.settings import Settings
+from skinray.config.base import Settings
+from skinray.config.biopsies import ArmSettings, AugmentSettings, ClusterSettings, StageSettings
 
 StageName = Literal["nerve", "dermis", "skin"]
 

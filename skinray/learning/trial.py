@@ -24,16 +24,15 @@ from torch import nn
 
 from skinray.errors import DamagedError, TrainingError
 from skinray.files import write_whole
-from skinray.images.augment import generator
-from skinray.images.sample import Sample
+from skinray.images.augment import Sample, generator
 from skinray.learning.checkpoint import EpochEnd, StateKeeper, TrainState
-from skinray.learning.compute import placed
 from skinray.learning.feed import ALONE, Fed, Feed, InProcessFeed
 from skinray.learning.loop import Objective, Snapshot, World, agreed, fit, kept_weights
 from skinray.learning.spec import TrialSpec
 from skinray.learning.validation import image_scores
 from skinray.models import build
-from skinray.models.weights import load_weights
+from skinray.models.compute import placed
+from skinray.models.weights.load import load_weights
 
 STATE, WEIGHTS = "state.safetensors", "weights.safetensors"
 OUTCOME, LOG = "outcome.json", "epochs.jsonl"

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from skinray.images.sample import Sample
+from skinray.images.augment import Sample
 from skinray.learning.crops import truth_of
 from skinray.learning.losses import jaccard_loss
 from skinray.learning.metrics import dice, tolerant_dice
-from skinray.learning.predict import predict_map
 from skinray.learning.spec import StageName
+from skinray.models.predict import predict_map
 
 # Tolerances of tables 1 and 2: nerves are traced, so a few pixels off are forgiven.
 TOLERANCES: dict[StageName, tuple[int, ...]] = {"nerve": (0, 1, 3), "dermis": (0,), "skin": (0,)}

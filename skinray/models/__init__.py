@@ -2,7 +2,7 @@
 
 Every network takes RGB (N, 3, H, W) float32 in 0..1, of any height and width, applies its own
 input convention, and returns logits (N, 1, H, W) float32; the probability is their sigmoid.
-Nothing is downloaded: weights are random until :mod:`skinray.models.weights` fills them.
+Nothing is downloaded: weights are random until :mod:`skinray.models.weights.load` fills them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from typing import Any
 from torch import nn
 
 from skinray.errors import SettingsError
-from skinray.models.deeplabv3 import IMAGENET_MEAN, IMAGENET_STD, Backbone, DeepLabV3
+from skinray.models.deeplabv3 import IMAGENET_MEAN, IMAGENET_STD, Backbone, DeepLabV3, SkinDeepLabV3
 from skinray.models.hed import BGR_MEAN, HED
-from skinray.models.pixel import PixelClassifier
-from skinray.models.skin_deeplabv3 import SkinDeepLabV3
+from skinray.models.layers import PixelClassifier
 from skinray.models.skin_mobilenet import SkinMobileNet
 from skinray.models.skin_unet import SkinUNet
 from skinray.models.unet import UNet

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skinray.errors import SettingsError
-from skinray.models.colour import rgb_to_hsv, standardise
+from skinray.models.layers import rgb_to_hsv, standardise
 from skinray.models.wide_conv import WideConv2d
 
 SIDE = 128

@@ -1,7 +1,7 @@
 """U-Net with batch norm, the paper's baseline for nerves and dermis.
 
 The layout is that of Buda et al. (Computers in Biology and Medicine, 2019), pretrained there
-on brain MRI; two published files fit it (see :mod:`skinray.models.weights`), one of them with
+on brain MRI; two published files fit it (see :mod:`skinray.models.weights.load`), one of them with
 the same number of features on every level.
 """
 
@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from skinray.errors import SettingsError
-from skinray.models.colour import standardise
-from skinray.models.layers import pad_to_stride, set_norm_momentum, use_group_norm
+from skinray.models.layers import pad_to_stride, set_norm_momentum, standardise, use_group_norm
 
 
 class UNet(nn.Module):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from skinray.errors import SkinrayError
 from skinray.learning.bundle import Bundle
-from skinray.learning.bundle_info import BundleInfo, Stage
-from skinray.service.want import Want
+from skinray.learning.bundle.info import BundleInfo, Stage
+from skinray.service.answers.request import Want
 
 A = TypeVar("A")
 T = TypeVar("T")

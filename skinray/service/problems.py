@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from skinray.errors import CohortError, LabelError, SkinrayError
-from skinray.images.problems import FileError
+from skinray.images.file_errors import FileError
 from skinray.service.engine import BusyError, NotReadyError
 
 MEDIA_TYPE = "application/problem+json"

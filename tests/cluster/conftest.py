@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from chaos_lab import quick_settings
 
-from skinray.config import RunSettings
+from skinray.config.biopsies import RunSettings
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def ray_session() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def small_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve phantoms of six subjects."""
-    from skinray.images.phantom_cohort import write_cohort
+    from skinray.images.phantoms.cohort import write_cohort
 
     folder = tmp_path_factory.mktemp("cohort") / "phantoms"
     return write_cohort(folder, 12, seed=3, size=(224, 192), subjects=6).parent

@@ -12,11 +12,11 @@ import pytest
 from own_cluster import ROOT
 from stand_in import drawn_image, stand_in_bundle
 
-from skinray.report.overlays import encode_png
-from skinray.report.results import RunResults
-from skinray.settings import to_yaml
+from skinray.config.base import to_yaml
+from skinray.report.biopsies.results import RunResults
+from skinray.scoring.overlays import encode_png
 from tests.cluster.conftest import small
-from tests.cluster.growing_cluster import GrowingCluster
+from tests.support.growing_cluster import GrowingCluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(900)]
 

@@ -6,8 +6,8 @@ import pytest
 import ray
 import torch
 
-from skinray.cluster.device import PRETENDED_GPUS, assigned_device, process_group
-from skinray.cluster.resources import Resources
+from skinray.cluster.session import PRETENDED_GPUS, assigned_device, process_group
+from skinray.cluster.train.resources import Resources
 from skinray.errors import ResourcesError
 
 

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 
 from skinray.cli import app
 from skinray.cluster import doctor
-from skinray.cluster.doctor import Finding
-from skinray.cluster.doctor_table import table
+from skinray.cluster.doctor import Finding, table
 
 GIB = 1 << 30
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from skinray.cluster import job_metrics
-from skinray.cluster.job_metrics import measured_job
+from skinray.cluster import session
+from skinray.cluster.session import measured_job
 from skinray.progress import Steps
 
 
@@ -30,8 +30,8 @@ class Kept:
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     Kept.all = {}
-    monkeypatch.setattr(job_metrics, "Gauge", Kept)
-    monkeypatch.setattr(job_metrics, "Counter", Kept)
+    monkeypatch.setattr(session, "Gauge", Kept)
+    monkeypatch.setattr(session, "Counter", Kept)
     monkeypatch.setenv("SKINRAY_RUN_ID", "r1")
     return Kept.all
 

@@ -13,17 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 import torch
-from drawn_photos import drawn_photo
-from photo_bundles import photo_bundle
 from PIL import Image as Pillow
 from rich.console import Console
 from serve_running import deploy, free_port, small_config
 from stand_in import bundle_of, drawn_image
 
-from skinray.config import CrossingSettings, ModelSettings, PredictSettings, ScoreSettings
+from skinray.config.biopsies import CrossingSettings, ModelSettings, PredictSettings, ScoreSettings
+from skinray.config.photos import WHOLE, SkinSettings
 from skinray.learning.bundle import load, save
-from skinray.photo_config import WHOLE, SkinSettings
-from tests.cluster.scored_cohorts import (
+from tests.support.drawn_photos import drawn_photo
+from tests.support.photo_bundles import photo_bundle
+from tests.support.scored_cohorts import (
     CANARY,
     WRITERS,
     canary_logs,
@@ -82,7 +82,7 @@ def scored(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Score the biopsies, after the photographs: once a service runs, it holds the CPUs."""
-    from skinray.cluster.score import score
+    from skinray.cluster.score.run import score
 
     out = tmp_path_factory.mktemp("scored") / "out"
     with Path(os.devnull).open("w") as nowhere:
@@ -141,7 +141,7 @@ def skin_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def masks(
     ray_session: Any, skin_bundle: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    from skinray.cluster.score import score
+    from skinray.cluster.score.run import score
 
     out = tmp_path_factory.mktemp("scored") / "photographs"
     with Path(os.devnull).open("w") as nowhere:

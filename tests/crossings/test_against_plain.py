@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_reference import plain_boundary, plain_crossings, plain_dermis
-from scenes import blurred
 
-from skinray.config import CrossingSettings, PhantomSettings
+from skinray.config.biopsies import CrossingSettings, PhantomSettings
 from skinray.crossings import find_crossings
-from skinray.images.phantom import make_phantom
+from skinray.images.phantoms.phantom import make_phantom
+from tests.support.plain_crossings import plain_boundary, plain_crossings, plain_dermis
+from tests.support.scenes import blurred
 
 PHANTOMS = 50
 # Each with the map of points that belongs to it, for an image of height h and width w.

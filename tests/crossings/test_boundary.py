@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_reference import plain_boundary
-from scenes import blurred, draw_scene
 from scipy.ndimage import gaussian_filter, label
 
-from skinray.config import CrossingSettings
+from skinray.config.biopsies import CrossingSettings
 from skinray.crossings import dermis_boundary
 from skinray.crossings.boundary import dermis_area, edge_band, smooth
 from skinray.crossings.maps import as_map
 from skinray.crossings.regions import flip_enclosed
+from tests.support.plain_crossings import plain_boundary
+from tests.support.scenes import blurred, draw_scene
 
 
 def drawn(text):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import DBSCAN
 
-from skinray.crossings.clusters import cluster_centres
+from skinray.crossings.detect import cluster_centres
 
 
 def at(*pixels):

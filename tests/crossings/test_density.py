@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from scenes import draw_scene
 from scipy.ndimage import gaussian_filter
 from skimage.measure import find_contours
 
-from skinray.config import CrossingSettings
+from skinray.config.biopsies import CrossingSettings
 from skinray.crossings import density_per_mm, find_crossings
 from skinray.crossings.density import boundary_length_px
+from tests.support.scenes import draw_scene
 
 ROWS, COLUMNS = np.mgrid[:400, :900]
 

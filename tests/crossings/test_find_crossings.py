@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from scenes import blurred, draw_scene
 
-from skinray.config import CrossingSettings
+from skinray.config.biopsies import CrossingSettings
 from skinray.crossings import find_crossings
 from skinray.errors import SkinrayError
+from tests.support.scenes import blurred, draw_scene
 
 # Smoothing with sigma 10 and threshold .6 moves a straight edge .6 = Phi(d / 10), d = 2.53 px,
 # into the dermis: of a dermis from row 100 on, the first row that is left is 103.

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import blurred
 
-from skinray.config import CrossingSettings, FitSettings, PhantomSettings
+from skinray.config.biopsies import CrossingSettings, FitSettings, PhantomSettings
 from skinray.crossings import find_crossings
 from skinray.crossings.fit import FitPair, concordance, fit_crossings
 from skinray.errors import SettingsError, SkinrayError
-from skinray.images.phantom import make_phantom
-from skinray.report.agreement import agreement
+from skinray.images.phantoms.phantom import make_phantom
+from skinray.report.biopsies.agreement import agreement
+from tests.support.scenes import blurred
 
 START = CrossingSettings()
 

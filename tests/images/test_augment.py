@@ -11,10 +11,18 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from skinray.config import AugmentSettings, ColourSettings
-from skinray.images.augment import Transform, apply, draw, generator, matrix
-from skinray.images.recolour import UNCHANGED, Colour, recolour
-from skinray.images.sample import Sample
+from skinray.config.biopsies import AugmentSettings, ColourSettings
+from skinray.images.augment import (
+    UNCHANGED,
+    Colour,
+    Sample,
+    Transform,
+    apply,
+    draw,
+    generator,
+    matrix,
+    recolour,
+)
 
 SMALL = AugmentSettings(crop_px=64)
 STILL = Transform()

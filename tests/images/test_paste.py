@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny import drawn_sample
 
-from skinray.images.paste import paste
-from skinray.images.sample import Sample
+from skinray.images.augment import Sample, paste
+from tests.support.tiny import drawn_sample
 
 
 def flat(value: int, skin: list[list[int]]) -> Sample:

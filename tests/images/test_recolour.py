@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skinray.images.recolour import UNCHANGED, Colour, recolour
+from skinray.images.augment import UNCHANGED, Colour, recolour
 
 TWICE = math.log(2)
 # Two pixels; the mean of all six values is 60.

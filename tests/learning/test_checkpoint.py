@@ -7,13 +7,13 @@ from threading import Event
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import ConvNetwork, same_weights
 from torch.optim import Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from skinray.errors import DamagedError, TrainingError
 from skinray.learning import checkpoint
 from skinray.learning.checkpoint import EpochEnd, StateKeeper, TrainState
+from tests.support.tiny import ConvNetwork, same_weights
 
 
 def trained_state(steps: int = 3) -> TrainState:

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from tiny import cohort_of, tiny_run, tiny_spec
 
-from skinray.config import RunSettings
+from skinray.config.biopsies import RunSettings
 from skinray.errors import TrainingError
 from skinray.learning.choice import choose
-from skinray.learning.crossval import Choice, SpecMaker, Split, Splits, deciding, make_splits
+from skinray.learning.search import Choice, SpecMaker, Split, Splits, deciding, make_splits
 from skinray.learning.spec import TrialSpec
+from tests.support.tiny import cohort_of, tiny_run, tiny_spec
 
 FOLDS = tuple(Split(f"fold-{k}", (), ()) for k in (1, 2))
 SAME = {split.name: (split,) for split in FOLDS}

@@ -5,16 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Spy, drawn_sample, tiny_spec
 
 from skinray.errors import SettingsError
-from skinray.images.augment import apply, draw, generator
-from skinray.images.sample import Sample
-from skinray.learning.crops import CropMaker, augmented
+from skinray.images.augment import Sample, apply, draw, generator
+from skinray.learning.crops import CropMaker, PlanRow, augmented, remaining_steps
 from skinray.learning.feed import AHEAD, InProcessFeed, as_batch
 from skinray.learning.loop import Batch, World
-from skinray.learning.plan import PlanRow, remaining_steps
 from skinray.learning.spec import TrialSpec
+from tests.support.tiny import Spy, drawn_sample, tiny_spec
 
 SAMPLES = [drawn_sample(seed) for seed in range(5)]
 

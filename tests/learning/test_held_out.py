@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import DERMIS_TRUTH, NERVE_TRUTH, ColourNetwork, Spy, biopsy, drawn_sample
 
-from skinray.config import CrossingSettings, FitSettings
+from skinray.config.base import validate
+from skinray.config.biopsies import CrossingSettings, FitSettings
 from skinray.crossings import find_crossings
 from skinray.crossings.fit import FitPair, fit_crossings
 from skinray.learning.held_out import (
@@ -18,7 +18,7 @@ from skinray.learning.held_out import (
     score_split,
     stored_pair,
 )
-from skinray.settings import validate
+from tests.support.tiny import DERMIS_TRUTH, NERVE_TRUTH, ColourNetwork, Spy, biopsy, drawn_sample
 
 # By position: an image with as many crossings as its number, modulo four.
 SAMPLES = [drawn_sample(seed, nerves=seed % 4) for seed in range(8)]

@@ -7,13 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import ConvNetwork, same_weights, train_settings
 from torch import Tensor, nn
-from toy_training import CPU, IMAGES, TRUTHS, batches, measured, network, train
 
 from skinray.errors import TrainingError
 from skinray.learning.checkpoint import EpochEnd, TrainState
-from skinray.learning.compute import bfloat16_pays
 from skinray.learning.loop import (
     Batch,
     Objective,
@@ -26,6 +23,9 @@ from skinray.learning.loop import (
 )
 from skinray.learning.losses import bce_loss, dice_loss
 from skinray.models import build
+from skinray.models.compute import bfloat16_pays
+from tests.support.tiny import ConvNetwork, same_weights, train_settings
+from tests.support.toy_training import CPU, IMAGES, TRUTHS, batches, measured, network, train
 
 # learning
 

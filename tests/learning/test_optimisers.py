@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import train_settings
 from torch import nn
 
 from skinray.learning.optimisers import lower_rate, new_optimizer, new_scheduler, rate_shares
+from tests.support.tiny import train_settings
 
 
 def layers() -> nn.Sequential:

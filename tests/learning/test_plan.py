@@ -4,11 +4,11 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_spec
 
-from skinray.config import ClusterSettings
-from skinray.learning.plan import PlanRow, epoch_plan, remaining_steps
+from skinray.config.biopsies import ClusterSettings
+from skinray.learning.crops import PlanRow, epoch_plan, remaining_steps
 from skinray.learning.spec import TrialSpec, scaled
+from tests.support.tiny import tiny_spec
 
 NAMES = [f"{at}.png" for at in range(7)]
 

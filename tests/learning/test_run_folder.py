@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny import tiny_run
 
-from skinray.config import RunSettings
+from skinray.config.base import from_yaml
+from skinray.config.biopsies import RunSettings
+from skinray.config.photos import PhotoSettings
 from skinray.errors import SettingsError
 from skinray.learning.run_folder import OWNER, SETTINGS, claim, refuse_foreign
-from skinray.photo_config import PhotoSettings
-from skinray.settings import from_yaml
+from tests.support.tiny import tiny_run
 
 
 def contents(folder: Path) -> dict[str, bytes]:

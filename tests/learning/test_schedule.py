@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import same_weights, train_settings
 from torch import Tensor, nn
-from toy_training import CPU, network, train
 
 from skinray.learning.checkpoint import TrainState
 from skinray.learning.loop import Batch, fit, kept_weights
+from tests.support.tiny import same_weights, train_settings
+from tests.support.toy_training import CPU, network, train
 
 
 class Unmoved(nn.Module):

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import Spy, drawn_sample, same_weights, tiny_run, tiny_spec
 
 from skinray.errors import SettingsError, TrainingError
 from skinray.learning import trial as module
@@ -29,6 +28,7 @@ from skinray.learning.trial import (
     trained_network,
 )
 from skinray.learning.validation import image_scores
+from tests.support.tiny import Spy, drawn_sample, same_weights, tiny_run, tiny_spec
 
 SAMPLES = [drawn_sample(seed) for seed in range(5)]
 NAN = {"arm__train__learning_rate": 1e30, "arm__train__max_skipped_steps": 0}

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny import DERMIS_TRUTH, NERVE_TRUTH, ColourNetwork, drawn_sample
 
-from skinray.images.sample import Sample
+from skinray.images.augment import Sample
 from skinray.learning.metrics import dice, tolerant_dice
 from skinray.learning.validation import image_scores, scores, truth_of
+from tests.support.tiny import DERMIS_TRUTH, NERVE_TRUTH, ColourNetwork, drawn_sample
 
 SAMPLES = [drawn_sample(seed) for seed in range(3)]
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from skinray.models import build
 from skinray.models.hed import HED
-from skinray.models.weights_convert import to_native
+from skinray.models.weights.convert import to_native
 
 CHANNELS = (64, 128, 256, 512, 512)
 CONVOLUTIONS = (2, 2, 3, 3, 3)

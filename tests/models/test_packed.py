@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from skinray.errors import SettingsError
+from skinray.learning.bundle.packed import PackedConv2d, pack
 from skinray.models import MODELS, build
-from skinray.models.packed import PackedConv2d, pack
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN"

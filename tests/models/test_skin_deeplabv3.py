@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from skinray.config.photos import FURTHER
 from skinray.models import build
-from skinray.models.weights_table import WEIGHTS
-from skinray.photo_config import FURTHER
+from skinray.models.weights.published import WEIGHTS
 
 
 def test_the_published_weights_fit() -> None:

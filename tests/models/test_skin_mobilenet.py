@@ -12,16 +12,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from skinray.config import ReadSettings
+from skinray.config.biopsies import ReadSettings
+from skinray.config.photos import FURTHER
 from skinray.errors import SettingsError, WeightsError
-from skinray.images.photos import find_photos, load_photo
+from skinray.images.photos.pairs import find_photos, load_photo
 from skinray.models import build
 from skinray.models.skin_mobilenet import SkinMobileNet
-from skinray.models.weights import import_file, load_weights
-from skinray.models.weights_store import read_state
-from skinray.models.weights_table import WEIGHTS
-from skinray.models.weights_tflite import read_tflite
-from skinray.photo_config import FURTHER
+from skinray.models.weights.files import read_state
+from skinray.models.weights.load import import_file, load_weights
+from skinray.models.weights.published import WEIGHTS
+from skinray.models.weights.tflite import read_tflite
 
 PERSON = 15  # of VOC's classes
 NAME = "deeplabv3_mobilenet_v2_voc"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skinray.errors import SettingsError
 from skinray.models import build
-from skinray.models.colour import rgb_to_hsv, standardise
+from skinray.models.layers import rgb_to_hsv, standardise
 from skinray.models.skin_unet import DenseBlock, PlainBlock, ResidualBlock, SkinUNet
 
 SMALL = {"filters": (2, 3, 4), "bottleneck": 5}

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from skinray.models import build
 from skinray.models.unet import UNet
-from skinray.models.weights import load_weights
-from skinray.models.weights_convert import to_native
+from skinray.models.weights.convert import to_native
+from skinray.models.weights.load import load_weights
 
 State = dict[str, torch.Tensor]
 

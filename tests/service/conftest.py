@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
-from photo_bundles import photo_bundle
 from stand_in import stand_in_bundle
 
-from skinray.config import PredictSettings, ServiceSettings
+from skinray.config.biopsies import PredictSettings, ServiceSettings
+from skinray.config.photos import SkinSettings
 from skinray.learning import bundle as bundles
-from skinray.photo_config import SkinSettings
-from skinray.service.api import create_app
+from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
+from tests.support.photo_bundles import photo_bundle
 
 SMALL = ServiceSettings(max_body_bytes=2_000_000, max_pixels=400_000, timeout_s=20)
 

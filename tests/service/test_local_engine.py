@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from stand_in import drawn_image
 
-from skinray.service.count_answer import CountWant
+from skinray.service.answers.biopsies import CountWant
 from skinray.service.engine import LocalEngine, NotReadyError
 
 

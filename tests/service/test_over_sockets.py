@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 import uvicorn
-from asgi_driver import BOUNDARY, form
-from image_files import as_file
 from stand_in import drawn_image
 
-from skinray.config import ServiceSettings
-from skinray.service.api import create_app
+from skinray.config.biopsies import ServiceSettings
+from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
+from tests.support.service.asgi_driver import BOUNDARY, form
+from tests.support.service.image_files import as_file
 
 FILE = as_file(drawn_image(size=(300, 400)))
 SETTINGS = ServiceSettings(max_in_flight=1, max_queued=1, max_body_bytes=3_000_000)

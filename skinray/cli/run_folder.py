@@ -1,0 +1,53 @@
+"""Where a run goes when the user names no folder, and what it trains on without data."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from skinray.errors import SettingsError
+from skinray.images.phantoms.cohort import write_cohort
+from skinray.learning.run_folder import refuse_foreign
+
+# The demo's synthetic cohort: enough images to train on, small enough for minutes on two cores.
+DEMO_IMAGES, DEMO_SUBJECTS, DEMO_SIZE, DEMO_SEED = 40, 10, (384, 288), 0
+
+
+def default_out(recipe: str) -> Path:
+    """Return ``runs/RECIPE-TIME``, below ``SKINRAY_RUNS`` or the current folder.
+
+    A submitted job runs in a copy of the working folder that the cluster deletes later, so
+    there it is below the home folder.
+    """
+    base = os.environ.get("SKINRAY_RUNS")
+    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    root = Path(base) if base else (Path.home() / "skinray-runs" if in_job else Path("runs"))
+    return (root / f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+
+
+def run_folder(out: Path | None, recipe: str, *, resume: bool) -> Path:
+    """Return the folder that a command is to run in, made absolute.
+
+    Raises
+    ------
+    SettingsError
+        If it is no place for this run, or none was named to be resumed.
+    """
+    if resume and out is None:
+        raise SettingsError("--resume goes on with the run in --out: name its folder there")
+    chosen = (out or default_out(recipe)).absolute()
+    refuse_foreign(chosen, resume=resume)
+    return chosen
+
+
+def demo_cohort(out: Path, progress: Callable[[int, int], None] | None = None) -> Path:
+    """Return the synthetic cohort beside the run folder, drawing it if it is not there yet."""
+    out = out.absolute()
+    folder = out.with_name(out.name + "-cohort")
+    if not (folder / "manifest.csv").is_file():
+        write_cohort(
+            folder, DEMO_IMAGES, DEMO_SEED, DEMO_SIZE, subjects=DEMO_SUBJECTS, progress=progress
+        )
+    return folder

@@ -1,0 +1,1 @@
+"""Scoring of a cohort on Ray."""

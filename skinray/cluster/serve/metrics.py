@@ -1,0 +1,72 @@
+"""The service's measurements as Ray metrics: each node offers them to Prometheus."""
+
+from __future__ import annotations
+
+from ray.util.metrics import Counter, Gauge, Histogram
+
+SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
+FRACTIONS = [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
+COUNTS = [0.5, 1.5, 2.5, 5.5, 10.5, 15.5, 20.5, 30.5, 50.5, 100.5]
+
+
+class RayMeter:
+    """A :class:`skinray.service.metrics.Meter`; Prometheus sees the names with ``ray_`` before.
+
+    Made inside a replica, whose name Ray adds to every value.
+    """
+
+    def __init__(self) -> None:
+        self._requests = Counter(
+            "skinray_requests", "requests answered", tag_keys=("route", "status")
+        )
+        self._seconds = Histogram(
+            "skinray_request_seconds", "time of a request", SECONDS, tag_keys=("route",)
+        )
+        self._errors = Counter("skinray_errors", "errors answered", tag_keys=("reason",))
+        self._stages = Histogram(
+            "skinray_stage_seconds", "time of a stage", SECONDS, tag_keys=("stage",)
+        )
+        self._in_flight = Gauge("skinray_in_flight", "requests worked on")
+        self._queued = Gauge("skinray_queued", "requests that wait")
+        self._images = Counter("skinray_images", "images taken in to be judged")
+        self._pixels = Counter("skinray_pixels", "pixels of those images")
+        self._counts = Histogram("skinray_count", "crossings of an image", COUNTS)
+        self._fractions = Histogram(
+            "skinray_skin_fraction", "share of a photograph that is skin", FRACTIONS
+        )
+        self._bundles = Counter("skinray_bundle_changes", "bundles named", tag_keys=("outcome",))
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Take a finished request."""
+        self._requests.inc(1, {"route": route, "status": str(status)})
+        self._seconds.observe(seconds, {"route": route})
+
+    def error(self, reason: str) -> None:
+        """Take an error answered."""
+        self._errors.inc(1, {"reason": reason})
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """Take the time of one stage of a request."""
+        self._stages.observe(seconds, {"stage": stage})
+
+    def load(self, in_flight: int, queued: int) -> None:
+        """Take how many requests are worked on and how many wait."""
+        self._in_flight.set(in_flight)
+        self._queued.set(queued)
+
+    def image(self, pixels: int) -> None:
+        """Take an image that is going to be judged."""
+        self._images.inc(1)
+        self._pixels.inc(pixels)
+
+    def counted(self, count: int) -> None:
+        """Take the count of one image."""
+        self._counts.observe(count)
+
+    def covered(self, skin_fraction: float) -> None:
+        """Take the share of one photograph that is skin."""
+        self._fractions.observe(skin_fraction)
+
+    def bundle(self, outcome: str) -> None:
+        """Take a bundle that was named to the service: ``taken`` or ``refused``."""
+        self._bundles.inc(1, {"outcome": outcome})

@@ -1,0 +1,1 @@
+"""Training on Ray: Data feeds, Train trains, Tune searches."""

@@ -1,0 +1,206 @@
+"""Ray Data feeds every training: a plan of rows, augmented by a pool of actors.
+
+Each training worker runs a pipeline over its own rows of the plan, from the place of the stored
+state on. What it gets is fixed by the plan: no number of actors, workers or restarts changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+from numpy.typing import NDArray
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from skinray.cluster.train.augmenter import COLUMNS, Augmenter, rows_of
+from skinray.cluster.train.resources import Resources
+from skinray.cluster.train.sources import Source
+from skinray.errors import TrainingError
+from skinray.learning.crops import PlanRow, remaining_steps
+from skinray.learning.feed import Fed, Feed, InProcessFeed, Taken, as_batch
+from skinray.learning.loop import Batch, World
+from skinray.learning.spec import TrialSpec
+
+# Bytes of crops in a block: large enough to hide the hand-over, small enough to stream.
+BLOCK_BYTES = 16 << 20
+MOST_ROWS_PER_BLOCK = 256
+# An image and its mask.
+BYTES_PER_PIXEL = 4
+# Blocks made ahead of the step that takes them.
+AHEAD = 2
+# Rows with their images (S, S, 3) and masks (S, S).
+CropStream = Generator[tuple[PlanRow, NDArray[np.uint8], NDArray[np.uint8]], None, None]
+
+
+def plan_dataset(
+    spec: TrialSpec,
+    source: Source,
+    rows: list[PlanRow],
+    actors: tuple[int, int],
+    cpus_per_actor: float,
+) -> Dataset:
+    """Return the crops of some rows of the plan, in their order.
+
+    Columns ``epoch``, ``image``, ``repeat``; ``pixels`` (S, S, 3) and ``mask`` (S, S), uint8.
+
+    Parameters
+    ----------
+    actors : fewest and most that augment; Ray Data adds some where the pool is the slower part.
+    cpus_per_actor : that each further actor takes. The first runs on this node, on CPUs that the
+        training holds already: it never waits for any.
+    """
+    context = DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    with DataContext.current(context):
+        table = {name: np.array([getattr(row, name) for row in rows]) for name in COLUMNS}
+        per_block = rows_per_block(spec)
+        blocks = [
+            {name: values[at : at + per_block] for name, values in table.items()}
+            for at in range(0, len(rows), per_block)
+        ]
+        return ray.data.from_blocks([pa.table(block) for block in blocks]).map_batches(
+            Augmenter,
+            fn_constructor_args=(spec, source),
+            batch_size=None,
+            compute=ActorPoolStrategy(min_size=actors[0], max_size=actors[1]),
+            num_cpus=cpus_per_actor,
+            ray_remote_args_fn=_first_on_this_node(actors[1]),
+        )
+
+
+def _first_on_this_node(most: int) -> Callable[[], dict[str, Any]]:
+    """Return what Ray Data asks for the options of each actor that it starts."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    started = count()
+
+    def options() -> dict[str, Any]:
+        first = next(started) == 0 or most == 1
+        return {"num_cpus": 0, "scheduling_strategy": here} if first else {}
+
+    return options
+
+
+def rows_per_block(spec: TrialSpec) -> int:
+    """Return how many crops make a block that streams well."""
+    return max(
+        1, min(MOST_ROWS_PER_BLOCK, BLOCK_BYTES // (BYTES_PER_PIXEL * spec.augment.crop_px**2))
+    )
+
+
+class RayFeed:
+    """One worker's batches, out of a Ray Data pipeline over its rows of all epochs to come.
+
+    Parameters
+    ----------
+    actors : fewest and most actors that augment for this worker.
+    cpus_per_actor : that each takes but the first, for which the training holds them already.
+    stats_file : where Ray Data's own statistics of the pipeline go; None: nowhere.
+    """
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        source: Source,
+        world: World,
+        actors: tuple[int, int],
+        cpus_per_actor: float,
+        stats_file: Path | None = None,
+    ) -> None:
+        self.spec, self.source, self.world = spec, source, world
+        self.actors, self.cpus_per_actor, self.stats_file = actors, cpus_per_actor, stats_file
+        self._taken = Taken()
+        self._dataset: Dataset | None = None
+        self._stream: CropStream | None = None
+
+    def batches(self, epoch: int, row: int = 0) -> Iterator[Batch]:
+        """Yield this worker's part of each step of the epoch, from ``row`` of the plan on.
+
+        Epochs are asked for one after the other.
+        """
+        if self._stream is None:
+            self._stream = self._started(epoch, row)
+        return self._taken.each(self._steps(self._stream, epoch, row))
+
+    def fed(self) -> Fed:
+        """Return what was taken so far."""
+        taken = self._taken
+        return Fed(
+            by="ray data", crops=taken.crops, waited_s=taken.waited_s, workers=self.world.size
+        )
+
+    def close(self) -> None:
+        """Stop the pipeline, whose actors end with it."""
+        dataset, stream = self._dataset, self._stream
+        self._stream = self._dataset = None
+        try:
+            if dataset is not None and self.stats_file is not None:
+                self.stats_file.parent.mkdir(parents=True, exist_ok=True)
+                self.stats_file.write_text(dataset.stats(), encoding="utf-8")
+        finally:
+            if stream is not None:
+                stream.close()  # Ray Data stops a pipeline when its iterator is gone
+
+    def _started(self, epoch: int, row: int) -> CropStream:
+        rows = [each for step in self._own(epoch, row) for each in step]
+        for later in range(epoch + 1, self.spec.arm.train.epochs):
+            rows += [each for step in self._own(later, 0) for each in step]
+        self._dataset = plan_dataset(self.spec, self.source, rows, self.actors, self.cpus_per_actor)
+        return _each_row(
+            self._dataset.iter_batches(
+                batch_size=None, batch_format="numpy", prefetch_batches=AHEAD
+            )
+        )
+
+    def _own(self, epoch: int, row: int) -> list[list[PlanRow]]:
+        return remaining_steps(self.spec, epoch, row, self.world.rank, self.world.size)
+
+    def _steps(
+        self,
+        stream: CropStream,
+        epoch: int,
+        row: int,
+    ) -> Iterator[Batch]:
+        for step in self._own(epoch, row):
+            crops = []
+            for wanted in step:
+                came, *crop = next(stream, (None,))
+                if came != wanted:
+                    raise TrainingError(
+                        f"{self.spec.key}: Ray Data gave {came or 'nothing'} where the plan has "
+                        f"{wanted}; run again with --resume, or with cluster.data_workers=0"
+                    )
+                crops.append(crop)
+            images, masks = zip(*crops, strict=True)
+            yield as_batch(np.stack(images), np.stack(masks), self.spec.step)
+
+
+def feed_for(
+    spec: TrialSpec, source: Source, world: World, resources: Resources, folder: Path
+) -> Feed:
+    """Return the feed of one worker: Ray Data, or its own process if ``data_workers`` is 0."""
+    if not resources.data_workers[1]:
+        return InProcessFeed(spec, source, resources.cpus_per_worker, world)
+    return RayFeed(
+        spec,
+        source,
+        world,
+        resources.data_workers,
+        resources.actor_cpus,
+        folder / f"ray_data-{world.rank}.txt",
+    )
+
+
+def _each_row(
+    blocks: Any,
+) -> CropStream:
+    for block in blocks:
+        for at, row in enumerate(rows_of(block)):
+            yield row, block["pixels"][at], block["mask"][at]

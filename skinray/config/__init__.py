@@ -1,0 +1,1 @@
+"""Every setting: frozen pydantic models, with units in their names."""

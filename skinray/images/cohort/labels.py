@@ -1,0 +1,85 @@
+"""Labels of a biopsy: traced nerves, and the boundary line that becomes the dermis.
+
+Masks are images; lines may also be GeoJSON as QuPath exports it. Coordinates are x, y in pixels
+with (0, 0) at the outer corner of the first pixel, so the middle of that pixel is (.5, .5).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinray.config.biopsies import ReadSettings
+from skinray.images.cohort.boundary_line import trace_line
+from skinray.images.cohort.dermis_fill import dermis_from_boundary
+from skinray.images.cohort.polylines import (
+    MIDDLE,
+    Polyline,
+    draw_line,
+    looks_like_json,
+    read_polylines,
+)
+from skinray.images.file_errors import UnfitLabelError
+from skinray.images.read import read_mask
+
+# A line between two pixels is drawn as one of the second: at its full width, not a pixel wider.
+TIE_PX = 1e-6
+
+__all__ = ["dermis_from_boundary", "match_shape", "read_boundary", "read_nerves"]
+
+
+def read_nerves(
+    path: Path, shape: tuple[int, int], settings: ReadSettings, width_px: int = 3
+) -> NDArray[np.bool_]:
+    """Read traced nerves of an image of ``shape`` as (H, W) bool.
+
+    A mask image is taken as it is; GeoJSON polylines are drawn ``width_px`` wide (the paper's
+    experts drew lines about 3 px wide).
+
+    Raises
+    ------
+    LabelError
+        The file cannot be read, has another size than the image, or reaches out of it.
+    """
+    if not looks_like_json(path):
+        return match_shape(read_mask(path, settings), shape, path)
+    mask = np.zeros(shape, bool)
+    for line in read_polylines(path, shape, settings):
+        draw_line(mask, line - MIDDLE + TIE_PX, width_px)
+    return mask
+
+
+def read_boundary(path: Path, shape: tuple[int, int], settings: ReadSettings) -> Polyline:
+    """Read the boundary line of an image of ``shape``, ordered from end to end.
+
+    Returns
+    -------
+    (N, 2) float points x, y, from a GeoJSON LineString or from the middle of a drawn line.
+
+    Raises
+    ------
+    LabelError
+        The file cannot be read, does not fit the image, or holds other than one open line.
+    """
+    if not looks_like_json(path):
+        mask = match_shape(read_mask(path, settings), shape, path)
+        return trace_line(mask, str(path))
+    lines = read_polylines(path, shape, settings)
+    if len(lines) != 1:
+        raise UnfitLabelError(
+            str(path), f"holds {len(lines)} lines", "export the one boundary line, joined"
+        )
+    return lines[0]
+
+
+def match_shape(mask: NDArray[np.bool_], shape: tuple[int, int], path: Path) -> NDArray[np.bool_]:
+    """Return the mask if it has the image's (H, W); LabelError otherwise."""
+    if mask.shape == tuple(shape):
+        return mask
+    raise UnfitLabelError(
+        str(path),
+        f"mask {mask.shape[0]}x{mask.shape[1]} does not match image {shape[0]}x{shape[1]}",
+        "export both at one magnification",
+    )

@@ -1,0 +1,154 @@
+"""A cohort: a folder with ``manifest.csv``, one row an image (a biopsy) with its labels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinray.config.biopsies import ReadSettings
+from skinray.errors import CohortError
+from skinray.images.augment import Sample
+from skinray.images.cohort.labels import (
+    dermis_from_boundary,
+    match_shape,
+    read_boundary,
+    read_nerves,
+)
+from skinray.images.cohort.rows import Biopsy, Cohort, scan_cohort
+from skinray.images.file_errors import UnfitLabelError
+from skinray.images.read import Image, read_image, read_mask
+
+__all__ = [
+    "Biopsy",
+    "Cohort",
+    "fingerprint",
+    "load_dermis",
+    "load_nerves",
+    "load_sample",
+    "read_manifest",
+    "scale_of",
+]
+
+T = TypeVar("T")
+
+
+def read_manifest(root: Path) -> Cohort:
+    """Read the manifest of the cohort folder ``root``; files are looked for, not decoded.
+
+    Raises
+    ------
+    CohortError
+        The table has problems; the message lists every one with row, file, reason and remedy.
+    """
+    scan = scan_cohort(root)
+    if scan.problems:
+        lines = "\n".join(f"  {problem}" for problem in scan.problems)
+        raise CohortError(f"{root}: {len(scan.problems)} problem(s) in the manifest\n{lines}")
+    return scan.sound
+
+
+def load_sample(biopsy: Biopsy, settings: ReadSettings) -> Sample:
+    """Read an image with its nerve and dermis masks.
+
+    Raises
+    ------
+    ImageError
+        The image cannot be read.
+    LabelError
+        A label is missing, cannot be read, or does not fit the image.
+    """
+    image = read_image(biopsy.image, settings).pixels
+    shape = (image.shape[0], image.shape[1])
+    return Sample(
+        image=image,
+        nerve=load_nerves(biopsy, shape, settings).astype(np.uint8),
+        dermis=load_dermis(biopsy, shape, settings).astype(np.uint8),
+    )
+
+
+def load_nerves(
+    biopsy: Biopsy, shape: tuple[int, int], settings: ReadSettings
+) -> NDArray[np.bool_]:
+    """Read the nerve label as (H, W) bool; LabelError where there is none or it does not fit."""
+    path = biopsy.nerves
+    if path is None:
+        raise UnfitLabelError(
+            biopsy.name, "no nerve label", "name its file in the manifest's column nerves"
+        )
+    return _of_subject(biopsy, lambda: read_nerves(path, shape, settings))
+
+
+def load_dermis(
+    biopsy: Biopsy, shape: tuple[int, int], settings: ReadSettings
+) -> NDArray[np.bool_]:
+    """Read the dermis as (H, W) bool: its mask, or else the filled side of the boundary line."""
+    return _of_subject(biopsy, lambda: _dermis(biopsy, shape, settings))
+
+
+def _dermis(biopsy: Biopsy, shape: tuple[int, int], settings: ReadSettings) -> NDArray[np.bool_]:
+    if biopsy.dermis is not None:
+        return match_shape(read_mask(biopsy.dermis, settings), shape, biopsy.dermis)
+    if biopsy.boundary is None:
+        raise UnfitLabelError(
+            biopsy.name,
+            "neither a dermis mask nor a boundary line",
+            "name its file in the manifest's column dermis or boundary",
+        )
+    if biopsy.dermis_side is None:
+        raise UnfitLabelError(
+            biopsy.name, "no dermis_side", "write top, bottom, left, right or a point x,y"
+        )
+    line = read_boundary(biopsy.boundary, shape, settings)
+    return dermis_from_boundary(line, shape, biopsy.dermis_side, source=str(biopsy.boundary))
+
+
+def _of_subject(biopsy: Biopsy, load: Callable[[], T]) -> T:
+    """Name the subject in the error of a label."""
+    try:
+        return load()
+    except UnfitLabelError as error:
+        reason = f"{error.reason} (subject {biopsy.subject})"
+        raise UnfitLabelError(error.file, reason, error.remedy) from None
+
+
+def scale_of(biopsy: Biopsy, image: Image) -> float | None:
+    """Return micrometres a pixel: the manifest's word, or else the file's; None: unknown."""
+    return image.um_per_px if biopsy.um_per_px is None else biopsy.um_per_px
+
+
+def fingerprint(cohort: Cohort) -> str:
+    """SHA-256 of everything that training sees: names, subjects, labels and file contents.
+
+    The order of the rows and the place of the folder change nothing.
+    """
+    digest = hashlib.sha256()
+    for biopsy in sorted(cohort.biopsies, key=lambda biopsy: biopsy.name):
+        facts = [
+            biopsy.name,
+            biopsy.subject,
+            biopsy.group,
+            biopsy.dermis_side,
+            biopsy.count,
+            biopsy.second_count,
+            biopsy.um_per_px,
+        ]
+        for path in (biopsy.image, biopsy.nerves, biopsy.dermis, biopsy.boundary):
+            facts.append(None if path is None else _file_sha256(path))
+        digest.update(json.dumps(facts).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CohortError(
+            f"{path}: cannot be read ({error.strerror}): restore it or correct the manifest"
+        ) from None

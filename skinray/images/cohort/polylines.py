@@ -1,0 +1,147 @@
+"""Polylines from GeoJSON, as QuPath and other tools export annotations.
+
+The corner of the first pixel is 0, 0 there, and the middle of it .5, .5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skinray.config.biopsies import ReadSettings
+from skinray.images.file_errors import UnfitLabelError, UnreadableImageError
+from skinray.images.read import read_bytes
+
+Polyline = NDArray[np.float64]  # (N, 2): x, y in pixels from the image's outer corner
+MIDDLE = 0.5  # of the first pixel, in x and in y; arrays call that place 0
+
+# A hand drawn to the edge of the image slips a little over it; micrometres or another
+# magnification reach much further.
+OUTSIDE_PX = 10
+
+_INSIDE = {"FeatureCollection": "features", "GeometryCollection": "geometries"}
+
+
+def looks_like_json(path: Path) -> bool:
+    """Say whether a label file is JSON, by its first character."""
+    try:
+        with path.open("rb") as file:
+            return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
+    except (OSError, ValueError):
+        return False  # reading it as an image names what is wrong
+
+
+def read_polylines(path: Path, shape: tuple[int, int], settings: ReadSettings) -> list[Polyline]:
+    """Read every LineString and MultiLineString of a GeoJSON file, drawn on an image of ``shape``.
+
+    Raises
+    ------
+    LabelError
+        The file is no GeoJSON, holds other geometries than lines, or lines that leave the image.
+    """
+    source = str(path)
+    try:
+        found = list(_lines(json.loads(read_bytes(path, settings)), source))
+    except UnreadableImageError as error:
+        raise UnfitLabelError(error.file, error.reason, error.remedy) from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise UnfitLabelError(
+            source, f"not valid JSON ({reason})", "export it again as GeoJSON"
+        ) from None
+    return [_points(line, shape, source) for line in found]
+
+
+def _lines(value: Any, source: str) -> Iterator[Any]:
+    """Yield the coordinates of every line below a GeoJSON value."""
+    if isinstance(value, list):  # QuPath can export a bare list of features
+        for item in value:
+            yield from _lines(item, source)
+        return
+    kind = str(value.get("type")) if isinstance(value, dict) else type(value).__name__
+    if kind in _INSIDE:
+        yield from _lines(_member(value, _INSIDE[kind], source), source)
+    elif kind == "Feature":
+        yield from _lines(_member(value, "geometry", source), source)
+    elif kind == "LineString":
+        yield _member(value, "coordinates", source)
+    elif kind == "MultiLineString":
+        yield from _member(value, "coordinates", source)
+    else:
+        raise UnfitLabelError(
+            source,
+            f"a geometry of the type {kind[:40]}, not a line",
+            "trace with the polyline tool and export LineString geometries",
+        )
+
+
+def _member(value: dict[str, Any], name: str, source: str) -> Any:
+    member = value.get(name)
+    if not isinstance(member, list | dict):
+        raise UnfitLabelError(
+            source, f"{value['type']} without {name}", "export it again as GeoJSON"
+        )
+    return member
+
+
+def _points(coordinates: Any, shape: tuple[int, int], source: str) -> Polyline:
+    """Check the coordinates of one line."""
+    try:
+        points = np.array([pair[:2] for pair in coordinates], np.float64)
+    except (TypeError, ValueError, OverflowError):
+        points = np.empty((0, 0))
+    if points.ndim != 2 or points.shape[1:] != (2,) or not np.isfinite(points).all():
+        raise UnfitLabelError(
+            source, "a line whose coordinates are not x, y pairs", "export it again as GeoJSON"
+        )
+    if len(points) < 2:
+        raise UnfitLabelError(source, "a line of one point", "delete it or draw it on")
+    size = np.array([shape[1], shape[0]])
+    if (points < -OUTSIDE_PX).any() or (points > size + OUTSIDE_PX).any():
+        x, y = points[np.argmax(np.abs(points - size / 2).max(axis=1))]
+        raise UnfitLabelError(
+            source,
+            f"a line reaches x={x:.0f}, y={y:.0f}, outside of the image ({shape[1]}x{shape[0]})",
+            "export coordinates in pixels of the full image, at its magnification",
+        )
+    return points
+
+
+Points = NDArray[np.float64]  # (N, 2): x, y
+
+
+def draw_line(mask: NDArray[np.bool_], points: Points, width_px: float) -> None:
+    """Set the pixels of a polyline on a mask, with round ends.
+
+    Parameters
+    ----------
+    mask : (H, W) bool, changed in place; what lies outside of it is not drawn.
+    points : (N, 2) x, y; whole numbers are middles of pixels.
+    width_px : across the line.
+    """
+    for start, end in pairwise(points):
+        _draw_segment(mask, start, end, width_px / 2)
+
+
+def _draw_segment(mask: NDArray[np.bool_], start: Points, end: Points, radius: float) -> None:
+    height, width = mask.shape
+    left, top = np.maximum(np.floor(np.minimum(start, end) - radius), 0).astype(int)
+    right, bottom = np.minimum(
+        np.ceil(np.maximum(start, end) + radius), [width - 1, height - 1]
+    ).astype(int)
+    if left > right or top > bottom:
+        return
+    y, x = np.ogrid[top : bottom + 1, left : right + 1]
+    along = end - start
+    length2 = float(along @ along)
+    offset_x, offset_y = x - start[0], y - start[1]
+    if length2 > 0:
+        at = np.clip((offset_x * along[0] + offset_y * along[1]) / length2, 0, 1)
+        offset_x, offset_y = offset_x - at * along[0], offset_y - at * along[1]
+    mask[top : bottom + 1, left : right + 1] |= offset_x**2 + offset_y**2 <= radius**2

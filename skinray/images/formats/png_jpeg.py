@@ -1,0 +1,136 @@
+"""PNG and JPEG, decoded strictly by Pillow.
+
+What Pillow lets pass is checked here first: the size in the header (before anything is
+decompressed), the checksum of every PNG chunk, and the end marker of a JPEG.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image as Pillow
+
+from skinray.images import pixel_size
+from skinray.images.file_errors import UnreadableImageError
+from skinray.images.formats.raster import Raster, Samples, check_size, orientation_of, upright
+
+_COPY_AGAIN = "copy or export it again"
+_ORIENTATION_TAG = 0x0112
+
+
+def decode_png(data: bytes, source: str, max_pixels: int) -> Raster:
+    """Decode a PNG of any bit depth and colour type; ImageError where a byte is not as written."""
+    um_per_px: float | None = None
+    for kind, body in _png_chunks(data, source):
+        if kind == b"IHDR":
+            width, height = struct.unpack_from(">II", body)
+            check_size(width, height, max_pixels, source)
+        elif kind == b"pHYs":
+            x, y, unit = struct.unpack(">IIB", body)
+            found = pixel_size.from_resolution(x, y, pixel_size.UM_PER_M if unit == 1 else None)
+            um_per_px = pixel_size.believed(found, source)
+        elif kind == b"acTL":
+            raise UnreadableImageError(
+                source, "an animated PNG", "export the one image to count on"
+            )
+    with Pillow.open(io.BytesIO(data), formats=["PNG"]) as image:
+        return _from_pillow(image, source, lossy=False, um_per_px=um_per_px)
+
+
+def decode_jpeg(data: bytes, source: str, max_pixels: int) -> Raster:
+    """Decode a JPEG (grey, YCbCr, CMYK), turned upright; ImageError where it breaks off."""
+    check_size(*jpeg_size(data, source), max_pixels, source)
+    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise UnreadableImageError(source, "truncated JPEG, its end marker is missing", _COPY_AGAIN)
+    with Pillow.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        found: tuple[float, ...] = ()
+        unit = {1: pixel_size.UM_PER_INCH, 2: pixel_size.UM_PER_CM}.get(
+            image.info.get("jfif_unit", 0)
+        )
+        if unit is not None:
+            x, y = image.info["jfif_density"]
+            found = pixel_size.from_resolution(x, y, unit)
+        um_per_px = pixel_size.believed(found, source)
+        return _from_pillow(image, source, lossy=True, um_per_px=um_per_px)
+
+
+def jpeg_size(data: bytes, source: str) -> tuple[int, int]:
+    """Read width and height from the first frame header of a JPEG stream."""
+    at = 2
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7:
+            at += 1 if marker == 0xFF else 2  # fill byte, or a marker without a body
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return width, height
+        if marker == 0xDA:
+            break
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    raise UnreadableImageError(source, "a JPEG without a frame header", _COPY_AGAIN)
+
+
+def _png_chunks(data: bytes, source: str) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield (kind, body) of every chunk up to IEND, each with its checksum verified."""
+    view, at = memoryview(data), 8
+    while at + 12 <= len(data):
+        length = struct.unpack_from(">I", data, at)[0]
+        end = at + 8 + length
+        kind = data[at + 4 : at + 8]
+        if end + 4 > len(data):
+            break
+        if zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
+            raise UnreadableImageError(source, "damaged PNG, a checksum does not fit", _COPY_AGAIN)
+        yield kind, view[at + 8 : end]
+        if kind == b"IEND":
+            return
+        at = end + 4
+    raise UnreadableImageError(source, "truncated PNG, its end is missing", _COPY_AGAIN)
+
+
+def _from_pillow(
+    image: Pillow.Image, source: str, *, lossy: bool, um_per_px: float | None
+) -> Raster:
+    """Decode, and split into samples and alpha, upright."""
+    image.load()
+    orientation = _orientation(image)
+    bits = 8
+    alpha: Samples | None = None
+    if image.mode in ("I;16", "I"):
+        bits, samples = 16, np.array(image).astype(np.uint16)
+        if isinstance(clear := image.info.get("transparency"), int):
+            alpha = np.where(samples == clear, 0, 0xFFFF).astype(np.uint16)
+    else:
+        array = np.array(_plain_mode(image, source))
+        if array.ndim == 3 and array.shape[2] in (2, 4):
+            array, alpha = array[..., :-1], array[..., -1]
+        samples = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    raster = Raster(samples, bits, alpha, lossy=lossy, um_per_px=um_per_px)
+    return upright(raster, orientation)
+
+
+def _orientation(image: Pillow.Image) -> int:
+    """Return the orientation that EXIF states; 1, upright, where the EXIF is damaged."""
+    try:
+        return orientation_of(image.getexif().get(_ORIENTATION_TAG))
+    except Exception:  # nearly every kind there is; the pixels have been decoded by now
+        return 1
+
+
+def _plain_mode(image: Pillow.Image, source: str) -> Pillow.Image:
+    """Convert to L, LA, RGB or RGBA."""
+    if image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info:
+        return image.convert("RGBA")
+    if image.mode in ("L", "LA", "RGB", "RGBA"):
+        return image
+    target = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "PA": "RGBA", "La": "LA"}
+    if image.mode not in target:
+        raise UnreadableImageError(
+            source, f"pixels of the kind {image.mode}", "export it as 8-bit RGB or grey"
+        )
+    return image.convert(target[image.mode])

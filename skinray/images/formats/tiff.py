@@ -1,0 +1,167 @@
+"""TIFF and OME-TIFF, decoded strictly by tifffile.
+
+One image a file: one full-resolution page (reduced copies, as in pyramids, are passed over, so
+level 0 is read), or three grey pages that OME-XML calls channels of one plane: red, green, blue.
+Stacks are refused: which plane to count on, or how to flatten them, is the laboratory's choice.
+
+tifffile is lenient about damage (it logs, and fills with zeros). So every strip or tile is
+checked to lie in the file, and only compressions whose decoders stop at the size that the header
+states are let through.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from dataclasses import replace
+
+import numpy as np
+import tifffile
+
+from skinray.images import pixel_size
+from skinray.images.file_errors import UnreadableImageError
+from skinray.images.formats.png_jpeg import jpeg_size
+from skinray.images.formats.raster import Raster, Samples, check_size, orientation_of, upright
+from skinray.images.formats.tiff_colour import (
+    EXPORT_PLAIN,
+    OmeImage,
+    declared_bits,
+    read_ome,
+    to_raster,
+)
+
+_NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 7, 8, 32946, 32773
+_COMPRESSIONS = (_NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS)
+_REDUCED_OR_MASK = 0b101
+_MAX_PAGES = 1000
+_UM_PER_UNIT = {2: pixel_size.UM_PER_INCH, 3: pixel_size.UM_PER_CM}
+_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 282, 283, 296
+
+
+def decode_tiff(data: bytes, source: str, max_pixels: int) -> Raster:
+    """Decode the one image of a TIFF or OME-TIFF file; ImageError where there is not one."""
+    _check_chain(data, source)
+    with _plain_tiff(data) as tiff:
+        ome = read_ome(tiff.ome_metadata, source) if tiff.ome_metadata else None
+        pages = _pages_of_one_image(tiff, ome, source)
+        for page in pages:
+            _check_page(page, data, max_pixels, source)
+        um_per_px = pixel_size.believed(_scale(tiff, pages[0], ome), source)
+        orientation = orientation_of(pages[0].tags.valueof(_ORIENTATION))
+        arrays = [_samples_last(page) for page in pages]
+    array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1)
+    raster = to_raster(array, pages[0], declared_bits(pages[0], ome, source), source)
+    return upright(replace(raster, um_per_px=um_per_px), orientation)
+
+
+def _plain_tiff(data: bytes) -> tifffile.TiffFile:
+    """Open without other files (multi-file OME) and makers' own ways to find pages."""
+    return tifffile.TiffFile(
+        io.BytesIO(data), _multifile=False, is_lsm=False, is_ndpi=False, is_scanimage=False
+    )
+
+
+def _check_chain(data: bytes, source: str) -> None:
+    """Walk the chain of pages: tifffile follows one in a circle until memory ends."""
+    order = "<" if data.startswith(b"II") else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    count, entry, link = ("Q", 20, "Q") if big else ("H", 12, "I")
+    seen: set[int] = set()
+    at = 8 if big else 4  # where the offset of the next page stands
+    while offset := int(struct.unpack_from(order + link, data, at)[0]):
+        if offset in seen or len(seen) == _MAX_PAGES:
+            reason = "chain of pages in a circle" if offset in seen else "over 1000 pages"
+            raise UnreadableImageError(source, f"a TIFF with {reason}", EXPORT_PLAIN)
+        seen.add(offset)
+        entries = int(struct.unpack_from(order + count, data, offset)[0])
+        at = offset + struct.calcsize(order + count) + entries * entry
+
+
+def _pages_of_one_image(
+    tiff: tifffile.TiffFile, ome: OmeImage | None, source: str
+) -> list[tifffile.TiffPage]:
+    full = [page for page in tiff.pages if isinstance(page, tifffile.TiffPage)]
+    pages = [page for page in full if not page.subfiletype & _REDUCED_OR_MASK]
+    imagej = tiff.imagej_metadata or {}
+    if len(pages) == 1 and int(imagej.get("images", 1)) == 1:
+        return pages
+    if not pages:
+        raise UnreadableImageError(source, "a TIFF without an image in it", "export it again")
+    channels = ome is not None and ome.planes == (3, 1, 1) and len(pages) == 3
+    if channels and {(page.shape, page.samplesperpixel) for page in pages} == {(pages[0].shape, 1)}:
+        return pages
+    count = max(len(pages), int(imagej.get("images", 1)))
+    raise UnreadableImageError(
+        source,
+        f"holds {count} images (a stack, or several channels)",
+        "flatten it to one RGB image and export that",
+    )
+
+
+def _check_page(page: tifffile.TiffPage, data: bytes, max_pixels: int, source: str) -> None:
+    """Refuse what is too large, of another kind, or not whole, before anything is decoded."""
+    check_size(page.imagewidth, page.imagelength, max_pixels, source)
+    if page.is_tiled:
+        check_size(page.tilewidth, page.tilelength, max_pixels, source)
+    if int(page.compression) not in _COMPRESSIONS:
+        name = getattr(page.compression, "name", page.compression)
+        raise UnreadableImageError(source, f"TIFF compression {name}", EXPORT_PLAIN)
+    if page.dtype is None or page.dtype.kind not in "bu" or page.dtype.itemsize > 2:
+        raise UnreadableImageError(source, f"TIFF samples of the kind {page.dtype}", EXPORT_PLAIN)
+    if page.imagedepth != 1 or page.samplesperpixel > 5:
+        raise UnreadableImageError(source, f"TIFF of the shape {page.shape}", EXPORT_PLAIN)
+    expected = math.prod(page.chunked)
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    whole = all(size > 0 and start + size <= len(data) for start, size in segments)
+    if len(segments) != expected or not whole:
+        raise UnreadableImageError(
+            source, "truncated TIFF, a part of the pixels is missing", "copy or export it again"
+        )
+    if int(page.compression) == _JPEG:
+        _check_jpeg_segments(page, data, segments, source)
+
+
+def _check_jpeg_segments(
+    page: tifffile.TiffPage, data: bytes, segments: list[tuple[int, int]], source: str
+) -> None:
+    """Refuse JPEG tiles larger than the page says: they would be decoded at their own size."""
+    limit_x = page.tilewidth if page.is_tiled else page.imagewidth
+    limit_y = page.tilelength if page.is_tiled else page.rowsperstrip
+    for start, size in segments:
+        width, height = jpeg_size(data[start : start + size], source)
+        if width > limit_x or height > limit_y:
+            raise UnreadableImageError(
+                source, "a JPEG tile larger than its page says", EXPORT_PLAIN
+            )
+
+
+def _samples_last(page: tifffile.TiffPage) -> Samples:
+    """Decode to (H, W) or (H, W, samples)."""
+    array = page.asarray(maxworkers=1)
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    return np.moveaxis(array, 0, -1) if page.axes == "SYX" else array
+
+
+def _scale(
+    tiff: tifffile.TiffFile, page: tifffile.TiffPage, ome: OmeImage | None
+) -> tuple[float, ...]:
+    """Micrometres a pixel along x and y as OME-XML, ImageJ or the resolution tags say."""
+    if ome is not None and ome.um_per_px:
+        return ome.um_per_px
+    per_unit = [_ratio(page.tags.valueof(tag)) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
+    unit = page.tags.valueof(_UNIT)
+    um = _UM_PER_UNIT.get(unit) if isinstance(unit, int) else None
+    imagej = tiff.imagej_metadata or {}
+    if um is None and "unit" in imagej:
+        um = pixel_size.um_per_unit(str(imagej["unit"]))
+    return pixel_size.from_resolution(per_unit[0], per_unit[1], um)
+
+
+def _ratio(value: object) -> float:
+    """Return a fraction; 0 where the file states none, or words in its place."""
+    match value:
+        case (int(above), int(below)) if below:
+            return above / below
+    return 0.0

@@ -1,0 +1,1 @@
+"""Synthetic biopsies with exact labels: skin, nerves, stain, slides and experts' tracings."""

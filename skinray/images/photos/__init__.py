@@ -1,0 +1,1 @@
+"""Clinical photographs and their masks of skin."""

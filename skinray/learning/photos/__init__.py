@@ -1,0 +1,1 @@
+"""Training and scoring of the networks that segment skin in clinical photographs."""

@@ -1,0 +1,177 @@
+"""The trainings of a run on photographs: three scenarios for each network, as trials."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from skinray.config.biopsies import ArmSettings
+from skinray.config.photos import PhotoSettings
+from skinray.images.photos.labels import superpixels_of
+from skinray.images.photos.pairs import Photo, PhotoSplit, with_part_held_out
+from skinray.learning.spec import TrialSpec, scaled
+from skinray.models.weights.load import why_missing
+
+Scenario = Literal["direct transfer", "direct training", "fine-tuning"]
+SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
+
+
+def photos_fingerprint(photos: Sequence[Photo]) -> str:
+    """Return a SHA-256 of photographs and masks: of their bytes, not their names."""
+    digest = hashlib.sha256()
+    for photo in photos:
+        marks = hashlib.sha256(photo.mask.read_bytes()).hexdigest()
+        if photo.coding == "superpixels":
+            marks += hashlib.sha256(superpixels_of(photo.mask).read_bytes()).hexdigest()
+        coded = "" if photo.coding == "mask" else f" {photo.coding}"
+        digest.update(f"{photo.source} {photo.md5} {marks}{coded}\n".encode())
+    return digest.hexdigest()
+
+
+def with_weights_at_hand(settings: PhotoSettings) -> tuple[PhotoSettings, list[str]]:
+    """Let networks begin at random whose published weights are not in the cache.
+
+    Returns
+    -------
+    The settings, and of each such network a sentence with the remedy.
+
+    Raises
+    ------
+    WeightsError
+        If a network names weights that are neither published nor a file.
+    """
+    networks, said = [], []
+    for arm in settings.networks:
+        remedy = why_missing(arm.label, arm.model.weights)
+        networks.append(arm.override({"model.weights": None}) if remedy else arm)
+        if remedy:
+            said.append(f"{arm.label} begins from random weights: {remedy}")
+    return settings.model_copy(update={"networks": tuple(networks)}), said
+
+
+def beginning(asked: ArmSettings, used: ArmSettings) -> str:
+    """Say which weights a network began from, before any photograph of skin."""
+    name = asked.model.weights
+    if name is None:
+        return "random weights"
+    if used.model.weights is None:
+        return f"random weights, since {name} is not at hand"
+    return f"weights {name}"
+
+
+@dataclass(frozen=True)
+class PhotoTrials:
+    """Makes the trials of a run.
+
+    Attributes
+    ----------
+    settings : of the run.
+    public, clinical : the splits of both kinds of photographs.
+    data : fingerprint of all of them.
+    trials : folder of the trials.
+    backgrounds : photographs without skin, for every training to put skin before.
+    """
+
+    settings: PhotoSettings
+    public: PhotoSplit
+    clinical: PhotoSplit
+    data: str
+    trials: Path
+    backgrounds: tuple[Photo, ...] = ()
+
+    @property
+    def photos(self) -> tuple[Photo, ...]:
+        """What trains or validates, and what lies behind; trials name positions here."""
+        parts = (self.public, self.clinical)
+        with_masks = (p for split in parts for p in (*split.train, *split.validation))
+        return (*with_masks, *self.backgrounds)
+
+    def pretraining(self) -> list[TrialSpec]:
+        """Return the trial of each network on public photographs: it also is direct transfer."""
+        most = self.settings.pretraining_epochs
+        return [
+            self._spec(
+                arm,
+                "direct transfer",
+                arm if most is None else arm.override({"train.epochs": most}),
+                self.public,
+            )
+            for arm in self._networks
+        ]
+
+    def direct(self) -> list[TrialSpec]:
+        """Return the trial of each network on clinical photographs alone."""
+        return [self._spec(arm, "direct training", arm, self.clinical) for arm in self._networks]
+
+    def fine_tuning(self, member: int = 0) -> list[TrialSpec]:
+        """Return the trial of each network from its pretrained weights on.
+
+        Parameters
+        ----------
+        member : of the ensemble, from 0 on; each draws other views, and holds out another part
+            of the clinical photographs.
+        """
+        fraction = self.settings.validation_fraction
+        split = with_part_held_out(self.clinical, fraction, member)
+        specs = []
+        for arm in self._networks:
+            rate = arm.train.learning_rate * self.settings.fine_tuning_factor
+            tuned = arm.override({"model.weights": None, "train.learning_rate": rate})
+            specs.append(self._spec(arm, "fine-tuning", tuned, split, member))
+        return specs
+
+    def ensembles(self) -> list[tuple[TrialSpec, ...]]:
+        """Return the fine-tuning trials of each network, all its members."""
+        members = [self.fine_tuning(member) for member in range(self.settings.members)]
+        return list(zip(*members, strict=True))
+
+    @property
+    def _networks(self) -> tuple[ArmSettings, ...]:
+        return self.settings.networks
+
+    def _spec(
+        self,
+        arm: ArmSettings,
+        scenario: Scenario,
+        trained: ArmSettings,
+        split: PhotoSplit,
+        member: int = 0,
+    ) -> TrialSpec:
+        at = {(photo.source, photo.md5): place for place, photo in enumerate(self.photos)}
+        # Fine-tuning goes on from all that its network has learned from.
+        seen = (*self.public.train, *split.train) if scenario == "fine-tuning" else split.train
+        behind = (*seen, *self.backgrounds)
+        places = {
+            name: tuple(at[photo.source, photo.md5] for photo in photos)
+            for name, photos in (
+                ("train", split.train),
+                ("validation", split.validation),
+                ("backgrounds", behind if self.settings.paste_probability else ()),
+            )
+        }
+        trained, step = scaled(trained, self.settings.cluster)
+        return TrialSpec(
+            key=key(arm, scenario, member),
+            phase="fit",
+            stage="skin",
+            arm=trained,
+            step_crops=step,
+            augment=self.settings.augment,
+            paste_probability=self.settings.paste_probability,
+            goes_on_from=key(arm, "direct transfer") if scenario == "fine-tuning" else None,
+            split=f"{scenario}, member {member + 1}" if member else scenario,
+            names=tuple(photo.md5 for photo in split.train),
+            seed=self.settings.seed + member,
+            data=self.data,
+            **places,
+        )
+
+
+def key(arm: ArmSettings, scenario: Scenario, member: int = 0) -> str:
+    """Return the folder name of a network's trial."""
+    # No label holds two hyphens in a row by then, so none can be taken for another's member.
+    name = f"{scenario.replace(' ', '-')}-{arm.slug}"
+    return f"{name}--member-{member + 1}" if member else name

@@ -1,0 +1,237 @@
+"""A network's probability maps of whole images: the one function that all callers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from skinray.config.biopsies import PredictSettings
+from skinray.errors import ImageError
+from skinray.images.cohort.common_scale import scale_factor
+
+# Sums over a stack of images may round differently than over one. This is the most that a
+# probability may differ from the one of the image alone, in float32 on a CPU
+# (benchmarks/serve_batches.py measures it).
+STACK_TOLERANCE = 1e-2
+WHOLE = PredictSettings()
+# Axes that an image is mirrored along: none, left and right, up and down, both.
+MIRRORED: tuple[tuple[int, ...], ...] = ((), (1,), (0,), (0, 1))
+
+
+def predict_map(
+    network: nn.Module,
+    image: NDArray[np.uint8],
+    device: torch.device | None = None,
+    settings: PredictSettings = WHOLE,
+) -> NDArray[np.float32]:
+    """Return the probability map of one image, (H, W) float32; see :func:`predict_maps`."""
+    result: NDArray[np.float32] = predict_maps(network, [image], device, settings)[0]
+    return result
+
+
+def predict_maps(
+    network: nn.Module,
+    images: Sequence[NDArray[np.uint8]],
+    device: torch.device | None = None,
+    settings: PredictSettings = WHOLE,
+) -> NDArray[np.float32]:
+    """Return the probability maps of images of one size, in tiles where they are large.
+
+    All images go through the network in one pass, or all tiles of one place. Alone, an image
+    always gives the same map; stacked, one within ``STACK_TOLERANCE`` of it.
+
+    Parameters
+    ----------
+    network : maps (N, 3, H, W) float RGB in 0..1 to (N, 1, H, W) logits.
+    images : N of (H, W, 3) uint8, RGB; of any size, but all of the same.
+    device : where the network is; None: the CPU.
+    settings : from which size on tiles are cut, and how.
+
+    Returns
+    -------
+    (N, H, W) float32 in 0..1, on the pixels of the images and in their order.
+
+    Raises
+    ------
+    ImageError
+        If an array is no RGB image of bytes: read as one, it would give a wrong map.
+    """
+    for image in images:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ImageError(
+                f"image of shape {image.shape} and type {image.dtype}: give (height, width, 3) "
+                "uint8 in RGB order, as skinray.images.read gives it"
+            )
+    device = device or torch.device("cpu")
+    with evaluating(network), torch.inference_mode():
+        if settings.mirrored == 1:
+            return _maps(network, images, device, settings)
+        total = np.zeros((len(images), *images[0].shape[:2]), np.float32)
+        for axes in MIRRORED[: settings.mirrored]:
+            maps = _maps(network, [np.flip(image, axes) for image in images], device, settings)
+            total += np.flip(maps, tuple(axis + 1 for axis in axes))
+        return np.asarray(total / np.float32(settings.mirrored), np.float32)
+
+
+def _maps(
+    network: nn.Module,
+    images: Sequence[NDArray[np.uint8]],
+    device: torch.device,
+    settings: PredictSettings,
+) -> NDArray[np.float32]:
+    shape = images[0].shape[0], images[0].shape[1]
+    if shape[0] * shape[1] <= settings.max_pixels:
+        return _forward(network, images, device)
+    tiles = cut(shape, settings.tile_px, settings.overlap_px)
+    maps = (
+        (t, _forward(network, [image[t.rows, t.columns] for image in images], device))
+        for t in tiles
+    )
+    # Weights sum to 1 but for rounding, which may lift a blend of ones a little above 1.
+    return np.minimum(blend(maps, (len(images), *shape)), np.float32(1))
+
+
+def _forward(
+    network: nn.Module, images: Sequence[NDArray[np.uint8]], device: torch.device
+) -> NDArray[np.float32]:
+    pixels = torch.from_numpy(np.stack(images)).to(device)
+    logits = network(pixels.permute(0, 3, 1, 2).float().div_(255))
+    result: NDArray[np.float32] = torch.sigmoid(logits.float())[:, 0].cpu().numpy()
+    return result
+
+
+def predict_at_scale(
+    network: nn.Module,
+    images: Sequence[NDArray[np.uint8]],
+    um_per_px: float | None,
+    trained_um_per_px: float | None,
+    device: torch.device | None = None,
+    settings: PredictSettings = WHOLE,
+) -> NDArray[np.float32]:
+    """Predict at the scale the network was trained at, then bring the maps back, (N, H, W).
+
+    With both scales known and different, the images, of one size and scale, are resampled first
+    (the remedy that the paper's discussion names for other magnifications); else they are taken
+    as they are.
+
+    Parameters
+    ----------
+    network, images, device, settings : as in :func:`predict_maps`.
+    um_per_px, trained_um_per_px : scale of the images, and of those that the network learned from.
+
+    Raises
+    ------
+    ImageError
+        If an array is no RGB image of bytes.
+    """
+    factor = scale_factor(um_per_px, trained_um_per_px)
+    if factor == 1.0:
+        return predict_maps(network, images, device, settings)
+    height, width = images[0].shape[:2]
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    resized = [np.asarray(cv2.resize(image, size, interpolation=how), np.uint8) for image in images]
+    maps = predict_maps(network, resized, device, settings)
+    back = [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps]
+    return np.asarray(back, np.float32)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Set the network to evaluation for a while, then back to what it was."""
+    before = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(before)
+
+
+# The coarsest stride of the networks in use is 16; a power of two above it does no harm.
+ALIGN_PX = 32
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of an image.
+
+    Attributes
+    ----------
+    rows, columns : where it lies, in pixels of the image.
+    row_weights, column_weights : (h,) and (w,) float32; the weight of a pixel of the tile is
+        their product.
+    """
+
+    rows: slice
+    columns: slice
+    row_weights: NDArray[np.float32]
+    column_weights: NDArray[np.float32]
+
+
+def cut(shape: tuple[int, int], tile_px: int, overlap_px: int) -> Iterator[Tile]:
+    """Yield the tiles of an image of ``shape`` (height, width), row by row.
+
+    Parameters
+    ----------
+    shape : height and width of the image, each at least 1.
+    tile_px : side of a tile, a multiple of ``ALIGN_PX``; the last of a row or column may be
+        smaller.
+    overlap_px : shared by neighbours, a multiple of ``ALIGN_PX`` and at most half of a tile.
+
+    Raises
+    ------
+    ValueError
+        If the sides do not fit together.
+    """
+    if tile_px % ALIGN_PX or overlap_px % ALIGN_PX or not 0 < overlap_px <= tile_px // 2:
+        raise ValueError(f"tiles of {tile_px} px cannot overlap by {overlap_px} px")
+    columns = _spans(shape[1], tile_px, overlap_px)
+    for row, row_weights in _spans(shape[0], tile_px, overlap_px):
+        for column, column_weights in columns:
+            yield Tile(row, column, row_weights, column_weights)
+
+
+def blend(
+    maps: Iterable[tuple[Tile, NDArray[np.float32]]], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Mix the tiles' maps into one map of the image, (H, W) float32; or of N images, (N, H, W).
+
+    Each map is (h, w) or (N, h, w) float32 on the pixels of its tile; one is held at a time.
+    """
+    whole = np.zeros(shape, np.float32)
+    for tile, values in maps:
+        whole[..., tile.rows, tile.columns] += (
+            values * tile.row_weights[:, None] * tile.column_weights[None, :]
+        )
+    return whole
+
+
+def _spans(length: int, tile: int, overlap: int) -> list[tuple[slice, NDArray[np.float32]]]:
+    """Cut one side: where each span lies, and its weights; these sum to 1 at every pixel."""
+    step = tile - overlap
+    starts = [0]
+    while starts[-1] + tile < length:
+        starts.append(starts[-1] + step)
+    spans = []
+    for index, start in enumerate(starts):
+        end = min(start + tile, length)
+        weights = np.ones(end - start, np.float32)
+        if index > 0:
+            weights[:overlap] = _rise(overlap)
+        if index < len(starts) - 1:
+            weights[-overlap:] = 1 - _rise(overlap)
+        spans.append((slice(start, end), weights))
+    return spans
+
+
+def _rise(overlap: int) -> NDArray[np.float32]:
+    """Weights over an overlap: 0 in the first quarter, 1 in the last, a slope between."""
+    at = (np.arange(overlap) + 0.5) / overlap
+    return np.clip(2 * at - 0.5, 0, 1).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Weights made elsewhere: where they come from, how they are read and converted."""

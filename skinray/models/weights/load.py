@@ -1,0 +1,258 @@
+"""Published weights: where they lie, what they are, and how a network takes them.
+
+Nothing downloads by itself: :func:`fetch` and :func:`import_file` put a file into the cache
+(as safetensors, under our names), :func:`load_weights` reads it from there.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from skinray.config.biopsies import RunSettings
+from skinray.errors import WeightsError
+from skinray.models import build
+from skinray.models.weights.convert import State, to_native
+from skinray.models.weights.files import (
+    Progress,
+    cache_dir,
+    download,
+    read_state,
+    sha256_of,
+    write_state,
+)
+from skinray.models.weights.published import WEIGHTS, PublishedWeights
+
+
+def available(name_or_path: str) -> bool:
+    """Whether :func:`load_weights` would find a file, without looking into it."""
+    entry = WEIGHTS.get(name_or_path)
+    return entry.cached.is_file() if entry else Path(name_or_path).is_file()
+
+
+def load_weights(model: nn.Module, name_or_path: str) -> None:
+    """Fill ``model`` with weights, all of them or none.
+
+    Parameters
+    ----------
+    model : a network of :func:`skinray.models.build`.
+    name_or_path : a key of ``WEIGHTS`` that is in the cache, or a ``.safetensors`` file in our
+        layout or a published one. Layers that the published network lacks (DeepLabV3's
+        wrapping convolutions) keep their random weights.
+
+    Raises
+    ------
+    WeightsError
+        When there is no such file, it is damaged, or it is of another architecture; the
+        message names the tensors.
+    """
+    entry = WEIGHTS.get(name_or_path)
+    path = entry.cached if entry else Path(name_or_path)
+    if not path.is_file():
+        raise WeightsError(_absent(name_or_path, entry))
+    if path.suffix != ".safetensors":
+        raise WeightsError(
+            f"{path}: only .safetensors files are loaded; bring a published file in with "
+            "`skinray weights import NAME FILE`, or save the state_dict with safetensors"
+        )
+    state, fresh, source = _read(path)
+    _check_fit(model, state, fresh, source)
+    model.load_state_dict(state, strict=False)
+
+
+def fetch(name: str, progress: Progress | None = None) -> Path:
+    """Download published weights into the cache, unless they are there; return the file.
+
+    Parameters
+    ----------
+    name : a key of ``WEIGHTS``.
+    progress : called with bytes done and bytes in all as they come.
+
+    Raises
+    ------
+    WeightsError
+        When the address cannot be reached (the remedy is in the message), or the file is
+        not the published one.
+    """
+    entry = _entry(name)
+    if entry.cached.is_file():
+        return entry.cached
+    arrived = cache_dir() / f"{name}.{os.getpid()}.download"
+    remedy = (
+        "without a network, get the file elsewhere and run "
+        f"`skinray weights import {name} FILE`, or train from random weights"
+    )
+    try:
+        download(entry.url, arrived, remedy, progress)
+        return import_file(name, arrived)
+    finally:
+        arrived.unlink(missing_ok=True)
+
+
+def import_file(name: str, path: Path) -> Path:
+    """Bring a published file into the cache as safetensors; return the file there.
+
+    The hash is compared with the published one. A ``.safetensors`` copy has other bytes than
+    the published file, so of it only the layout is checked.
+
+    Raises
+    ------
+    WeightsError
+        When the file is not the published one, is damaged, would run code, or does not fit
+        the network.
+    """
+    entry, path = _entry(name), Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file of weights; check the path")
+    digest = sha256_of(path)
+    copied = path.suffix == ".safetensors"
+    if entry.sha256 and not copied and not digest.startswith(entry.sha256):
+        raise WeightsError(
+            f"{path}: SHA-256 {digest} is not the published {entry.sha256} of '{name}'; "
+            f"it is damaged or another file: get it again from {entry.url}"
+        )
+    state, fresh, source = _read(path)
+    with torch.device("meta"):
+        network = build(entry.model, **entry.options)
+    _check_fit(network, state, fresh, source)
+    notes = {
+        "name": name,
+        "url": entry.url,
+        "licence": entry.licence,
+        "source_sha256": digest,
+        "fresh": ",".join(fresh),
+    }
+    write_state(entry.cached, state, notes)
+    return entry.cached
+
+
+def rows() -> list[dict[str, str]]:
+    """Return the table of weights for people: one row a published file, all values text."""
+    return [
+        {
+            "name": entry.name,
+            "model": entry.model,
+            "in cache": "yes" if entry.cached.is_file() else "no",
+            "trained on": entry.description,
+            "licence": entry.licence,
+            "sha256": entry.sha256 or "not published",
+            "address": entry.url,
+        }
+        for entry in WEIGHTS.values()
+    ]
+
+
+def _entry(name: str) -> PublishedWeights:
+    if name not in WEIGHTS:
+        raise WeightsError(f"unknown weights '{name}': use one of {', '.join(WEIGHTS)}")
+    return WEIGHTS[name]
+
+
+def _read(path: Path) -> tuple[State, tuple[str, ...], str]:
+    """Return a file's tensors in our layout, the prefixes it may leave out, and what it is."""
+    tensors, notes = read_state(path)
+    state, layout = to_native(tensors, str(path))
+    if layout:
+        return state, layout.fresh, f"{path} ({layout.name})"
+    fresh = tuple(prefix for prefix in notes.get("fresh", "").split(",") if prefix)
+    return state, fresh, str(path)
+
+
+def _check_fit(network: nn.Module, state: State, fresh: tuple[str, ...], source: str) -> None:
+    ours = network.state_dict()
+    # Files from before torch 0.4.1 lack the counters, which no forward pass reads.
+    optional = (*fresh, "num_batches_tracked")
+    missing = [k for k in ours if k not in state and not _may_lack(k, optional)]
+    unexpected = [k for k in state if k not in ours]
+    reshaped = [
+        f"{k} {tuple(state[k].shape)} for {tuple(ours[k].shape)}"
+        for k in ours
+        if k in state and state[k].shape != ours[k].shape
+    ]
+    found = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    problems = [f"{what}: {_some(keys)}" for what, keys in found.items() if keys]
+    if problems:
+        raise WeightsError(
+            f"{source}: weights of another architecture than {type(network).__name__} with "
+            f"these options; {'; '.join(problems)}; choose the model and options they were "
+            "trained with"
+        )
+
+
+def _may_lack(key: str, optional: tuple[str, ...]) -> bool:
+    return any(key.startswith(prefix) for prefix in optional) or key.endswith(optional[-1])
+
+
+def _some(keys: list[str], shown: int = 4) -> str:
+    more = f" and {len(keys) - shown} more" if len(keys) > shown else ""
+    return ", ".join(keys[:shown]) + more
+
+
+def _absent(name: str, entry: PublishedWeights | None) -> str:
+    if entry:
+        return (
+            f"weights '{name}' are not in the cache ({entry.cached}): run `skinray weights "
+            f"fetch {name}`, or get {entry.url} and run `skinray weights import {name} FILE`"
+        )
+    known = ", ".join(WEIGHTS)
+    return f"{name}: no such file of weights, nor a published name; use a path or one of {known}"
+
+
+def why_missing(where: str, weights: str | None) -> str:
+    """Say which published weights are not on this machine, and the remedy; empty: none miss.
+
+    Parameters
+    ----------
+    where : whose weights they are, for the error.
+
+    Raises
+    ------
+    WeightsError
+        If the weights are neither published nor a file.
+    """
+    if weights is None or available(weights):
+        return ""
+    if weights not in WEIGHTS:
+        raise WeightsError(
+            f"{where}: {weights} is neither a file nor published weights: correct "
+            f"model.weights, or use one of {', '.join(WEIGHTS)}"
+        )
+    return (
+        f"weights '{weights}' are not on this machine: `skinray weights fetch {weights}`, "
+        f"or `skinray weights import {weights} FILE`"
+    )
+
+
+def usable_arms(settings: RunSettings) -> tuple[RunSettings, dict[tuple[str, str], str]]:
+    """Leave out baselines whose weights are missing; say why for each.
+
+    Returns
+    -------
+    The settings without those arms, and (stage, label) -> reason.
+
+    Raises
+    ------
+    WeightsError
+        If the weights of a main arm are missing: without it there is no count. Also if an arm
+        names weights that are neither published nor a file.
+    """
+    missing: dict[tuple[str, str], str] = {}
+    changes = {}
+    for stage in ("nerve", "dermis"):
+        of = settings.nerve if stage == "nerve" else settings.dermis
+        for arm in of.arms:
+            remedy = why_missing(f"{stage} {arm.label}", arm.model.weights)
+            if not remedy:
+                continue
+            if arm is of.main:
+                raise WeightsError(
+                    f"{stage} {arm.label}: {remedy}; or start from random weights with "
+                    f"--set {stage}.main.model.weights=null"
+                )
+            missing[stage, arm.label] = remedy
+        kept = tuple(arm for arm in of.baselines if (stage, arm.label) not in missing)
+        changes[f"{stage}.baselines"] = [arm.model_dump() for arm in kept]
+    return settings.override(changes), missing

@@ -1,0 +1,112 @@
+"""The published files of weights: what each fits, where it is offered, under which terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skinray.models.weights.files import cache_dir
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """One published file.
+
+    Attributes
+    ----------
+    name : key in ``WEIGHTS``.
+    model, options : the network it fits, as :func:`skinray.models.build` takes them.
+    description : what it was trained on.
+    url : where its publisher offers it.
+    licence : its terms, as far as its publisher states them.
+    sha256 : of the published file, or the first digits where only these are published; None
+        where nothing is: the hash of what was imported is then kept in the cached file.
+    """
+
+    name: str
+    model: str
+    description: str
+    url: str
+    licence: str
+    sha256: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cached(self) -> Path:
+        """Where the file lies once it is imported."""
+        return cache_dir() / f"{self.name}.safetensors"
+
+
+_TORCHVISION = "BSD-3-Clause (torchvision)"
+_COCO = "COCO images, VOC's 21 classes"
+
+_TABLE = (
+    PublishedWeights(
+        "hed_bsds500",
+        "hed",
+        "BSDS500 edges, by HED's authors, converted by pytorch-hed (the paper's start)",
+        "http://content.sniklaus.com/github/pytorch-hed/network-bsds500.pytorch",
+        "terms of HED's authors, github.com/s9xie/hed",
+    ),
+    PublishedWeights(
+        "vgg16_imagenet",
+        "hed",
+        "ImageNet classes; stages only, where HED's own training starts",
+        "https://download.pytorch.org/models/vgg16_features-amdegroot-88682ab5.pth",
+        _TORCHVISION,
+        sha256="88682ab5",
+    ),
+    PublishedWeights(
+        "deeplabv3_resnet101_coco_voc",
+        "deeplabv3_resnet101",
+        f"{_COCO} (the paper's start)",
+        "https://download.pytorch.org/models/deeplabv3_resnet101_coco-586e9e4e.pth",
+        _TORCHVISION,
+        sha256="586e9e4e203fcbf17e1ad45533d8d33ab133fc762bf03101c5dd743995c08c0d",
+    ),
+    PublishedWeights(
+        "deeplabv3_resnet50_coco_voc",
+        "deeplabv3_resnet50",
+        _COCO,
+        "https://download.pytorch.org/models/deeplabv3_resnet50_coco-cd0a2569.pth",
+        _TORCHVISION,
+        sha256="cd0a2569",
+    ),
+    PublishedWeights(
+        "deeplabv3_mobilenet_v3_large_coco_voc",
+        "deeplabv3_mobilenet_v3_large",
+        _COCO,
+        "https://download.pytorch.org/models/deeplabv3_mobilenet_v3_large-fc3c493d.pth",
+        _TORCHVISION,
+        sha256="fc3c493d",
+    ),
+    PublishedWeights(
+        "deeplabv3_mobilenet_v2_voc",
+        "skin_mobilenet",
+        "COCO and VOC's 21 classes, half of MobileNetV2's channels, for telephones (TensorFlow)",
+        "https://storage.googleapis.com/download.tensorflow.org/models/tflite/gpu"
+        "/deeplabv3_257_mv_gpu.tflite",
+        "Apache-2.0 (TensorFlow)",
+    ),
+    PublishedWeights(
+        "unet_brain_mri",
+        "unet",
+        "brain MRI, lower-grade glioma (Buda et al.; the paper's baseline)",
+        "https://github.com/mateuszbuda/brain-segmentation-pytorch"
+        "/releases/download/v1.0/unet-e012d006.pt",
+        "MIT",
+        sha256="e012d006",
+    ),
+    PublishedWeights(
+        "unet_lgg",
+        "unet_lgg",
+        "the same brain MRI, 32 features on four levels (Deodato)",
+        "https://raw.githubusercontent.com/giacomodeodato/Brain-MRI-segmentation"
+        "/652f155e2228bf6cea1bb06943ae413a815aff18/BrainMRISegmentation/unet.pt",
+        "MIT",
+    ),
+)
+
+WEIGHTS: dict[str, PublishedWeights] = {entry.name: entry for entry in _TABLE}

@@ -1,0 +1,1 @@
+"""The report of a cross-validation on biopsies."""

@@ -1,0 +1,240 @@
+"""Gather what a run measured into the records that the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from skinray.config.biopsies import RunSettings
+from skinray.images.cohort.manifest import Cohort
+from skinray.learning.held_out import HeldOut, SplitScores
+from skinray.learning.search import STAGES, Split, Splits
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import TrialOutcome
+from skinray.report.biopsies.agreement import agreement
+from skinray.report.biopsies.results import (
+    ArmRow,
+    CountRow,
+    Curve,
+    CurvePoint,
+    FoldRow,
+    RunResults,
+    TrialRow,
+    why_optimistic,
+)
+
+Trial = tuple[TrialSpec, TrialOutcome | None, str]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The raw results of a run."""
+
+    run_dir: Path
+    data: str
+    data_fingerprint: str
+    splits: Splits
+    scores: dict[str, SplitScores]
+    search: list[Trial]
+    trained: list[Trial]
+    arms: list[tuple[TrialSpec, dict[int, list[float]]]]
+    um_per_px: float | None
+
+
+def headline(measured: Measured, settings: RunSettings) -> dict[str, Any]:
+    """Return the figures that a model card quotes, from held-out images alone.
+
+    Where the choice of the settings saw those images, a note says so.
+    """
+    correlations = []
+    for split in measured.splits.folds:
+        images = measured.scores[split.name].images
+        r = agreement([i.model for i in images], [i.expert for i in images]).r
+        if r is not None and not isnan(r):
+            correlations.append(r)
+    images = [i for split in measured.splits.folds for i in measured.scores[split.name].images]
+    figures: dict[str, Any] = {
+        "images held out once each": len(images),
+        "dermis Dice (mean)": round(fmean(i.dermis_dice for i in images), 3),
+    }
+    for k in images[0].nerve_dice:
+        figures[f"nerve Dice, k = {k} (mean)"] = round(fmean(i.nerve_dice[k] for i in images), 3)
+    if correlations:
+        of = f"{len(correlations)} of {len(measured.splits.folds)} folds"
+        figures[f"Pearson r with the expert's counts (mean of {of})"] = round(
+            fmean(correlations), 3
+        )
+    why = why_optimistic(settings.model_dump(mode="json"), bool(measured.search))
+    return figures | ({"note": why} if why else {})
+
+
+def assemble(
+    measured: Measured,
+    settings: RunSettings,
+    cohort: Cohort,
+    missing: dict[tuple[str, str], str],
+    *,
+    started: str,
+    seconds: float,
+    versions: dict[str, str],
+    hardware: str,
+) -> RunResults:
+    """Build the records; ``missing`` holds the arms that could not start, with the reason."""
+    splits = measured.splits
+    folds = [(k, split) for k, split in enumerate(splits.folds, 1)]
+    counts = [
+        _count(measured, cohort, split, image, k)
+        for k, split in folds
+        for image in measured.scores[split.name].images
+    ]
+    components = measured.scores[splits.components.name].images
+    return RunResults(
+        recipe=settings.recipe,
+        seed=settings.seed,
+        data=measured.data,
+        data_fingerprint=measured.data_fingerprint,
+        images=len(cohort.biopsies),
+        subjects=len({b.subject for b in cohort.biopsies}),
+        fold_unit=settings.folds.unit,
+        counts=counts,
+        folds=[_fold(measured, cohort, split, k) for k, split in folds],
+        component_split=splits.components.name,
+        component_counts=[_count(measured, cohort, splits.components, i, 0) for i in components],
+        arms=_arms(measured, settings, cohort, missing),
+        trials=[_trial(*t) for t in (*measured.search, *measured.trained)],
+        curves=[curve_of(spec, outcome) for spec, outcome, _ in measured.trained if outcome],
+        settings=settings.model_dump(mode="json"),
+        versions=versions,
+        hardware=hardware,
+        started=started,
+        seconds=seconds,
+        bundle="bundle",
+        notes=_notes(measured, settings, cohort),
+    )
+
+
+def _count(measured: Measured, cohort: Cohort, split: Split, image: HeldOut, k: int) -> CountRow:
+    biopsy = cohort.biopsies[image.position]
+    return CountRow(
+        image=biopsy.name,
+        path=str(biopsy.image),
+        subject=biopsy.subject,
+        group=biopsy.group,
+        fold=k,
+        expert=image.expert,
+        model=image.model,
+        second_expert=biopsy.second_count,
+        nerve_dice=image.nerve_dice,
+        dermis_dice=image.dermis_dice,
+        boundary_px=image.boundary_px,
+        um_per_px=measured.um_per_px,
+        prediction=f"predictions/{split.name}/{image.prediction}",
+    )
+
+
+def _fold(measured: Measured, cohort: Cohort, split: Split, k: int) -> FoldRow:
+    scored = measured.scores[split.name]
+
+    def subjects(positions: Sequence[int]) -> int:
+        return len({cohort.biopsies[i].subject for i in positions})
+
+    return FoldRow(
+        fold=k,
+        train_images=len(split.train),
+        held_out_images=len(split.held_out),
+        train_subjects=subjects(split.train),
+        held_out_subjects=subjects(split.held_out),
+        crossings=scored.crossings.model_dump(),
+        fit_consistency=scored.consistency,
+    )
+
+
+def _arms(
+    measured: Measured,
+    settings: RunSettings,
+    cohort: Cohort,
+    missing: dict[tuple[str, str], str],
+) -> list[ArmRow]:
+    by_label = {(spec.stage, spec.arm.label): (spec, dice) for spec, dice in measured.arms}
+    names = [cohort.biopsies[i].name for i in measured.splits.components.held_out]
+    rows = []
+    for stage in STAGES:
+        of = settings.stage(stage)
+        for arm in of.arms:
+            pretrained = arm.model.weights
+            if (stage, arm.label) in missing:
+                rows.append(
+                    ArmRow(
+                        stage=stage, label=arm.label, main=False, status="not measured",
+                        reason=missing[stage, arm.label], pretrained=pretrained,
+                    )
+                )  # fmt: skip
+                continue
+            spec, dice = by_label[stage, arm.label]
+            rows.append(
+                ArmRow(
+                    stage=stage, label=arm.label, main=arm is of.main, status="measured",
+                    chosen=spec.params, pretrained=pretrained, dice=dice, images=names,
+                )
+            )  # fmt: skip
+    return rows
+
+
+def _trial(spec: TrialSpec, outcome: TrialOutcome | None, error: str) -> TrialRow:
+    base = TrialRow(
+        trial=spec.key, phase=spec.phase, stage=spec.stage, arm=spec.arm.label,
+        split=spec.split, params=spec.params, status="failed", error=error,
+    )  # fmt: skip
+    if outcome is None:
+        return base
+    images = sum(end.images for end in outcome.history)
+    return base.model_copy(
+        update={
+            "status": "done",
+            "score": outcome.score,
+            "epochs": len(outcome.history),
+            "seconds": outcome.seconds,
+            "images_per_s": images / outcome.seconds if outcome.seconds else None,
+            "fed_by": outcome.fed.by,
+            "workers": outcome.fed.workers,
+            "crops_streamed": images,
+            "waited_for_data_s": outcome.fed.waited_s,
+        }
+    )
+
+
+def curve_of(spec: TrialSpec, outcome: TrialOutcome) -> Curve:
+    """Return the course of one training, epochs counted from 1."""
+    points = [
+        CurvePoint(
+            epoch=end.epoch + 1, loss=end.loss, learning_rate=end.learning_rate,
+            validation=end.validation,
+        )
+        for end in outcome.history
+    ]  # fmt: skip
+    return Curve(stage=spec.stage, arm=spec.arm.label, split=spec.split, points=points)
+
+
+def _notes(measured: Measured, settings: RunSettings, cohort: Cohort) -> list[str]:
+    notes = []
+    if settings.folds.unit == "image":
+        notes.append(
+            "Folds are of images: images of one subject stand on both sides of a split, so "
+            "the figures say little about subjects never seen."
+        )
+    if why := why_optimistic(settings.model_dump(mode="json"), bool(measured.search)):
+        notes.append(why)
+    skipped = sum(o.history[-1].skipped_steps for _, o, _ in measured.trained if o and o.history)
+    if skipped:
+        notes.append(f"{skipped} training steps with a gradient that was not finite were skipped.")
+    uncounted = sum(biopsy.count is None for biopsy in cohort.biopsies)
+    if uncounted:
+        notes.append(
+            f"The manifest has no count for {uncounted} of {len(cohort.biopsies)} images: there "
+            "the expert's count is that of the labels, found by the crossing stage itself."
+        )
+    return notes

@@ -1,0 +1,220 @@
+"""What a cross-validated run measured: plain records, stored as ``results.json``.
+
+A run folder holds ``results.json`` (a :class:`RunResults`), ``settings.yaml`` and
+``predictions/<fold>/<image>.npz`` with the arrays ``nerve`` ((H, W) uint8, probability x 255),
+``dermis`` ((H, W) bool, smoothed and filled), ``boundary`` ((H, W) bool) and ``points``
+((N, 2) float, row and column). The report is rendered from these alone, so it can be made
+again at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from skinray.errors import SkinrayError
+from skinray.files import write_whole
+from skinray.scoring.tables import spreadsheet_cell
+
+StageName = Literal["nerve", "dermis", "skin"]
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, unknown keys refused, NaN kept through the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class CountRow(Record):
+    """One held-out image of the whole pipeline."""
+
+    image: str
+    path: str
+    subject: str
+    group: str | None
+    fold: int
+    expert: int
+    model: int
+    second_expert: int | None = None
+    nerve_dice: dict[int, float]
+    dermis_dice: float
+    boundary_px: float
+    um_per_px: float | None = None
+    prediction: str | None = None
+
+
+class FoldRow(Record):
+    """One fold: who was held out, what the parameter search chose."""
+
+    fold: int
+    train_images: int
+    held_out_images: int
+    train_subjects: int
+    held_out_subjects: int
+    crossings: dict[str, float]
+    fit_consistency: float | None = None
+
+
+class ArmRow(Record):
+    """One row of table 1 or 2: a network scored on the component split's held-out images.
+
+    ``chosen`` is its configuration on that split; other splits have their own, which the trials
+    of phase "fit" name.
+    """
+
+    stage: StageName
+    label: str
+    main: bool
+    status: Literal["measured", "not measured"]
+    reason: str = ""
+    chosen: dict[str, Any] = {}
+    pretrained: str | None = None
+    dice: dict[int, list[float]] = {}
+    images: list[str] = []
+
+
+class TrialRow(Record):
+    """One trial: one configuration of one arm on one split."""
+
+    trial: str
+    phase: Literal["tune", "fit"]
+    stage: StageName
+    arm: str
+    split: str
+    params: dict[str, Any]
+    status: Literal["done", "failed"]
+    score: float | None = None
+    epochs: int = 0
+    seconds: float = 0.0
+    images_per_s: float | None = None
+    fed_by: str = ""
+    workers: int = 1
+    crops_streamed: int = 0
+    waited_for_data_s: float = 0.0
+    error: str = ""
+
+
+class CurvePoint(Record):
+    """One epoch of one training."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    validation: float | None = None
+
+
+class Curve(Record):
+    """The course of one training."""
+
+    stage: StageName
+    arm: str
+    split: str
+    points: list[CurvePoint]
+
+
+class StoredResults(Record):
+    """What every run tells of itself, and its file ``results.json``."""
+
+    file: ClassVar[str] = "results.json"
+    command: ClassVar[str]  # which goes on with an interrupted run
+    of: ClassVar[str]  # what kind of run it is, for errors
+
+    curves: list[Curve]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    hardware: str
+    started: str
+    seconds: float
+
+    def save(self, run_dir: Path) -> Path:
+        """Write ``results.json`` atomically into ``run_dir`` and return its path."""
+        return write_whole(run_dir / self.file, self.model_dump_json(indent=1))
+
+    @classmethod
+    def load(cls, run_dir: Path) -> Self:
+        """Read ``results.json`` of a finished run; SkinrayError where there is none such."""
+        path = run_dir / cls.file
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise SkinrayError(
+                f"{run_dir}: no {cls.file}; the run has not finished, continue it with "
+                "`skinray train-cv --resume`, one on photographs with "
+                "`skinray train-photos --resume`"
+            ) from None
+        except ValueError as error:
+            reason = str(error)
+            if isinstance(error, ValidationError):
+                first = error.errors()[0]
+                reason = f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
+            raise SkinrayError(
+                f"{path}: not the results of {cls.of} ({reason}); restore it, or test again with "
+                f"`{cls.command} --resume`"
+            ) from None
+
+
+def why_optimistic(settings: Mapping[str, Any], searched: bool) -> str:
+    """Say that a run's figures are optimistic, and why; empty where the search gives no reason.
+
+    ``settings`` are those of the whole run. A run that stored no ``tune.selection`` is of a
+    version that always pooled the folds.
+    """
+    tune = settings.get("tune", {})
+    if not searched or tune.get("selection", "pooled") == "nested":
+        return ""
+    if tune.get("validation") == "held_out":
+        return (
+            "The figures are optimistic: the grid search was scored on the held-out images, which "
+            "then test its choice (tune.validation: held_out)."
+        )
+    return (
+        "The figures are optimistic: each network has one configuration, that of the best mean "
+        "over all folds, so every held-out image had a part in the choice that it then tests "
+        "(tune.selection: pooled)."
+    )
+
+
+class RunResults(StoredResults):
+    """Everything the report shows."""
+
+    command = "skinray train-cv"
+    of = "a cross-validated run"
+
+    recipe: str
+    seed: int
+    data: str
+    data_fingerprint: str
+    images: int
+    subjects: int
+    fold_unit: Literal["subject", "image"]
+    counts: list[CountRow]
+    folds: list[FoldRow]
+    component_split: str
+    component_counts: list[CountRow] = []
+    arms: list[ArmRow]
+    trials: list[TrialRow]
+    bundle: str | None = None
+    notes: list[str] = []
+
+    @property
+    def optimistic(self) -> str:
+        """See :func:`why_optimistic`."""
+        return why_optimistic(self.settings, any(trial.phase == "tune" for trial in self.trials))
+
+
+def write_trials(results: RunResults, run_dir: Path) -> Path:
+    """Write ``trials.csv``: one row a trial, one column a searched setting."""
+    rows = []
+    for trial in results.trials:
+        row = trial.model_dump(exclude={"params"})
+        row |= {f"params.{key}": value for key, value in trial.params.items()}
+        rows.append({key: spreadsheet_cell(value) for key, value in row.items()})
+    path = run_dir / "trials.csv"
+    partial = path.with_suffix(".csv.part")
+    pd.DataFrame(rows).to_csv(partial, index=False)
+    partial.replace(path)
+    return path

@@ -1,0 +1,178 @@
+"""The exact figures behind tables 1, 2 and 3, reckoned from the records of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skinray.report.biopsies import paper
+from skinray.report.biopsies.agreement import Agreement, agreement
+from skinray.report.biopsies.results import ArmRow, CountRow, RunResults, StageName
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and population standard deviation, as the paper's table 3 reckons it."""
+
+    mean: float
+    sd: float
+    n: int
+
+
+@dataclass(frozen=True)
+class ArmScore:
+    """One row of table 1 or 2.
+
+    Attributes
+    ----------
+    label, main, status, reason, chosen, pretrained : as in the run's record.
+    dice : tolerance k in pixels (0: plain Dice) -> score over the held-out images.
+    paper_row : the paper's row of the same network; None where it has none.
+    paper : the paper's figures of that row.
+    """
+
+    label: str
+    main: bool
+    status: str
+    reason: str
+    chosen: dict[str, Any]
+    pretrained: str | None
+    dice: dict[int, Spread]
+    paper_row: str | None
+    paper: dict[int, paper.MeanSd]
+
+
+@dataclass(frozen=True)
+class CountScore:
+    """Counts of one counter against the expert's, over one set of images."""
+
+    label: str
+    agreement: Agreement
+    paper: paper.RAndP | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Every figure of the three tables.
+
+    Attributes
+    ----------
+    nerve, dermis : the networks on the component split (tables 1 and 2).
+    folds : the model on each fold's held-out images (table 3).
+    mean_r : correlation over the folds that have one; None where no fold has.
+    pooled : the model on all held-out images at once.
+    pooled_second : the second expert on the same images, as far as counted.
+    split_model, split_second : both on the component split's held-out images.
+    nerve_dice, dermis_dice : over all held-out images of the cross-validation.
+    optimistic : says that all these figures are, and why; empty where they are not.
+    """
+
+    nerve: tuple[ArmScore, ...]
+    dermis: tuple[ArmScore, ...]
+    folds: tuple[CountScore, ...]
+    mean_r: Spread | None
+    pooled: CountScore
+    pooled_second: CountScore
+    split_model: CountScore
+    split_second: CountScore
+    nerve_dice: dict[int, Spread]
+    dermis_dice: Spread | None
+    optimistic: str
+
+
+def score_run(results: RunResults) -> Scores:
+    """Reckon the figures of tables 1 to 3 from the records of a run."""
+    folds = _folds(results)
+    counts, split = results.counts, results.component_counts
+    return Scores(
+        nerve=_arms(results, "nerve"),
+        dermis=_arms(results, "dermis"),
+        folds=folds,
+        mean_r=spread(fold.agreement.r for fold in folds),
+        pooled=CountScore("All folds", _model(counts)),
+        pooled_second=CountScore("2nd expert", _second(counts)),
+        split_model=CountScore("Model", _model(split), paper.HELD_OUT_MODEL),
+        split_second=CountScore("2nd expert", _second(split), paper.HELD_OUT_SECOND_EXPERT),
+        nerve_dice=_by_tolerance(row.nerve_dice for row in counts),
+        dermis_dice=spread(row.dermis_dice for row in counts),
+        optimistic=results.optimistic,
+    )
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Mean and population sd of the finite values; None where there is none."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    if not finite:
+        return None
+    return Spread(float(np.mean(finite)), float(np.std(finite)), len(finite))
+
+
+def _folds(results: RunResults) -> tuple[CountScore, ...]:
+    numbers = sorted({row.fold for row in results.counts} | {fold.fold for fold in results.folds})
+    # The paper's folds hold other images: they stand beside ours by their order alone.
+    theirs = paper.FOLDS if len(numbers) == len(paper.FOLDS) else (None,) * len(numbers)
+    return tuple(
+        CountScore(str(number), _model([r for r in results.counts if r.fold == number]), beside)
+        for number, beside in zip(numbers, theirs, strict=True)
+    )
+
+
+def _model(rows: Sequence[CountRow]) -> Agreement:
+    return agreement([row.model for row in rows], [row.expert for row in rows])
+
+
+def _second(rows: Sequence[CountRow]) -> Agreement:
+    pairs = [(r.second_expert, r.expert) for r in rows if r.second_expert is not None]
+    if rows and not pairs:
+        return Agreement(0, reason="the cohort has no count of a second expert")
+    return agreement([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+
+def _arms(results: RunResults, stage: StageName) -> tuple[ArmScore, ...]:
+    scores = [_arm(results, arm) for arm in results.arms if arm.stage == stage]
+    order = list(paper.NERVE if stage == "nerve" else paper.DERMIS)
+
+    def place(score: ArmScore) -> int:
+        return order.index(score.paper_row) if score.paper_row in order else len(order)
+
+    return tuple(sorted(scores, key=place))
+
+
+def _arm(results: RunResults, arm: ArmRow) -> ArmScore:
+    model, pretrained = _asked_for(results, arm)
+    row = paper.network(arm.stage, model, pretrained)
+    table = paper.NERVE if arm.stage == "nerve" else paper.DERMIS
+    return ArmScore(
+        label=arm.label,
+        main=arm.main,
+        status=arm.status,
+        reason=arm.reason,
+        chosen=arm.chosen,
+        pretrained=arm.pretrained,
+        dice={k: s for k, scores in sorted(arm.dice.items()) if (s := spread(scores))},
+        paper_row=row,
+        paper=table[row] if row else {},
+    )
+
+
+def _asked_for(results: RunResults, arm: ArmRow) -> tuple[str, bool]:
+    """Network of an arm, and whether it starts (or was to start) from published weights."""
+    stage = results.settings.get(arm.stage) or {}
+    for settings in (stage.get("main"), *(stage.get("baselines") or ())):
+        if settings and settings.get("label") == arm.label:
+            model = settings.get("model") or {}
+            meant = arm.status == "not measured" and model.get("weights") is not None
+            return str(model.get("name", arm.label)), arm.pretrained is not None or meant
+    return arm.label, arm.pretrained is not None
+
+
+def _by_tolerance(rows: Iterable[dict[int, float]]) -> dict[int, Spread]:
+    values: dict[int, list[float]] = {}
+    for row in rows:
+        for k, score in row.items():
+            values.setdefault(k, []).append(score)
+    return {k: s for k, scores in sorted(values.items()) if (s := spread(scores))}

@@ -1,0 +1,241 @@
+"""Tables 1, 2 and 3 in the paper's form, beside the paper's own figures."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as TerminalTable
+
+from skinray.report.biopsies import paper
+from skinray.report.biopsies.agreement import Interval
+from skinray.report.biopsies.results import RunResults
+from skinray.report.biopsies.scores import ArmScore, CountScore, Scores, Spread, score_run
+
+WIDTH = 100
+OPTIMISTIC = "The choice of settings saw these images, so the model's figures are optimistic."
+COUNT_NOTE = (
+    "p below .001 is shown as 0.00. ICC: ICC(2,1). Lin: concordance correlation. Bias and 95 % "
+    "limits of agreement: model minus expert, in crossings an image."
+)
+COUNT_COLUMNS = ("", "n", "r", "p", "95 % of r", "paper r (p)", "ICC", "Lin", "bias", "limits")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells of one row as shown; ``kind`` says whose figures they are."""
+
+    cells: tuple[str, ...]
+    kind: Literal["run", "main", "paper", "missing", "summary"] = "run"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to be shown, in a terminal or on the page."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+def build_tables(results: RunResults, scores: Scores) -> tuple[Table, Table, Table, Table]:
+    """Return tables 1, 2 and 3 and the comparison with the second expert."""
+    split = component_split(results)
+    flatter = (OPTIMISTIC,) if scores.optimistic else ()
+    return (
+        _arm_table(
+            f"Table 1. Nerve labelling ({split}): mean (sd) over images",
+            scores.nerve,
+            paper.NERVE,
+            {0: "Dice", 1: "Dice, k = 1 px", 3: "Dice, k = 3 px"},
+            flatter,
+        ),
+        _arm_table(
+            f"Table 2. Dermis labelling ({split}): mean (sd) over images",
+            scores.dermis,
+            paper.DERMIS,
+            {0: "Dice"},
+            flatter,
+        ),
+        _fold_table(scores, flatter),
+        _second_expert_table(scores, split, flatter),
+    )
+
+
+def component_split(results: RunResults) -> str:
+    """Say how many images taught and how many scored the networks of tables 1 and 2."""
+    held = len(results.component_counts)
+    if not held:
+        return results.component_split
+    return f"{results.images - held} train / {held} held out"
+
+
+def tables_text(results: RunResults) -> str:
+    """Return the tables and the headline as plain text, at most 100 columns wide."""
+    scores = score_run(results)
+    stream = io.StringIO()
+    console = Console(
+        file=stream, width=WIDTH, color_system=None, markup=False, emoji=False, highlight=False
+    )
+    for table in build_tables(results, scores):
+        console.print(table.title)
+        console.print(_terminal(table))
+        for note in table.notes:
+            console.print(f"  {note}")
+        console.print()
+    console.print(headline(scores))
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def headline(scores: Scores) -> str:
+    """Return the run's answer in one sentence, beside the paper's."""
+    theirs = f"the paper: {paper.FOLD_MEAN.mean:.3f} ({paper.FOLD_MEAN.sd:.3f})"
+    if scores.mean_r is None:
+        return f"Mean r over folds: not measured; {theirs}"
+    known, folds = scores.mean_r.n, len(scores.folds)
+    over = f"{folds} folds" if known == folds else f"{known} of {folds} folds"
+    mine = f"{scores.mean_r.mean:.3f} (sd {scores.mean_r.sd:.3f})"
+    flatters = ", optimistic" if scores.optimistic else ""
+    return f"Mean r over {over}: {mine}{flatters}; {theirs}"
+
+
+def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
+    """Show a figure; an empty cell where there is none, or none that is finite."""
+    if value is None or not math.isfinite(value):
+        return ""
+    shown = round(value, digits) + 0.0  # -0.0 becomes 0.0
+    return f"{shown:{'+' if sign and shown else ''}.{digits}f}"
+
+
+def mean_sd(value: Spread | paper.MeanSd | None) -> str:
+    """Show ``mean (sd)`` as the paper does."""
+    return "" if value is None else f"{value.mean:.3f} ({value.sd:.3f})"
+
+
+def p_value(value: float | None) -> str:
+    """Show p as the paper does: below .001 as 0.00."""
+    if value is None:
+        return ""
+    return "0.00" if value < 0.001 else f"{value:.3f}"
+
+
+def interval(value: Interval | None, digits: int = 2) -> str:
+    """Show an interval as ``[low, high]``."""
+    return "" if value is None else f"[{number(value[0], digits)}, {number(value[1], digits)}]"
+
+
+def _terminal(table: Table) -> TerminalTable:
+    shown = TerminalTable(
+        box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False, collapse_padding=True
+    )
+    for index, column in enumerate(table.columns):
+        shown.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*row.cells, end_section=False)
+    return shown
+
+
+def _arm_table(
+    title: str,
+    scores: tuple[ArmScore, ...],
+    theirs: dict[str, dict[int, paper.MeanSd]],
+    tolerances: dict[int, str],
+    notes_first: tuple[str, ...],
+) -> Table:
+    rows: list[Row] = []
+    notes = [*notes_first]
+    for score in scores:
+        if score.status == "measured" and score.dice:
+            count = str(max(s.n for s in score.dice.values()))
+            cells = tuple(mean_sd(score.dice.get(k)) for k in tolerances)
+            rows.append(Row((score.label, count, *cells), "main" if score.main else "run"))
+        else:
+            empty = ("",) * (len(tolerances) - 1)
+            rows.append(Row((score.label, "", "not measured", *empty), "missing"))
+            reason = score.reason.rstrip(".") or "no reason given"
+            notes.append(f"{score.label} was not measured: {reason}.")
+        if score.paper_row:
+            rows.append(_paper_row(score.paper_row, theirs, tolerances))
+    shown = {score.paper_row for score in scores}
+    rest = [name for name in theirs if name not in shown]
+    rows.extend(_paper_row(name, theirs, tolerances) for name in rest)
+    if rest:
+        notes.append(f"Not part of this run: the paper's {', '.join(rest)}.")
+    return Table(title, ("", "n", *tolerances.values()), tuple(rows), tuple(notes))
+
+
+def _paper_row(
+    name: str, theirs: dict[str, dict[int, paper.MeanSd]], tolerances: dict[int, str]
+) -> Row:
+    cells = tuple(mean_sd(theirs[name].get(k)) for k in tolerances)
+    start = " (pretrained)" if name == "U-Net" else ""
+    return Row((f"  the paper's {name}{start}", str(paper.HELD_OUT), *cells), "paper")
+
+
+def _fold_table(scores: Scores, notes_first: tuple[str, ...]) -> Table:
+    rows = [_count_row(f"Fold {fold.label}", fold) for fold in scores.folds]
+    mean, sd = scores.mean_r, paper.FOLD_MEAN
+    blank = ("",) * 4
+    rows += [
+        Row(
+            ("Mean", "", number(mean.mean if mean else None), "", "", f"{sd.mean:.3f}", *blank),
+            "summary",
+        ),
+        Row(
+            ("Sd", "", number(mean.sd if mean else None), "", "", f"{sd.sd:.3f}", *blank), "summary"
+        ),
+        _count_row(scores.pooled.label, scores.pooled),
+    ]
+    title = "Table 3. Counts on held-out images: the model against the expert, fold by fold"
+    missing = (_missing(f"Fold {fold.label}", fold) for fold in scores.folds)
+    notes = [*notes_first, COUNT_NOTE, *missing]
+    if len(scores.folds) != len(paper.FOLDS):
+        notes.append("The paper has 5 folds: only its mean and sd stand beside this run's.")
+    return Table(title, COUNT_COLUMNS, tuple(rows), tuple(filter(None, notes)))
+
+
+def _second_expert_table(scores: Scores, split: str, notes_first: tuple[str, ...]) -> Table:
+    title = f"Model and second expert, each against the expert ({split}; then all images)"
+    lines = [
+        ("Model", scores.split_model),
+        ("2nd expert", scores.split_second),
+        ("All: model", scores.pooled),
+        ("All: 2nd", scores.pooled_second),
+    ]
+    rows = tuple(_count_row(label, score) for label, score in lines)
+    notes = dict.fromkeys((*notes_first, *(_missing(label, score) for label, score in lines)))
+    return Table(title, COUNT_COLUMNS, rows, tuple(filter(None, notes)))
+
+
+def _count_row(label: str, score: CountScore) -> Row:
+    a = score.agreement
+    theirs = f"{score.paper.r:.3f} ({_as_printed(score.paper.p)})" if score.paper else ""
+    if a.n == 0:
+        return Row((label, "", "", "", "not measured", theirs, "", "", "", ""), "missing")
+    return Row(
+        (
+            label,
+            str(a.n),
+            number(a.r),
+            p_value(a.p),
+            interval(a.r_interval),
+            theirs,
+            number(a.icc, 2),
+            number(a.concordance, 2),
+            number(a.bias, 1, sign=True),
+            interval(a.limits, 1),
+        )
+    )
+
+
+def _missing(label: str, score: CountScore) -> str:
+    return f"{label}: {score.agreement.reason}." if score.agreement.reason else ""
+
+
+def _as_printed(p: float) -> str:
+    return f"{p:.3f}" if p * 100 % 1 else f"{p:.2f}"

@@ -1,0 +1,244 @@
+"""The training: curves of every run, a heat map of every grid search, and what was chosen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from numpy.typing import NDArray
+
+from skinray.report.biopsies.results import Curve, CurvePoint, RunResults, TrialRow
+from skinray.report.biopsies.scores import spread
+from skinray.report.biopsies.tables import Row, Table
+from skinray.report.charts import COLOURS, INK, STYLE, Chart, to_svg
+
+Grid = dict[tuple[Any, Any], float]
+# A configuration, and the splits that it was chosen for.
+Chosen = tuple[dict[str, Any], list[str]]
+
+
+def training_curves(curves: Sequence[Curve]) -> list[Chart]:
+    """Draw loss, validation score and learning rate, one chart an arm, one line a split."""
+    arms = dict.fromkeys((curve.stage, curve.arm) for curve in curves)
+    return [
+        _curve_chart(stage, arm, [c for c in curves if (c.stage, c.arm) == (stage, arm)])
+        for stage, arm in arms
+    ]
+
+
+def grid_charts(results: RunResults) -> list[Chart]:
+    """Draw the validation score over the two searched settings, one chart an arm."""
+    tried = [trial for trial in results.trials if trial.phase == "tune"]
+    charts = []
+    for stage, label in dict.fromkeys((trial.stage, trial.arm) for trial in tried):
+        trials = [trial for trial in tried if (trial.stage, trial.arm) == (stage, label)]
+        chosen = [params for params, _ in _chosen(results, stage, label)]
+        chart = _grid_chart(f"{stage.capitalize()}: {label}", trials, chosen)
+        charts += [chart] if chart else []
+    return charts
+
+
+def choice_table(results: RunResults) -> Table:
+    """Return which configuration each split of a searched arm was trained with."""
+    tried = [trial for trial in results.trials if trial.phase == "tune"]
+    keys = list(dict.fromkeys(key for trial in tried for key in trial.params))
+    rows = [
+        Row(
+            (
+                f"{stage.capitalize()}: {label}",
+                *(_shown(params[key]) if key in params else "" for key in keys),
+                _splits(splits),
+            )
+        )
+        for stage, label in dict.fromkeys((trial.stage, trial.arm) for trial in tried)
+        for params, splits in _chosen(results, stage, label)
+    ]
+    title = "Settings chosen by the search"
+    return Table(title, ("", *(_name(key) for key in keys), "chosen for"), tuple(rows))
+
+
+def _chosen(results: RunResults, stage: str, label: str) -> list[Chosen]:
+    """List an arm's configurations in use; each final training names its own."""
+    found: list[Chosen] = []
+    for trial in results.trials:
+        if (trial.phase, trial.stage, trial.arm) == ("fit", stage, label):
+            splits = next((splits for params, splits in found if params == trial.params), None)
+            if splits is None:
+                found.append((trial.params, [trial.split]))
+            else:
+                splits.append(trial.split)
+    return found
+
+
+def _curve_chart(stage: str, arm: str, curves: Sequence[Curve]) -> Chart:
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.2, 2.7), layout="constrained")
+        loss, validation, rate = figure.subplots(1, 3)
+        few = len(curves) <= len(COLOURS)
+        for index, curve in enumerate(curves):
+            colour = COLOURS[index % len(COLOURS)]
+            look = {"color": colour, "linewidth": 1.4 if few else 0.7, "alpha": 1 if few else 0.5}
+            epochs = [point.epoch for point in curve.points]
+            loss.plot(
+                epochs, [_finite(p.loss) for p in curve.points], label=_split(curve.split), **look
+            )
+            rate.plot(epochs, [_finite(p.learning_rate) for p in curve.points], **look)
+            checked = _checked(curve.points)
+            validation.plot(
+                [p.epoch for p in checked], [p.validation for p in checked], marker=".", **look
+            )
+        score = "validation, 1 - loss" if stage == "skin" else "validation Dice"
+        for place, name in ((loss, "training loss"), (validation, score)):
+            place.set(title=name, xlabel="epoch")
+        rate.set(title="learning rate", xlabel="epoch")
+        if any(point.learning_rate > 0 for curve in curves for point in curve.points):
+            rate.set_yscale("log")
+            rate.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            rate.yaxis.set_minor_formatter(NullFormatter())
+        if not any(_checked(curve.points) for curve in curves):
+            _say(validation, "no validation images")
+        if few and len(curves) > 1:
+            figure.legend(loc="outside right center")
+        svg = to_svg(figure)
+    ends = spread(curve.points[-1].loss for curve in curves if curve.points)
+    end = f"final loss {ends.mean:.3f} on average" if ends else "no finite loss"
+    return Chart(
+        f"{stage.capitalize()}: {arm}",
+        f"Training curves of {arm} over {len(curves)} splits: loss, {score} and learning rate by "
+        f"epoch; {end}.",
+        "",
+        svg,
+    )
+
+
+def _checked(points: Sequence[CurvePoint]) -> list[CurvePoint]:
+    return [p for p in points if p.validation is not None and math.isfinite(p.validation)]
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else math.nan
+
+
+def _say(place: Axes, text: str) -> None:
+    place.text(0.5, 0.5, text, transform=place.transAxes, ha="center", va="center")
+
+
+def _grid_chart(
+    title: str, trials: Sequence[TrialRow], chosen: Sequence[dict[str, Any]]
+) -> Chart | None:
+    axes = _two_axes(trials)
+    if not axes:
+        return None
+    across, down = axes[0], axes[1] if len(axes) > 1 else None
+    grid = _best_scores(trials, across, down)
+    xs, ys = (sorted({cell[i] for cell in grid}, key=_order) for i in (0, 1))
+    values = np.array([[grid[x, y] for x in xs] for y in ys], dtype=np.float64)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(1.7 + 0.85 * len(xs), 1.0 + 0.5 * len(ys)), layout="constrained")
+        place = figure.subplots()
+        _heat_map(place, values)
+        place.set_xticks(range(len(xs)), [_shown(x) for x in xs])
+        place.set_yticks(range(len(ys)), [_shown(y) for y in ys] if down else [""])
+        place.set(xlabel=_name(across), ylabel=_name(down) if down else "")
+        for params in chosen:
+            _outline(place, xs, ys, params.get(across), params.get(down) if down else None)
+        svg = to_svg(figure)
+    best = spread(values.ravel().tolist())
+    top = f"best {np.nanmax(values):.3f}, worst {np.nanmin(values):.3f}" if best else "none scored"
+    others = "Each field is the best over the other settings searched." if _more(trials) else ""
+    return Chart(
+        title,
+        f"Heat map of the mean validation Dice of {title} by {_name(across)}"
+        f"{' and ' + _name(down) if down else ''}: {top}.",
+        others,
+        svg,
+    )
+
+
+def _varying(trials: Sequence[TrialRow]) -> list[str]:
+    keys = dict.fromkeys(key for trial in trials for key in trial.params)
+    return [k for k in keys if len({_shown(trial.params.get(k)) for trial in trials}) > 1]
+
+
+def _two_axes(trials: Sequence[TrialRow]) -> list[str]:
+    """Return the one or two settings to draw: learning rate and weight decay come first."""
+    first = ("learning_rate", "weight_decay")
+
+    def place(key: str) -> int:
+        last = key.rsplit(".", 1)[-1]
+        return first.index(last) if last in first else len(first)
+
+    return sorted(_varying(trials), key=place)[:2]
+
+
+def _more(trials: Sequence[TrialRow]) -> bool:
+    return len(_varying(trials)) > 2
+
+
+def _best_scores(trials: Sequence[TrialRow], across: str, down: str | None) -> Grid:
+    """Mean score over splits of each configuration; the best one where several share a field."""
+    splits: dict[tuple[Any, Any, str], list[float | None]] = {}
+    for trial in trials:
+        place = (trial.params.get(across), trial.params.get(down) if down else None)
+        splits.setdefault((*place, repr(sorted(trial.params.items()))), []).append(trial.score)
+    xs, ys = ({key[i] for key in splits} for i in (0, 1))
+    grid: Grid = {(x, y): math.nan for x in xs for y in ys}
+    for (x, y, _), scores in splits.items():
+        mean = spread(scores)
+        if mean and not grid[x, y] >= mean.mean:
+            grid[x, y] = mean.mean
+    return grid
+
+
+def _heat_map(place: Axes, values: NDArray[np.float64]) -> None:
+    place.grid(visible=False)
+    place.set_facecolor("#eceff2")
+    shown = place.imshow(values, cmap="cividis", aspect="auto")
+    low, high = shown.get_clim() if np.isfinite(values).any() else (0.0, 1.0)
+    for (row, column), value in np.ndenumerate(values):
+        if math.isnan(value):
+            place.text(column, row, "failed", ha="center", va="center", fontsize=9)
+            continue
+        light = high > low and (value - low) / (high - low) > 0.5
+        ink = INK if light else "white"
+        place.text(column, row, f"{value:.3f}", ha="center", va="center", color=ink)
+
+
+def _outline(place: Axes, xs: list[Any], ys: list[Any], x: Any, y: Any) -> None:
+    if x in xs and y in ys:
+        corner = (xs.index(x) - 0.5, ys.index(y) - 0.5)
+        for width, colour in ((5, "white"), (2.5, "#D55E00")):
+            frame = Rectangle(corner, 1, 1, fill=False, edgecolor=colour, linewidth=width)
+            place.add_patch(frame)
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    if isinstance(value, (int, float)):
+        return False, float(value), ""
+    return True, 0.0, str(value)
+
+
+def _name(path: str) -> str:
+    return path.rsplit(".", 1)[-1].replace("_", " ")
+
+
+def _split(name: str) -> str:
+    return {"components": "component split", "all": "all images"}.get(name, name.replace("-", " "))
+
+
+def _splits(names: Sequence[str]) -> str:
+    folds = [name.removeprefix("fold-") for name in names if name.startswith("fold-")]
+    rest = [_split(name) for name in names if not name.startswith("fold-")]
+    first = [f"fold{'s' if len(folds) > 1 else ''} {', '.join(folds)}"] if folds else []
+    return "; ".join([*first, *rest])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,142 @@
+"""What a scoring run says of itself: ``run.json``, and the rows of its table of images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skinray.errors import SkinrayError
+from skinray.learning.bundle.info import Kind
+from skinray.report.cohorts.tally import Row
+from skinray.scoring.tables import NAMES
+
+RUN = "run.json"
+BATCH_ROWS = 4096
+_SHARED = ("image", "subject", "status", "error", "duplicate_of", "overlay")
+# What the reports read, by what was scored.
+COLUMNS: dict[Kind, tuple[str, ...]] = {
+    "biopsy": (
+        *_SHARED, "count", "boundary_px", "boundary_mm", "density_per_mm", "um_per_px",
+    ),
+    "photo": (*_SHARED, "skin_fraction", "confidence"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """The bundle that scored, as ``bundle.json`` in its folder tells; it may be gone since.
+
+    Attributes
+    ----------
+    found : whether the folder still holds that bundle; if not, only ``id``, ``folder`` and
+        ``um_per_px`` are known, which the run itself noted.
+    """
+
+    id: str
+    folder: str
+    um_per_px: float | None
+    found: bool = False
+    created: str = ""
+    images: int = 0
+    subjects: int = 0
+    members: int = 1
+    metrics: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CohortRun:
+    """``run.json``: what was scored, when, with which settings and versions."""
+
+    kind: Kind
+    images: str
+    created: str
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    bundle: BundleFacts
+
+
+def is_scoring_run(folder: Path) -> bool:
+    """Whether a folder is that of ``skinray score``."""
+    return (folder / RUN).is_file()
+
+
+def read_run(folder: Path) -> CohortRun:
+    """Read ``run.json``; SkinrayError if it is missing or damaged."""
+    path = folder / RUN
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SkinrayError(
+            f"{path}: cannot be read ({error.strerror}); name the --out of a `skinray score`"
+        ) from None
+    except ValueError as error:
+        raise SkinrayError(f"{path}: not valid JSON ({error}); score into a new --out") from None
+    if not isinstance(told, dict):
+        raise SkinrayError(f"{path}: not a scoring run; score into a new --out")
+    return CohortRun(
+        kind="photo" if told.get("kind") == "photo" else "biopsy",
+        images=str(told.get("images") or ""),
+        created=str(told.get("created") or ""),
+        settings=told.get("settings") or {},
+        versions=told.get("versions") or {},
+        bundle=_bundle(told),
+    )
+
+
+def read_rows(folder: Path, kind: Kind) -> Iterator[list[Row]]:
+    """Yield the rows of the table of images in order, a batch of fixed size at a time.
+
+    Raises
+    ------
+    SkinrayError
+        The file is missing, damaged, or lacks a column.
+    """
+    path, columns = folder / f"{NAMES[kind]}.parquet", COLUMNS[kind]
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            missing = [name for name in columns if name not in file.schema_arrow.names]
+            if missing:
+                raise SkinrayError(
+                    f"{path}: has no column {', '.join(missing)}; write it again with "
+                    "`skinray score --resume`"
+                )
+            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
+                yield batch.to_pylist()
+    except FileNotFoundError:
+        raise SkinrayError(
+            f"{path}: missing, so the run has not come to its end; go on with "
+            "`skinray score --resume` and the same --out"
+        ) from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SkinrayError(
+            f"{path}: not a whole parquet file ({error}); remove it and go on with "
+            "`skinray score --resume`"
+        ) from None
+
+
+def _bundle(told: dict[str, Any]) -> BundleFacts:
+    found = BundleFacts(
+        id=str(told.get("bundle") or ""),
+        folder=str(told.get("bundle_path") or ""),
+        um_per_px=told.get("trained_um_per_px"),
+    )
+    try:
+        values = json.loads((Path(found.folder) / "bundle.json").read_text(encoding="utf-8"))
+        if values["sha256"]["bundle.json"] != found.id:
+            return found
+        return replace(
+            found,
+            found=True,
+            **{name: values[name] for name in ("created", "images", "subjects", "metrics")},
+            members=values.get("members", 1),
+            models={stage: model["name"] for stage, model in values["models"].items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return found

@@ -1,0 +1,161 @@
+"""What a run on photographs found, in sentences; and what to know before relying on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from skinray.config.biopsies import ArmSettings, TrainSettings
+from skinray.config.photos import SkinSettings
+from skinray.learning.photos.trials import SCENARIOS, Scenario
+from skinray.learning.photos.views import View, ViewBin
+from skinray.report.photos.paper import PAPER_EPOCHS, PAPER_PUBLIC, PAPER_TEST, PAPER_TRAIN
+from skinray.report.photos.table import (
+    PLAIN_STARTS,
+    PhotoResults,
+    PhotoRow,
+    looked_words,
+    of_masks,
+    unlearned,
+)
+
+# With fewer test photographs intervals of a Jaccard are wide, and every bin is small.
+FEW = 100
+
+
+class Weakest(NamedTuple):
+    """The bin in which a network does worst."""
+
+    view: View
+    bin: ViewBin
+
+
+def best(rows: Sequence[PhotoRow], scenario: Scenario | None = None) -> PhotoRow | None:
+    """Return the row of the highest mean Jaccard, of one scenario or of all."""
+    of = [row for row in rows if scenario in (None, row.scenario)]
+    return max(of, key=lambda row: row.summary.jaccard.value, default=None)
+
+
+def answer(results: PhotoResults) -> str:
+    """Return the run's answer in two or three sentences."""
+    top = best(results.rows)
+    if top is None:
+        return "No network was tested."
+    said = (
+        f"{top.label}, {_of(top.scenario)}, finds the skin with a mean Jaccard of "
+        f"{_figure(top)} on {results.test_images} test photographs that no network was trained on."
+    )
+    others = [
+        f"{_figure(row)} {_of(row.scenario)} ({row.label})"
+        for scenario in SCENARIOS
+        if scenario != top.scenario and (row := best(results.rows, scenario)) is not None
+    ]
+    if others:
+        said += f" The best of the other scenarios: {' and '.join(others)}."
+    return said
+
+
+def weakest(row: PhotoRow) -> Weakest | None:
+    """Return the bin of fewest overlap among those with photographs enough."""
+    found = [Weakest(view, view.known[0]) for view in row.views if len(view.known) > 1]
+
+    def overlap(one: Weakest) -> float:
+        return one.bin.jaccard.value if one.bin.jaccard else 1.0
+
+    return min(found, key=overlap, default=None)
+
+
+def caveats(results: PhotoResults) -> list[str]:
+    """Return what a reader must know before trusting the figures, most important first."""
+    said = [*looked_words(results.rows), *unlearned(results.rows), *of_masks(results)]
+    if results.test_images < FEW:
+        said.append(
+            f"Only {results.test_images} photographs were tested: the intervals are wide, and most "
+            "groups too small to tell of."
+        )
+    epochs = max((row.epochs for row in results.rows), default=0)
+    allowed = _allowed_epochs(results)
+    if allowed is not None and allowed < PAPER_EPOCHS:
+        first = results.settings.get("pretraining_epochs")
+        apart = f", pretraining {first}" if first is not None else ""
+        said.append(
+            f"Trainings were allowed {allowed} epochs{apart}, and took {epochs} at most; the paper "
+            f"allows {PAPER_EPOCHS}."
+        )
+    recipe = results.settings.get("recipe", "paper")
+    if recipe != "paper":
+        said.append(f"Settings are those of the recipe '{recipe}', not the paper's.")
+    begun = dict.fromkeys((row.network, row.begun) for row in results.rows)
+    said += [f"{name} began from {how}." for name, how in begun if how not in PLAIN_STARTS]
+    if len(results.rows) > 1:
+        said.append(
+            "The best row and its weakest group are picked by these same photographs, so the first "
+            "figure leans high and the second low."
+        )
+    said += [
+        "Jaccard is of each photograph at its own size, then the mean; intervals are over "
+        "photographs. Several photographs of one person tell less than they count.",
+        "Skin tone is estimated from uncalibrated photographs: exposure and colour cast move it. "
+        "It sorts photographs, not people.",
+        f"The paper's figures come from its own photographs ({PAPER_TRAIN} to train, {PAPER_TEST} "
+        f"to test, {PAPER_PUBLIC} public). They stand beside this run's for orientation, not as a "
+        "contest on equal terms.",
+    ]
+    return said
+
+
+def trained_how(results: PhotoResults) -> list[str]:
+    """Return what the curves show and which weights were kept, one for networks trained alike."""
+    said: dict[str, list[str]] = {}
+    for network in results.settings.get("networks") or []:
+        arm = ArmSettings.model_validate(network)
+        said.setdefault(_how(arm.train), []).append(arm.label)
+    if len(said) == 1:
+        return list(said)
+    return [f"{', '.join(labels)}: {how[0].lower()}{how[1:]}" for how, labels in said.items()]
+
+
+def confidence_how(results: PhotoResults) -> str:
+    """Return what the pictures of the raw confidence show."""
+    skin = SkinSettings.model_validate(results.settings.get("skin", {}))
+    edges = "the photograph's edges draw it and " if skin.refine else ""
+    return (
+        "Raw confidence is drawn as in the paper's figure 3: black is 0 %, white 100 % that a "
+        f"pixel is skin. It is the network's own answer, before {edges}the threshold of "
+        f"{100 * skin.threshold:g} % makes the mask."
+    )
+
+
+def _how(train: TrainSettings) -> str:
+    loss = {"jaccard": "1 less a soft Jaccard", "dice": "1 less a soft Dice"}.get(
+        train.loss, train.loss
+    )
+    if train.cross_entropy:
+        loss += f", and {train.cross_entropy:g} of the pixels' cross-entropy"
+    kept = "the epoch with the best validation" if train.keep == "best" else "the last epoch"
+    mean = ", as a running mean over steps" if train.average else ""
+    if train.early_stop_epochs is None:
+        ends = "no training ends early"
+    else:
+        ends = f"a training ends after {train.early_stop_epochs} epochs without a better one"
+    return f"The loss is {loss}. Weights are those of {kept}{mean}; {ends}."
+
+
+def _allowed_epochs(results: PhotoResults) -> int | None:
+    networks = results.settings.get("networks") or []
+    return max((network["train"]["epochs"] for network in networks), default=None)
+
+
+def _figure(row: PhotoRow) -> str:
+    figure = row.summary.jaccard
+    if figure.low is None or figure.high is None:
+        return f"{figure.value:.3f}"
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+
+
+def _of(scenario: Scenario) -> str:
+    return {
+        "direct transfer": "pretrained on public photographs alone",
+        "direct training": "trained on clinical photographs alone",
+        "fine-tuning": "pretrained and fine-tuned",
+    }[scenario]

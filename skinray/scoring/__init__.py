@@ -1,0 +1,1 @@
+"""A scored cohort: its images, its ledger, its rows and its tables; no Ray."""

@@ -1,0 +1,1 @@
+"""Corrections made on the page, kept as labels."""

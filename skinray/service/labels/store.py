@@ -1,0 +1,174 @@
+"""A folder of labels that grows by one image a correction, and is a cohort at any moment.
+
+An image is named by the SHA-256 of its pixels, never by what a client calls it: a file sent
+again in another format is the same image, and its row is replaced.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import hashlib
+import io
+import os
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from skinray.errors import CohortError, LabelError
+from skinray.images.cohort.csv_table import MANIFEST
+from skinray.service.labels.masks import LabelMasks
+
+COLUMNS = ("image", "subject", "nerves", "dermis", "count", "um_per_px")
+FOLDERS = ("images", "nerves", "dermis")
+LOCK = ".manifest.lock"
+MAX_SUBJECT = 100
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # spreadsheets run a cell that begins so
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was written: the row's values, whether it replaced one, and the rows there are."""
+
+    image: str
+    subject: str
+    count: int
+    um_per_px: float | None
+    replaced: bool
+    images: int
+
+
+def store_label(
+    folder: Path,
+    pixels: NDArray[np.uint8],
+    label: LabelMasks,
+    um_per_px: float | None,
+    subject: str | None = None,
+) -> Stored:
+    """Write an image with its masks, then its row of the manifest.
+
+    Parameters
+    ----------
+    folder : the cohort; made where it is missing.
+    pixels : (H, W, 3) uint8 RGB.
+    subject : whose skin it is; None: unknown, the image stands for itself.
+
+    Raises
+    ------
+    LabelError
+        The subject is no plain name.
+    CohortError
+        The folder's manifest is not one that this function wrote, or cannot be written.
+    """
+    name = f"{pixels_sha256(pixels)}.png"
+    subject = checked_subject(subject)
+    row = {
+        "image": f"images/{name}",
+        "subject": subject or f"images/{name}",
+        "nerves": f"nerves/{name}",
+        "dermis": f"dermis/{name}",
+        "count": str(len(label.points)),
+        "um_per_px": "" if um_per_px is None else repr(float(um_per_px)),
+    }
+    try:
+        for part in FOLDERS:
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            columns, rows = _read(folder)
+            image = folder / row["image"]
+            if not image.exists():
+                _replace(image, _png(pixels[..., ::-1]))
+            _replace(folder / row["nerves"], _png(label.nerves.astype(np.uint8) * 255))
+            _replace(folder / row["dermis"], _png(label.dermis.astype(np.uint8) * 255))
+            old = rows.get(row["image"])
+            rows[row["image"]] = (old or dict.fromkeys(columns, "")) | row
+            _replace(folder / MANIFEST, _table(columns, rows))
+    except OSError as error:
+        raise CohortError(
+            f"labels cannot be written ({error.strerror}): the service's owner checks the space "
+            "and rights of its labels folder"
+        ) from error
+    return Stored(
+        row["image"], row["subject"], len(label.points), um_per_px, old is not None, len(rows)
+    )
+
+
+def count_labels(folder: Path) -> int:
+    """Return how many images the folder holds; CohortError where the manifest is a stranger's."""
+    return len(_read(folder)[1])
+
+
+def pixels_sha256(pixels: NDArray[np.uint8]) -> str:
+    """Return the SHA-256 of an image's size and pixels."""
+    digest = hashlib.sha256(f"{pixels.shape[0]}x{pixels.shape[1]};".encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def checked_subject(subject: str | None) -> str | None:
+    """Return the subject's name in one spelling; None where none is given, LabelError if unfit."""
+    name = unicodedata.normalize("NFC", (subject or "").strip())
+    if not name:
+        return None
+    if len(name) > MAX_SUBJECT or not name.isprintable() or name.startswith(_FORMULA):
+        raise LabelError(
+            f"subject is no plain name: give at most {MAX_SUBJECT} printable characters that do "
+            f"not begin with {' '.join(_FORMULA)}"
+        )
+    return name
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, against threads and other processes; it falls with the process."""
+    with (folder / LOCK).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _read(folder: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """Return the manifest's columns and its rows by image; further columns are kept."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return list(COLUMNS), {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = list(reader.fieldnames or ())
+        rows = {row.get("image") or "": row for row in reader}
+    if not set(COLUMNS) <= set(columns) or any(None in row for row in rows.values()):
+        raise CohortError(
+            "the labels folder holds a manifest that is not the service's own: its owner starts "
+            "the service with another labels folder"
+        )
+    return columns, rows
+
+
+def _table(columns: list[str], rows: dict[str, dict[str, str]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows.values())
+    return text.getvalue().encode()
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    if not done:
+        raise CohortError("the label cannot be written as PNG: the image is too large for it")
+    return data.tobytes()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Put a file in place whole; the lock is held, so the temporary name is ours."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

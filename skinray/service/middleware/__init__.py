@@ -1,0 +1,1 @@
+"""What every request passes: tokens, limits, and the request log."""

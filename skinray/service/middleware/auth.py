@@ -1,0 +1,97 @@
+"""Who may ask: a token on every route, but those that tell nothing of the lab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from skinray.service.middleware.limits import Exchange, lingering
+from skinray.service.middleware.tokens import Tokens
+from skinray.service.problems import ProblemError, problem_response, responses
+
+LIVE = "/v2/health/live"
+SCHEME = "token"
+REMEDY = "send the header Authorization: Bearer TOKEN with a token that the operator gave you"
+
+
+class Guard:
+    """ASGI middleware: lets in who shows a token, and anyone to the open paths.
+
+    Stands before the limits, so that a stranger's request takes no place and is not read.
+    """
+
+    def __init__(self, app: ASGIApp, tokens: Tokens, open_paths: frozenset[str]) -> None:
+        self._app, self._tokens, self._open = app, tokens, open_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "lifespan" or self._may(scope):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            exchange = Exchange()
+            refusal = problem_response(scope, _refusal(scope))
+            await refusal(scope, receive, lingering(scope, receive, send, exchange))
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    def _may(self, scope: Scope) -> bool:
+        if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
+            root = scope.get("root_path", "")
+            path = scope["path"]
+            below = path[len(root) :] if root and path.startswith(f"{root}/") else path
+            if below in self._open:
+                return True
+        token = _shown(scope)
+        return token is not None and self._tokens.admits(token)
+
+
+def _headers(scope: Scope) -> list[bytes]:
+    return [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+
+
+def _shown(scope: Scope) -> bytes | None:
+    """Return the one token that a request shows; None: none, two, or another scheme."""
+    values = _headers(scope)
+    if len(values) != 1:
+        return None
+    scheme, _, token = values[0].partition(b" ")
+    return token.strip(b" ") or None if scheme.lower() == b"bearer" else None
+
+
+def _refusal(scope: Scope) -> ProblemError:
+    if not _headers(scope):
+        return ProblemError(
+            "unauthorized", f"no token: {REMEDY}", {"WWW-Authenticate": 'Bearer realm="skinray"'}
+        )
+    wrong = {"WWW-Authenticate": 'Bearer realm="skinray", error="invalid_token"'}
+    return ProblemError("unauthorized", f"this is no token of the service: {REMEDY}", wrong)
+
+
+def open_paths(page: Path, docs: Iterable[str]) -> frozenset[str]:
+    """Return what anyone may get: liveness, and the files of both pages, as they are published.
+
+    The page has to come before it can ask for a token; nothing of a lab is in these files.
+    """
+    files = (file.relative_to(page).as_posix() for file in page.rglob("*") if file.is_file())
+    return frozenset({LIVE, "/", *docs, *(f"/static/{name}" for name in files)})
+
+
+def describe(document: dict[str, Any]) -> None:
+    """Write into an OpenAPI document that every operation but liveness takes a token."""
+    schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    schemes[SCHEME] = {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "a token of the service; the operator gives it",
+    }
+    document["security"] = [{SCHEME: []}]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if path == LIVE:
+                operation["security"] = []
+                continue
+            for status, response in responses("unauthorized").items():
+                operation["responses"][str(status)] = response

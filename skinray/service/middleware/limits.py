@@ -1,0 +1,142 @@
+"""How much the service takes on: bytes, images at once, images that wait, time.
+
+Decided on the headers of a request, before its body is read, so that a refusal costs next to
+nothing and comes at once however busy the networks are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from skinray.config.biopsies import ServiceSettings
+from skinray.service.metrics import Meter
+from skinray.service.problems import ProblemError, problem_response
+
+# A connection closed on a client that still sends loses the answer on its way to it: what
+# comes in is thrown away for so long.
+LINGER_S = 2.0
+BODIES = frozenset({"POST", "PUT", "PATCH"})
+
+
+@dataclass
+class Exchange:
+    """How far a request and its answer have come."""
+
+    size: int = 0
+    whole: bool = False
+    started: bool = False
+
+
+class Limits:
+    """ASGI middleware for requests with a body; others pass."""
+
+    def __init__(self, app: ASGIApp, settings: ServiceSettings, meter: Meter) -> None:
+        self._app, self._settings, self._meter = app, settings, meter
+        self._places = asyncio.Semaphore(settings.max_in_flight)
+        self._running = self._waiting = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request in, now or after a wait, or refuse it."""
+        if scope["type"] != "http" or scope["method"] not in BODIES:
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange()
+        counted = self._counted(receive, exchange)
+        kind = lingering(scope, receive, send, exchange)
+        try:
+            self._check_size(scope)
+            deadline = asyncio.get_running_loop().time() + self._settings.timeout_s
+            await self._enter(deadline)
+            try:
+                await self._run(scope, counted, kind, exchange, deadline)
+            finally:
+                self._running -= 1
+                self._places.release()
+                self._tell()
+        except ProblemError as error:
+            await problem_response(scope, error)(scope, counted, kind)
+
+    def _check_size(self, scope: Scope) -> None:
+        stated = Headers(scope=scope).get("content-length", "")
+        if stated.isascii() and stated.isdigit() and int(stated) > self._settings.max_body_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> ProblemError:
+        return ProblemError(
+            "too_many_bytes", f"send at most {self._settings.max_body_bytes} bytes a request"
+        )
+
+    async def _enter(self, deadline: float) -> None:
+        """Wait for a place; ProblemError where too many wait, or it takes too long."""
+        retry = {"Retry-After": str(self._settings.retry_after_s)}
+        most = self._settings.max_in_flight + self._settings.max_queued
+        if self._running + self._waiting >= most:
+            raise ProblemError("busy", "all places are taken: send it again later", retry)
+        self._waiting += 1
+        self._tell()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._places.acquire()
+            self._running += 1
+        except TimeoutError:
+            raise ProblemError("busy", "no place came free: send it again later", retry) from None
+        finally:
+            self._waiting -= 1
+        self._tell()
+
+    async def _run(
+        self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, deadline: float
+    ) -> None:
+        try:
+            async with asyncio.timeout_at(deadline) as limit:
+                await self._app(scope, receive, send)
+        except TimeoutError:
+            if exchange.started or not limit.expired():
+                raise
+            seconds = f"{self._settings.timeout_s:g} s"
+            if not exchange.whole:
+                detail = f"the request did not arrive within {seconds}"
+                raise ProblemError("slow_upload", detail) from None
+            detail = f"no answer within {seconds}: send a smaller image, or raise timeout_s"
+            raise ProblemError("timeout", detail) from None
+
+    def _counted(self, receive: Receive, exchange: Exchange) -> Receive:
+        async def counted() -> Message:
+            message = await receive()
+            if message["type"] == "http.request":
+                exchange.size += len(message.get("body", b""))
+                exchange.whole = not message.get("more_body", False)
+                if exchange.size > self._settings.max_body_bytes:
+                    raise self._too_large()
+            return message
+
+        return counted
+
+    def _tell(self) -> None:
+        self._meter.load(self._running, self._waiting)
+
+
+def lingering(scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> Send:
+    """Return a ``send`` that, after an early answer, reads on before the connection may close."""
+    waits_for_word = Headers(scope=scope).get("expect", "").lower() == "100-continue"
+
+    async def linger(message: Message) -> None:
+        exchange.started = True
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if not last or exchange.whole or waits_for_word:
+            await send(message)
+            return
+        await send({**message, "more_body": True})
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while (await receive()).get("more_body", False):
+                    pass
+        except TimeoutError:
+            pass
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return linger

@@ -1,0 +1,83 @@
+"""What is round every request: its id, the headers of its answer, and the last net for errors."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from time import perf_counter
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from skinray.service.metrics import Meter
+from skinray.service.problems import ProblemError, problem_response
+
+LOG = logging.getLogger("skinray.service")
+REQUEST_ID = "X-Request-ID"
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_WELL_FORMED = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_CLIENT_LEFT = 499
+
+
+class Envelope:
+    """ASGI middleware; the outermost.
+
+    Logs hold request id, method, route, status and time: nothing of images or of file names.
+    """
+
+    def __init__(self, app: ASGIApp, meter: Meter) -> None:
+        self._app, self._meter = app, meter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = perf_counter()
+        given = Headers(scope=scope).get(REQUEST_ID, "")
+        request_id = given if _WELL_FORMED.fullmatch(given) else secrets.token_hex(16)
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def enveloped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in {REQUEST_ID: request_id, **SECURITY_HEADERS}.items():
+                    headers[name] = value
+            await send(message)
+
+        try:
+            await self._app(scope, receive, enveloped)
+        except ClientDisconnect:
+            status = _CLIENT_LEFT
+        except Exception:
+            LOG.exception("request %s failed", request_id, extra={"request": request_id})
+            if status:  # an answer cut off halfway is the server's to break off
+                raise
+            error = ProblemError("internal", "see the service's log under this request id")
+            await problem_response(scope, error)(scope, receive, enveloped)
+        finally:
+            self._tell(scope, request_id, status, perf_counter() - begun)
+
+    def _tell(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        route = str(getattr(scope.get("route"), "path", "other"))
+        self._meter.request(route, status, seconds)
+        reason = scope["state"].get("reason", "")
+        if reason:
+            self._meter.error(reason)
+        line = "request %s %s %s %d %s %.0f ms"
+        facts = {"request": request_id, "code": status, "seconds": round(seconds, 4)}
+        values = (request_id, scope["method"], route, status, reason, 1000 * seconds)
+        LOG.info(line, *values, extra=facts)

@@ -1,0 +1,130 @@
+"""The service's description of itself (OpenAPI), and the page that shows it without any other."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import FileResponse, HTMLResponse, Response
+from pydantic.json_schema import models_json_schema
+
+import skinray
+from skinray.service.middleware import auth
+from skinray.service.problems import Problem, ProblemError
+from skinray.service.routes.tensors import InferRequest
+
+DESCRIPTION = (
+    "Counts nerve fibres that cross the dermal-epidermal boundary in skin biopsies, or finds skin "
+    "in clinical photographs: the bundle in service is for one of them, which `/v1/bundle` tells. "
+    "Errors are problem reports (RFC 9457) with a `reason` for programs; every answer carries "
+    "`X-Request-ID`. Refusals with `Retry-After` cost nothing and may be sent again."
+)
+_FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
+# Swagger UI's two files, as this package carries them.
+_CARRIER = "fastapi_offline"
+_ASSETS = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+}
+# The paths of the page for readers; what it shows, /openapi.json, is not among them.
+PAGES = ("/docs", "/docs/start.js", *(f"/docs/{name}" for name in _ASSETS))
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>skinray: the interface for programs</title>
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script type="module" src="docs/start.js"></script>
+</body>
+</html>
+"""
+# A token that the page at / was given, in this tab, goes along.
+_START = """import { authorised } from "../static/token.js";
+
+await authorised("openapi.json", {});
+SwaggerUIBundle({
+  url: "openapi.json",
+  requestInterceptor: (request) => {
+    const token = sessionStorage.getItem("skinray-token");
+    if (token) request.headers = { Authorization: `Bearer ${token}`, ...request.headers };
+    return request;
+  },
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis],
+});
+"""
+
+
+def install(app: FastAPI, guarded: bool = False) -> None:
+    """Let the application describe itself with the types that FastAPI does not see.
+
+    ``guarded`` says that every route but liveness takes a token.
+    """
+
+    def describe() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = describe_app(app)
+            if guarded:
+                auth.describe(app.openapi_schema)
+        return app.openapi_schema
+
+    app.openapi = describe  # type: ignore[method-assign]
+
+
+def describe_app(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI of an application; problem reports in place of FastAPI's own errors."""
+    document = get_openapi(
+        title="skinray", version=skinray.__version__, description=DESCRIPTION, routes=app.routes
+    )
+    _, extra = models_json_schema(
+        [(Problem, "validation"), (InferRequest, "validation")],
+        ref_template="#/components/schemas/{model}",
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(extra["$defs"])
+    for name in _FRAMEWORKS_OWN:
+        schemas.pop(name, None)
+    for path in document["paths"].values():
+        for operation in path.values():
+            invalid = operation["responses"].get("422", {})
+            if "HTTPValidationError" in str(invalid):
+                del operation["responses"]["422"]
+    return document
+
+
+def docs_router() -> APIRouter:
+    """Return the routes of ``/docs`` and its files, none of which lies elsewhere."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/docs")
+    async def page() -> HTMLResponse:
+        return HTMLResponse(_PAGE)
+
+    @router.get("/docs/start.js")
+    async def start() -> Response:
+        return Response(_START, media_type="text/javascript")
+
+    @router.get("/docs/{name}")
+    async def asset(name: str) -> FileResponse:
+        if name not in _ASSETS:
+            raise ProblemError("not_found", "no such file")
+        return FileResponse(assets_folder() / name, media_type=_ASSETS[name])
+
+    return router
+
+
+def assets_folder() -> Path:
+    """Return where Swagger UI's files lie; nothing of the package is imported or run."""
+    spec = find_spec(_CARRIER)
+    if spec is None or not spec.submodule_search_locations:
+        raise ProblemError("not_found", "the page's files are not installed: read /openapi.json")
+    return Path(next(iter(spec.submodule_search_locations))) / "static"

@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from skinray.config.biopsies import AugmentSettings
+from skinray.errors import SkinrayError
+from skinray.report.photos.table import LOOKED
+from tests.support.drawn_photos import write_photos
+from tests.support.fake_photo_run import fake_photo_results
+from tests.support.photo_bundles import OPTIONS
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = (
+    "augmentation", "chaos", "crossing_stage", "drive", "front_proxy", "paper_fold",
+    "photo_networks", "photo_table", "scaling", "score_efficiency", "score_feeding",
+    "score_memory", "serve_batches", "serve_overhead", "serve_overload", "serve_replica_kill",
+    "several_workers", "tolerant_dice", "train_overhead", "wide_conv",
+)  # fmt: skip
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Import a script as running it would; results go to a temporary folder."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    def module(name: str) -> ModuleType:
+        found = importlib.import_module(name)
+        for one in (found, importlib.import_module("measure")):
+            monkeypatch.setattr(one, "RESULTS", tmp_path / "results", raising=False)
+        return found
+
+    return module
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_explains_itself(name, load, monkeypatch, capsys):
+    script = load(name)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit) as end:
+        script.main()
+    assert end.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert script.__doc__.split()[:5] == said.partition("[-h]")[2].split("] ")[-1].split()[:5]
+
+
+def test_readme_names_every_script():
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    assert [name for name in SCRIPTS if f"python benchmarks/{name}.py" not in text] == []
+
+
+# --- drive ---------------------------------------------------------------------------------
+
+
+def draw_drive(folder: Path, images: int, size: int = 64) -> None:
+    for kind in ("images", "manual1", "fov"):
+        (folder / kind).mkdir(parents=True)
+    for number in range(images):
+        vessels = np.zeros((size, size), np.uint8)
+        vessels[:, 20 + number : 23 + number] = 255
+        field = np.zeros_like(vessels)
+        field[: size // 2] = 255
+        colours = np.repeat(200 - vessels[..., None] // 2, 3, axis=2)
+        for kind, pixels in (("images", colours), ("manual1", vessels), ("fov", field)):
+            cv2.imwrite(str(folder / kind / f"{number:02d}.png"), pixels)
+
+
+def test_drive_reads_photographs_with_vessels_and_field(load, tmp_path):
+    draw_drive(tmp_path / "drive", 2)
+    first, second = load("drive").read_drive(tmp_path / "drive")
+    assert first.sample.image.shape == (64, 64, 3)
+    assert first.sample.nerve.sum() == 3 * 64
+    assert second.sample.nerve[0, 21:24].tolist() == [1, 1, 1]
+    assert first.field.sum() == 32 * 64
+    assert not first.sample.dermis.any()
+
+
+def test_drive_scores_inside_the_field_of_view_alone(load, tmp_path, monkeypatch):
+    drive = load("drive")
+    draw_drive(tmp_path / "drive", 1)
+    photographs = drive.read_drive(tmp_path / "drive")
+    # A perfect map inside the field, everything claimed outside.
+    claimed = np.ones((64, 64), np.float32)
+    claimed[:32] = photographs[0].sample.nerve[:32]
+    monkeypatch.setattr(drive, "predict_map", lambda network, image: claimed)
+    arm = drive.arms(Path("none"), drive.TRAIN.override({"epochs": 1, "draws_per_image": 1}))[0]
+    found = drive.measure(arm, AugmentSettings(crop_px=16), photographs, photographs, 0)
+    assert found == [{0: 1.0, 1: 1.0, 3: 1.0}]
+
+
+def test_drive_compares_one_network_from_two_starts_with_hed(load, tmp_path):
+    drive = load("drive")
+    random, brain, hed = drive.arms(tmp_path / "w.safetensors", drive.TRAIN)
+    assert random.model.name == brain.model.name == "unet_lgg"
+    assert (random.model.weights, brain.model.weights) == (None, str(tmp_path / "w.safetensors"))
+    assert hed.model.name == "hed"
+    assert random.train == brain.train == hed.train
+
+
+def test_drive_row_is_mean_and_sd_over_images(load):
+    found = [{0: 0.5, 1: 0.6, 3: 1.0}, {0: 0.7, 1: 0.6, 3: 0.8}]
+    row = load("drive").row("HED", found, time.monotonic())
+    assert row == "| HED | 0.600 (0.100) | 0.600 (0.000) | 0.900 (0.100) | 0.0 min |"
+
+
+def test_drive_says_where_the_data_should_lie(load, tmp_path):
+    with pytest.raises(SystemExit, match="SKINRAY_REAL_DATA"):
+        load("drive").arguments(["--data", str(tmp_path)])
+
+
+# --- paper_fold ----------------------------------------------------------------------------
+
+
+def test_paper_fold_without_gpu_says_not_measured(load, monkeypatch):
+    script = load("paper_fold")
+    monkeypatch.setattr(sys, "argv", ["paper_fold.py"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    script.main()
+    path = script.RESULTS / "paper_fold.md"
+    assert "Not measured: no GPU at hand" in path.read_text(encoding="utf-8")
+    path.write_text("measured elsewhere", encoding="utf-8")
+    script.main()
+    assert path.read_text(encoding="utf-8") == "measured elsewhere"
+
+
+def test_paper_fold_takes_random_weights_where_published_ones_are_missing(
+    load, monkeypatch, tmp_path
+):
+    script = load("paper_fold")
+    monkeypatch.setenv("SKINRAY_CACHE", str(tmp_path))
+    settings = script.settings_of()
+    assert [arm.model.weights for arm in settings.nerve.arms] == [None, None]
+    assert [arm.label for arm in settings.nerve.arms] == [
+        "HED not pretrained", "U-Net, from random weights",
+    ]  # fmt: skip
+    assert settings.dermis.main.label == "DeepLabV3 not pretrained"
+    assert (settings.nerve.main.train.epochs, settings.dermis.main.train.epochs) == (200, 300)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "hed_bsds500.safetensors").touch()
+    settings = script.settings_of()
+    assert settings.nerve.main.model.weights == "hed_bsds500"
+    assert len(settings.nerve.arms) == 3
+    assert script.settings_of(main_only=True).nerve.baselines == ()
+
+
+def test_paper_fold_runs_through(load, monkeypatch, tmp_path, capsys):
+    script = load("paper_fold")
+    monkeypatch.setattr(
+        sys, "argv", ["paper_fold.py", "--tiny", "--threads", "1", "--out", str(tmp_path / "run")]
+    )
+    script.main()
+    said = capsys.readouterr().out
+    assert "3 images of 256x192 px, 3 subjects; fold 1 of 3 by subject: 2 train" in said
+    for line in (
+        "| HED not pretrained | 0.",
+        "| DeepLabV3 not pretrained | 0.",
+        "| this run | 1 |",
+    ):
+        assert line in said
+    assert not script.RESULTS.exists()
+
+
+# --- photo_networks ------------------------------------------------------------------------
+
+
+def test_an_epoch_of_a_network_for_photographs_is_measured(load, tmp_path):
+    script = load("photo_networks")
+    write_photos(tmp_path / "set", 12)
+    settings = script.PhotoSettings(train_images=10, test_images=1).lasting(1).only(["skin_unet"])
+    narrow = settings.networks[0].override({"model.options": OPTIONS})
+    settings = settings.model_copy(update={"networks": (narrow,)})
+    row = script.measure(tmp_path / "set", settings, 0)
+    assert (row.label, row.images) == ("U-Net", 16)
+    assert row.peak > 100 << 20
+    assert 0 <= row.skin <= 1
+    *_, line = script.lines([row])
+    assert line.startswith(f"| U-Net | {row.parameters:,} | 16 |")
+
+
+# --- photo_table ---------------------------------------------------------------------------
+
+
+def test_the_table_says_of_every_network_what_was_asked_and_met(load, tmp_path, monkeypatch):
+    script = load("photo_table")
+    monkeypatch.setattr(script, "ASKED", 0.85)  # between the two
+    results = fake_photo_results(tmp_path / "run")
+    told = script.lines(results)
+    assert "| U-Net | fine-tuning | 7,463,645 | 0.46 s | 20 | " in "\n".join(told)
+    assert told[-3].startswith("- U-Net: fine-tuning ")
+    assert "(better); at least 0.85 asked after fine-tuning: met." in told[-3]
+    assert told[-2].startswith("- U-Net, flips averaged: fine-tuning ")
+    assert told[-1].startswith(f"- DeepLabV3 {LOOKED}: fine-tuning ")
+    assert told[-1].endswith("asked after fine-tuning: NOT met.")
+    assert "with skin marked" not in told[-1]
+    row = results.rows[-1]
+    photos = [row.photos[0].model_copy(update={"skin": 0, "both": 0}), *row.photos[1:]]
+    blank = row.model_copy(update={"photos": photos})
+    *_, last = script.lines(results.model_copy(update={"rows": [*results.rows[:-1], blank]}))
+    others = sum(photo.jaccard for photo in photos[1:]) / len(photos[1:])
+    assert f" ({others:.3f} over the {len(photos) - 1} with skin marked) against " in last
+
+
+def test_the_tables_networks_and_epochs_can_be_chosen(load, tmp_path):
+    script = load("photo_table")
+    home = ["--home", str(tmp_path)]
+    both = script.settings(script.arguments(home))
+    assert [arm.train.epochs for arm in both.networks] == [250, 80]
+    assert (both.members, both.pretraining_epochs) == (3, 20)
+    told = [*home, "--network", "skin_mobilenet", "--epochs", "7", "--members", "2"]
+    told += ["--pretraining-epochs", "3", "--precision", "bfloat16"]
+    one = script.settings(script.arguments(told))
+    assert [arm.model.name for arm in one.networks] == ["skin_mobilenet"]
+    assert (one.networks[0].train.epochs, one.networks[0].train.precision) == (7, "bfloat16")
+    assert (one.members, one.pretraining_epochs) == (2, 3)
+
+
+# --- wide_conv -----------------------------------------------------------------------------
+
+
+def test_wide_convolutions_are_compared_on_the_same_weights(load):
+    script = load("wide_conv")
+    before = script.wide_conv.LEAST_BATCH
+    seconds, apart = script.measure(2, 4, filters=(2, 3, 4), bottleneck=5)
+    assert before == script.wide_conv.LEAST_BATCH
+    assert {name: len(values) for name, values in seconds.items()} == {
+        "Conv2d": 2, "transforms": 2,
+    }  # fmt: skip
+    assert 0 < apart < 1e-3
+    told = script.lines({4: ({"Conv2d": [2.0, 6.0, 3.0], "transforms": [1.0, 2.0, 2.0]}, 2e-5)})
+    assert "| 4 | 3.00 | 2.00 | **2.00** | 1.50 - 3.00 | 3 | 2e-05 |" in told
+
+
+def test_no_time_is_told_where_the_gradients_differ(load, monkeypatch):
+    script = load("wide_conv")
+    monkeypatch.setattr(script, "MOST_APART", 0)
+    with pytest.raises(SkinrayError, match="nothing was timed"):
+        script.measure(1, 4, filters=(2, 3, 4), bottleneck=5)
+
+
+# --- serve_batches -------------------------------------------------------------------------
+
+
+def test_stacks_are_compared_with_each_image_alone(load):
+    script = load("serve_batches")
+    options = script.arguments(["--images", "3", "--rounds", "2", "--steps", "1"])
+    model, train = script.NETWORKS["U-Net, the demo's"]
+    network = script.trained(model, train, options.steps)
+    apart = script.measured(network, 1, options)
+    assert apart.pixels == 2 * (3 + 2) * script.SIZE[0] * script.SIZE[1]  # stacks of 3 and of 2
+    assert len(apart.gains) == 2
+    assert apart.most <= script.STACK_TOLERANCE
+
+
+def test_the_most_that_was_moved_is_held_against_what_is_stated(load):
+    script = load("serve_batches")
+    options = script.arguments([])
+    one, stack = np.float32([[[0.4, 0.49]]]), np.float32([[[0.4, 0.51]]])
+    apart = script.Apart(gains=[1.0, 3.0, 2.0])
+    script.note(apart, one, stack)
+    *_, row, _, verdict = script.lines({("a", 1): apart}, options)
+    assert row == "| a | 1 | 2.0e-02 | 1 of 2 | 2.00 (1.00 - 3.00) |"
+    assert verdict.startswith("Most of all: **2.0e-02** (stated: at most 0.01; NOT met).")
+    apart.most = 1e-4
+    assert "; met)." in script.lines({("a", 1): apart}, options)[-1]
+
+
+# --- train_overhead ------------------------------------------------------------------------
+
+
+def test_overhead_ratio_is_the_median_over_rounds(load):
+    script = load("train_overhead")
+    times = {
+        "plain": [1.0, 2.0, 4.0], "Train": [1.02, 2.2, 4.12], "Train and Data": [1.0, 3.3, 8.24],
+    }  # fmt: skip
+    runs = {
+        (name, workers): [script.Run(value, 10 * value, []) for value in values]
+        for name, values in times.items()
+        for workers in (1, 2)
+    }
+    demo = script.SCALES["demo"]
+    one, two, three, _ = script.table("Seconds a step", "seconds", runs, demo)[-4:]
+    told = "**1.030** (at most 1.05: met) | 1.020 - 1.100 |"
+    assert one == f"| 1 worker: plain -> Train | 2.000 | 2.200 | {told}"
+    assert two.startswith("| 2 workers: plain -> Train |")
+    told = "2.200 | 3.300 | **1.500** (at most 1.1: NOT met)"
+    assert three.startswith(f"| 1 worker: Train -> Train and Data | {told}")
+    cpu = script.table("CPU", "cpu_seconds", runs, demo)[-4]
+    assert "20.000 | 22.000 | **1.030** (no limit)" in cpu
+
+
+def test_cpu_of_a_tree_counts_descendants_and_their_ended_children(load, tmp_path):
+    ticks = os.sysconf("SC_CLK_TCK")
+    table = {
+        10: (1, 2, 3, 0, 0),
+        11: (10, 10, 0, 5, 0),
+        12: (11, 100, 0, 0, 0),
+        13: (1, 7, 0, 0, 0),
+    }
+    for pid, (parent, *used) in table.items():
+        (tmp_path / str(pid)).mkdir()
+        fields = ["S", parent, *[0] * 9, *[value * ticks for value in used]]
+        line = f"{pid} (a) name) {' '.join(map(str, fields))}\n"
+        (tmp_path / str(pid) / "stat").write_text(line)
+    assert load("process_tree").tree_cpu_seconds(10, tmp_path) == 2 + 3 + 10 + 5 + 100
+
+
+def test_cpu_is_noted_at_every_change(load, tmp_path):
+    tree = load("process_tree")
+    path = tmp_path / "state"
+    with tree.CpuAtChange(path) as cpu:
+        for written in (1, 2, 3):
+            path.write_text(str(written))
+            deadline = time.monotonic() + 20
+            while len(cpu.seconds) < written and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert len(cpu.seconds) == written
+    assert cpu.seconds == sorted(cpu.seconds)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_overhead_compares_the_same_training(load, request):
+    from ray import cloudpickle
+
+    script = load("train_overhead")
+    # Ray's workers cannot import it; run as a script, it would travel with what it sends them.
+    cloudpickle.register_pickle_by_value(script)
+    request.addfinalizer(lambda: cloudpickle.unregister_pickle_by_value(script))
+    scale = dataclasses.replace(script.SCALES["demo"], crop_px=32, steps=2, epochs=4, left_out=1)
+    samples = [script.phantom(index, size=(224, 200)) for index in range(4)]
+    runs = {name: script.measure(name, scale, samples, 1) for name in script.VERSIONS}
+    for run in runs.values():
+        np.testing.assert_allclose(runs["plain"].losses, run.losses, rtol=1e-4)
+        assert run.seconds > 0

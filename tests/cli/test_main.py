@@ -1,0 +1,309 @@
+"""The command line: what it teaches, what it hands on, and how it ends."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from skinray import __version__, cli
+from skinray.cli import biopsies, run_folder
+from skinray.cli.main import INTERRUPTED
+from skinray.config.base import parse_assignment, to_yaml
+from skinray.errors import SettingsError
+from tests.support.commands import Command, everything_below
+from tests.support.tiny import read_rows, tiny_run, write_manifest
+
+# help
+
+
+@pytest.mark.parametrize(
+    ("words", "taught"),
+    [
+        ([], ["phantom", "check", "train-cv", "report", "weights", "pretrain-hed"]),
+        (["phantom"], ["--out", "--images", "--size", "1600x1200", "contact_sheet.png"]),
+        (["check"], ["--data", "manifest.csv", "row, file, reason", "remedy"]),
+        (
+            ["train-cv"],
+            ["--data", "--recipe", "--out", "--resume", "--set", "folds.count=3", "ray job submit",
+             "report.html", "bundle/"],
+        ),
+        (["report"], ["RUN_DIR", "stored results"]),
+        (["weights"], ["list", "fetch", "import"]),
+        (["weights", "import"], ["nothing in it is executed"]),
+        (["pretrain-hed"], ["BSDS500", "--out", "--epochs"]),
+    ],
+)  # fmt: skip
+def test_help_teaches(skinray: Command, words: list[str], taught: list[str]) -> None:
+    ended = skinray(*words, "--help")
+    assert ended.code == 0
+    for text in taught:
+        assert text in " ".join(ended.out.split()), text
+
+
+def test_version(skinray: Command) -> None:
+    assert skinray("--version").out == f"skinray {__version__}\n"
+
+
+def test_no_word_gives_the_help(skinray: Command) -> None:
+    assert "train-cv" in skinray().out
+
+
+@pytest.mark.parametrize(
+    "words", [["frobnicate"], ["check"], ["phantom", "--out", "x", "--images", 0]]
+)
+def test_bad_usage_is_code_2(skinray: Command, words: list[Any]) -> None:
+    ended = skinray(*words)
+    assert ended.code == 2
+    assert "Traceback" not in ended.err
+
+
+# phantom and check
+
+
+def test_phantoms_are_drawn_and_checked(skinray: Command, tmp_path: Path) -> None:
+    out = tmp_path / "phantoms"
+    drawn = skinray("phantom", "--out", out, "--images", 3, "--size", "208x192", "--subjects", 3)
+    assert drawn.code == 0, drawn.err
+    assert f"Look at: {out / 'contact_sheet.png'}" in drawn.out
+    assert (out / "contact_sheet.png").is_file()
+    assert len(read_rows(out)) == 3
+    checked = skinray("check", "--data", out, "--folds", 3)
+    assert checked.code == 0, checked.err
+    assert f"{out}: no problem found in 3 images" in checked.out
+
+
+def test_check_notes_what_should_be_known(skinray: Command, cohort: Path) -> None:
+    rows = read_rows(cohort)
+    rows[3]["count"] = ""
+    write_manifest(cohort, rows)
+    ended = skinray("check", "--data", cohort)
+    assert ended.code == 0
+    assert "note: group A has 3 subject(s): some of the 5 folds lack it" in ended.out
+    assert "note: 1 image(s) without the expert's count" in ended.out
+
+
+def test_check_says_every_problem_at_once(skinray: Command, cohort: Path) -> None:
+    (cohort / "images" / "02.png").write_text("not an image")
+    (cohort / "nerves" / "05.png").unlink()
+    ended = skinray("check", "--data", cohort, "--folds", 6)
+    assert ended.code == 1
+    lines = ended.err.splitlines()
+    assert lines[0] == f"error: {cohort}: 3 problem(s)"
+    assert lines[1].startswith("  manifest.csv: 5 subject(s) cannot fill 6 folds")
+    assert lines[2].startswith("  row 4, images/02.png: ")
+    assert lines[3].startswith("  row 7, images/05.png: nerves file 'nerves/05.png' is missing")
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--size", "800"], "size '800': write WIDTHxHEIGHT in pixels"),
+        (["--size", "0x600"], "size '0x600'"),
+        (["--size", "\N{SUPERSCRIPT TWO}x600"], "write WIDTHxHEIGHT"),
+        (["--size", "20x20"], "ask for 192 px at least"),
+        (["--tissue", "nowhere"], "nowhere"),
+    ],
+)
+def test_phantom_refuses(skinray: Command, tmp_path: Path, words: list[str], said: str) -> None:
+    ended = skinray("phantom", "--out", tmp_path / "out", "--images", 1, *words)
+    assert (ended.code, ended.out.count("Traceback")) == (1, 0)
+    assert ended.err.startswith("error: ")
+    assert said in ended.err
+    assert everything_below(tmp_path) == set()
+
+
+def test_phantom_leaves_a_strangers_folder_alone(skinray: Command, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    ended = skinray("phantom", "--out", tmp_path, "--images", 1)
+    assert ended.code == 1
+    assert "choose another folder" in ended.err
+    assert everything_below(tmp_path) == {tmp_path / "thesis.txt"}
+
+
+def test_check_refuses_a_fold_unit_it_does_not_know(skinray: Command, cohort: Path) -> None:
+    ended = skinray("check", "--data", cohort, "--fold-unit", "slide")
+    assert ended.code == 1
+    assert "unit: Input should be 'subject' or 'image'" in ended.err
+
+
+# train-cv: what it hands on
+
+
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """Take the place of the run, and tell what it was called with."""
+    from skinray.cluster.train import biopsies as crossval
+    from skinray.report.biopsies import tables
+
+    calls: list[tuple[Any, ...]] = []
+
+    def run(data: Path, out: Path, settings: Any, *, resume: bool) -> str:
+        calls.append((data, out, settings, resume))
+        return "results"
+
+    monkeypatch.setattr(crossval, "train_cv", run)
+    monkeypatch.setattr(tables, "tables_text", lambda results: f"tables of {results}")
+    return calls
+
+
+def test_options_become_settings(
+    skinray: Command, handed: list[tuple[Any, ...]], cohort: Path
+) -> None:
+    recipe, out = cohort.parent / "own.yaml", cohort.parent / "run"
+    recipe.write_text(to_yaml(tiny_run()), encoding="utf-8")
+    ended = skinray(
+        "train-cv", "--data", cohort, "--recipe", recipe, "--out", out, "--resume", "--seed", 7,
+        "--workers", 2, "--fold-unit", "image", "--set", "nerve.main.train.learning_rate=1e-4",
+        "--set", "nerve.main.grid={train.weight_decay: [1e-5, 0]}",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    changes = {
+        "seed": 7, "cluster.workers": 2, "folds.unit": "image",
+        "nerve.main.train.learning_rate": 1e-4,
+        "nerve.main.grid": {"train.weight_decay": (1e-5, 0)},
+    }  # fmt: skip
+    assert handed == [(cohort, out, tiny_run().override(changes), True)]
+    assert ended.out.splitlines() == [
+        "tables of results", f"Bundle: {out / 'bundle'}", f"Report: {out / 'report.html'}",
+    ]  # fmt: skip
+
+
+def test_without_data_the_demo_cohort_is_drawn_once(
+    skinray: Command, handed: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Path] = []
+
+    def write(folder: Path, images: int, *_: object, progress: Any, **__: object) -> None:
+        drawn.append(folder)
+        folder.mkdir()
+        (folder / "manifest.csv").write_text("image\n")
+        progress(images, images)
+
+    monkeypatch.setattr(run_folder, "write_cohort", write)
+    monkeypatch.chdir(tmp_path)
+    assert skinray("train-cv", "--out", "run").code == 0
+    assert skinray("train-cv", "--out", "run", "--resume").code == 0
+    assert drawn == [tmp_path / "run-cohort"]
+    assert [call[:2] for call in handed] == [(tmp_path / "run-cohort", tmp_path / "run")] * 2
+
+
+def test_a_job_runs_the_command(monkeypatch: pytest.MonkeyPatch, cohort: Path, capsys: Any) -> None:
+    job = Path(cli.__file__).parents[2] / "jobs" / "train_cv.py"
+    monkeypatch.setattr(sys, "argv", [str(job), "--data", str(cohort), "--recipe", "papre"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(job), run_name="__main__")
+    assert end.value.code == 1
+    assert capsys.readouterr().err.startswith("error: no recipe 'papre'")
+
+
+# the other verbs
+
+
+def test_a_report_needs_a_finished_run(skinray: Command, tmp_path: Path) -> None:
+    ended = skinray("report", tmp_path)
+    assert ended.code == 1
+    assert "no results.json; the run has not finished" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_are_listed(
+    skinray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKINRAY_CACHE", str(tmp_path))
+    ended = skinray("weights", "list")
+    assert ended.code == 0
+    lines = ended.out.splitlines()
+    assert lines[0] == "hed_bsds500 (hed; in cache: no)"
+    assert lines[2].startswith("    address: http")
+
+
+def test_unknown_weights_are_named(skinray: Command) -> None:
+    for words in (["fetch", "unheard_of"], ["import", "unheard_of", "x.pt"]):
+        ended = skinray("weights", *words)
+        assert ended.code == 1
+        assert "unknown weights 'unheard_of': use one of hed_bsds500" in ended.err
+
+
+def test_pretraining_needs_its_images(skinray: Command, tmp_path: Path) -> None:
+    ended = skinray("pretrain-hed", "--data", tmp_path, "--out", tmp_path / "out")
+    assert ended.code == 1
+    assert ended.err.startswith(f"error: {tmp_path}")
+    assert list(tmp_path.iterdir()) == []
+
+
+# what is caught and what is not
+
+
+def ended_by(error: BaseException) -> int:
+    job = typer.Typer(pretty_exceptions_enable=False)
+
+    @job.command()
+    def command() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        cli.guarded(lambda: job([]))
+    return int(end.value.code or 0)
+
+
+def test_a_disk_that_refuses_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended_by(PermissionError(13, "Permission denied", "/runs")) == 1
+    assert capsys.readouterr().err == (
+        "error: /runs: Permission denied; check the path, its rights and the disk's space\n"
+    )
+
+
+def test_markup_in_a_message_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended_by(SettingsError("label '[red]x[/red]' :smile:")) == 1
+    assert capsys.readouterr().err == "error: label '[red]x[/red]' :smile:\n"
+
+
+def test_an_interrupted_run_says_how_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended_by(KeyboardInterrupt()) == INTERRUPTED
+    assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError("no file in it")])
+def test_our_own_mistakes_keep_their_trace(error: Exception) -> None:
+    def call() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        cli.guarded(call)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("1600x1200", (1600, 1200)), ("8X9", (8, 9)), ("1x1", (1, 1))]
+)
+def test_parse_size(text: str, size: tuple[int, int]) -> None:
+    assert biopsies.parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "8", "8x", "x9", "-8x9", "8x9x10", "8.5x9", "0x9", "²x9"]
+)
+def test_parse_size_refuses(text: str) -> None:
+    with pytest.raises(SettingsError, match="write WIDTHxHEIGHT"):
+        biopsies.parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("seed=3", ("seed", 3)),
+        (" a.b = 1e-4", ("a.b", 1e-4)),
+        ("a=null", ("a", None)),
+        ("a=", ("a", None)),
+        ("a=x=y", ("a", "x=y")),
+        ("a=[1, 2]", ("a", [1, 2])),
+        ("a=true", ("a", True)),
+    ],
+)
+def test_parse_assignment(text: str, pair: tuple[str, object]) -> None:
+    assert parse_assignment(text) == pair

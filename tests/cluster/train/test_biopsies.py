@@ -1,0 +1,160 @@
+"""The main job from a folder to a report, on a local Ray."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any, cast
+
+import pytest
+from chaos_jobs import tables
+
+from skinray.cluster.train import biopsies
+from skinray.cluster.train.biopsies import train_cv
+from skinray.cluster.train.resources import Resources
+from skinray.cluster.train.sources import Source
+from skinray.cluster.train.tune import TrialResult
+from skinray.config.biopsies import RunSettings
+from skinray.errors import SettingsError, TrainingError
+from skinray.images.cohort.manifest import read_manifest
+from skinray.images.read import read_image
+from skinray.learning import bundle
+from skinray.learning.search import make_splits
+from skinray.learning.spec import TrialSpec
+from skinray.report.biopsies.results import RunResults
+from tests.cluster.conftest import small
+from tests.support.tiny import cohort_of, tiny_run
+
+pytestmark = pytest.mark.ray
+
+
+# A learning rate at which the first step is not finite.
+DIVERGES = 1e25
+
+
+def settings() -> RunSettings:
+    """A small run with a configuration of the nerve network that does not train."""
+    return small().override(
+        {
+            "nerve.main.grid": {"train.learning_rate": (1e-3, DIVERGES, 3e-3)},
+            "nerve.main.train.max_skipped_steps": 0,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def run(
+    ray_session: Any, small_cohort: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, RunResults]:
+    out = tmp_path_factory.mktemp("run") / "first"
+    return out, train_cv(small_cohort, out, settings())
+
+
+def test_every_image_is_held_out_once(run: tuple[Path, RunResults], small_cohort: Path) -> None:
+    _, results = run
+    cohort = read_manifest(small_cohort)
+    assert sorted(row.image for row in results.counts) == sorted(b.name for b in cohort.biopsies)
+    expert = {b.name: b.count for b in cohort.biopsies}
+    assert {row.image: row.expert for row in results.counts} == expert
+    by_fold: dict[int, set[str]] = {}
+    for row in results.counts:
+        by_fold.setdefault(row.fold, set()).add(row.subject)
+    assert sum(len(subjects) for subjects in by_fold.values()) == results.subjects == 6
+
+
+def test_the_search_has_one_trial_a_configuration_and_fold(run: tuple[Path, RunResults]) -> None:
+    _, results = run
+    search = [trial for trial in results.trials if trial.phase == "tune"]
+    done = [trial for trial in search if trial.params["train.learning_rate"] != DIVERGES]
+    assert len(done) == 2 * 2 * 3
+    assert len(search) == len(done) + 3
+    assert all(trial.status == "done" and trial.score is not None for trial in done)
+    assert len([trial for trial in results.trials if trial.phase == "fit"]) == 2 * (3 + 1)
+
+
+def test_each_fold_is_trained_with_the_best_of_its_own_trials(run: tuple[Path, RunResults]) -> None:
+    out, results = run
+    for fit in (trial for trial in results.trials if trial.phase == "fit"):
+        scores: dict[float, list[float]] = {}
+        for trial in results.trials:
+            if (trial.phase, trial.stage, trial.status) == ("tune", fit.stage, "done"):
+                told = (out / "trials" / trial.trial / "outcome.json").read_text(encoding="utf-8")
+                own = scores.setdefault(trial.params["train.learning_rate"], [])
+                evidence = json.loads(told)["evidence"]
+                own += [v for name, v in evidence.items() if fit.split in (name, "all")]
+        assert fit.params["train.learning_rate"] == max(
+            scores, key=lambda rate: fmean(scores[rate])
+        )
+
+
+def test_the_run_leaves_what_it_promises(run: tuple[Path, RunResults]) -> None:
+    out, results = run
+    for name in ("report.html", "report.json", "results.json", "trials.csv", "settings.yaml"):
+        assert (out / name).stat().st_size > 0, name
+    assert RunResults.load(out) == results
+    html = (out / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    assert "https://" not in html
+
+
+def test_the_bundle_counts_new_images(run: tuple[Path, RunResults], small_cohort: Path) -> None:
+    out, _ = run
+    loaded = bundle.load(out / "bundle")
+    image = read_image(read_manifest(small_cohort).biopsies[0].image)
+    found = loaded.predict(image.pixels, um_per_px=0.5)
+    assert found.nerve.shape == found.dermis.shape == image.pixels.shape[:2]
+    assert found.crossings.count == len(found.crossings.points)
+    assert loaded.info.um_per_px == 0.5
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_tables(
+    run: tuple[Path, RunResults], small_cohort: Path, tmp_path: Path
+) -> None:
+    _, first = run
+    again = train_cv(small_cohort, tmp_path / "second", settings())
+    assert tables(again) == tables(first)
+
+
+def test_a_finished_run_is_not_overwritten_and_resumes_at_once(
+    run: tuple[Path, RunResults], small_cohort: Path
+) -> None:
+    out, first = run
+    with pytest.raises(SettingsError, match="--resume"):
+        train_cv(small_cohort, out, settings())
+    weights = sorted(out.glob("trials/*/weights.safetensors"))
+    before = [path.stat().st_mtime_ns for path in weights]
+    resumed = train_cv(small_cohort, out, settings(), resume=True)
+    assert tables(resumed) == tables(first)
+    assert [path.stat().st_mtime_ns for path in weights] == before
+    with pytest.raises(SettingsError, match="other settings"):
+        train_cv(small_cohort, out, settings().override({"seed": 9}), resume=True)
+
+
+def test_a_diverging_configuration_is_reported_and_not_chosen(
+    run: tuple[Path, RunResults],
+) -> None:
+    _, results = run
+    failed = [trial for trial in results.trials if trial.status == "failed"]
+    assert [trial.params for trial in failed] == [{"train.learning_rate": DIVERGES}] * 3
+    assert {trial.stage for trial in failed} == {"nerve"}
+    assert all("lower learning_rate" in trial.error for trial in failed)
+    chosen = next(arm for arm in results.arms if arm.stage == "nerve").chosen
+    assert chosen["train.learning_rate"] < DIVERGES
+
+
+def test_a_search_that_a_full_disk_ended_chooses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of it would choose by chance; the run ends, and can be resumed."""
+
+    def failing(specs: list[TrialSpec], *others: Any) -> list[TrialResult]:
+        return [TrialResult(spec, tmp_path, None, "no space left on device") for spec in specs]
+
+    monkeypatch.setattr(biopsies, "run_trials", failing)
+    settings, cohort = tiny_run(), cohort_of([2] * 6)
+    one, nothing = Resources(1, 0, (1, 1), 1), cast(Source, None)
+    run = biopsies.Run(settings, cohort, "data", tmp_path, None, nothing, one)
+    with pytest.raises(TrainingError, match="no space left on device"):
+        biopsies._measure(run, make_splits(cohort, settings))

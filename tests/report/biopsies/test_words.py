@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from skinray.report.biopsies.agreement import Agreement, agreement
+from skinray.report.biopsies.results import RunResults
+from skinray.report.biopsies.scores import score_run
+from skinray.report.biopsies.tables import tables_text
+from skinray.report.biopsies.words import answer, caveats, explain_agreement, search_words
+from tests.support.fake_run import fake_results
+
+
+@pytest.fixture(scope="module")
+def results() -> RunResults:
+    return fake_results(Path("cohort"))
+
+
+def said(results: RunResults) -> str:
+    return "\n".join(caveats(results, score_run(results)))
+
+
+def changed(results: RunResults, **tune: str) -> RunResults:
+    settings = results.settings | {"tune": results.settings["tune"] | tune}
+    return results.model_copy(update={"settings": settings})
+
+
+def test_the_answer_gives_r_and_the_error_beside_the_paper(results: RunResults) -> None:
+    scores = score_run(results)
+    assert scores.mean_r is not None
+    text = answer(scores)
+    assert f"r = {scores.mean_r.mean:.2f} on average over 5 folds" in text
+    assert "0.753 (0.156)" in text
+    assert f"off by {scores.pooled.agreement.mean_absolute_error:.1f} crossings" in text
+
+
+@pytest.mark.parametrize(
+    ("shift", "leaning"),
+    [(3, "3.0 too high"), (-3, "3.0 too low"), (0, "neither too high nor too low")],
+)
+def test_the_answer_says_which_way_the_model_leans(
+    results: RunResults, shift: int, leaning: str
+) -> None:
+    counts = [row.model_copy(update={"model": row.expert + shift}) for row in results.counts]
+    assert f"leans {leaning}" in answer(score_run(results.model_copy(update={"counts": counts})))
+
+
+def test_the_answer_to_no_counts_is_that_there_is_none(results: RunResults) -> None:
+    empty = results.model_copy(update={"counts": [], "folds": []})
+    assert answer(score_run(empty)).startswith("No fold has enough differing counts")
+
+
+def test_folds_by_subject_are_told_and_not_claimed_of_images(results: RunResults) -> None:
+    kept_apart = "images took no part in training the model or in choosing its settings."
+    assert kept_apart in said(results)
+    by_image = results.model_copy(update={"fold_unit": "image"})
+    assert kept_apart not in said(by_image)
+    assert kept_apart not in said(changed(results, selection="pooled"))
+    assert "though the choice of its settings saw them" in said(
+        changed(results, selection="pooled")
+    )
+
+
+def test_a_nested_choice_flatters_nothing(results: RunResults) -> None:
+    assert results.optimistic == ""
+    for text in (said(results), answer(score_run(results)), tables_text(results)):
+        assert "optimistic" not in text
+
+
+@pytest.mark.parametrize(
+    ("tune", "reason"),
+    [
+        ({"selection": "pooled"}, "one configuration, that of the best mean over all folds"),
+        ({"selection": "pooled", "validation": "held_out"}, "was scored on the held-out images"),
+    ],
+)
+def test_a_pooled_choice_is_said_wherever_its_figures_stand(
+    results: RunResults, tune: dict[str, str], reason: str
+) -> None:
+    pooled = changed(results, **tune)
+    first = caveats(pooled, score_run(pooled))[0]
+    assert first.startswith("The figures are optimistic: ")
+    assert reason in first
+    assert answer(score_run(pooled)).endswith("so the model's figures are optimistic.")
+    text = tables_text(pooled)
+    assert text.count("so the model's figures are optimistic.") == 4
+    assert ", optimistic; the paper: 0.753" in text.splitlines()[-1]
+
+
+def test_the_reason_is_said_once_where_the_run_noted_it_too(results: RunResults) -> None:
+    pooled = changed(results, selection="pooled")
+    noted = pooled.model_copy(update={"notes": [pooled.optimistic]})
+    assert said(noted).count("optimistic") == 1
+
+
+def test_nothing_is_optimistic_without_a_search(results: RunResults) -> None:
+    fits = [trial for trial in results.trials if trial.phase == "fit"]
+    pooled = changed(results, selection="pooled").model_copy(update={"trials": fits})
+    assert pooled.optimistic == ""
+
+
+def test_a_run_that_stored_no_selection_had_pooled_its_folds(results: RunResults) -> None:
+    tune = {"epochs_fraction": 1.0, "validation": "inner"}
+    old = results.model_copy(update={"settings": results.settings | {"tune": tune}})
+    assert "tune.selection: pooled" in old.optimistic
+
+
+def test_the_words_on_the_search_are_those_of_its_kind(results: RunResults) -> None:
+    nested, pooled = search_words(results), search_words(changed(results, selection="pooled"))
+    assert "were chosen by trials trained without its held-out images" in nested
+    assert "need not be the brightest" in nested
+    assert "was chosen for every split" in pooled
+    held_out = changed(results, selection="pooled", validation="held_out")
+    assert "scored on its held-out images" in search_words(held_out)
+
+
+def test_overlapping_intervals_of_model_and_second_expert_are_said(results: RunResults) -> None:
+    assert "overlap: these images cannot tell" in said(results)
+    perfect = [
+        row.model_copy(update={"expert": i, "model": i, "second_expert": (7 * i) % 10})
+        for i, row in enumerate(results.component_counts)
+    ]
+    apart = results.model_copy(update={"component_counts": perfect})
+    assert "overlap" not in said(apart)
+
+
+def test_what_is_missing_and_the_run_s_own_notes_are_said(results: RunResults) -> None:
+    text = said(results)
+    assert "Not measured: HED, BSDS500" in text
+    assert f"3 of {len(results.trials)} trials failed" in text
+    assert "The images are painted, not photographed." in text.splitlines()
+
+
+def test_folds_without_a_correlation_are_counted(results: RunResults) -> None:
+    counts = [
+        row.model_copy(update={"model": 1}) if row.fold < 3 else row for row in results.counts
+    ]
+    assert "2 of 5 folds give no correlation" in said(results.model_copy(update={"counts": counts}))
+
+
+def test_every_figure_is_explained_with_its_interval() -> None:
+    found = agreement([2, 5, 9, 4], [1, 5, 8, 6])
+    rows = {row.name: row for row in explain_agreement(found)}
+    assert rows["Bias"].value == "0.00"
+    assert rows["ICC(2,1)"].value == f"{found.icc:.2f}"
+    assert rows["Pearson's r"].interval.startswith("[")
+    assert all(row.meaning for row in rows.values())
+    assert {row.value for row in explain_agreement(Agreement(0))} == {"not known"}

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skinray.scoring.overlays import BOUNDARY, CROSSING, NERVE, OPACITY, encode_jpeg, overlay
+
+NONE = np.zeros((40, 60), bool)
+NO_POINTS = np.empty((0, 2))
+
+
+def grey() -> np.ndarray:
+    return np.full((40, 60, 3), 100, np.uint8)
+
+
+def test_nothing_to_draw_leaves_the_image() -> None:
+    image = grey()
+    drawn = overlay(image, NONE, NONE, NO_POINTS)
+    assert (drawn == image).all()
+    assert drawn is not image
+
+
+def test_nerve_is_blue_boundary_green_and_nerve_lies_above() -> None:
+    image, nerve, boundary = grey(), NONE.copy(), NONE.copy()
+    boundary[20] = True
+    nerve[:, 30] = True
+    drawn = overlay(image, nerve, boundary, NO_POINTS)
+    green = np.rint((1 - OPACITY) * 100 + OPACITY * np.array(BOUNDARY))
+    assert (drawn[20, 3] == green).all()
+    assert drawn[20, 3].argmax() == 1
+    assert drawn[3, 30].argmax() == 2
+    under = (1 - OPACITY) * green + OPACITY * np.array(NERVE)
+    assert (drawn[20, 30] == np.rint(under)).all()
+    changed = (drawn != image).any(axis=2)
+    assert (changed == (nerve | boundary)).all()
+    assert (image == 100).all()
+
+
+def test_a_crossing_is_a_red_ring_with_a_white_rim_round_its_place() -> None:
+    drawn = overlay(grey(), NONE, NONE, np.array([[20.0, 30.0]]))
+    changed = (drawn != 100).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert (rows.mean(), columns.mean()) == pytest.approx((20, 30), abs=0.1)
+    assert not changed[18:23, 28:33].any()  # what lies at the crossing stays in sight
+    assert drawn[20, 25].tolist() == pytest.approx(CROSSING, abs=40)  # its edges are smoothed
+    assert drawn[20, 24].min() > 150  # grey was 100
+
+
+def test_a_crossing_at_the_frame_is_drawn_as_far_as_it_shows() -> None:
+    drawn = overlay(grey(), NONE, NONE, np.array([[0.0, 59.0]]))
+    assert (drawn != 100).any()
+
+
+@pytest.mark.parametrize(
+    ("nerve", "points"),
+    [(np.zeros((60, 40), bool), NO_POINTS), (NONE, np.zeros((2, 3))), (NONE, np.zeros(2))],
+)
+def test_what_does_not_fit_the_image_is_refused(nerve: np.ndarray, points: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"masks|points"):
+        overlay(grey(), nerve, NONE, points)
+
+
+def test_jpeg_is_made_smaller_and_keeps_thin_colours() -> None:
+    image = np.full((30, 2000, 3), 255, np.uint8)
+    image[:, 1000:1004] = (230, 0, 30)
+    shown = np.asarray(Image.open(io.BytesIO(encode_jpeg(image, max_width=1000))))
+    assert shown.shape == (15, 1000, 3)
+    assert shown[7, 500:502].astype(int).mean(axis=0) == pytest.approx((230, 0, 30), abs=12)
+    small = np.asarray(Image.open(io.BytesIO(encode_jpeg(image[:, :50]))))
+    assert small.shape == (30, 50, 3)

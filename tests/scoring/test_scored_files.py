@@ -1,0 +1,94 @@
+"""Where files of scored images go, and the tables of a cohort."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from skinray.crossings.detect import Count
+from skinray.scoring.run_store import LocalOutput
+from skinray.scoring.score_image import places
+from skinray.scoring.tables import LOST, Totals, write_tables
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["../../etc/x.png", "/etc/passwd", "a/../../b.png", "..", ".", "", "a//b.png", "n" * 255,
+     "é" * 127, "dir.jpg/a.png", "nul\0.png"],
+)  # fmt: skip
+def test_files_stay_inside_the_run_folder_and_can_be_written(tmp_path: Path, image: str) -> None:
+    for kind, place in [*places(image, "biopsy").items(), *places(image, "photo").items()]:
+        path = tmp_path / place
+        assert path.resolve().is_relative_to(tmp_path / place.split("/")[0]), kind
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def test_no_two_images_share_a_file() -> None:
+    names = ["a.png", "a.jpg", "a", "a/b.png", "..", ".", "a.png.jpg/x", "a.png/x", "n" * 240,
+             "n" * 241]  # fmt: skip
+    for kind, what in (("biopsy", "overlay"), ("biopsy", "geojson"), ("photo", "mask")):
+        found = [places(name, kind)[what] for name in names]
+        assert len(set(found)) == len(names)
+        files = {Path(place) for place in found}
+        assert not any(parent in files for place in files for parent in place.parents)
+    assert places("s 1/a.png", "biopsy")["overlay"] == "overlays/s 1/a.png.jpg"
+    assert places("s 1/a.png", "biopsy")["geojson"] == "geojson/s 1/a.png.geojson"
+
+
+def row(image: str, **facts: Any) -> dict[str, Any]:
+    keys = ("subject", "problem", "sha256", "status", "error", "result", "source", "duplicate_of")
+    return {"image": image, **dict.fromkeys(keys), **facts}
+
+
+def test_the_tables_hold_every_row(tmp_path: Path) -> None:
+    count = Count(
+        count=2, boundary_px=7.5, boundary_mm=None, density_per_mm=None, um_per_px=None, width=4,
+        height=3, points=[(0.1, 1.0), (2.5, 3.0)],
+    )  # fmt: skip
+    good = {"status": "ok", "sha256": "f", "result": count.model_dump_json(), "source": "=1+1.png"}
+    rows = [
+        row("=1+1.png", subject="-5", **good),
+        row("@b.png", subject="-x", duplicate_of="=1+1.png", **good),
+        row("c.png", status="failed", error="empty: copy it"),
+        row("d.png", problem="no such file: restore it"),
+        row("e.png"),
+    ]
+    run = LocalOutput(tmp_path)
+    totals = write_tables(tmp_path, run, iter(rows), "biopsy", overlays=False)
+    assert (totals.scored, totals.failures) == (2, 3)
+    table = pq.read_table(tmp_path / "counts.parquet").to_pylist()
+    assert [each["image"] for each in table] == [each["image"] for each in rows]
+    assert [each["error"] for each in table[2:]] == [
+        "empty: copy it", "no such file: restore it", LOST,
+    ]  # fmt: skip
+    assert table[0]["count"] == 2
+    assert table[0]["overlay"] is None
+    crossings = pq.read_table(tmp_path / "crossings.parquet").to_pylist()
+    assert [(c["image"], c["crossing"], c["row"], c["column"]) for c in crossings[:2]] == [
+        ("=1+1.png", 1, 0.1, 1.0), ("=1+1.png", 2, 2.5, 3.0),
+    ]  # fmt: skip
+    assert len(crossings) == 4
+    with (tmp_path / "counts.csv").open(newline="", encoding="utf-8") as stream:
+        sheet = list(csv.DictReader(stream))
+    assert list(sheet[0]) == list(table[0])
+    # No cell is a formula, and numbers stay numbers.
+    assert [each["image"] for each in sheet[:2]] == ["'=1+1.png", "'@b.png"]
+    assert [each["subject"] for each in sheet[:2]] == ["-5", "'-x"]
+    assert sheet[1]["duplicate_of"] == "'=1+1.png"
+    assert sheet[0]["boundary_px"] == "7.5"
+    assert sheet[2]["count"] == ""
+
+
+def test_when_too_many_failed() -> None:
+    some = Totals(scored=1)
+    some.failed.update(["empty", "empty", "damaged"])
+    assert not some.too_many_failed(None)
+    assert not some.too_many_failed(3)
+    assert some.too_many_failed(2)
+    assert Totals().too_many_failed(None)
+    assert some.text(61) == "1 of 4 images scored in 01:01\n3 failed:\n  2 empty\n  1 damaged"

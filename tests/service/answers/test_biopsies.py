@@ -1,0 +1,105 @@
+"""What the last stage makes of two maps."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from stand_in import drawn_image
+
+from skinray.crossings import find_crossings
+from skinray.crossings.detect import Count
+from skinray.errors import SkinrayError
+from skinray.scoring.geojson import to_geojson
+from skinray.scoring.overlays import overlay
+from skinray.service.answers.biopsies import CountWant, count_answer
+from skinray.service.answers.request import THRESHOLDS
+from tests.support.service.image_files import from_png
+
+EVERYTHING = CountWant(
+    geojson=True, overlay=True, maps=True, image=True, boundary=True, sweep=THRESHOLDS
+)
+
+
+def soft_maps(seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An image with nerves of several probabilities across a wavy boundary."""
+    image = drawn_image(seed, (120, 200), nerves=6)
+    rng = np.random.default_rng(seed)
+    nerve = np.zeros((120, 200), np.float32)
+    for at, value in zip(range(15, 200, 30), (0.97, 0.8, 0.62, 0.44, 0.26, 0.12), strict=False):
+        nerve[30:90, at : at + 3] = value
+    nerve += rng.uniform(0, 0.02, nerve.shape).astype(np.float32)
+    dermis = np.zeros_like(nerve)
+    dermis[60:] = 1
+    return image, nerve, dermis
+
+
+def test_only_what_is_asked_for_is_made(bundle):
+    answer = count_answer(bundle.info, *soft_maps(), None, CountWant())
+    assert (answer.geojson, answer.overlay_png, answer.nerve_png) == (None, None, None)
+    assert (answer.dermis_png, answer.boundary_png, answer.image_png) == (None, None, None)
+    assert answer.sweep is None
+    assert answer.bundle_id == bundle.info.id
+
+
+@pytest.mark.parametrize("um_per_px", [None, 0.5, 0.8])
+def test_everything_is_that_of_the_crossings(bundle, um_per_px):
+    image, nerve, dermis = soft_maps()
+    found = bundle.info.find_crossings(nerve, dermis, um_per_px)
+    answer = count_answer(bundle.info, image, nerve, dermis, um_per_px, EVERYTHING)
+    assert answer.count == Count.of(found, um_per_px)
+    assert answer.count.count > 0
+    assert answer.geojson == to_geojson(found.points, found.dermis)
+    drawn = overlay(image, nerve > 0.5, found.boundary, found.points)
+    assert np.array_equal(from_png(answer.overlay_png), drawn)
+    assert np.array_equal(from_png(answer.nerve_png), np.rint(nerve * 255))
+    assert np.array_equal(from_png(answer.dermis_png), np.rint(dermis * 255))
+    assert np.array_equal(from_png(answer.boundary_png), found.boundary * 255)
+    assert np.array_equal(from_png(answer.image_png), image)
+
+
+@pytest.mark.parametrize("um_per_px", [None, 0.5, 0.8])
+def test_the_sweep_counts_as_a_bundle_of_that_threshold_would(bundle, um_per_px):
+    image, nerve, dermis = soft_maps()
+    answer = count_answer(bundle.info, image, nerve, dermis, um_per_px, EVERYTHING)
+    assert [point.nerve_threshold for point in answer.sweep] == list(THRESHOLDS)
+    scale = bundle.info.um_per_px if um_per_px is None else um_per_px
+    for point in answer.sweep:
+        settings = bundle.info.crossings.override({"nerve_threshold": point.nerve_threshold})
+        wanted = find_crossings(nerve, dermis, settings.at_scale(scale), None).points
+        assert point.points == [tuple(row) for row in wanted.tolist()]
+        assert point.count == len(point.points)
+    counts = [point.count for point in answer.sweep]
+    assert counts[0] == 6
+    assert counts[-1] == 1
+    assert answer.count.count == dict(zip(THRESHOLDS, counts, strict=True))[0.5]
+
+
+def test_no_boundary_no_crossings(bundle):
+    image, nerve, dermis = soft_maps()
+    answer = count_answer(bundle.info, image, nerve, np.zeros_like(dermis), 0.5, EVERYTHING)
+    assert answer.count.count == 0
+    assert answer.count.density_per_mm is None
+    assert {point.count for point in answer.sweep} == {0}
+    assert answer.geojson["features"] == []
+
+
+def test_an_answer_crosses_processes(bundle):
+    answer = count_answer(bundle.info, *soft_maps(), 0.5, EVERYTHING)
+    assert pickle.loads(pickle.dumps(answer)) == answer
+    assert pickle.loads(pickle.dumps(EVERYTHING)) == EVERYTHING
+
+
+def test_a_mask_of_the_nerves_and_no_image_give_the_same_count(bundle):
+    image, nerve, dermis = soft_maps()
+    whole = count_answer(bundle.info, image, nerve, dermis, 0.5, CountWant(geojson=True))
+    mask = (nerve > bundle.info.crossings.nerve_threshold).astype(np.uint8)
+    assert count_answer(bundle.info, None, mask, dermis, 0.5, CountWant(geojson=True)) == whole
+    assert whole.count.count > 0
+
+
+def test_a_picture_needs_the_image(bundle):
+    _, nerve, dermis = soft_maps()
+    with pytest.raises(SkinrayError, match="image is not given"):
+        count_answer(bundle.info, None, nerve, dermis, 0.5, CountWant(overlay=True))

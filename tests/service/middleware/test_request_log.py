@@ -1,0 +1,102 @@
+"""Request ids, headers of every answer, unforeseen errors, and what the meter hears."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+from stand_in import drawn_image
+
+from skinray.errors import BundleError, ResourcesError
+from skinray.service.app import create_app
+from skinray.service.engine import BusyError, NotReadyError
+from tests.support.service.asgi_driver import Exchange, FailingEngine, GatedEngine, Notes, form
+from tests.support.service.image_files import as_file
+
+BODY = form(as_file(drawn_image()))
+
+
+def ask(app, **changes) -> Exchange:
+    return asyncio.run(Exchange(**{"body": [BODY], **changes}).through(app))
+
+
+@pytest.mark.parametrize("given", ["a", "01J-x_y.z:7", "f" * 128])
+def test_a_sound_request_id_is_taken(client, given):
+    for path in ("/v2/health/live", "/nowhere"):
+        response = client.get(path, headers={"X-Request-ID": given})
+        assert response.headers["x-request-id"] == given
+
+
+@pytest.mark.parametrize("given", ["", "a b", "f" * 129, "<b>", "a;b", "ü".encode()])
+def test_another_request_id_is_replaced(client, given):
+    made = client.get("/v2/health/live", headers={"X-Request-ID": given}).headers["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{32}", made)
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/static/index.html", "/nowhere"])
+def test_every_answer_has_the_security_headers(client, path):
+    headers = client.get(path).headers
+    policy = dict(
+        part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";")
+    )
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["img-src"] == "'self' blob: data:"
+    assert policy["frame-ancestors"] == "'none'"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_an_unforeseen_error_tells_nothing_but_its_id(bundle, caplog):
+    error = RuntimeError("tensor of /home/lab/secret.pt")
+    exchange = ask(create_app(FailingEngine(bundle, error)))
+    assert (exchange.status, exchange.json["reason"]) == (500, "internal")
+    assert "secret" not in str(exchange.messages)
+    logged = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(logged) == 1
+    assert exchange.json["request_id"] in logged[0].getMessage()
+    assert logged[0].exc_info[1] is error
+
+
+@pytest.mark.parametrize("error", [BundleError("/srv/b: altered"), ResourcesError("no GPU")])
+def test_errors_of_ours_that_no_client_can_mend_are_internal(bundle, error, caplog):
+    exchange = ask(create_app(FailingEngine(bundle, error)))
+    assert (exchange.status, exchange.json["reason"]) == (500, "internal")
+    assert "/srv" not in str(exchange.messages)
+    assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [error]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(BusyError("full"), "busy"), (NotReadyError("no"), "not_ready")]
+)
+def test_an_engine_that_cannot_now(bundle, error, reason):
+    exchange = ask(create_app(FailingEngine(bundle, error)))
+    assert (exchange.status, exchange.json["reason"]) == (503, reason)
+    assert exchange.answer_headers["retry-after"] == "2"
+
+
+def test_what_the_meter_hears(bundle):
+    async def run() -> Notes:
+        notes, engine = Notes(), GatedEngine(bundle)
+        engine.gate.set()
+        app = create_app(engine, meter=notes)
+        await Exchange([BODY]).through(app)
+        await Exchange([form(b"no image")]).through(app)
+        await Exchange([b""], path="/v2/models/nerve", method="GET").through(app)
+        await Exchange([b""], path="/random", method="GET").through(app)
+        return notes
+
+    told = asyncio.run(run()).told
+    assert [one for one in told if one[0] != "load"] == [
+        ("stage", "decode"),
+        ("image", 96 * 128),
+        ("stage", "answer"),
+        ("counted", 2),
+        ("request", "/v1/biopsies", 200),
+        ("request", "/v1/biopsies", 422),
+        ("error", "unreadable_image"),
+        ("request", "/v2/models/{name}", 200),
+        ("request", "other", 404),
+        ("error", "not_found"),
+    ]
