@@ -32,8 +32,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     phantom = make_phantom(PhantomSettings(), 40, 0)
-    masks = (phantom.nerve_label.astype(np.uint8), phantom.dermis_label.astype(np.uint8))
-    sample, settings = Sample(phantom.image, *masks), AugmentSettings()
+    sample, settings = phantom.sample, AugmentSettings()
     check_same_picture(sample)
     tensors = as_tensors(sample)
     fused, stepwise = (torchvision_chain(settings, fused=fused) for fused in (True, False))
@@ -77,7 +76,9 @@ def main() -> None:
 def as_tensors(sample: Sample) -> tuple[Any, ...]:
     """Return the sample as torchvision takes it."""
     image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
-    masks = (torch.from_numpy(mask)[None] for mask in (sample.nerve, sample.dermis))
+    masks = (
+        torch.from_numpy(mask)[None] for mask in (sample.masks["nerve"], sample.masks["dermis"])
+    )
     return tv_tensors.Image(image), *(tv_tensors.Mask(mask) for mask in masks)
 
 

@@ -152,7 +152,7 @@ class Lab:
         for _ in range(3):
             pixels = rng.integers(0, 256, (48, 48, 3), np.uint8)
             mask = (pixels[..., 0] > 127).astype(np.uint8)
-            samples.append(Sample(pixels, mask, mask))
+            samples.append(Sample(pixels, {"nerve": mask}))
         settings = from_yaml(RunSettings, self.recipe)
         arm = settings.nerve.main.override({"train.epochs": 4})
         augment = settings.nerve.augment.override({"crop_px": 32, "translate_px": 4})

@@ -103,8 +103,7 @@ def read_drive(folder: Path) -> list[Photograph]:
     photographs = []
     for path in sorted((folder / "images").glob("*.png")):
         vessels, field = (read_mask(folder / kind / path.name) for kind in ("manual1", "fov"))
-        nothing = np.zeros(vessels.shape, np.uint8)
-        sample = Sample(read_image(path).pixels, vessels.astype(np.uint8), nothing)
+        sample = Sample(read_image(path).pixels, {"nerve": vessels.astype(np.uint8)})
         photographs.append(Photograph(sample, field))
     return photographs
 
@@ -146,7 +145,7 @@ def measure(
         scores(
             "nerve",
             np.where(photograph.field, predict_map(network, photograph.sample.image), 0),
-            photograph.sample.nerve * photograph.field,
+            photograph.sample.masks["nerve"] * photograph.field,
         )
         for photograph in test
     ]

@@ -20,6 +20,7 @@ from measure import RESULTS, machine, write
 
 from skinray.cli import guarded
 from skinray.config.biopsies import ArmSettings, RunSettings, StageSettings
+from skinray.config.kinds import STAGES, Stage
 from skinray.config.recipes import recipe
 from skinray.images.augment import Sample
 from skinray.images.cohort.common_scale import LabelledReader, common_scale
@@ -28,10 +29,10 @@ from skinray.images.phantoms.cohort import write_cohort
 from skinray.learning.feed import InProcessFeed
 from skinray.learning.held_out import SplitScores, score_split
 from skinray.learning.provenance import versions
-from skinray.learning.search import STAGES, SpecMaker, Split, make_splits
+from skinray.learning.search import SpecMaker, Split, make_splits
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import TrialOutcome, run_trial, trained_network
-from skinray.learning.validation import TOLERANCES, StageName, scores, truth_of
+from skinray.learning.validation import TOLERANCES, scores
 from skinray.models.predict import predict_map
 from skinray.models.weights.load import available
 from skinray.progress import bar
@@ -92,7 +93,9 @@ def main() -> None:
     began = time.monotonic()
     fold = prepare(options)
     arms = [
-        train_arm(fold, stage, arm) for stage in STAGES for arm in fold.settings.stage(stage).arms
+        train_arm(fold, stage, arm)
+        for stage in STAGES["biopsy"]
+        for arm in fold.settings.stage(stage).arms
     ]
     lines = result(fold, arms, count(fold, arms), (time.monotonic() - began) / 60)
     if options.tiny:
@@ -140,10 +143,10 @@ def settings_of(*, tiny: bool = False, main_only: bool = False) -> RunSettings:
         settings = settings.override({
             "fit.enabled": False,
             "folds.count": 3,
-            **{f"{stage}.augment.crop_px": 64 for stage in STAGES},
-            **{f"{stage}.main.train.epochs": 2 for stage in STAGES},
+            **{f"{stage}.augment.crop_px": 64 for stage in STAGES["biopsy"]},
+            **{f"{stage}.main.train.epochs": 2 for stage in STAGES["biopsy"]},
         })  # fmt: skip
-    stages = {stage: startable(settings.stage(stage)) for stage in STAGES}
+    stages = {stage: startable(settings.stage(stage)) for stage in STAGES["biopsy"]}
     return settings.override({
         stage: of.override({"baselines": ()} if tiny or main_only else {}).model_dump()
         for stage, of in stages.items()
@@ -168,7 +171,7 @@ def _at_hand(arm: ArmSettings) -> bool:
     return arm.model.weights is None or available(arm.model.weights)
 
 
-def train_arm(fold: Fold, stage: StageName, arm: ArmSettings) -> Arm:
+def train_arm(fold: Fold, stage: Stage, arm: ArmSettings) -> Arm:
     """Train an arm, or take it up where it stopped, and score it on the held-out images."""
     maker = SpecMaker(fold.settings, fold.cohort, fingerprint(fold.cohort))
     spec = maker.make("fit", stage, arm, fold.split.name, fold.split.train, {})
@@ -185,13 +188,15 @@ def train_arm(fold: Fold, stage: StageName, arm: ArmSettings) -> Arm:
     began = time.perf_counter()
     maps = [predict_map(network, sample.image, fold.device) for sample in held_out]
     speed = len(maps) / (time.perf_counter() - began)
-    dice = [scores(stage, p, truth_of(stage, s)) for p, s in zip(maps, held_out, strict=True)]
+    dice = [scores(stage, p, s.masks[stage]) for p, s in zip(maps, held_out, strict=True)]
     return Arm(spec, outcome, dice, speed)
 
 
 def count(fold: Fold, arms: Sequence[Arm]) -> SplitScores:
     """Count the held-out images with the main networks of both stages."""
-    nerve, dermis = (next(arm.spec for arm in arms if arm.spec.stage == stage) for stage in STAGES)
+    nerve, dermis = (
+        next(arm.spec for arm in arms if arm.spec.stage == stage) for stage in STAGES["biopsy"]
+    )
     networks = tuple(
         trained_network(spec, fold.out / "trials" / spec.key).to(fold.device)
         for spec in (nerve, dermis)
@@ -224,7 +229,7 @@ def result(fold: Fold, arms: Sequence[Arm], counted: SplitScores, minutes: float
         "",
         f"Machine: {machine()}. {named}. {fold.threads} augmentation threads; "
         f"{minutes:.0f} minutes in all.",
-        *(line for stage in STAGES for line in dice_table(stage, arms)),
+        *(line for stage in STAGES["biopsy"] for line in dice_table(stage, arms)),
         "",
         "## Table 3. Counts against the expert, fold 1",
         "",
@@ -246,7 +251,7 @@ def result(fold: Fold, arms: Sequence[Arm], counted: SplitScores, minutes: float
     ]
 
 
-def dice_table(stage: StageName, arms: Sequence[Arm]) -> list[str]:
+def dice_table(stage: Stage, arms: Sequence[Arm]) -> list[str]:
     """Return table 1 or 2: this run's rows, then the paper's."""
     tolerances = TOLERANCES[stage]
     names = ["Dice" if k == 0 else f"k = {k} px" for k in tolerances]

@@ -14,16 +14,16 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
 from measure import machine, versions, write
 
 from skinray.cli import guarded
 from skinray.config.biopsies import ArmSettings, ClusterSettings, PhantomSettings, StageSettings
+from skinray.config.kinds import Stage
 from skinray.config.recipes import recipe
 from skinray.images.augment import Sample
 from skinray.images.phantoms.phantom import make_phantom
-from skinray.learning.spec import StageName, TrialSpec, scaled
+from skinray.learning.spec import TrialSpec, scaled
 from skinray.learning.trial import run_trial
 
 TRAIN, HELD_OUT, SIZE = 24, 8, (384, 288)
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     seeds, before = range(options.seeds), machine()
-    stages: tuple[StageName, ...] = ("nerve", "dermis")
+    stages: tuple[Stage, ...] = ("nerve", "dermis")
     jobs = {("one worker", stage, s): one_worker(stage, s) for stage in stages for s in seeds}
     for stage in stages:
         for workers in WORKERS:
@@ -55,12 +55,12 @@ def main() -> None:
     write("several_workers", page(found, options.seeds, before))
 
 
-def one_worker(stage: StageName, seed: int) -> TrialSpec:
+def one_worker(stage: Stage, seed: int) -> TrialSpec:
     """Return the demo's training of a stage with one worker."""
     return trial(stage, seed, demo(stage).main, 0)
 
 
-def of_workers(stage: StageName, seed: int, workers: int, rule: str) -> TrialSpec:
+def of_workers(stage: Stage, seed: int, workers: int, rule: str) -> TrialSpec:
     """Return it with the steps of several workers."""
     cluster = ClusterSettings().override({"workers": workers, "learning_rate_rule": rule})
     return trial(stage, seed, *scaled(demo(stage).main, cluster))
@@ -74,12 +74,12 @@ def with_batch_norm(seed: int, crops: int) -> TrialSpec:
     return trial("dermis", seed, arm, 8)
 
 
-def demo(stage: StageName) -> StageSettings:
+def demo(stage: Stage) -> StageSettings:
     """Return a stage of the demo."""
     return recipe("demo").stage(stage)
 
 
-def trial(stage: StageName, seed: int, arm: ArmSettings, step: int) -> TrialSpec:
+def trial(stage: Stage, seed: int, arm: ArmSettings, step: int) -> TrialSpec:
     """Return a training on the first drawn biopsies, scored on the others."""
     return TrialSpec(
         key="steps", phase="tune", stage=stage, split="all", seed=seed, data="phantoms",
@@ -103,13 +103,11 @@ def drawn() -> list[Sample]:
     """Return the drawn biopsies with their labels."""
     samples = []
     for at in range(TRAIN + HELD_OUT):
-        found = make_phantom(PhantomSettings(), 7, at, SIZE)
-        masks = (found.nerve_label.astype(np.uint8), found.dermis_label.astype(np.uint8))
-        samples.append(Sample(found.image, *masks))
+        samples.append(make_phantom(PhantomSettings(), 7, at, SIZE).sample)
     return samples
 
 
-def page(found: dict[tuple[str, StageName, int], float], seeds: int, before: str) -> list[str]:
+def page(found: dict[tuple[str, Stage, int], float], seeds: int, before: str) -> list[str]:
     """Return the lines of the result."""
     names = list(dict.fromkeys((name, stage) for name, stage, _ in found))
     rows = []

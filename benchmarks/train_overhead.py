@@ -115,9 +115,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def phantom(index: int, size: tuple[int, int] = (640, 480)) -> Sample:
     """Return a synthetic biopsy with its labels."""
-    drawn = make_phantom(PhantomSettings(), SEED, index, size)
-    masks = (drawn.nerve_label.astype(np.uint8), drawn.dermis_label.astype(np.uint8))
-    return Sample(drawn.image, *masks)
+    return make_phantom(PhantomSettings(), SEED, index, size).sample
 
 
 def compare(scale: Scale, samples: Sequence[Sample], rounds: int) -> list[str]:

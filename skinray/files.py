@@ -1,13 +1,52 @@
-"""Files that appear whole or not at all, however a run ends."""
+"""Files that appear whole or not at all, however a run ends; and their hash."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+import socket
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL = ".part"
 
-def write_whole(path: Path, text: str) -> Path:
-    """Write a text file under another name, then put it in its place; return its path."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+
+@contextmanager
+def whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Give another name to write to, and put that file in place at the end of the block.
+
+    If the block fails, the partial file is removed and ``path`` stays as it was.
+
+    Parameters
+    ----------
+    path : of the file; its folder exists.
+    shared : whether several processes or machines may write ``path`` at the same time. The partial
+        name is then different in each. Otherwise it is always ``path`` with ``.part`` added, so
+        that the next run overwrites what a killed one left.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    if shared:
+        # Short enough for any file system, however long the file's own name is.
+        mark = f"{zlib.crc32(os.fsencode(path.name)):08x}.{socket.gethostname()[:60]}"
+        partial = path.with_name(f".{path.name[:20]}.{mark}.{os.getpid()}")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)  # on a full disk it would take the last of the room
+        raise
+
+
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Write a file that appears whole or not at all; text as UTF-8. Return its path."""
+    with whole(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

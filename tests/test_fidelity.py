@@ -231,9 +231,17 @@ def test_each_fold_chooses_for_itself_and_the_best_mean_is_for_all_images() -> N
 
 def test_a_trial_is_scored_by_the_most_tolerant_dice() -> None:
     drawn = drawn_sample()
-    moved = Sample(drawn.image, np.roll(drawn.nerve, 2, axis=1), drawn.dermis)
-    expected = [tolerant_dice(s.nerve, moved.nerve, 3) for s in (moved, drawn)]
-    assert expected[0] == 1 > expected[1] > tolerant_dice(drawn.nerve, moved.nerve, 1)
+    moved = Sample(
+        drawn.image,
+        {"nerve": np.roll(drawn.masks["nerve"], 2, axis=1), "dermis": drawn.masks["dermis"]},
+    )
+    expected = [tolerant_dice(s.masks["nerve"], moved.masks["nerve"], 3) for s in (moved, drawn)]
+    assert (
+        expected[0]
+        == 1
+        > expected[1]
+        > tolerant_dice(drawn.masks["nerve"], moved.masks["nerve"], 1)
+    )
     found = fmean(image_scores("nerve", NERVE_TRUTH, [drawn, moved]))
     assert found == pytest.approx(np.mean(expected))
 
@@ -248,7 +256,7 @@ class Faint(nn.Module):
 def test_the_fit_sees_training_images_alone(tmp_path: Path) -> None:
     """What the held-out image holds, and whether it is labelled, changes no parameter."""
     drawn = [drawn_sample(seed, nerves=2 + seed) for seed in range(4)]
-    blank = Sample(drawn[3].image, drawn[3].nerve * 0, drawn[3].dermis * 0)
+    blank = Sample(drawn[3].image, {stage: mask * 0 for stage, mask in drawn[3].masks.items()})
     rows = [biopsy(f"{at}.png") for at in range(4)]
 
     def scored(samples: Spy) -> SplitScores:
@@ -268,6 +276,6 @@ def test_the_fit_sees_training_images_alone(tmp_path: Path) -> None:
 
 def test_the_experts_count_is_the_manifests_else_that_of_the_labels() -> None:
     drawn = drawn_sample(nerves=3)
-    assert find_crossings(drawn.nerve, drawn.dermis).count == 3
+    assert find_crossings(drawn.masks["nerve"], drawn.masks["dermis"]).count == 3
     assert expert_count(biopsy("a.png", count=7), drawn) == 7
     assert expert_count(biopsy("a.png"), drawn) == 3

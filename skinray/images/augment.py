@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinray.config.biopsies import AugmentSettings, ColourSettings
+from skinray.config.kinds import Stage
 
 
 @dataclass(frozen=True)
@@ -197,19 +199,21 @@ def apply(transform: Transform, sample: Sample, settings: AugmentSettings) -> Sa
         border = BORDERS[settings.fill]
         return cv2.warpAffine(array, to_source, size, flags=flags, borderMode=border)
 
-    # OpenCV warps four channels faster than three, and both masks faster as two bits of one
+    # OpenCV warps four channels faster than three, and all masks faster as bits of one
     # array; bringing what the crop can see to that form costs less than it saves.
     colours = cv2.cvtColor(sample.image[rows, columns], cv2.COLOR_RGB2RGBA)
-    nerve, dermis = ((m[rows, columns] > 0).view(np.uint8) for m in (sample.nerve, sample.dermis))
-    bits = nerve + dermis * np.uint8(2)
-    masks = np.asarray(warp(bits, cv2.INTER_NEAREST), dtype=np.uint8)
+    bits = np.zeros(colours.shape[:2], np.uint8)
+    for at, mask in enumerate(sample.masks.values()):
+        bits |= (mask[rows, columns] > 0).view(np.uint8) << np.uint8(at)
+    warped = np.asarray(warp(bits, cv2.INTER_NEAREST), dtype=np.uint8)
     image = np.asarray(
         cv2.cvtColor(warp(colours, cv2.INTER_LINEAR), cv2.COLOR_RGBA2RGB), dtype=np.uint8
     )
     return Sample(
         image=recolour(image, transform.colour),
-        nerve=masks & np.uint8(1),
-        dermis=masks >> np.uint8(1),
+        masks={
+            stage: warped >> np.uint8(at) & np.uint8(1) for at, stage in enumerate(sample.masks)
+        },
     )
 
 
@@ -266,7 +270,7 @@ def paste(front: Sample, back: Sample) -> Sample:
 
     Parameters
     ----------
-    front, back : photographs of one size; ``dermis`` holds their skin.
+    front, back : photographs of one size, each with its mask of skin.
 
     Raises
     ------
@@ -275,28 +279,25 @@ def paste(front: Sample, back: Sample) -> Sample:
     """
     if front.shape != back.shape:
         raise ValueError(f"sizes {front.shape} and {back.shape} differ")
-    skin = front.dermis > 0
+    skin = front.masks["skin"] > 0
     return Sample(
         image=np.where(skin[..., None], front.image, back.image),
-        nerve=back.nerve,
-        dermis=np.where(skin, front.dermis, back.dermis),
+        masks={"skin": np.where(skin, front.masks["skin"], back.masks["skin"])},
     )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image and its two masks on one pixel grid.
+    """An image and its masks on one pixel grid.
 
     Attributes
     ----------
     image : (H, W, 3) uint8, RGB.
-    nerve : (H, W) uint8, 1 on a traced nerve.
-    dermis : (H, W) uint8, 1 in the dermis; in photographs, 1 on skin.
+    masks : by stage, (H, W) uint8: 1 on a traced nerve, in the dermis, or on skin.
     """
 
     image: NDArray[np.uint8]
-    nerve: NDArray[np.uint8]
-    dermis: NDArray[np.uint8]
+    masks: Mapping[Stage, NDArray[np.uint8]]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -304,6 +305,7 @@ class Sample:
         height, width = self.image.shape[:2]
         return int(height), int(width)
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the three arrays by name, for a table row."""
-        return {"image": self.image, "nerve": self.nerve, "dermis": self.dermis}
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the image and its masks in memory."""
+        return self.image.nbytes + sum(mask.nbytes for mask in self.masks.values())

@@ -90,14 +90,14 @@ def read_edges(path: Path, settings: PretrainSettings) -> NDArray[np.uint8]:
 
 
 def read_sample(image: Path, truth: Path, settings: PretrainSettings) -> Sample:
-    """Return one labelled image; its edges stand in ``nerve``, coded as in :func:`read_edges`."""
+    """Return one labelled image; its edges are its mask "nerve", coded as in :func:`read_edges`."""
     pixels, edges = read_image(image).pixels, read_edges(truth, settings)
     if pixels.shape[:2] != edges.shape:
         raise LabelError(
             f"{truth}: boundaries {edges.shape} do not match image {pixels.shape[:2]}; "
             "unpack both from the same release"
         )
-    return Sample(pixels, edges, np.zeros_like(edges))
+    return Sample(pixels, {"nerve": edges})
 
 
 def pretrain_hed(
@@ -189,5 +189,5 @@ def _batches(
             augmented(samples[at.image], at, names[at.image], settings.seed, turned)
             for at in rows[start : start + size]
         ]
-        truth = np.stack([crop.nerve for crop in crops]).view(np.int8)  # 255 becomes -1
+        truth = np.stack([crop.masks["nerve"] for crop in crops]).view(np.int8)  # 255 becomes -1
         yield as_batch(np.stack([crop.image for crop in crops]), truth, size)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from skinray.errors import DamagedError, TrainingError
+from skinray.files import whole
 
 Tensors = dict[str, torch.Tensor]
 # The file may be whole; to train its part anew would be wrong.
@@ -87,11 +88,10 @@ class TrainState:
             "has_average": self.average is not None,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".part")
-        whole = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        kept = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         told = json.dumps(rest)
-        save_file(whole, partial, metadata={"state": told, "crc32": _checksum(told, whole)})
-        partial.replace(path)
+        with whole(path) as partial:
+            save_file(kept, partial, metadata={"state": told, "crc32": _checksum(told, kept)})
 
     @classmethod
     def load(cls, path: Path, owner: str = "") -> TrainState:

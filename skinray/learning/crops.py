@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skinray.config.biopsies import AugmentSettings
 from skinray.images.augment import Sample, apply, draw, generator, paste
-from skinray.learning.spec import StageName, TrialSpec
+from skinray.learning.spec import TrialSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +61,6 @@ def remaining_steps(
     return [rows[at : at + step][rank::size] for at in range(row, len(rows), step)]
 
 
-def truth_of(stage: StageName, sample: Sample) -> NDArray[np.uint8]:
-    """Return the (H, W) uint8 mask that the stage learns."""
-    return sample.nerve if stage == "nerve" else sample.dermis
-
-
 def augmented(sample: Sample, row: PlanRow, name: str, seed: int, how: AugmentSettings) -> Sample:
     """Return the crop that the plan's row stands for."""
     rng = generator(seed, row.epoch, name, row.repeat)
@@ -98,7 +93,7 @@ class CropMaker:
 
     def stack(self, crops: Sequence[Sample]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return crops as the arrays that a step takes."""
-        truths = [truth_of(self.spec.stage, crop) for crop in crops]
+        truths = [crop.masks[self.spec.stage] for crop in crops]
         return np.stack([crop.image for crop in crops]), np.stack(truths)
 
     def _behind(self, row: PlanRow) -> Sample | None:

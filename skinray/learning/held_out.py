@@ -15,6 +15,7 @@ from torch import nn
 from skinray.config.biopsies import CrossingSettings, FitSettings
 from skinray.crossings import Crossings, find_crossings
 from skinray.crossings.fit import FitPair, fit_crossings
+from skinray.files import whole
 from skinray.images.augment import Sample, generator
 from skinray.images.cohort.manifest import Biopsy
 from skinray.learning.validation import scores
@@ -49,7 +50,7 @@ def expert_count(biopsy: Biopsy, sample: Sample, um_per_px: float | None = None)
     """Return the expert's count: the manifest's, else what the labels come to."""
     if biopsy.count is not None:
         return biopsy.count
-    return find_crossings(sample.nerve, sample.dermis, um_per_px=um_per_px).count
+    return find_crossings(sample.masks["nerve"], sample.masks["dermis"], um_per_px=um_per_px).count
 
 
 def fitted(
@@ -106,8 +107,8 @@ def score_split(
                 position=at,
                 expert=expert_count(biopsies[at], sample, um_per_px),
                 model=found.count,
-                nerve_dice=scores("nerve", nerve, sample.nerve),
-                dermis_dice=scores("dermis", dermis, sample.dermis)[0],
+                nerve_dice=scores("nerve", nerve, sample.masks["nerve"]),
+                dermis_dice=scores("dermis", dermis, sample.masks["dermis"])[0],
                 boundary_px=float(found.boundary_px),
                 prediction=path.name,
             )
@@ -139,7 +140,7 @@ def _pair(
     sample: Sample,
     um_per_px: float | None,
 ) -> FitPair:
-    return FitPair(nerve, dermis, sample.nerve > 0, sample.dermis > 0, um_per_px)
+    return FitPair(nerve, dermis, sample.masks["nerve"] > 0, sample.masks["dermis"] > 0, um_per_px)
 
 
 def _maps(
@@ -168,14 +169,13 @@ def _store(
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _file_name(name)
-    partial = path.with_suffix(".part.npz")
-    np.savez_compressed(
-        partial,
-        nerve=np.rint(nerve * 255).astype(np.uint8),
-        dermis_probability=np.rint(dermis * 255).astype(np.uint8),
-        dermis=found.dermis,
-        boundary=found.boundary,
-        points=found.points,
-    )
-    partial.replace(path)
+    with whole(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            nerve=np.rint(nerve * 255).astype(np.uint8),
+            dermis_probability=np.rint(dermis * 255).astype(np.uint8),
+            dermis=found.dermis,
+            boundary=found.boundary,
+            points=found.points,
+        )
     return path

@@ -12,16 +12,16 @@ from typing import Any, Literal
 import torch
 
 from skinray.config.biopsies import ArmSettings, RunSettings
+from skinray.config.kinds import STAGES, Stage
 from skinray.errors import CohortError, SettingsError, WeightsError
 from skinray.images.cohort.folds import assign_folds, hold_out
 from skinray.images.cohort.manifest import Cohort
-from skinray.learning.spec import StageName, TrialSpec, configured, scaled
+from skinray.learning.spec import TrialSpec, configured, scaled
 from skinray.learning.trial import new_network
 
-STAGES: tuple[StageName, ...] = ("nerve", "dermis")
 COMPONENTS, EVERYTHING = "components", "all"
 # The configuration of each arm on each split, by stage, label and the split's name.
-Choice = dict[tuple[StageName, str, str], dict[str, Any]]
+Choice = dict[tuple[Stage, str, str], dict[str, Any]]
 # A training of the search: its name, its images, and by split those that it is scored on.
 Look = tuple[str, tuple[int, ...], dict[str, tuple[int, ...]]]
 
@@ -106,7 +106,7 @@ def _inner_parts(
     cohort: Cohort, train: tuple[int, ...], settings: RunSettings
 ) -> tuple[tuple[int, ...], ...]:
     """Deal the images ``train`` as folds are dealt, and return as many parts as search trials."""
-    arms = (arm for stage in STAGES for arm in settings.stage(stage).arms)
+    arms = (arm for stage in STAGES["biopsy"] for arm in settings.stage(stage).arms)
     if settings.tune.selection == "pooled" or all(len(grid_points(arm)) == 1 for arm in arms):
         return ()
     unit, rows = settings.folds.unit, [cohort.biopsies[i] for i in train]
@@ -209,11 +209,11 @@ class SpecMaker:
             for point in [chosen.get((stage, arm.label, split.name), grid_points(arm)[0])]
         ]
 
-    def _arms(self, splits: Splits) -> list[tuple[StageName, ArmSettings, tuple[Split, ...]]]:
+    def _arms(self, splits: Splits) -> list[tuple[Stage, ArmSettings, tuple[Split, ...]]]:
         """List the arms with what each is trained on: the main arm on all splits, others on one."""
         everywhere, one = splits.trained(self.settings), (splits.components,)
         arms = []
-        for stage in STAGES:
+        for stage in STAGES["biopsy"]:
             of = self.settings.stage(stage)
             arms += [(stage, arm, everywhere if arm is of.main else one) for arm in of.arms]
         return arms
@@ -221,7 +221,7 @@ class SpecMaker:
     def make(
         self,
         phase: Literal["tune", "fit"],
-        stage: StageName,
+        stage: Stage,
         arm: ArmSettings,
         name: str,
         train: tuple[int, ...],

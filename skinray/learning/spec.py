@@ -9,8 +9,7 @@ from pydantic import Field, model_validator
 
 from skinray.config.base import Settings
 from skinray.config.biopsies import ArmSettings, AugmentSettings, ClusterSettings, StageSettings
-
-StageName = Literal["nerve", "dermis", "skin"]
+from skinray.config.kinds import Stage
 
 
 class TrialSpec(Settings):
@@ -28,7 +27,7 @@ class TrialSpec(Settings):
 
     key: str
     phase: Literal["tune", "fit"]
-    stage: StageName
+    stage: Stage
     arm: ArmSettings
     augment: AugmentSettings
     split: str

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from skinray.errors import DamagedError, TrainingError
-from skinray.files import write_whole
+from skinray.files import whole, write_whole
 from skinray.images.augment import Sample, generator
 from skinray.learning.checkpoint import EpochEnd, StateKeeper, TrainState
 from skinray.learning.feed import ALONE, Fed, Feed, InProcessFeed
@@ -261,9 +261,9 @@ def finish(
     folder.mkdir(parents=True, exist_ok=True)
     if spec.phase == "fit":  # of a search only the score is wanted, and it has many trials
         weights = network.state_dict()
-        whole = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
-        save_file(whole, folder / (WEIGHTS + ".part"))
-        (folder / (WEIGHTS + ".part")).replace(folder / WEIGHTS)
+        kept = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
+        with whole(folder / WEIGHTS) as partial:
+            save_file(kept, partial)
     write_whole(folder / OUTCOME, outcome.model_dump_json(indent=1))
     (folder / STATE).unlink(missing_ok=True)
     return outcome

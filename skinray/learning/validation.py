@@ -9,20 +9,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from skinray.config.kinds import Stage
 from skinray.images.augment import Sample
-from skinray.learning.crops import truth_of
 from skinray.learning.losses import jaccard_loss
 from skinray.learning.metrics import dice, tolerant_dice
-from skinray.learning.spec import StageName
 from skinray.models.predict import predict_map
 
 # Tolerances of tables 1 and 2: nerves are traced, so a few pixels off are forgiven.
-TOLERANCES: dict[StageName, tuple[int, ...]] = {"nerve": (0, 1, 3), "dermis": (0,), "skin": (0,)}
+TOLERANCES: dict[Stage, tuple[int, ...]] = {"nerve": (0, 1, 3), "dermis": (0,), "skin": (0,)}
 THRESHOLD = 0.5
 
 
 def scores(
-    stage: StageName, probability: NDArray[np.float32], truth: NDArray[np.uint8]
+    stage: Stage, probability: NDArray[np.float32], truth: NDArray[np.uint8]
 ) -> dict[int, float]:
     """Return Dice by tolerance in pixels (k = 0 is plain Dice) of one (H, W) map."""
     predicted, wanted = probability >= THRESHOLD, truth > 0
@@ -33,7 +32,7 @@ def scores(
 
 
 def image_scores(
-    stage: StageName,
+    stage: Stage,
     network: nn.Module,
     samples: Iterable[Sample],
     device: torch.device | None = None,
@@ -45,7 +44,7 @@ def image_scores(
     widest = max(TOLERANCES[stage])
     values = []
     for sample in samples:
-        found, truth = predict_map(network, sample.image, device), truth_of(stage, sample)
+        found, truth = predict_map(network, sample.image, device), sample.masks[stage]
         skin = stage == "skin"
         values.append(
             1 - _jaccard_loss(found, truth) if skin else scores(stage, found, truth)[widest]

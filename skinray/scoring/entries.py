@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skinray.files import whole
+
 BATCH = 4096
 SCHEMA = pa.schema(
     [
@@ -54,8 +56,7 @@ def printable(name: str) -> str:
 def write_entries(entries: Iterable[Entry], path: Path) -> int:
     """Write entries as parquet, a batch at a time; return how many there are."""
     count, batch = 0, []
-    partial = path.with_name(path.name + ".part")
-    with pq.ParquetWriter(partial, SCHEMA) as writer:
+    with whole(path) as partial, pq.ParquetWriter(partial, SCHEMA) as writer:
         for entry in entries:
             batch.append(entry)
             count += 1
@@ -63,7 +64,6 @@ def write_entries(entries: Iterable[Entry], path: Path) -> int:
                 writer.write_table(to_table(batch))
                 batch = []
         writer.write_table(to_table(batch))
-    partial.replace(path)
     return count
 
 

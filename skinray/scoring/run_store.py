@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import Any, Protocol
 import fsspec
 
 from skinray.errors import SettingsError, StorageError
+from skinray.files import whole
 from skinray.scoring.image_store import is_address, without_password
 from skinray.scoring.object_store import file_system, one_line, steadily
 
@@ -142,15 +141,8 @@ class LocalOutput:
     def _whole(self, name: str) -> Iterator[Path]:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Short of what a file system bears, whatever the length of the file's own name.
-        mark = f"{zlib.crc32(os.fsencode(path.name)):08x}.{socket.gethostname()[:60]}"
-        partial = path.with_name(f".{path.name[:20]}.{mark}.{os.getpid()}")
-        try:
+        with whole(path, shared=True) as partial:
             yield partial
-            partial.replace(path)
-        except OSError:
-            partial.unlink(missing_ok=True)  # on a full disk it would take the last of the room
-            raise
 
 
 @dataclass(frozen=True)

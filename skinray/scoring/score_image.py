@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinray.config.biopsies import ScoreSettings
+from skinray.config.kinds import Kind
 from skinray.crossings import Crossings
 from skinray.crossings.density import to_mm
 from skinray.crossings.detect import Count
@@ -26,7 +27,7 @@ from skinray.errors import StorageError
 from skinray.images.photos.skin import Skin, SkinArea
 from skinray.images.read import decode_image
 from skinray.learning.bundle import Maps
-from skinray.learning.bundle.info import BundleInfo, Kind
+from skinray.learning.bundle.info import BundleInfo
 from skinray.scoring.entries import Entry
 from skinray.scoring.geojson import to_geojson
 from skinray.scoring.image_store import Store

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skinray.config.kinds import Kind
 from skinray.crossings.detect import Count
-from skinray.learning.bundle.info import Kind
 from skinray.progress import clock
 from skinray.scoring.rows import AREAS, COUNTS, CROSSINGS, Result, result_of
 from skinray.scoring.run_store import Output

@@ -12,8 +12,8 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 from skinray.config.biopsies import ServiceSettings
+from skinray.config.kinds import STAGES
 from skinray.errors import SkinrayError
-from skinray.learning.bundle.info import STAGES
 from skinray.service import problems
 from skinray.service.engine import Engine
 from skinray.service.metrics import Meter, NoMeter

@@ -10,9 +10,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from skinray.config.kinds import Stage
 from skinray.errors import SkinrayError
 from skinray.learning.bundle import Bundle
-from skinray.learning.bundle.info import BundleInfo, Stage
+from skinray.learning.bundle.info import BundleInfo
 from skinray.service.answers.request import Want
 
 A = TypeVar("A")

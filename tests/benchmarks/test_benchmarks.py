@@ -80,10 +80,10 @@ def test_drive_reads_photographs_with_vessels_and_field(load, tmp_path):
     draw_drive(tmp_path / "drive", 2)
     first, second = load("drive").read_drive(tmp_path / "drive")
     assert first.sample.image.shape == (64, 64, 3)
-    assert first.sample.nerve.sum() == 3 * 64
-    assert second.sample.nerve[0, 21:24].tolist() == [1, 1, 1]
+    assert first.sample.masks["nerve"].sum() == 3 * 64
+    assert second.sample.masks["nerve"][0, 21:24].tolist() == [1, 1, 1]
     assert first.field.sum() == 32 * 64
-    assert not first.sample.dermis.any()
+    assert not first.sample.masks["dermis"].any()
 
 
 def test_drive_scores_inside_the_field_of_view_alone(load, tmp_path, monkeypatch):
@@ -92,7 +92,7 @@ def test_drive_scores_inside_the_field_of_view_alone(load, tmp_path, monkeypatch
     photographs = drive.read_drive(tmp_path / "drive")
     # A perfect map inside the field, everything claimed outside.
     claimed = np.ones((64, 64), np.float32)
-    claimed[:32] = photographs[0].sample.nerve[:32]
+    claimed[:32] = photographs[0].sample.masks["nerve"][:32]
     monkeypatch.setattr(drive, "predict_map", lambda network, image: claimed)
     arm = drive.arms(Path("none"), drive.TRAIN.override({"epochs": 1, "draws_per_image": 1}))[0]
     found = drive.measure(arm, AugmentSettings(crop_px=16), photographs, photographs, 0)

@@ -33,16 +33,19 @@ def noise(shape, seed=0):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     nerve, dermis = (rng.integers(0, 2, shape, dtype=np.uint8) for _ in range(2))
-    return Sample(image, nerve, dermis)
+    return Sample(image, {"nerve": nerve, "dermis": dermis})
 
 
 def each(function, sample):
-    return Sample(**{name: function(array) for name, array in sample.arrays().items()})
+    masks = {stage: function(mask) for stage, mask in sample.masks.items()}
+    return Sample(function(sample.image), masks)
 
 
 def assert_same(found, expected):
-    for name, array in expected.arrays().items():
-        np.testing.assert_array_equal(getattr(found, name), array, err_msg=name)
+    np.testing.assert_array_equal(found.image, expected.image)
+    assert found.masks.keys() == expected.masks.keys()
+    for stage, mask in expected.masks.items():
+        np.testing.assert_array_equal(found.masks[stage], mask, err_msg=stage)
 
 
 def cut(array, crop, side):
@@ -140,22 +143,22 @@ def test_an_image_smaller_than_the_crop_is_filled_up_round_its_centre(shape, fil
 
 def test_translation_moves_to_the_right_and_down():
     sample = each(np.zeros_like, noise((100, 100)))
-    sample.nerve[40, 30] = 1
+    sample.masks["nerve"][40, 30] = 1
     settings = AugmentSettings(crop_px=100)
     found = apply(replace(STILL, translate_px=(8, 3)), sample, settings)
-    np.testing.assert_array_equal(np.argwhere(found.nerve), [[43, 38]])
+    np.testing.assert_array_equal(np.argwhere(found.masks["nerve"]), [[43, 38]])
 
 
 def test_shear_leans_about_the_centre():
     """At 45 degrees every row below the centre moves one pixel further to the right."""
     sample = each(np.zeros_like, noise((65, 65)))
-    sample.nerve[:, 32] = 1
+    sample.masks["nerve"][:, 32] = 1
     settings = AugmentSettings(crop_px=65, fill="constant")
     found = apply(replace(STILL, shear_deg=(45, 0)), sample, settings)
-    np.testing.assert_array_equal(found.nerve, np.eye(65, dtype=np.uint8))
-    sample.nerve[:] = sample.nerve.T.copy()
+    np.testing.assert_array_equal(found.masks["nerve"], np.eye(65, dtype=np.uint8))
+    sample.masks["nerve"][:] = sample.masks["nerve"].T.copy()
     found = apply(replace(STILL, shear_deg=(0, 45)), sample, settings)
-    np.testing.assert_array_equal(found.nerve, np.eye(65, dtype=np.uint8))
+    np.testing.assert_array_equal(found.masks["nerve"], np.eye(65, dtype=np.uint8))
 
 
 @st.composite
@@ -203,7 +206,7 @@ def test_one_warp_is_the_chain_step_by_step(transform):
     smooth = 128 + 60 * np.sin(columns / 17 + 1) + 60 * np.cos(rows / 13 + columns / 40)
     image = np.repeat(smooth[..., None], 3, axis=2).astype(np.uint8)
     masks = np.zeros((150, 190), np.uint8)
-    found = apply(transform, Sample(image, masks, masks), SMALL).image[..., 0]
+    found = apply(transform, Sample(image, {"nerve": masks, "dermis": masks}), SMALL).image[..., 0]
     expected = step_by_step(smooth, transform, 64)
     inside = ~np.isnan(expected)
     assume(inside.mean() > 0.2)  # with little of the image in the crop there is little to compare
@@ -217,15 +220,17 @@ def test_image_and_masks_stay_on_one_grid(transform, fill):
     grid = np.zeros((150, 190), np.uint8)
     for at in range(10, 190, 25):
         grid[at : at + 5], grid[:, at : at + 5] = 1, 1
-    sample = Sample(np.repeat(grid[..., None] * 255, 3, axis=2), grid, 1 - grid)
+    sample = Sample(
+        np.repeat(grid[..., None] * 255, 3, axis=2), {"nerve": grid, "dermis": 1 - grid}
+    )
     found = apply(transform, sample, SMALL.override({"fill": fill}))
-    assert set(np.unique(found.nerve)) <= {0, 1}
+    assert set(np.unique(found.masks["nerve"])) <= {0, 1}
     bright = found.image[..., 0]
     # The nearest pixel has the largest weight, so 0 and 255 leave no doubt.
-    assert found.nerve[bright == 255].all()
-    assert not found.nerve[bright == 0].any()
+    assert found.masks["nerve"][bright == 255].all()
+    assert not found.masks["nerve"][bright == 0].any()
     if fill == "reflect":
-        np.testing.assert_array_equal(found.dermis, 1 - found.nerve)
+        np.testing.assert_array_equal(found.masks["dermis"], 1 - found.masks["nerve"])
 
 
 def test_matrix_takes_pixels_of_the_crop_to_the_source():
@@ -241,17 +246,17 @@ def test_matrix_takes_pixels_of_the_crop_to_the_source():
 
 def test_apply_leaves_its_input_and_gives_the_crop():
     sample = noise((120, 160))
-    for array in sample.arrays().values():
+    for array in (sample.image, *sample.masks.values()):
         array.flags.writeable = False
     found = apply(draw(generator(0, 0, "a"), SMALL), sample, SMALL)
     assert found.image.shape == (64, 64, 3)
-    assert found.nerve.shape == found.dermis.shape == (64, 64)
-    assert {array.dtype for array in found.arrays().values()} == {np.dtype(np.uint8)}
+    assert found.masks["nerve"].shape == found.masks["dermis"].shape == (64, 64)
+    assert {array.dtype for array in (found.image, *found.masks.values())} == {np.dtype(np.uint8)}
 
 
 def test_masks_of_0_and_255_come_back_as_0_and_1():
     sample = noise((120, 160))
-    bright = replace(sample, nerve=sample.nerve * 255, dermis=sample.dermis * 255)
+    bright = replace(sample, masks={stage: mask * 255 for stage, mask in sample.masks.items()})
     for epoch in range(3):
         transform = draw(generator(0, epoch, "a"), SMALL)
         assert_same(apply(transform, bright, SMALL), apply(transform, sample, SMALL))
@@ -346,7 +351,7 @@ def test_crops_reach_every_place():
         crop_px=8,
     )  # fmt: skip
     rows, columns = np.mgrid[:10, :11].astype(np.uint8)
-    sample = Sample(np.stack([rows, columns, rows], axis=2), rows * 0, rows * 0)
+    sample = Sample(np.stack([rows, columns, rows], axis=2), {})
     seen = [apply(draw(generator(0, e, "a"), settings), sample, settings) for e in range(300)]
     corners = {tuple(view.image[0, 0, :2].tolist()) for view in seen}
     assert corners == {(row, column) for row in range(3) for column in range(4)}

@@ -4,26 +4,26 @@ import numpy as np
 import pytest
 
 from skinray.images.augment import Sample, paste
-from tests.support.tiny import drawn_sample
+from tests.support.tiny import as_photo, drawn_sample
 
 
 def flat(value: int, skin: list[list[int]]) -> Sample:
     mask = np.array(skin, np.uint8)
-    return Sample(np.full((*mask.shape, 3), value, np.uint8), np.zeros_like(mask), mask)
+    return Sample(np.full((*mask.shape, 3), value, np.uint8), {"skin": mask})
 
 
 def test_skin_hides_what_lies_behind_and_is_skin_of_either() -> None:
     both = paste(flat(200, [[1, 0, 0], [1, 0, 0]]), flat(9, [[1, 1, 0], [0, 0, 0]]))
     assert both.image[..., 0].tolist() == [[200, 9, 9], [200, 9, 9]]
-    assert both.dermis.tolist() == [[1, 1, 0], [1, 0, 0]]
+    assert both.masks["skin"].tolist() == [[1, 1, 0], [1, 0, 0]]
 
 
 def test_without_skin_there_is_only_what_lies_behind() -> None:
-    back = drawn_sample(1)
-    front = Sample(drawn_sample(2).image, back.nerve, np.zeros_like(back.dermis))
+    back = as_photo(drawn_sample(1))
+    front = Sample(drawn_sample(2).image, {"skin": np.zeros_like(back.masks["skin"])})
     both = paste(front, back)
     assert np.array_equal(both.image, back.image)
-    assert np.array_equal(both.dermis, back.dermis)
+    assert np.array_equal(both.masks["skin"], back.masks["skin"])
 
 
 def test_sizes_have_to_agree() -> None:

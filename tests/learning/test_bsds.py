@@ -70,8 +70,8 @@ def test_images_meet_their_annotations(data: Path) -> None:
     assert [(image.stem, truth.stem) for image, truth in found] == [(i, i) for i in "0123"]
     sample = read_sample(*found[2], PretrainSettings())
     assert sample.shape == (40, 48)
-    assert sample.nerve.sum() == 20
-    assert sample.nerve[10:30, 10].all()
+    assert sample.masks["nerve"].sum() == 20
+    assert sample.masks["nerve"][10:30, 10].all()
 
 
 def test_missing_parts_are_named(data: Path) -> None:
@@ -138,5 +138,5 @@ def test_the_real_bsds500(real_data: Path) -> None:
     assert len(found) == 300
     sample = read_sample(*found[0], settings)
     assert sorted(sample.shape) == [321, 481]
-    assert set(np.unique(sample.nerve)) == {0, 1}
-    assert 0.002 < sample.nerve.mean() < 0.05
+    assert set(np.unique(sample.masks["nerve"])) == {0, 1}
+    assert 0.002 < sample.masks["nerve"].mean() < 0.05

@@ -12,13 +12,15 @@ from skinray.learning.crops import CropMaker, PlanRow, augmented, remaining_step
 from skinray.learning.feed import AHEAD, InProcessFeed, as_batch
 from skinray.learning.loop import Batch, World
 from skinray.learning.spec import TrialSpec
-from tests.support.tiny import Spy, drawn_sample, tiny_spec
+from tests.support.tiny import Spy, as_photo, drawn_sample, tiny_spec
 
 SAMPLES = [drawn_sample(seed) for seed in range(5)]
+PHOTOS = [as_photo(sample) for sample in SAMPLES]
 
 
 def epoch_of(spec: TrialSpec, epoch: int = 0, row: int = 0, threads: int = 1) -> list[Batch]:
-    return list(InProcessFeed(spec, SAMPLES, threads).batches(epoch, row))
+    samples = PHOTOS if spec.stage == "skin" else SAMPLES
+    return list(InProcessFeed(spec, samples, threads).batches(epoch, row))
 
 
 def same(first: list[Batch], second: list[Batch]) -> bool:
@@ -78,11 +80,11 @@ def test_skin_is_put_before_another_photograph_as_often_as_asked() -> None:
     rows = [PlanRow(epoch, image, 0) for epoch in range(25) for image in range(4)]
     pasted = 0
     for row in rows:
-        spy = Spy(SAMPLES)
-        crop, front = CropMaker(spec, spy).crop(row), CropMaker(plain, SAMPLES).crop(row)
-        skin = front.dermis > 0
+        spy = Spy(PHOTOS)
+        crop, front = CropMaker(spec, spy).crop(row), CropMaker(plain, PHOTOS).crop(row)
+        skin = front.masks["skin"] > 0
         assert np.array_equal(crop.image[skin], front.image[skin])
-        assert (crop.dermis[skin] == 1).all()
+        assert (crop.masks["skin"][skin] == 1).all()
         changed = not np.array_equal(crop.image, front.image)
         assert changed == (4 in spy.read and not skin.all())
         pasted += 4 in spy.read
@@ -92,8 +94,10 @@ def test_skin_is_put_before_another_photograph_as_often_as_asked() -> None:
 
 def test_what_lies_behind_is_another_view_each_time() -> None:
     spec = tiny_spec(stage="skin", paste_probability=1, backgrounds=(3, 4))
-    blank = Sample(*(np.zeros_like(part) for part in SAMPLES[0].arrays().values()))
-    maker = CropMaker(spec, [blank] * 3 + SAMPLES[3:])
+    blank = Sample(
+        np.zeros_like(SAMPLES[0].image), {"skin": np.zeros_like(SAMPLES[0].masks["nerve"])}
+    )
+    maker = CropMaker(spec, [blank] * 3 + PHOTOS[3:])
     views = {maker.crop(PlanRow(epoch, 0, 0)).image.tobytes() for epoch in range(8)}
     assert len(views) == 8
 

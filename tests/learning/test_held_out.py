@@ -74,9 +74,9 @@ def test_the_maps_are_stored_for_every_held_out_image(tmp_path: Path) -> None:
                 "dermis": ("b", (96, 128)), "boundary": ("b", (96, 128)),
                 "points": ("f", (at % 4, 2)),
             }  # fmt: skip
-            assert np.array_equal(maps["nerve"] >= 128, sample.nerve > 0)
-            assert np.array_equal(maps["dermis_probability"] >= 128, sample.dermis > 0)
-            direct = find_crossings(sample.nerve, sample.dermis, SETTINGS)
+            assert np.array_equal(maps["nerve"] >= 128, sample.masks["nerve"] > 0)
+            assert np.array_equal(maps["dermis_probability"] >= 128, sample.masks["dermis"] > 0)
+            direct = find_crossings(sample.masks["nerve"], sample.masks["dermis"], SETTINGS)
             assert np.allclose(maps["points"], direct.points)
             assert np.array_equal(maps["boundary"], direct.boundary)
             assert np.array_equal(maps["dermis"], direct.dermis)
@@ -157,7 +157,10 @@ def test_the_search_is_the_crossing_stages() -> None:
     sample = SAMPLES[3]
     pairs = [
         FitPair(
-            np.float32(sample.nerve) * 0.4, np.float32(sample.dermis), sample.nerve, sample.dermis
+            np.float32(sample.masks["nerve"]) * 0.4,
+            np.float32(sample.masks["dermis"]),
+            sample.masks["nerve"],
+            sample.masks["dermis"],
         )
     ]
     expected = fit_crossings(pairs, SETTINGS, QUICK)

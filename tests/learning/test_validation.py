@@ -6,7 +6,7 @@ import torch
 
 from skinray.images.augment import Sample
 from skinray.learning.metrics import dice, tolerant_dice
-from skinray.learning.validation import image_scores, scores, truth_of
+from skinray.learning.validation import image_scores, scores
 from tests.support.tiny import DERMIS_TRUTH, NERVE_TRUTH, ColourNetwork, drawn_sample
 
 SAMPLES = [drawn_sample(seed) for seed in range(3)]
@@ -14,11 +14,9 @@ SAMPLES = [drawn_sample(seed) for seed in range(3)]
 
 def test_each_stage_has_its_truth_and_tolerances() -> None:
     sample = SAMPLES[0]
-    assert truth_of("nerve", sample) is sample.nerve
-    assert truth_of("dermis", sample) is sample.dermis
-    perfect = np.float32(sample.nerve)
-    assert scores("nerve", perfect, sample.nerve) == {0: 1, 1: 1, 3: 1}
-    assert scores("dermis", np.float32(sample.dermis), sample.dermis) == {0: 1}
+    perfect = np.float32(sample.masks["nerve"])
+    assert scores("nerve", perfect, sample.masks["nerve"]) == {0: 1, 1: 1, 3: 1}
+    assert scores("dermis", np.float32(sample.masks["dermis"]), sample.masks["dermis"]) == {0: 1}
 
 
 def test_scores_are_those_of_the_thresholded_map() -> None:
@@ -54,7 +52,7 @@ def test_that_of_skin_is_1_less_the_jaccard_loss() -> None:
         image = np.zeros((2, 2, 3), np.uint8)
         image[..., 0] = np.reshape(red, (2, 2))
         mask = np.reshape(skin, (2, 2)).astype(np.uint8)
-        return Sample(image, np.zeros_like(mask), mask)
+        return Sample(image, {"skin": mask})
 
     # Probabilities .2, .6, .8 and 0: by its threshold perfect, by the loss 1.4 / 1.64.
     unsure = photo([51, 153, 204, 0], [0, 1, 1, 0])

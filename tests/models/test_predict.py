@@ -35,7 +35,7 @@ def test_the_image_is_left_as_it_is_and_may_be_read_only() -> None:
 
 def test_a_network_that_knows_the_truth_predicts_it() -> None:
     sample = drawn_sample()
-    assert np.array_equal(predict_map(NERVE_TRUTH, sample.image) >= 0.5, sample.nerve > 0)
+    assert np.array_equal(predict_map(NERVE_TRUTH, sample.image) >= 0.5, sample.masks["nerve"] > 0)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -21,6 +21,7 @@ from skinray.config.biopsies import (
     StageSettings,
     TrainSettings,
 )
+from skinray.config.kinds import Stage
 from skinray.report.biopsies.results import (
     ArmRow,
     CountRow,
@@ -28,7 +29,6 @@ from skinray.report.biopsies.results import (
     CurvePoint,
     FoldRow,
     RunResults,
-    StageName,
     TrialRow,
 )
 
@@ -180,7 +180,7 @@ def _arm_rows(counts: list[CountRow], rng: np.random.Generator) -> list[ArmRow]:
     ]  # fmt: skip
 
 
-ARMS: tuple[tuple[StageName, str], ...] = (
+ARMS: tuple[tuple[Stage, str], ...] = (
     ("nerve", "HED from scratch"),
     ("nerve", "U-Net, brain MRI"),
     ("dermis", "DeepLabV3 from scratch"),

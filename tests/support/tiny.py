@@ -44,7 +44,12 @@ def drawn_sample(seed: int = 0, size: tuple[int, int] = SIZE, nerves: int = 2) -
     image = rng.integers(0, 60, (*size, 3), np.uint8)
     image[..., 0] += 180 * nerve
     image[..., 1] += 180 * dermis
-    return Sample(image, nerve, dermis)
+    return Sample(image, {"nerve": nerve, "dermis": dermis})
+
+
+def as_photo(sample: Sample) -> Sample:
+    """Return it as a photograph, whose skin is what was the dermis."""
+    return Sample(sample.image, {"skin": sample.masks["dermis"]})
 
 
 class ColourNetwork(nn.Module):
@@ -120,8 +125,8 @@ def write_drawn_cohort(folder: Path, images: int = 10, subjects: int = 5) -> Pat
     for at in range(images):
         sample, name = drawn_sample(at, nerves=1 + at % 3), f"{at:02d}.png"
         pixels = {
-            "images": sample.image[..., ::-1], "nerves": sample.nerve * 255,
-            "dermis": sample.dermis * 255,
+            "images": sample.image[..., ::-1], "nerves": sample.masks["nerve"] * 255,
+            "dermis": sample.masks["dermis"] * 255,
         }  # fmt: skip
         for kind, array in pixels.items():
             (folder / kind).mkdir(parents=True, exist_ok=True)

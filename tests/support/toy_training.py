@@ -16,7 +16,7 @@ from tests.support.tiny import ConvNetwork, drawn_sample, train_settings
 CPU = torch.device("cpu")
 SAMPLES = [drawn_sample(seed, (16, 16), nerves=1) for seed in range(6)]
 IMAGES = torch.stack([torch.from_numpy(sample.image) for sample in SAMPLES])
-TRUTHS = torch.stack([torch.from_numpy(sample.nerve) for sample in SAMPLES])
+TRUTHS = torch.stack([torch.from_numpy(sample.masks["nerve"]) for sample in SAMPLES])
 
 
 def batches(epoch: int, row: int) -> Iterator[Batch]:

@@ -11,8 +11,8 @@ import ray
 
 from skinray.cluster.session import offered
 from skinray.config.biopsies import PoolSettings, ScoreSettings
+from skinray.config.kinds import Stage
 from skinray.errors import ResourcesError
-from skinray.learning.bundle.info import Stage
 
 Layout = Literal["fused", "separate"]
 

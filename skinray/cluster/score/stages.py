@@ -23,9 +23,10 @@ from skinray.cluster.malloc import keep_freed_memory
 from skinray.cluster.score.claims import ClaimActors
 from skinray.cluster.session import assigned_device
 from skinray.config.biopsies import ScoreSettings
+from skinray.config.kinds import Stage
 from skinray.errors import BundleError
 from skinray.learning.bundle import load, load_stage
-from skinray.learning.bundle.info import BundleInfo, Stage, read_info
+from skinray.learning.bundle.info import BundleInfo, read_info
 from skinray.scoring.entries import Entry, from_rows
 from skinray.scoring.image_store import Store, open_store
 from skinray.scoring.rows import Scored, commit, result_of

@@ -12,9 +12,10 @@ from ray.serve.exceptions import BackPressureError
 
 from skinray.cluster.serve.bundles import BundleRef, named_info
 from skinray.cluster.serve.stages import LAST
+from skinray.config.kinds import Stage
 from skinray.errors import BundleError
 from skinray.learning.bundle import load
-from skinray.learning.bundle.info import BundleInfo, Stage
+from skinray.learning.bundle.info import BundleInfo
 from skinray.service.answers.request import Want
 from skinray.service.engine import BusyError, Engine, LocalEngine, NotReadyError
 

@@ -15,9 +15,10 @@ from skinray.cluster.serve.bundles import BundleRef
 from skinray.cluster.serve.engines import ChangingEngine, FusedEngine, RayEngine
 from skinray.cluster.serve.metrics import RayMeter
 from skinray.config.biopsies import ServeSettings
+from skinray.config.kinds import Stage
 from skinray.errors import BundleError, SettingsError
 from skinray.learning.bundle import check
-from skinray.learning.bundle.info import BundleInfo, Stage
+from skinray.learning.bundle.info import BundleInfo
 from skinray.logs import configure
 from skinray.service.app import create_app
 from skinray.service.routes.health import Refusals

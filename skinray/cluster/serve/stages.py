@@ -17,9 +17,10 @@ from skinray.cluster.serve.batches import Batches
 from skinray.cluster.serve.bundles import BundleRef, Held, load_named_stage
 from skinray.cluster.serve.metrics import RayMeter
 from skinray.config.biopsies import ServeSettings
+from skinray.config.kinds import Kind, Stage
 from skinray.crossings.maps import threshold_map
 from skinray.errors import BundleError
-from skinray.learning.bundle.info import BundleInfo, Kind, Stage, StageModel
+from skinray.learning.bundle.info import BundleInfo, StageModel
 from skinray.service.answers.request import Want
 
 A = TypeVar("A")

@@ -21,6 +21,7 @@ from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.sources import Source, open_source
 from skinray.cluster.train.tune import TrialResult, all_trained, run_trials
 from skinray.config.biopsies import CrossingSettings, RunSettings
+from skinray.config.kinds import STAGES
 from skinray.images.cohort.check import checked_cohort
 from skinray.images.cohort.common_scale import LabelledReader, common_scale
 from skinray.images.cohort.manifest import Cohort, fingerprint
@@ -31,7 +32,6 @@ from skinray.learning.held_out import SplitScores, fitted, looked_at_by_fit, sto
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign
 from skinray.learning.search import (
-    STAGES,
     SpecMaker,
     Split,
     Splits,
@@ -224,7 +224,7 @@ def _main_pair(
             s for s in specs if (s.stage, s.arm.label, s.split) == (stage, label, split.name)
         )
 
-    nerve, dermis = (of(stage, settings.stage(stage).main.label) for stage in STAGES)
+    nerve, dermis = (of(stage, settings.stage(stage).main.label) for stage in STAGES["biopsy"])
     return nerve, dermis
 
 
@@ -243,7 +243,7 @@ def _save_bundle(
     info = BundleInfo(
         models={
             stage: spec.arm.model.override({"weights": None})
-            for stage, spec in zip(STAGES, pairs[0], strict=True)
+            for stage, spec in zip(STAGES["biopsy"], pairs[0], strict=True)
         },
         crossings=_final_crossings(run, splits, by_split),
         um_per_px=run.um_per_px,

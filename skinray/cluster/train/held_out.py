@@ -17,7 +17,6 @@ from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.sources import Source
 from skinray.config.biopsies import CrossingSettings, FitSettings
 from skinray.images.cohort.manifest import Biopsy
-from skinray.learning.crops import truth_of
 from skinray.learning.held_out import SplitScores, score_split
 from skinray.learning.search import Split
 from skinray.learning.spec import TrialSpec
@@ -130,5 +129,5 @@ def _score_arm(spec: TrialSpec, split: Split, scene: Scene) -> dict[int, list[fl
     for at in split.held_out:
         sample = scene.source[at]
         probability = predict_map(network, sample.image, device)
-        rows.append(scores(spec.stage, probability, truth_of(spec.stage, sample)))
+        rows.append(scores(spec.stage, probability, sample.masks[spec.stage]))
     return {k: [row[k] for row in rows] for k in rows[0]}

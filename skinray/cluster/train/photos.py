@@ -186,7 +186,8 @@ def _unmarked(photos: Sequence[Photo], settings: PhotoSettings, console: Console
             try:
                 sample = load_photo(photo, settings.load_px, settings.read)
                 if photo.coding != "no skin" and not (
-                    sample.dermis.any() or read_skin(photo.mask, photo.coding, settings.read).any()
+                    sample.masks["skin"].any()
+                    or read_skin(photo.mask, photo.coding, settings.read).any()
                 ):
                     unmarked.append(f"{photo.source}/{photo.name}")
             except SkinrayError as error:

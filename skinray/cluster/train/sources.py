@@ -100,7 +100,7 @@ def open_source(
         return disk
     if settings.decoded_cache == "auto":
         first = disk[0]
-        bytes_each = sum(part.nbytes for part in first.arrays().values())
+        bytes_each = first.nbytes
         room = ray.cluster_resources().get("object_store_memory", 0) * STORE_SHARE
         if bytes_each * len(labelled) > room:
             return disk

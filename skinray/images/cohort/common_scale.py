@@ -62,10 +62,12 @@ def resampled(sample: Sample, factor: float) -> Sample:
     if factor < 1:
         how, least = cv2.INTER_AREA, LEAST_COVER * factor
     image = cv2.resize(sample.image, size, interpolation=how)
-    covered = cv2.resize(sample.nerve.astype(np.float32), size, interpolation=how)
-    dermis = cv2.resize(sample.dermis, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    covered = cv2.resize(sample.masks["nerve"].astype(np.float32), size, interpolation=how)
+    dermis = cv2.resize(sample.masks["dermis"], size, interpolation=cv2.INTER_NEAREST_EXACT)
     return Sample(
         np.asarray(image, np.uint8),
-        (np.asarray(covered) >= least).astype(np.uint8),
-        np.asarray(dermis, np.uint8),
+        {
+            "nerve": (np.asarray(covered) >= least).astype(np.uint8),
+            "dermis": np.asarray(dermis, np.uint8),
+        },
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from skinray.config.biopsies import ReadSettings
 from skinray.errors import CohortError
+from skinray.files import sha256_of
 from skinray.images.augment import Sample
 from skinray.images.cohort.labels import (
     dermis_from_boundary,
@@ -67,8 +68,10 @@ def load_sample(biopsy: Biopsy, settings: ReadSettings) -> Sample:
     shape = (image.shape[0], image.shape[1])
     return Sample(
         image=image,
-        nerve=load_nerves(biopsy, shape, settings).astype(np.uint8),
-        dermis=load_dermis(biopsy, shape, settings).astype(np.uint8),
+        masks={
+            "nerve": load_nerves(biopsy, shape, settings).astype(np.uint8),
+            "dermis": load_dermis(biopsy, shape, settings).astype(np.uint8),
+        },
     )
 
 
@@ -146,8 +149,7 @@ def fingerprint(cohort: Cohort) -> str:
 
 def _file_sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise CohortError(
             f"{path}: cannot be read ({error.strerror}): restore it or correct the manifest"

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from skinray.config.biopsies import PhantomSettings
 from skinray.errors import CohortError, SettingsError
+from skinray.files import whole
 from skinray.images.cohort.polylines import MIDDLE
 from skinray.images.phantoms.phantom import Phantom, check_request, graft_phantom, make_phantom
 from skinray.images.phantoms.slides import read_slides
@@ -191,12 +192,10 @@ def _write_geojson(path: Path, kind: str, points: NDArray[np.float64]) -> None:
 
 def _write_manifest(out: Path, rows: list[dict[str, Any]]) -> Path:
     path = out / MANIFEST
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
+    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]) if rows else COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    part.replace(path)
     return path
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinray.config.biopsies import PhantomSettings
+from skinray.config.kinds import Stage
 from skinray.errors import CohortError, SettingsError
+from skinray.images.augment import Sample
 from skinray.images.phantoms.experts import draw_lines, second_opinion, shaky, trace_by_hand
 from skinray.images.phantoms.junction import Bool, Float, Junction, Points, draw_junction
 from skinray.images.phantoms.nerves import Scene, grow_nerves
@@ -58,6 +60,15 @@ class Phantom:
     subject: str
     group: str
     window: str = ""
+
+    @property
+    def sample(self) -> Sample:
+        """The image with the labels that an expert drew, as training takes it."""
+        masks: dict[Stage, NDArray[np.uint8]] = {
+            "nerve": self.nerve_label.astype(np.uint8),
+            "dermis": self.dermis_label.astype(np.uint8),
+        }
+        return Sample(self.image, masks)
 
 
 def make_phantom(

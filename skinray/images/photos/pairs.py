@@ -262,7 +262,7 @@ def load_photo(photo: Photo, side: int, settings: ReadSettings) -> Sample:
     small = np.asarray(cv2.resize(image, (side, side), interpolation=how), np.uint8)
     share = cv2.resize(mask.astype(np.float32), (side, side), interpolation=how)
     skin = (np.asarray(share) >= 0.5).astype(np.uint8)
-    return Sample(small, np.zeros_like(skin), skin)
+    return Sample(small, {"skin": skin})
 
 
 def check_same_size(photo: Photo, image: tuple[int, ...], mask: tuple[int, ...]) -> None:

@@ -24,15 +24,16 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import nn
 
+from skinray.config.kinds import Stage
 from skinray.crossings import Crossings
 from skinray.crossings.density import to_mm
 from skinray.errors import BundleError, SettingsError
+from skinray.files import sha256_of
 from skinray.images.photos.skin import Skin
 from skinray.learning.bundle.info import (
     ASIDE,
     INFO,
     BundleInfo,
-    Stage,
     StageModel,
     read_info,
     values_sha256,
@@ -120,7 +121,7 @@ def save(folder: Path, info: BundleInfo, networks: Mapping[Stage, Networks]) -> 
             }
             save_file(tensors, partial / name)
     (partial / "MODEL_CARD.md").write_text(model_card(info), encoding="utf-8")
-    hashes = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+    hashes = {path.name: sha256_of(path) for path in sorted(partial.iterdir())}
     values = json.loads(info.model_copy(update={"sha256": hashes}).model_dump_json())
     hashes[INFO] = values_sha256(values)
     text = json.dumps(values | {"sha256": hashes}, indent=1, ensure_ascii=False)
@@ -172,7 +173,7 @@ def check(path: Path | str) -> BundleInfo:
             continue
         if not (folder / name).is_file():
             raise BundleError(f"{folder / name}: missing; copy the whole bundle folder again")
-        _check_hash(folder / name, _sha256(folder / name), wanted)
+        _check_hash(folder / name, sha256_of(folder / name), wanted)
     return info
 
 
@@ -235,8 +236,3 @@ def _check_hash(file: Path, found: str, wanted: str) -> None:
             f"{file}: altered since the bundle was written (SHA-256 differs); "
             "copy it again from where it was made"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

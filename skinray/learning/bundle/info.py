@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import nn
 
 from skinray.config.biopsies import CrossingSettings, ModelSettings, PredictSettings
+from skinray.config.kinds import STAGES, Kind, Stage
 from skinray.config.photos import SkinSettings
 from skinray.crossings import Crossings, find_crossings
 from skinray.errors import BundleError
@@ -24,10 +25,7 @@ from skinray.models.predict import predict_at_scale
 
 FORMAT = 2
 INFO, ASIDE = "bundle.json", ".old"
-Kind = Literal["biopsy", "photo"]
-Stage = Literal["nerve", "dermis", "skin"]
 # The networks of a bundle, by what it is for.
-STAGES: dict[Kind, tuple[Stage, ...]] = {"biopsy": ("nerve", "dermis"), "photo": ("skin",)}
 
 
 class BundleInfo(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import urllib.request
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from skinray.errors import WeightsError
+from skinray.files import whole
 from skinray.models.weights.tflite import is_tflite, read_tflite
 
 Progress = Callable[[int, int], None]
@@ -92,19 +92,9 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
 def write_state(path: Path, state: dict[str, Tensor], notes: dict[str, str]) -> None:
     """Write ``state`` as safetensors with ``notes`` in the header; the file appears whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with whole(path, shared=True) as partial:
         # Cloned, since safetensors refuses tensors that share memory.
         save_file({k: v.clone().contiguous() for k, v in state.items()}, partial, metadata=notes)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def download(url: str, target: Path, remedy: str, progress: Progress | None = None) -> None:

@@ -10,9 +10,10 @@ from statistics import fmean
 from typing import Any
 
 from skinray.config.biopsies import RunSettings
+from skinray.config.kinds import STAGES
 from skinray.images.cohort.manifest import Cohort
 from skinray.learning.held_out import HeldOut, SplitScores
-from skinray.learning.search import STAGES, Split, Splits
+from skinray.learning.search import Split, Splits
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import TrialOutcome
 from skinray.report.biopsies.agreement import agreement
@@ -162,7 +163,7 @@ def _arms(
     by_label = {(spec.stage, spec.arm.label): (spec, dice) for spec, dice in measured.arms}
     names = [cohort.biopsies[i].name for i in measured.splits.components.held_out]
     rows = []
-    for stage in STAGES:
+    for stage in STAGES["biopsy"]:
         of = settings.stage(stage)
         for arm in of.arms:
             pretrained = arm.model.weights

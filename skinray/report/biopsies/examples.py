@@ -125,8 +125,8 @@ def _model_drawing(
 def _expert_drawing(
     row: CountRow, sample: Sample, settings: CrossingSettings
 ) -> tuple[NDArray[np.uint8], int]:
-    found = find_crossings(sample.nerve, sample.dermis, settings, row.um_per_px)
-    drawing = overlay(sample.image, sample.nerve > 0, found.boundary, found.points)
+    found = find_crossings(sample.masks["nerve"], sample.masks["dermis"], settings, row.um_per_px)
+    drawing = overlay(sample.image, sample.masks["nerve"] > 0, found.boundary, found.points)
     return drawing, found.count
 
 

@@ -9,18 +9,17 @@ again at any time.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from skinray.config.kinds import Stage
 from skinray.errors import SkinrayError
-from skinray.files import write_whole
+from skinray.files import whole, write_whole
 from skinray.scoring.tables import spreadsheet_cell
-
-StageName = Literal["nerve", "dermis", "skin"]
 
 
 class Record(BaseModel):
@@ -66,7 +65,7 @@ class ArmRow(Record):
     of phase "fit" name.
     """
 
-    stage: StageName
+    stage: Stage
     label: str
     main: bool
     status: Literal["measured", "not measured"]
@@ -82,7 +81,7 @@ class TrialRow(Record):
 
     trial: str
     phase: Literal["tune", "fit"]
-    stage: StageName
+    stage: Stage
     arm: str
     split: str
     params: dict[str, Any]
@@ -110,7 +109,7 @@ class CurvePoint(Record):
 class Curve(Record):
     """The course of one training."""
 
-    stage: StageName
+    stage: Stage
     arm: str
     split: str
     points: list[CurvePoint]
@@ -214,7 +213,9 @@ def write_trials(results: RunResults, run_dir: Path) -> Path:
         row |= {f"params.{key}": value for key, value in trial.params.items()}
         rows.append({key: spreadsheet_cell(value) for key, value in row.items()})
     path = run_dir / "trials.csv"
-    partial = path.with_suffix(".csv.part")
-    pd.DataFrame(rows).to_csv(partial, index=False)
-    partial.replace(path)
+    columns = dict.fromkeys(name for row in rows for name in row)
+    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
     return path

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from skinray.config.kinds import Stage
 from skinray.report.biopsies import paper
 from skinray.report.biopsies.agreement import Agreement, agreement
-from skinray.report.biopsies.results import ArmRow, CountRow, RunResults, StageName
+from skinray.report.biopsies.results import ArmRow, CountRow, RunResults
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _second(rows: Sequence[CountRow]) -> Agreement:
     return agreement([pair[0] for pair in pairs], [pair[1] for pair in pairs])
 
 
-def _arms(results: RunResults, stage: StageName) -> tuple[ArmScore, ...]:
+def _arms(results: RunResults, stage: Stage) -> tuple[ArmScore, ...]:
     scores = [_arm(results, arm) for arm in results.arms if arm.stage == stage]
     order = list(paper.NERVE if stage == "nerve" else paper.DERMIS)
 

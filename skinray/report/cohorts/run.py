@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skinray.config.kinds import Kind
 from skinray.errors import SkinrayError
-from skinray.learning.bundle.info import Kind
 from skinray.report.cohorts.tally import Row
 from skinray.scoring.tables import NAMES
 

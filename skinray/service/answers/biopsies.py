@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from skinray.config.biopsies import CrossingSettings
+from skinray.config.kinds import Kind, Stage
 from skinray.crossings import Crossings
 from skinray.crossings.detect import Count, cluster_centres, two_sided
 from skinray.crossings.maps import threshold_map, true_pixels
 from skinray.errors import SkinrayError
 from skinray.learning.bundle import Maps
-from skinray.learning.bundle.info import BundleInfo, Kind, Stage
+from skinray.learning.bundle.info import BundleInfo
 from skinray.scoring.geojson import to_geojson
 from skinray.scoring.overlays import encode_png, overlay
 from skinray.service.answers.request import PNG_SCHEMA, Want, as_text, to_grey

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from skinray.config.kinds import Kind, Stage
 from skinray.errors import SkinrayError
 from skinray.images.photos.skin import Skin, SkinArea
 from skinray.learning.bundle import Maps
-from skinray.learning.bundle.info import BundleInfo, Kind, Stage
+from skinray.learning.bundle.info import BundleInfo
 from skinray.scoring.overlays import encode_png
 from skinray.service.answers.request import PNG_SCHEMA, Want, as_text, to_grey
 

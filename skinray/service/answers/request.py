@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from skinray.config.kinds import Kind, Stage
 from skinray.learning.bundle import Maps
-from skinray.learning.bundle.info import BundleInfo, Kind, Stage
+from skinray.learning.bundle.info import BundleInfo
 
 A = TypeVar("A")
 # Of a sweep.

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinray.errors import CohortError, LabelError
+from skinray.files import whole
 from skinray.images.cohort.csv_table import MANIFEST
 from skinray.service.labels.masks import LabelMasks
 
@@ -166,9 +167,7 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 
 def _replace(path: Path, data: bytes) -> None:
     """Put a file in place whole; the lock is held, so the temporary name is ours."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with whole(path) as part, part.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(path)

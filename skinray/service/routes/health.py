@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 import skinray
-from skinray.learning.bundle.info import Kind
+from skinray.config.kinds import Kind
 from skinray.service.engine import Engine, NotReadyError
 from skinray.service.problems import responses
 from skinray.service.routes.models import (

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from skinray.learning.bundle.info import Kind
+from skinray.config.kinds import Kind
 from skinray.service.problems import ProblemError
 from skinray.service.routes.tensors import TensorSpec
 

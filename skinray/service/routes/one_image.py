@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from fastapi import Request
 
-from skinray.learning.bundle.info import BundleInfo, Kind
+from skinray.config.kinds import Kind
+from skinray.learning.bundle.info import BundleInfo
 from skinray.service.answers.request import Want
 from skinray.service.engine import Engine
 from skinray.service.metrics import Meter

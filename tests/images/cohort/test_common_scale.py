@@ -33,18 +33,18 @@ def test_everything_is_resampled_together(factor: float) -> None:
     sample = drawn_sample(size=(96, 128))
     found = resampled(sample, factor)
     shape = (round(96 * factor), round(128 * factor))
-    assert found.shape == found.nerve.shape == found.dermis.shape == shape
-    for part in (found.image, found.nerve, found.dermis):
+    assert found.shape == found.masks["nerve"].shape == found.masks["dermis"].shape == shape
+    for part in (found.image, found.masks["nerve"], found.masks["dermis"]):
         assert part.dtype == np.uint8
-    assert set(np.unique(found.nerve)) == set(np.unique(found.dermis)) == {0, 1}
-    assert found.dermis.mean() == pytest.approx(0.5, abs=0.02)
+    assert set(np.unique(found.masks["nerve"])) == set(np.unique(found.masks["dermis"])) == {0, 1}
+    assert found.masks["dermis"].mean() == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_doubled_sample_is_every_pixel_twice() -> None:
     sample = drawn_sample()
     double = resampled(sample, 2.0)
-    assert np.array_equal(double.dermis, sample.dermis.repeat(2, 0).repeat(2, 1))
-    assert double.nerve.mean() == pytest.approx(sample.nerve.mean(), rel=0.02)
+    assert np.array_equal(double.masks["dermis"], sample.masks["dermis"].repeat(2, 0).repeat(2, 1))
+    assert double.masks["nerve"].mean() == pytest.approx(sample.masks["nerve"].mean(), rel=0.02)
 
 
 def test_a_halved_image_is_averaged() -> None:
@@ -57,7 +57,7 @@ def test_a_halved_image_is_averaged() -> None:
 def test_the_dermis_keeps_its_place() -> None:
     dermis = np.zeros((96, 96), np.uint8)
     dermis[32:64, 32:64] = 1
-    blank = Sample(np.zeros((96, 96, 3), np.uint8), dermis.copy(), dermis)
+    blank = Sample(np.zeros((96, 96, 3), np.uint8), {"nerve": dermis.copy(), "dermis": dermis})
     for factor in (0.25, 0.5, 1.5, 3.0):
         rows, _ = np.nonzero(resampled(blank, factor).dermis)
         # the middle of the square stays the middle of the image
@@ -74,7 +74,7 @@ def test_a_thin_tracing_does_not_tear(
     nerve = np.zeros((96, 96), np.uint8)
     ends = [(0, start), (95, end)] if across else [(start, 0), (end, 95)]
     cv2.line(nerve, *ends, 1, width)
-    sample = Sample(np.zeros((96, 96, 3), np.uint8), nerve, nerve)
+    sample = Sample(np.zeros((96, 96, 3), np.uint8), {"nerve": nerve, "dermis": nerve})
     found = resampled(sample, factor).nerve
     pieces, _ = cv2.connectedComponents(found, connectivity=8)
     assert pieces == 2  # background and one line

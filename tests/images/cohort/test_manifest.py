@@ -171,9 +171,9 @@ def test_a_sample_holds_the_image_and_two_masks_of_0_and_1(tmp_path):
     sample = load_sample(biopsy, READ)
     assert sample.shape == SIZE
     assert np.array_equal(sample.image, read_image(biopsy.image).pixels)
-    assert sample.nerve.dtype == sample.dermis.dtype == np.uint8
-    assert sample.nerve.sum() == 3 * 24
-    assert np.array_equal(sample.dermis[:, 0], [0] * 12 + [1] * 12)
+    assert sample.masks["nerve"].dtype == sample.masks["dermis"].dtype == np.uint8
+    assert sample.masks["nerve"].sum() == 3 * 24
+    assert np.array_equal(sample.masks["dermis"][:, 0], [0] * 12 + [1] * 12)
 
 
 def test_the_dermis_comes_from_the_boundary_where_there_is_no_mask(tmp_path):

@@ -142,7 +142,7 @@ def test_the_truth_is_counted(made: Path) -> None:
         sample = drawn_sample(nerves, nerves=nerves)
         found = seeing.predict(sample.image)
         assert found.crossings.count == nerves
-        assert np.array_equal(found.nerve >= 0.5, sample.nerve > 0)
+        assert np.array_equal(found.nerve >= 0.5, sample.masks["nerve"] > 0)
 
 
 def test_an_image_of_unknown_scale_is_taken_at_the_trainings(made: Path) -> None:

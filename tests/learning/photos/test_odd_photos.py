@@ -51,8 +51,8 @@ def test_an_odd_photograph_trains_with_its_own_colours_and_skin(tmp_path: Path, 
         assert off.size == 0 or off.max() <= odd.off
     expected = np.zeros((SIDE, SIDE), np.uint8)
     expected[:, : SIDE if kind == "one pixel" else half] = 1
-    np.testing.assert_array_equal(sample.dermis, expected)
-    assert not sample.nerve.any()
+    np.testing.assert_array_equal(sample.masks["skin"], expected)
+    assert set(sample.masks) == {"skin"}
 
 
 @pytest.mark.parametrize("refine", [False, True])

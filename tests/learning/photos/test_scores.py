@@ -172,11 +172,11 @@ def test_photographs_are_loaded_square_with_their_skin(tmp_path: Path) -> None:
     (photo,) = find_photos(write_photos(tmp_path / "set", 1, size=(300, 200)))
     sample = load_photo(photo, 144, ReadSettings())
     assert sample.image.shape == (144, 144, 3)
-    assert sample.dermis.shape == sample.nerve.shape == (144, 144)
-    assert not sample.nerve.any()
+    assert sample.masks["skin"].shape == (144, 144)
+    assert set(sample.masks) == {"skin"}
     # What is warm is skin, here as in the file.
-    assert (sample.image[sample.dermis > 0][:, 0] > 130).mean() > 0.95
-    assert (sample.image[sample.dermis == 0][:, 0] > 130).mean() < 0.05
+    assert (sample.image[sample.masks["skin"] > 0][:, 0] > 130).mean() > 0.95
+    assert (sample.image[sample.masks["skin"] == 0][:, 0] > 130).mean() < 0.05
 
 
 def test_three_scenarios_of_each_network(tmp_path: Path) -> None:

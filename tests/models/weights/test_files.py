@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from skinray.errors import WeightsError
+from skinray.files import sha256_of
 from skinray.models import MODELS, build
-from skinray.models.weights.files import sha256_of
 from skinray.models.weights.load import (
     available,
     cache_dir,

@@ -50,7 +50,9 @@ def test_a_correction_becomes_a_label_that_counts_the_same(
     (biopsy,) = read_manifest(tmp_path).biopsies
     assert (biopsy.subject, biopsy.count, biopsy.um_per_px) == ("S 3", 2, um_per_px)
     sample = load_sample(biopsy, ReadSettings())
-    found = find_crossings(sample.nerve, sample.dermis, um_per_px=um_per_px).points
+    found = find_crossings(
+        sample.masks["nerve"], sample.masks["dermis"], um_per_px=um_per_px
+    ).points
     np.testing.assert_allclose(found, corrected, atol=3)
     assert asyncio.run(labels_info(tmp_path)).images == 1
 

@@ -39,8 +39,8 @@ def test_a_stored_label_is_read_back_as_it_was(tmp_path: Path) -> None:
     assert (biopsy.subject, biopsy.count, biopsy.um_per_px) == ("S 7", 2, 0.5)
     sample = load_sample(biopsy, ReadSettings())
     np.testing.assert_array_equal(sample.image, image)
-    np.testing.assert_array_equal(sample.nerve > 0, label.nerves)
-    np.testing.assert_array_equal(sample.dermis > 0, label.dermis)
+    np.testing.assert_array_equal(sample.masks["nerve"] > 0, label.nerves)
+    np.testing.assert_array_equal(sample.masks["dermis"] > 0, label.dermis)
 
 
 def test_enough_labels_are_a_cohort_without_any_problem(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_a_correction_is_stored_as_a_label(counted: Page, labels: Path) -> None:
     biopsy_, *_ = [one for one in read_manifest(labels).biopsies if one.subject == "S 1"]
     sample = load_sample(biopsy_, ReadSettings())
     np.testing.assert_array_equal(sample.image, biopsy(*COLUMNS, faint=160))
-    stored = find_crossings(sample.nerve, sample.dermis).points
+    stored = find_crossings(sample.masks["nerve"], sample.masks["dermis"]).points
     np.testing.assert_allclose(stored[:, 1], [160, 240, 280], atol=1.5)
     counted.part("save").click()
     wait_for(lambda: counted.text("label-note").startswith("Replaced: 3 crossings"))
