@@ -14,6 +14,7 @@ from torch import nn
 
 from skinray.config.biopsies import RunSettings
 from skinray.errors import WeightsError
+from skinray.files import sha256_of
 from skinray.models import build
 from skinray.models.weights.convert import State, to_native
 from skinray.models.weights.files import (
@@ -21,7 +22,6 @@ from skinray.models.weights.files import (
     cache_dir,
     download,
     read_state,
-    sha256_of,
     write_state,
 )
 from skinray.models.weights.published import WEIGHTS, PublishedWeights
