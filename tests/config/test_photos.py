@@ -45,7 +45,7 @@ def test_networks_are_chosen_by_name() -> None:
     chosen = PhotoSettings().only(["skin_unet", "skin_dense_unet"])
     assert [arm.label for arm in chosen.networks] == ["U-Net", "Dense Residual U-Net"]
     with pytest.raises(
-        ValueError, match="no network hed: there are skin_deeplabv3, skin_mobilenet, skin_dense"
+        ValueError, match="no network hed: use skin_deeplabv3, skin_mobilenet, skin_dense"
     ):
         PhotoSettings().only(["hed"])
 

@@ -159,7 +159,7 @@ def test_images_are_fetched_one_by_one_and_no_more_than_allowed(phantoms):
 
 def test_bad_searches_are_refused(phantoms):
     pairs = faint(phantoms[:1])
-    with pytest.raises(SkinrayError, match="no image"):
+    with pytest.raises(SkinrayError, match="without images"):
         fit_crossings([], START, FitSettings())
     with pytest.raises(SettingsError, match="unknown settings key 'nerve_treshold'"):
         fit_crossings(pairs, START, FitSettings(grid={"nerve_treshold": (0.3,)}))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from skinray.config.biopsies import AugmentSettings, ColourSettings
+from skinray.config.images import AugmentSettings, ColourSettings
 from skinray.images.augment import (
     UNCHANGED,
     Colour,

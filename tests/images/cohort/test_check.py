@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from skinray.config.biopsies import FoldSettings, ReadSettings
+from skinray.config.biopsies import FoldSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError
 from skinray.images.cohort.check import checked_cohort
 from skinray.images.cohort.manifest import read_manifest
@@ -43,5 +44,5 @@ def test_every_problem_is_in_one_error(tiny_cohort: Path, tmp_path: Path) -> Non
     with pytest.raises(CohortError) as caught:
         checked_cohort(folder, READ, FOLDS)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"{folder}: 2 problem(s)"
+    assert lines[0] == f"{folder}: 2 problems"
     assert [line.split(",")[0] for line in lines[1:]] == ["  row 4", "  row 7"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.images.augment import Sample
 from skinray.images.cohort.common_scale import LabelledReader, common_scale, resampled
 from skinray.images.cohort.manifest import load_sample, read_manifest

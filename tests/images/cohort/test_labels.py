@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import LabelError
 from skinray.images.cohort.boundary_line import trace_line
-from skinray.images.cohort.labels import dermis_from_boundary, read_boundary, read_nerves
+from skinray.images.cohort.dermis_fill import dermis_from_boundary
+from skinray.images.cohort.labels import read_boundary, read_nerves
 from skinray.images.cohort.polylines import draw_line
 
 READ = ReadSettings()
@@ -117,9 +118,7 @@ def test_a_mask_is_taken_as_it_is(tmp_path):
 
 def test_a_mask_of_another_size_names_both_sizes(tmp_path):
     path = write_mask(tmp_path / "n.png", np.zeros((1200, 1600)))
-    message = (
-        f"{path}: mask 1200x1600 does not match image 1024x1536: export both at one magnification"
-    )
+    message = f"{path}: mask 1200x1600 does not match image 1024x1536: export both at the same magnification"
     with pytest.raises(LabelError) as caught:
         read_nerves(path, (1024, 1536), READ)
     assert str(caught.value) == message
@@ -128,13 +127,13 @@ def test_a_mask_of_another_size_names_both_sizes(tmp_path):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ({"type": "Polygon", "coordinates": []}, "a geometry of the type Polygon"),
+        ({"type": "Polygon", "coordinates": []}, "a geometry of type Polygon"),
         ({"type": "LineString"}, "LineString without coordinates"),
         ({"type": "Feature", "geometry": None}, "Feature without geometry"),
-        ({"lines": []}, "a geometry of the type None"),
-        ([1, 2], "a geometry of the type int"),
+        ({"lines": []}, "a geometry of type None"),
+        ([1, 2], "a geometry of type int"),
         (line((5, 5)), "a line of one point"),
-        (line((5, 5), (5, 400)), "reaches x=5, y=400, outside of the image"),
+        (line((5, 5), (5, 400)), "reaches x=5, y=400, outside the image"),
         ({"type": "LineString", "coordinates": [["a", "b"], [1, 2]]}, "not x, y pairs"),
         ({"type": "LineString", "coordinates": [1, 2, 3]}, "not x, y pairs"),
         ({"type": "LineString", "coordinates": [[1], [2]]}, "not x, y pairs"),
@@ -420,7 +419,7 @@ def ends_that_cross() -> np.ndarray:
         (np.array([[0.0, np.nan], [160, 60]]), "bottom", "fewer than two points"),
         (wave(SHAPE, depth=0), "left", "does not part left from the opposite side"),
         (wave(SHAPE, depth=0), "30,60", "lies on the line"),
-        (wave(SHAPE, depth=0), "30,600", "lies outside of the image"),
+        (wave(SHAPE, depth=0), "30,600", "lies outside the image"),
         (wave(SHAPE, depth=0), "inwards", "dermis_side 'inwards'"),
         (np.array([[0.0, 0.0], [160.0, 0.0]]), "bottom", "runs along the frame"),
     ],

@@ -209,10 +209,10 @@ def test_damage_is_told_in_words_that_help():
     for data, reason in (
         (
             jpeg[:table] + b"\xff" * 16 + jpeg[table + 16 :],
-            r"JPEG \(its pixels break off or are not sound\)",
+            r"JPEG \(its pixels are truncated or invalid\)",
         ),
-        (tiff(RGB, photometric="rgb")[:60], r"TIFF \(a part of it is missing\)"),
-        (bytes(zipped), r"TIFF \(its pixels are not sound, \w+Error\)"),
+        (tiff(RGB, photometric="rgb")[:60], r"TIFF \(part of it is missing\)"),
+        (bytes(zipped), r"TIFF \(its pixels are invalid, \w+Error\)"),
     ):
         with pytest.raises(ImageError, match=rf"{reason}: copy or export it again"):
             decode_image(data, "photograph")

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from skinray.config.biopsies import PhantomSettings, ReadSettings
+from skinray.config.biopsies import PhantomSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, SettingsError
 from skinray.images.cohort.manifest import load_sample, read_manifest
 from skinray.images.phantoms.cohort import COLUMNS, write_cohort

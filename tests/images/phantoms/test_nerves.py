@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skinray.images.phantoms.junction import build, draw_junction, resample, survives_smoothing
-from skinray.images.phantoms.nerves import Scene, grow_nerves
+from skinray.images.phantoms.nerves import NerveField, grow_nerves
 from skinray.images.phantoms.walk import Fibre, settle
 
 NOTHING = np.empty((0, 2))
@@ -64,9 +64,9 @@ def test_a_pass_beside_another_is_refused(flat):
 
 def test_wanted_crossings_grow_where_there_is_room(flat):
     living = np.ones(flat.shape, bool)
-    fibres = grow_nerves(np.random.default_rng(0), Scene(flat, living, 4, 1.0))
+    fibres = grow_nerves(np.random.default_rng(0), NerveField(flat, living, 4, 1.0))
     assert sum(len(f.passes) for f in fibres) == 4
-    crowd = grow_nerves(np.random.default_rng(0), Scene(flat, living, 400, 0.0))
+    crowd = grow_nerves(np.random.default_rng(0), NerveField(flat, living, 400, 0.0))
     assert 4 <= sum(len(f.passes) for f in crowd) <= 200 / 17
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import LabelError
 from skinray.images.photos.labels import CODINGS, SUPERPIXELS, Coding, read_skin
 
