@@ -53,10 +53,7 @@ def configure(
 ) -> bool:
     """Write the log as JSON lines if the environment asks for it, and return whether it does.
 
-    Raises
-    ------
-    SettingsError
-        If the format or the level is unknown.
+    Raises SettingsError if the format or the level is unknown.
     """
     form = environment.get(FORM, "").lower()
     if form not in ("", "text", "json"):

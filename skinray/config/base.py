@@ -27,10 +27,8 @@ class Settings(BaseModel):
 
         Members of a list are addressed by number: ``nerve.baselines.0.train.epochs``.
 
-        Raises
-        ------
-        SettingsError
-            If a path names no setting (only ``options`` takes new keys), or a value is invalid.
+        Raises SettingsError if a path names no setting (only ``options`` takes new keys), or a
+        value is invalid.
         """
         values = self.model_dump(mode="json")
         for path, value in changes.items():
@@ -139,10 +137,7 @@ def from_yaml(kind: type[T], path: Path) -> T:
 def by_name(kind: type[T], recipes: Mapping[str, Callable[[], T]], name: str) -> T:
     """Return the settings of a recipe, or read them from a YAML file of all settings.
 
-    Raises
-    ------
-    SettingsError
-        If no recipe has that name, or the file is missing or invalid.
+    Raises SettingsError if no recipe has that name, or the file is missing or invalid.
     """
     if name in recipes:
         return recipes[name]()
@@ -157,11 +152,8 @@ def by_name(kind: type[T], recipes: Mapping[str, Callable[[], T]], name: str) ->
 def changes_of(assignments: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """Collect what a command line changes, for :meth:`Settings.override`.
 
-    Parameters
-    ----------
-    assignments : of ``--set``, each as :func:`parse_assignment` reads it.
-    options : path -> value of the settings with an option of their own, which override
-        ``--set``; None: the option was not given.
+    ``assignments`` are the values of ``--set``. ``options``, by path, are the settings with an
+    option of their own, which override ``--set``; None: not given.
     """
     given = {path: value for path, value in options.items() if value is not None}
     return dict(map(parse_assignment, assignments or [])) | given

@@ -160,10 +160,7 @@ class PhotoSettings(Settings):
     def only(self, names: list[str]) -> PhotoSettings:
         """Keep the networks with these names, in this order, ``FURTHER`` ones included.
 
-        Raises
-        ------
-        ValueError
-            If there is no network of one of the names.
+        Raises ValueError if there is no network of one of the names.
         """
         known = {arm.model.name: arm for arm in (*FURTHER, *self.networks)}
         unknown = [name for name in names if name not in known]
@@ -231,12 +228,8 @@ def looked_at(settings: Mapping[str, Any], model: str) -> bool:
     """Say whether a network's training was developed while looking at test images (``LOOKED_AT``).
 
     True for the recipe ``varied`` and settings derived from it, which keep its name, and for the
-    networks in ``FURTHER``, which every recipe trains with ``STEADY``.
-
-    Parameters
-    ----------
-    settings : of a run, as plain values.
-    model : the network's name.
+    networks in ``FURTHER``, which every recipe trains with ``STEADY``. ``settings`` are a run's, as
+    plain values; ``model`` is the network's name.
     """
     return settings.get("recipe") == "varied" or model in {arm.model.name for arm in FURTHER}
 

@@ -33,14 +33,8 @@ def dermis_boundary(
     dermis : (H, W) mask, or float probabilities in [0, 1].
     settings : lengths in pixels of this image; the paper's figures by default.
 
-    Returns
-    -------
-    (H, W) bool; the image frame is never boundary.
-
-    Raises
-    ------
-    SkinrayError
-        If ``dermis`` is not the map of one image.
+    Returns (H, W) bool; the image frame is never boundary.
+    Raises SkinrayError if ``dermis`` is not the map of one image.
     """
     values = as_map(dermis, "dermis map")
     smoothed = smooth(values, settings.sigma_px)
@@ -65,9 +59,7 @@ def dermis_area(
     smoothed : (H, W) float32, :func:`smooth` of it.
     settings : the threshold, the largest area to flip, and sigma for doubtful pixels.
 
-    Returns
-    -------
-    (H, W) bool.
+    Returns (H, W) bool.
     """
     threshold = settings.dermis_threshold
     area = smoothed > threshold

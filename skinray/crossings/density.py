@@ -23,10 +23,7 @@ def density_per_mm(count: int, boundary_mm: float | None) -> float | None:
 def to_mm(length_px: float, um_per_px: float | None) -> float | None:
     """Return a length in pixels as millimetres; None without a scale.
 
-    Raises
-    ------
-    SkinrayError
-        If the scale is not a positive, finite number.
+    Raises SkinrayError if the scale is not a positive, finite number.
     """
     if um_per_px is None:
         return None

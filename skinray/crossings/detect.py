@@ -104,11 +104,8 @@ def find_crossings(
     um_per_px : scale of this image. With it, lengths are converted to the image's scale and
         ``boundary_mm`` is known; without it, lengths are taken as pixels of this image.
 
-    Raises
-    ------
-    SkinrayError
-        If a map is not two-dimensional, is empty, holds NaN or values outside [0, 1], if the
-        maps differ in shape, or if the scale is not above 0.
+    Raises SkinrayError if a map is not two-dimensional, is empty, holds NaN or values outside
+    [0, 1], if the maps differ in shape, or if the scale is not above 0.
     """
     to_mm(0, um_per_px)
     settings = settings.at_scale(um_per_px)

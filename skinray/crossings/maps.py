@@ -21,14 +21,9 @@ def as_map(values: ArrayLike, name: str) -> NDArray[Any]:
     values : (H, W) bool or integer mask (above 0 is true), or float probabilities in [0, 1].
     name : what error messages call the map.
 
-    Returns
-    -------
-    (H, W) uint8 of 0 and 1 for a mask, (H, W) float32 for probabilities.
-
-    Raises
-    ------
-    SkinrayError
-        If the map is not two-dimensional, is empty, or holds values that are neither.
+    Returns (H, W) uint8 of 0 and 1 for a mask, (H, W) float32 for probabilities.
+    Raises SkinrayError if the map is not two-dimensional, is empty, or holds values that are
+    neither.
     """
     array = np.asarray(values)
     if array.ndim != 2:

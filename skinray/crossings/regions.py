@@ -17,16 +17,7 @@ def flip_enclosed(mask: NDArray[np.bool_], max_area_px: float) -> NDArray[np.boo
 
     An area is a 4-connected component of pixels of either label. It is enclosed if none of its
     pixels touches the image frame. All areas are found on the input mask and flipped at once,
-    so an island within a hole still differs from the hole.
-
-    Parameters
-    ----------
-    mask : (H, W) bool.
-    max_area_px : areas with fewer pixels are flipped.
-
-    Returns
-    -------
-    (H, W) bool, a new array.
+    so an island within a hole still differs from the hole. Takes and returns (H, W) bool.
     """
     height, width = mask.shape
     starts, lengths = _runs(mask)

@@ -158,9 +158,8 @@ def matrix(transform: Transform, shape: tuple[int, int], settings: AugmentSettin
     shape : height and width of the source.
     settings : the side of the crop.
 
-    Returns
-    -------
-    (2, 3) float64 that maps (x, y, 1): x to the right, y down, pixel centres at whole numbers.
+    Returns (2, 3) float64 that maps (x, y, 1): x to the right, y down, pixel centres at whole
+    numbers.
     """
     height, width = shape
     turned = (width, height) if transform.orientation_deg in (90, 270) else (height, width)
@@ -269,16 +268,9 @@ def _flips(transform: Transform, crop_px: int) -> Matrix:
 
 
 def recolour(image: NDArray[np.uint8], colour: Colour) -> NDArray[np.uint8]:
-    """Return the image with changes of colour, applied in the order of :class:`Colour`'s fields.
+    """Return an RGB image, (H, W, 3), with changes of colour in the order of ``Colour``'s fields.
 
-    Parameters
-    ----------
-    image : (H, W, 3) RGB.
-    colour : the changes. Values are clipped to 0..255 before gamma.
-
-    Returns
-    -------
-    (H, W, 3) RGB; the image itself if nothing changes.
+    Values are clipped to 0..255 before gamma. If nothing changes, it is the image itself.
     """
     if colour == UNCHANGED:
         return image
@@ -294,14 +286,7 @@ def recolour(image: NDArray[np.uint8], colour: Colour) -> NDArray[np.uint8]:
 def paste(front: Sample, back: Sample) -> Sample:
     """Put the skin of ``front`` in front of ``back``; the mask then has the skin of both.
 
-    Parameters
-    ----------
-    front, back : photographs of one size, each with its mask of skin.
-
-    Raises
-    ------
-    ValueError
-        If their sizes differ.
+    Both are photographs with a mask of skin; ValueError if their sizes differ.
     """
     if front.shape != back.shape:
         raise ValueError(f"sizes {front.shape} and {back.shape} differ")

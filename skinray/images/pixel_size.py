@@ -54,10 +54,8 @@ def from_resolution(pixels_x: float, pixels_y: float, um: float | None) -> tuple
 def believed(um_per_px: tuple[float, ...], source: str) -> float | None:
     """Return the one scale of x and y; None if none is stated or it is not a microscope's.
 
-    Raises
-    ------
-    ImageError
-        The file states a microscope's scale, but pixels that are not square (by over 1 %).
+    Raises ImageError if the file states a microscope's scale, but pixels that are not square (by
+    over 1 %).
     """
     if not um_per_px or not all(is_plausible(value) for value in um_per_px):
         return None

@@ -74,11 +74,8 @@ def decode_image(data: bytes, source: str, settings: ReadSettings = _DEFAULT) ->
     source : what to call the image in messages.
     settings : the limit on pixels.
 
-    Raises
-    ------
-    ImageError
-        The bytes are not a complete image in one of these formats, or it has too many pixels;
-        the message gives the source, the reason and the remedy.
+    Raises ImageError if the bytes are not a complete image in one of these formats, or it has too
+    many pixels; the message gives the source, the reason and the remedy.
     """
     raster = _decode(data, source, settings)
     digest = hashlib.sha256(data).hexdigest()
@@ -88,10 +85,7 @@ def decode_image(data: bytes, source: str, settings: ReadSettings = _DEFAULT) ->
 def read_mask(path: Path, settings: ReadSettings = _DEFAULT) -> NDArray[np.bool_]:
     """Read a mask image as (H, W) bool, by the mask policy of :mod:`skinray.images.formats.raster`.
 
-    Raises
-    ------
-    LabelError
-        The file cannot be read, or its values are not those of a mask.
+    Raises LabelError if the file cannot be read, or its values are not those of a mask.
     """
     with reading_label():
         raster = _decode(read_bytes(path, settings), str(path), settings)

@@ -106,7 +106,7 @@ def test_check_says_every_problem_at_once(skinray: Command, cohort: Path) -> Non
         (["--size", "800"], "size '800': write WIDTHxHEIGHT in pixels"),
         (["--size", "0x600"], "size '0x600'"),
         (["--size", "\N{SUPERSCRIPT TWO}x600"], "write WIDTHxHEIGHT"),
-        (["--size", "20x20"], "ask for 192 px at least"),
+        (["--size", "20x20"], "use at least 192 px"),
         (["--tissue", "nowhere"], "nowhere"),
     ],
 )

@@ -28,14 +28,10 @@ def trace_line(mask: NDArray[np.bool_], source: str) -> NDArray[np.float64]:
     mask : (H, W) bool, the drawn line.
     source : the file, for messages.
 
-    Returns
-    -------
-    (N, 2) float x, y: centres of pixels, with (0, 0) at the outer corner of the first pixel.
-
-    Raises
-    ------
-    LabelError
-        The mask holds no line, several pieces, an area, branches, or a closed ring.
+    Returns (N, 2) float x, y: centres of pixels, with (0, 0) at the outer corner of the first
+    pixel.
+    Raises LabelError if the mask holds no line, several pieces, an area, branches, or a closed
+    ring.
     """
     rows, columns = np.nonzero(mask)
     if rows.size < 2:

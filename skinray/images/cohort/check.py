@@ -44,10 +44,8 @@ def check_cohort(
     read, folds, seed : the settings that a training would use.
     progress : called with the images done and their total.
 
-    Returns
-    -------
-    Problems in the order of the rows, after those of the cohort as a whole; empty if it can be
-    trained on. Nothing is raised.
+    Returns problems in the order of the rows, after those of the cohort as a whole; empty if it
+    can be trained on. Nothing is raised.
     """
     scan = scan_cohort(root)
     problems = list(scan.problems)
@@ -72,10 +70,7 @@ def checked_cohort(
 ) -> Cohort:
     """Return a cohort without problems (see :func:`check_cohort`), with its scales.
 
-    Raises
-    ------
-    CohortError
-        With every problem: row, file, reason, remedy.
+    Raises CohortError with every problem: row, file, reason, remedy.
     """
     refuse_problems(root, check_cohort(root, read, folds, seed, progress))
     cohort = read_manifest(root)

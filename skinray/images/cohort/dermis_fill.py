@@ -70,15 +70,9 @@ def dermis_from_boundary(
     side : where the dermis lies: top, bottom, left, right, or a point ``x,y`` in it.
     source : the file, for messages.
 
-    Returns
-    -------
-    (H, W) bool; the pixels of the line itself belong to the dermis.
-
-    Raises
-    ------
-    LabelError
-        The line cannot enclose the dermis (fewer than two points, it meets itself, or it would be
-        mostly extension), or the side does not distinguish its two halves.
+    Returns (H, W) bool; the pixels of the line itself belong to the dermis.
+    Raises LabelError if the line cannot enclose the dermis (fewer than two points, it meets
+    itself, or it would be mostly extension), or the side does not distinguish its two halves.
     """
     try:
         where = parse_side(side)

@@ -22,7 +22,6 @@ from skinray.images.file_errors import counted
 class _Unit:
     """What stays together: the rows of one subject, or one row."""
 
-    name: str
     group: str
     rows: tuple[int, ...]
 
@@ -34,14 +33,8 @@ def assign_folds(cohort: Cohort, settings: FoldSettings, seed: int) -> NDArray[n
     first, in the fold that so far has the smallest share of the unit's group and of all images.
     No fold stays empty.
 
-    Returns
-    -------
-    (N,) int in 0 .. ``settings.count - 1``, in the order of ``cohort.biopsies``.
-
-    Raises
-    ------
-    CohortError
-        There are fewer units than folds.
+    Returns (N,) int in 0 .. ``settings.count - 1``, in the order of ``cohort.biopsies``.
+    Raises CohortError if there are fewer units than folds.
     """
     units = _shuffled_units(cohort, settings, seed)
     if len(units) < settings.count:
@@ -70,14 +63,8 @@ def hold_out(cohort: Cohort, count: int, settings: FoldSettings, seed: int) -> N
     By image: exactly ``count``. By subject: whole subjects whose images sum to as near ``count``
     as possible. Groups are drawn in proportion; both sides keep at least one image.
 
-    Returns
-    -------
-    (N,) bool in the order of ``cohort.biopsies``, True where held out.
-
-    Raises
-    ------
-    CohortError
-        Nothing would be left to train on, or there is a single unit.
+    Returns (N,) bool in the order of ``cohort.biopsies``, True where held out.
+    Raises CohortError if nothing would be left to train on, or there is a single unit.
     """
     units = _proportional_order(_shuffled_units(cohort, settings, seed), seed)
     images = len(cohort.biopsies)
@@ -99,7 +86,7 @@ def _shuffled_units(cohort: Cohort, settings: FoldSettings, seed: int) -> list[_
     for row, biopsy in enumerate(cohort.biopsies):
         key = biopsy.subject if settings.unit == "subject" else biopsy.name
         rows.setdefault(key, []).append(row)
-    units = [_Unit(name, _group(cohort, rows[name]), tuple(rows[name])) for name in sorted(rows)]
+    units = [_Unit(_group(cohort, rows[name]), tuple(rows[name])) for name in sorted(rows)]
     order = np.random.default_rng(seed).permutation(len(units))
     return [units[index] for index in order]
 

@@ -35,10 +35,8 @@ def read_nerves(
     A mask image is taken as it is; GeoJSON polylines are drawn ``width_px`` wide (the paper's
     experts drew lines about 3 px wide).
 
-    Raises
-    ------
-    LabelError
-        The file cannot be read, differs in size from the image, or reaches outside it.
+    Raises LabelError if the file cannot be read, differs in size from the image, or reaches
+    outside it.
     """
     if not looks_like_json(path):
         return match_shape(read_mask(path, settings), shape, path)
@@ -51,14 +49,9 @@ def read_nerves(
 def read_boundary(path: Path, shape: tuple[int, int], settings: ReadSettings) -> Points:
     """Read the boundary line of an image of ``shape``, ordered from end to end.
 
-    Returns
-    -------
-    (N, 2) float x, y, from a GeoJSON LineString or along the middle of a drawn line.
-
-    Raises
-    ------
-    LabelError
-        The file cannot be read, does not match the image, or is not one open line.
+    Returns (N, 2) float x, y, from a GeoJSON LineString or along the middle of a drawn line.
+    Raises LabelError if the file cannot be read, does not match the image, or is not one open
+    line.
     """
     if not looks_like_json(path):
         mask = match_shape(read_mask(path, settings), shape, path)

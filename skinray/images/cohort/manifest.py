@@ -27,10 +27,8 @@ T = TypeVar("T")
 def read_manifest(root: Path) -> Cohort:
     """Read the manifest of the cohort folder ``root``; files must exist but are not decoded.
 
-    Raises
-    ------
-    CohortError
-        The table has problems; the message lists each with row, file, reason and remedy.
+    Raises CohortError if the table has problems; the message lists each with row, file, reason and
+    remedy.
     """
     scan = scan_cohort(root)
     refuse_problems(root, scan.problems)

@@ -41,10 +41,8 @@ def looks_like_json(path: Path) -> bool:
 def read_polylines(path: Path, shape: tuple[int, int], settings: ReadSettings) -> list[Points]:
     """Read every LineString and MultiLineString of a GeoJSON file, drawn on an image of ``shape``.
 
-    Raises
-    ------
-    LabelError
-        The file is not GeoJSON, holds geometries other than lines, or lines outside the image.
+    Raises LabelError if the file is not GeoJSON, holds geometries other than lines, or lines
+    outside the image.
     """
     source = str(path)
     with reading_label():
@@ -115,13 +113,9 @@ def _points(coordinates: Any, shape: tuple[int, int], source: str) -> Points:
 
 
 def draw_line(mask: NDArray[np.bool_], points: Points, width_px: float) -> None:
-    """Set the pixels of a polyline on a mask, with round ends.
+    """Draw a polyline with round ends on a mask, (H, W) bool, in place; ignore what is outside.
 
-    Parameters
-    ----------
-    mask : (H, W) bool, changed in place; what lies outside it is not drawn.
-    points : (N, 2) x, y; whole numbers are centres of pixels.
-    width_px : across the line.
+    In ``points`` whole numbers are centres of pixels.
     """
     for start, end in pairwise(points):
         _draw_segment(mask, start, end, width_px / 2)

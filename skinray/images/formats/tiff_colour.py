@@ -90,15 +90,7 @@ def declared_bits(page: tifffile.TiffPage, ome: OmeImage | None, source: str) ->
 
 
 def to_raster(array: Samples, page: tifffile.TiffPage, bits: int, source: str) -> Raster:
-    """Split decoded samples into colour and alpha.
-
-    Parameters
-    ----------
-    array : (H, W) or (H, W, samples), as stored.
-    page : the page that they come from.
-    bits : the declared depth.
-    source : the file, for messages.
-    """
+    """Split the samples of a page, (H, W) or (H, W, samples) as stored, into colour and alpha."""
     photometric = int(page.photometric)
     planes = np.atleast_3d(array)
     count = _COLOURS.get(photometric, 0)

@@ -55,9 +55,7 @@ def write_cohort(
         paper (24 for 94), and at least 6.
     progress : called with the number of images written and the total.
 
-    Returns
-    -------
-    The path of ``manifest.csv``.
+    Returns the path of ``manifest.csv``.
 
     Raises
     ------

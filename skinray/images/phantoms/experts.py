@@ -75,12 +75,8 @@ def second_opinion(rng: np.random.Generator, seen: NDArray[np.float64], reach: f
     """Count like a second expert, from the visibility of each crossing.
 
     Faint crossings are missed, some are split or merged, doubtful ones are added, and the
-    expert's strictness differs from image to image.
-
-    Parameters
-    ----------
-    seen : (N,) visibility of the true crossings.
-    reach : mean number of crossings in a field of this kind.
+    expert's strictness differs from image to image. ``seen`` (N,) is the visibility of the true
+    crossings, and ``reach`` the mean number of crossings in a field of this kind.
     """
     strict = rng.normal(0.58, 0.38)
     odds = 1 / (1 + np.exp(-(seen - strict) / 0.25))

@@ -91,16 +91,15 @@ def build(line: Points, dermis: Bool) -> Junction:
     return Junction(line, dermis, depth, np.asarray(unit, np.float32))
 
 
-def survives_smoothing(dermis: Bool, sigma_px: float = 10, threshold: float = 0.6) -> bool:
+def survives_smoothing(dermis: Bool) -> bool:
     """Return whether smoothing moves the edge of ``dermis`` by at most 6 px, away from the frame.
 
-    That includes that no part of the edge disappears, and no new one appears.
+    Smoothing is the crossing stage's (sigma 10 px, threshold .6). No part of the edge may disappear,
+    and no new one appear.
     """
-    soft = cv2.GaussianBlur(
-        dermis.astype(np.float32), (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT
-    )
+    soft = cv2.GaussianBlur(dermis.astype(np.float32), (0, 0), 10, borderType=cv2.BORDER_REFLECT)
     inner = (slice(FRAME_PX, -FRAME_PX), slice(FRAME_PX, -FRAME_PX))
-    before, after = signed_depth(dermis)[inner], signed_depth(soft > threshold)[inner]
+    before, after = signed_depth(dermis)[inner], signed_depth(soft > 0.6)[inner]
     lost = np.abs(after[np.abs(before) < 1]).max(initial=0)
     gained = np.abs(before[np.abs(after) < 1]).max(initial=0)
     return float(max(lost, gained)) <= 6.5

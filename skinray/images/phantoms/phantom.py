@@ -83,13 +83,9 @@ def make_phantom(
 ) -> Phantom:
     """Make image ``index`` of the cohort ``seed``; equal arguments, equal arrays.
 
-    Parameters
-    ----------
-    size : width and height in pixels; a smaller one is a smaller field at the same scale.
-
-    Raises
-    ------
-    SettingsError : ``size`` is too small for the layers of the skin, or ``seed`` is negative.
+    ``size`` is width and height in pixels; a smaller one is a smaller field at the same scale.
+    Raises SettingsError if ``size`` is too small for the layers of the skin, or ``seed`` is
+    negative.
     """
     check_request(seed, size)
     subject = draw_subject(settings, seed, index % settings.subjects)
@@ -110,9 +106,7 @@ def graft_phantom(settings: PhantomSettings, seed: int, index: int, window: Wind
     The junction is the tissue's own, and the subject is the section. The strength of stain and
     the density of nerves vary between images as between subjects of drawn phantoms.
 
-    Raises
-    ------
-    CohortError : the junction does not cross the window in one line.
+    Raises CohortError if the junction does not cross the window in one line.
     """
     pixels, codes = window.look()
     junction = find_junction(codes)

@@ -65,10 +65,8 @@ def paint_skin(
 ) -> list[Float]:
     """Return concentrations of haematoxylin, protein and chromogen, each (H, W) float32.
 
-    Parameters
-    ----------
-    clutter : amount of what looks like nerve but is not; 1 is typical.
-    pigment : melanin of the basal layer; 1 is typical.
+    ``clutter`` is the amount of what looks like nerve but is not, ``pigment`` the melanin of the
+    basal layer; 1 is typical.
     """
     layers = [np.zeros(skin.junction.shape, np.float32) for _ in range(3)]
     paint_dermis(rng, skin.junction, layers, clutter)

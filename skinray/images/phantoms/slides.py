@@ -89,9 +89,7 @@ class Slide:
 def read_slides(folder: Path) -> list[Slide]:
     """Read the table of tiles, one slide per section.
 
-    Raises
-    ------
-    CohortError : the folder does not contain tiles with coded masks in this layout.
+    Raises CohortError if the folder does not contain tiles with coded masks in this layout.
     """
     table = folder / "manifest.csv"
     try:

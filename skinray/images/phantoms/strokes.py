@@ -29,9 +29,7 @@ def stain_nerves(
 ) -> tuple[Float, list[NDArray[np.float64]]]:
     """Draw all fibres as concentration of chromogen, (H, W) float32, about 0 to 1.2.
 
-    Returns
-    -------
-    The map, and the strength along each fibre's path, from which experts miss faint ones.
+    Returns the map, and the strength along each fibre's path, from which experts miss faint ones.
     """
     layers = [np.zeros(shape, np.float32) for _ in _FOCUS_SIGMA_PX]
     strengths = []

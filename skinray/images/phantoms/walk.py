@@ -161,13 +161,8 @@ def bezier(start: Points, leave: Points, arrive: Points, end: Points) -> Points:
 def settle(fibre: Fibre, junction: Junction, taken: Points) -> tuple[Fibre | None, Points]:
     """Find the passes of ``fibre``; None if one is grazing, too close to others or to the frame.
 
-    Parameters
-    ----------
-    taken : (T, 2), the points of accepted fibres within the zone.
-
-    Returns
-    -------
-    The fibre with its passes, and its own points within the zone, (Z, 2).
+    Returns the fibre with its passes, and its points within the zone, (Z, 2); ``taken`` are those
+    of accepted fibres.
     """
     none = np.empty((0, 2))
     path = fibre.path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -47,9 +47,7 @@ def choose_windows(
 
     If there are fewer, they are repeated; each is mirrored at random.
 
-    Raises
-    ------
-    CohortError : no window of that size has a junction that crosses it once.
+    Raises CohortError if no window of that size has a junction that crosses it once.
     """
     candidates = [window for slide in slides for window in _candidates(slide, size)]
     candidates = [candidates[k] for k in rng.permutation(len(candidates))]
@@ -70,9 +68,7 @@ def choose_windows(
             "once: use a smaller size"
         )
     repeated = [chosen[k % len(chosen)] for k in range(many)]
-    return [
-        Window(w.slide, w.x, w.y, w.width, w.height, bool(rng.random() < 0.5)) for w in repeated
-    ]
+    return [replace(window, mirrored=bool(rng.random() < 0.5)) for window in repeated]
 
 
 def _overlap(one: Window, other: Window) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,6 @@ Coding = Literal["mask", "dark mask", "green part", "superpixels", "no skin"]
 hair in red and background in blue (LFW parts). ``superpixels``: a class for each superpixel of a
 second file (LFW parts). ``no skin``: no skin anywhere; the file is the photograph itself.
 """
-CODINGS: tuple[Coding, ...] = get_args(Coding)
 
 # LFW parts: the folder of the superpixels, beside that of their classes; and the class of skin
 # (0 is hair, 2 is background).
@@ -39,10 +38,7 @@ _PLAIN = {b"BM": "BMP", b"P3": "PPM", b"P5": "PPM", b"P6": "PPM"}
 def read_skin(path: Path, coding: Coding, settings: ReadSettings) -> NDArray[np.bool_]:
     """Return where a label file marks skin, (H, W) bool on the file's own pixels.
 
-    Raises
-    ------
-    LabelError
-        If the file cannot be read, or has another coding.
+    Raises LabelError if the file cannot be read, or has another coding.
     """
     if coding == "superpixels":
         return _superpixels(path)

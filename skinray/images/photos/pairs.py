@@ -69,11 +69,8 @@ def find_photos(folder: Path) -> tuple[Photo, ...]:
     folder : contains ``images`` and ``masks``, with or without subfolders; a mask has its
         photograph's name, with any extension. The set is named after the folder.
 
-    Raises
-    ------
-    CohortError
-        Lists every problem: a photograph without a mask or with two, a mask without a
-        photograph, a file twice, no photograph at all.
+    Raises CohortError that lists every problem: a photograph without a mask or with two, a mask
+    without a photograph, a file twice, no photograph at all.
     """
     missing = [name for name in (IMAGES, MASKS) if not (folder / name).is_dir()]
     if missing:
@@ -102,9 +99,7 @@ def find_photos(folder: Path) -> tuple[Photo, ...]:
 def refuse_shared(photos: Iterable[Photo], known: Iterable[Photo], why: str) -> None:
     """Raise CohortError if photographs have the same bytes as known ones, whatever their names.
 
-    Parameters
-    ----------
-    why : ends the message, after the name of the known photograph, with the remedy.
+    ``why`` ends the message, after the name of the known photograph, with the remedy.
     """
     by_md5 = {photo.md5: photo for photo in known}
     shared = [photo for photo in photos if photo.md5 in by_md5]
@@ -118,14 +113,8 @@ def refuse_shared(photos: Iterable[Photo], known: Iterable[Photo], why: str) -> 
 def find_backgrounds(folder: Path) -> tuple[Photo, ...]:
     """Return the photographs without skin in a folder and its subfolders, ordered by MD5.
 
-    Parameters
-    ----------
-    folder : PNG, JPEG or TIFF files, without masks; duplicates count once.
-
-    Raises
-    ------
-    CohortError
-        If there is no photograph.
+    They are PNG, JPEG or TIFF files, without masks; duplicates count once. Raises CohortError if
+    there is none.
     """
     if not folder.is_dir():
         raise CohortError(f"{folder}: no such folder: correct the path")
@@ -171,10 +160,7 @@ def split_photos(
     for training, the first ``validation_fraction`` of each source, rounded, are held out for
     early stopping.
 
-    Raises
-    ------
-    CohortError
-        If there are too few photographs, or none is left to train or to validate.
+    Raises CohortError if there are too few photographs, or none is left to train or to validate.
     """
     if train + test > len(photos):
         raise CohortError(
@@ -195,11 +181,8 @@ def split_photos(
 def with_part_held_out(split: PhotoSplit, fraction: float, part: int) -> PhotoSplit:
     """Hold out another part of the training photographs; the test photographs stay.
 
-    Parameters
-    ----------
-    split : from :func:`split_photos`, with the same ``fraction``.
-    part : 0 is the part that ``split`` holds out. Parts follow each other in the order of the MD5
-        and wrap around after the last photograph.
+    ``split`` is from :func:`split_photos` with the same ``fraction``, and holds out part 0. Parts
+    follow each other in the order of the MD5 and wrap around after the last photograph.
     """
     together = sorted((*split.train, *split.validation), key=lambda photo: photo.md5)
     return PhotoSplit(*_hold_out(together, fraction, part), split.test)
@@ -224,10 +207,7 @@ def downsample(
 ) -> tuple[Photo, ...]:
     """Take at most ``most`` photographs from each source, the first in the order of the MD5.
 
-    Parameters
-    ----------
-    photos : from several sources.
-    most : from each source; ``smallest``: as many as the smallest source has; ``all``: every one.
+    ``smallest``: as many as the smallest source has; ``all``: every one.
     """
     ordered = sorted(photos, key=lambda photo: photo.md5)
     if most == "all":
@@ -249,10 +229,7 @@ def _by_source(ordered: Sequence[Photo]) -> dict[str, list[Photo]]:
 def load_photo(photo: Photo, side: int, settings: ReadSettings) -> Sample:
     """Return a photograph and its skin, resized to ``side`` x ``side`` pixels for training.
 
-    Raises
-    ------
-    ImageError, LabelError
-        If a file cannot be read, or the two differ in size.
+    Raises ImageError or LabelError if a file cannot be read, or the two differ in size.
     """
     image = read_image(photo.image, settings).pixels
     mask = read_skin(photo.mask, photo.coding, settings)

@@ -56,13 +56,11 @@ def find_set(named: str | Path) -> tuple[Photo, ...]:
     named : a folder, whose layout is recognised, or ``KIND:FOLDER`` with the kind ``folder``,
         ``hgr``, ``lfw`` or ``lvs``. Duplicates in a published set count once.
 
-    Raises
-    ------
-    CohortError
-        If there is no such folder, it does not have the given layout or any of them, or files
-        are missing.
+    Raises CohortError if there is no such folder, it does not have the given layout or any of
+    them, or files are missing.
     """
-    kind, folder = _parsed(str(named))
+    kind, colon, rest = str(named).partition(":")
+    kind, folder = (kind, Path(rest)) if colon and kind in LAYOUTS else (None, Path(named))
     if not folder.is_dir():
         raise CohortError(f"{folder}: no such folder: correct the path")
     if kind is None:
@@ -86,17 +84,10 @@ def find_set(named: str | Path) -> tuple[Photo, ...]:
 
 
 def find_public(named: Sequence[str | Path]) -> tuple[Photo, ...]:
-    """Return the photographs of several sets, each a separate source.
+    """Return the photographs of several sets, each a separate source; see :func:`find_set`.
 
-    Parameters
-    ----------
-    named : each as for :func:`find_set`. If two sets have the same name, the second gets a number;
-        a photograph in several sets belongs to the first of them.
-
-    Raises
-    ------
-    CohortError
-        As :func:`find_set`.
+    If two sets have the same name, the second gets a number. A photograph in several sets belongs
+    to the first of them.
     """
     photos: dict[str, Photo] = {}
     sources: Counter[str] = Counter()
@@ -109,13 +100,6 @@ def find_public(named: Sequence[str | Path]) -> tuple[Photo, ...]:
         for photo in found:
             photos.setdefault(photo.md5, photo)
     return tuple(photos.values())
-
-
-def _parsed(named: str) -> tuple[str | None, Path]:
-    kind, colon, rest = named.partition(":")
-    if colon and kind in LAYOUTS:
-        return kind, Path(rest)
-    return None, Path(named)
 
 
 def _photos(pairs: tuple[Pair, ...], folder: Path, source: str) -> tuple[Photo, ...]:

@@ -84,11 +84,8 @@ def find_skin(
     probability : (H, W) float32 in 0..1.
     settings : threshold and refinement.
 
-    Raises
-    ------
-    ImageError
-        If the map differs in size from the image, or (NotFiniteError) is not finite: no mask is
-        better than a wrong one. The caller adds which photograph it was.
+    Raises ImageError if the map differs in size from the image, or (NotFiniteError) is not finite:
+    no mask is better than a wrong one. The caller adds which photograph it was.
     """
     if probability.shape != image.shape[:2]:
         raise ImageError(
@@ -107,11 +104,7 @@ def find_skin(
 
 
 def guided_filter(
-    image: NDArray[np.uint8],
-    values: NDArray[np.float32],
-    radius: int,
-    eps: float,
-    filtered_px: int = FILTERED_PX,
+    image: NDArray[np.uint8], values: NDArray[np.float32], radius: int, eps: float
 ) -> NDArray[np.float32]:
     """Align a map's edges with a photograph's (He, Sun and Tang, 2013; fast version: 2015).
 
@@ -123,15 +116,12 @@ def guided_filter(
     values : (H, W) float32 in 0..1.
     radius : of the square windows, in pixels of the image.
     eps : brightness variance (of 0..1) below which a window counts as flat.
-    filtered_px : longest side at which the coefficients are computed.
 
-    Returns
-    -------
-    (H, W) float32 in 0..1.
+    Returns (H, W) float32 in 0..1.
     """
     guide = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float32) / 255
     height, width = values.shape
-    times = max(1.0, max(height, width) / filtered_px)
+    times = max(1.0, max(height, width) / FILTERED_PX)
     small = max(1, round(width / times)), max(1, round(height / times))
     window = (2 * max(1, round(radius / times)) + 1,) * 2
 

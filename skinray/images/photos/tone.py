@@ -38,13 +38,7 @@ class Tone:
 
 
 def measure_tone(image: NDArray[np.uint8], skin: NDArray[np.bool_]) -> Tone:
-    """Measure a photograph and its skin.
-
-    Parameters
-    ----------
-    image : (H, W, 3) uint8, sRGB.
-    skin : (H, W) bool, on the pixels of ``image``.
-    """
+    """Measure a photograph, (H, W, 3) uint8 sRGB, and its skin, (H, W) bool."""
     step = max(1, math.ceil(math.sqrt(skin.size / MOST_PIXELS)))
     light, yellow = _light_and_yellow(image[::step, ::step])
     lightness = float(light.mean(dtype=np.float64))

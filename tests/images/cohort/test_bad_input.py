@@ -128,7 +128,7 @@ ROWS = {
     "1.png,s1,B,,d1.png,,,1": "row 3, 1.png: no nerve label: enter its file",
     "1.png,s1,B,n1.png,,,,1": "row 3, 1.png: neither a dermis mask nor a boundary line",
     "1.png,s1,B,n1.png,,n1.png,bottom,1": "row 3, n1.png: the line does not separate bottom",
-    "1.png,s1,B,n1.png,,curl.geojson,bottom,1": "row 3, curl.geojson: the line does not divide the image",
+    "1.png,s1,B,n1.png,,curl.geojson,bottom,1": "curl.geojson: the line does not divide the image",
     "1.png,s1,B,n1.png,d1.png,,,many": "row 3, 1.png: count 'many' is not a whole number",
 }
 

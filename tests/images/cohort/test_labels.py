@@ -118,7 +118,8 @@ def test_a_mask_is_taken_as_it_is(tmp_path):
 
 def test_a_mask_of_another_size_names_both_sizes(tmp_path):
     path = write_mask(tmp_path / "n.png", np.zeros((1200, 1600)))
-    message = f"{path}: mask 1200x1600 does not match image 1024x1536: export both at the same magnification"
+    message = f"{path}: mask 1200x1600 does not match image 1024x1536: "
+        "export both at the same magnification"
     with pytest.raises(LabelError) as caught:
         read_nerves(path, (1024, 1536), READ)
     assert str(caught.value) == message
@@ -409,22 +410,22 @@ def ends_that_cross() -> np.ndarray:
 @pytest.mark.parametrize(
     ("points", "side", "reason"),
     [
-        (spiral(), "bottom", "closes nowhere"),
-        (closed(), "bottom", "closes nowhere"),
-        (ends_that_cross(), "80,110", "closes nowhere.*meets itself near x=80, y=25"),
-        (np.array([[70.0, 60], [90, 60]]), "bottom", "closes nowhere: it is 20 px long"),
+        (spiral(), "bottom", "does not divide the image"),
+        (closed(), "bottom", "does not divide the image"),
+        (ends_that_cross(), "80,110", "does not divide the image.*meets itself near x=80, y=25"),
+        (np.array([[70.0, 60], [90, 60]]), "bottom", "too short: it is 20 px long"),
         (np.array([[70.0, 60]]), "bottom", "fewer than two points"),
         (np.array([[70.0, 60], [70, 60]]), "bottom", "fewer than two points"),
         (np.empty((0, 2)), "bottom", "fewer than two points"),
         (np.array([[0.0, np.nan], [160, 60]]), "bottom", "fewer than two points"),
-        (wave(SHAPE, depth=0), "left", "does not part left from the opposite side"),
-        (wave(SHAPE, depth=0), "30,60", "lies on the line"),
-        (wave(SHAPE, depth=0), "30,600", "lies outside the image"),
+        (wave(SHAPE, depth=0), "left", "does not separate left from the opposite side"),
+        (wave(SHAPE, depth=0), "30,60", "is on the line"),
+        (wave(SHAPE, depth=0), "30,600", "is outside the image"),
         (wave(SHAPE, depth=0), "inwards", "dermis_side 'inwards'"),
         (np.array([[0.0, 0.0], [160.0, 0.0]]), "bottom", "runs along the frame"),
     ],
 )
-def test_lines_that_cannot_close(points, side, reason):
+def test_lines_that_cannot_enclose_the_dermis(points, side, reason):
     with pytest.raises(LabelError, match=reason) as caught:
         dermis_from_boundary(points, SHAPE, side, source="b.geojson")
     assert str(caught.value).startswith("b.geojson: ")

@@ -103,9 +103,9 @@ def test_a_former_cohort_is_replaced_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize(
     ("asked", "message"),
-    [({"images": 0}, "one at least"), ({"seed": -1}, "seed -1"), ({"size": (90, 300)}, "192 px")],
+    [({"images": 0}, "at least 1"), ({"seed": -1}, "seed -1"), ({"size": (90, 300)}, "192 px")],
 )
-def test_what_cannot_be_painted_is_refused_and_nothing_written(tmp_path, asked, message):
+def test_what_cannot_be_drawn_is_refused_and_nothing_written(tmp_path, asked, message):
     with pytest.raises(SettingsError, match=message):
         write_cohort(tmp_path / "out", **({"images": 2, "size": SIZE} | asked))
     assert not (tmp_path / "out").exists()

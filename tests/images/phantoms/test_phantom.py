@@ -193,5 +193,5 @@ def test_nerves_are_darker_than_what_lies_beside_them(cohort):
 
 
 def test_too_small_a_field_is_refused():
-    with pytest.raises(SettingsError, match="192 px at least"):
+    with pytest.raises(SettingsError, match="at least 192 px"):
         make_phantom(SETTINGS, 0, 0, (384, 100))

@@ -149,12 +149,12 @@ def _wrong_size(folder):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_no_table, "no table of tiles"),
+        (_no_table, "not a table of tiles"),
         (_no_column, "no column section"),
         (_no_number, "row 2: x 'left'"),
-        (_no_mask, "missing or no image"),
-        (_wrong_codes, "codes beyond 4"),
-        (_wrong_size, "not one square size"),
+        (_no_mask, "missing or not an image"),
+        (_wrong_codes, "codes above 4"),
+        (_wrong_size, "not a square of the common size"),
     ],
 )
 def test_other_folders_are_refused_and_nothing_is_written(tiles, tmp_path, spoil, message):
@@ -165,7 +165,7 @@ def test_other_folders_are_refused_and_nothing_is_written(tiles, tmp_path, spoil
 
 
 def test_a_window_larger_than_the_tissue_is_refused(tiles):
-    with pytest.raises(CohortError, match="ask for a smaller size"):
+    with pytest.raises(CohortError, match="use a smaller size"):
         choose_windows(np.random.default_rng(0), read_slides(tiles), (2000, 1500), 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image as Pillow
 
 from skinray.config.images import ReadSettings
 from skinray.errors import LabelError
-from skinray.images.photos.labels import CODINGS, SUPERPIXELS, Coding, read_skin
+from skinray.images.photos.labels import SUPERPIXELS, Coding, read_skin
 
 READ = ReadSettings()
 
@@ -39,7 +40,7 @@ def test_other_colours_than_those_of_the_parts_are_refused(tmp_path: Path) -> No
         read_skin(path, "green part", READ)
 
 
-@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("coding", get_args(Coding))
 def test_damaged_and_missing_labels_are_told(tmp_path: Path, coding: Coding) -> None:
     folder = tmp_path / "gt" / "Ann"
     folder.mkdir(parents=True)
@@ -77,8 +78,8 @@ def test_superpixels_that_do_not_fit_their_classes_are_refused(tmp_path: Path) -
     expected = [[False, True, True], [False, False, True]]
     assert read_skin(classes, "superpixels", READ).tolist() == expected
     pixels.write_text("0 1 1\n2 3 1\n")
-    with pytest.raises(LabelError, match="3 classes said to be 3, superpixels up to 3"):
+    with pytest.raises(LabelError, match="declares 3 classes and has 3, with superpixels up to 3"):
         read_skin(classes, "superpixels", READ)
     classes.write_text("4\n0\n1\n2\n")
-    with pytest.raises(LabelError, match="3 classes said to be 4"):
+    with pytest.raises(LabelError, match="declares 4 classes and has 3"):
         read_skin(classes, "superpixels", READ)

@@ -42,7 +42,7 @@ def test_a_map_of_another_size_or_not_finite_gives_no_mask() -> None:
     image = noise((4, 5, 3))
     with pytest.raises(ImageError, match="both need the same height and width"):
         find_skin(image, np.zeros((5, 4), np.float32), SkinSettings())
-    with pytest.raises(ImageError, match="weights are not sound"):
+    with pytest.raises(ImageError, match="weights are invalid"):
         find_skin(image, np.full((4, 5), np.nan, np.float32), SkinSettings())
 
 
