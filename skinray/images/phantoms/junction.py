@@ -94,8 +94,8 @@ def build(line: Points, dermis: Bool) -> Junction:
 def survives_smoothing(dermis: Bool) -> bool:
     """Return whether smoothing moves the edge of ``dermis`` by at most 6 px, away from the frame.
 
-    Smoothing is the crossing stage's (sigma 10 px, threshold .6). No part of the edge may disappear,
-    and no new one appear.
+    Smoothing is the crossing stage's (sigma 10 px, threshold .6). No part of the edge may
+    disappear, and no new one appear.
     """
     soft = cv2.GaussianBlur(dermis.astype(np.float32), (0, 0), 10, borderType=cv2.BORDER_REFLECT)
     inner = (slice(FRAME_PX, -FRAME_PX), slice(FRAME_PX, -FRAME_PX))

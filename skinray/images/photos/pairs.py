@@ -90,7 +90,7 @@ def find_photos(folder: Path) -> tuple[Photo, ...]:
         photos[photo.md5] = photo
     if not images:
         problems.append(
-            FileProblem(None, str(folder / IMAGES), "no PNG, JPEG or TIFF file", "use another one")
+            FileProblem(None, str(folder / IMAGES), "no PNG, JPEG or TIFF file", "add photographs")
         )
     refuse_problems(folder, problems)
     return tuple(photos[md5] for md5 in sorted(photos))

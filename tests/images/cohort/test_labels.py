@@ -118,8 +118,10 @@ def test_a_mask_is_taken_as_it_is(tmp_path):
 
 def test_a_mask_of_another_size_names_both_sizes(tmp_path):
     path = write_mask(tmp_path / "n.png", np.zeros((1200, 1600)))
-    message = f"{path}: mask 1200x1600 does not match image 1024x1536: "
+    message = (
+        f"{path}: mask 1200x1600 does not match image 1024x1536: "
         "export both at the same magnification"
+    )
     with pytest.raises(LabelError) as caught:
         read_nerves(path, (1024, 1536), READ)
     assert str(caught.value) == message
