@@ -83,7 +83,7 @@ def test_check_notes_what_should_be_known(skinray: Command, cohort: Path) -> Non
     write_manifest(cohort, rows)
     ended = skinray("check", "--data", cohort)
     assert ended.code == 0
-    assert "note: group A has 3 subject(s): some of the 5 folds lack it" in ended.out
+    assert "note: group A has 3 subjects: some of the 5 folds will not contain it" in ended.out
     assert "note: 1 image without an expert's count" in ended.out
 
 
@@ -94,7 +94,7 @@ def test_check_says_every_problem_at_once(skinray: Command, cohort: Path) -> Non
     assert ended.code == 1
     lines = ended.err.splitlines()
     assert lines[0] == f"error: {cohort}: 3 problems"
-    assert lines[1].startswith("  manifest.csv: 5 subject(s) cannot fill 6 folds")
+    assert lines[1].startswith("  manifest.csv: 5 subjects cannot fill 6 folds")
     assert lines[2].startswith("  row 4, images/02.png: ")
     assert lines[3].startswith("  row 7, images/05.png: nerves file 'nerves/05.png' is missing")
     assert len(lines) == 4

@@ -289,7 +289,7 @@ def test_three_ome_channels_are_red_green_blue():
 def test_stacks_are_refused_with_a_remedy(kind):
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, np.zeros((4, 8, 8), np.uint8), photometric="minisblack", **kind)
-    with pytest.raises(ImageError, match=r"holds 4 images.*flatten"):
+    with pytest.raises(ImageError, match=r"contains 4 images.*flatten"):
         decode_image(buffer.getvalue(), "stack.tif")
 
 
@@ -346,7 +346,7 @@ def test_white_is_zero_masks_count_as_stored(tmp_path):
 
 
 def test_a_map_of_classes_is_no_mask(tmp_path):
-    with pytest.raises(LabelError, match=r"4 values \(0, 1, 2, 3\).*export the one class"):
+    with pytest.raises(LabelError, match=r"4 values \(0, 1, 2, 3\).*export one class"):
         mask_of(tmp_path, png(np.array([[0, 1, 2, 3]], np.uint8)))
 
 

@@ -59,7 +59,7 @@ def test_the_dermis_keeps_its_place() -> None:
     dermis[32:64, 32:64] = 1
     blank = Sample(np.zeros((96, 96, 3), np.uint8), {"nerve": dermis.copy(), "dermis": dermis})
     for factor in (0.25, 0.5, 1.5, 3.0):
-        rows, _ = np.nonzero(resampled(blank, factor).dermis)
+        rows, _ = np.nonzero(resampled(blank, factor).masks["dermis"])
         # the middle of the square stays the middle of the image
         assert rows.mean() == pytest.approx(96 * factor / 2 - 0.5, abs=0.26), factor
 
@@ -75,7 +75,7 @@ def test_a_thin_tracing_does_not_tear(
     ends = [(0, start), (95, end)] if across else [(start, 0), (end, 95)]
     cv2.line(nerve, *ends, 1, width)
     sample = Sample(np.zeros((96, 96, 3), np.uint8), {"nerve": nerve, "dermis": nerve})
-    found = resampled(sample, factor).nerve
+    found = resampled(sample, factor).masks["nerve"]
     pieces, _ = cv2.connectedComponents(found, connectivity=8)
     assert pieces == 2  # background and one line
     places = np.nonzero(found)[1 if across else 0]

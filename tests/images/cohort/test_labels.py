@@ -276,11 +276,11 @@ def area() -> np.ndarray:
 @pytest.mark.parametrize(
     ("draw", "reason"),
     [
-        (ring, "closes to a ring"),
+        (ring, "forms a ring"),
         (branch, "branches"),
         (pieces, "in 2 pieces"),
         (area, r"an area \(up to"),
-        (lambda: np.zeros(SHAPE), "holds no boundary line"),
+        (lambda: np.zeros(SHAPE), "contains no boundary line"),
     ],
 )
 def test_drawings_that_are_not_one_open_line(tmp_path, draw, reason):

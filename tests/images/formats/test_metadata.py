@@ -184,7 +184,7 @@ def test_ome_xml_that_does_not_fit_is_refused_without_its_words(xml):
     told = outcome(tiff(RGB, description=xml))
     assert told != "sound"
     assert "canary" not in told.lower()
-    assert "broken OME-XML" in told or "damaged TIFF" in told
+    assert "invalid OME-XML" in told or "damaged TIFF" in told
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
