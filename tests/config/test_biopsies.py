@@ -54,7 +54,7 @@ def test_members_of_a_list_go_by_number() -> None:
         ("", "", "seed"),
     ],
 )
-def test_an_unknown_path_is_named_with_what_stands_there(
+def test_an_unknown_path_is_answered_with_the_known_ones(
     path: str, where: str, remedy: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -65,7 +65,7 @@ def test_an_unknown_path_is_named_with_what_stands_there(
     assert text.endswith(where)
 
 
-def test_every_unfit_value_is_named() -> None:
+def test_every_invalid_value_is_named() -> None:
     with pytest.raises(SettingsError) as caught:
         tiny_run().override({"seed": -1, "folds.count": "many", "nerve.main.train.loss": "mse"})
     lines = str(caught.value).splitlines()
@@ -104,7 +104,7 @@ def test_worker_range() -> None:
 
 
 @pytest.mark.parametrize("words", ["many", "1,2,3", "1-4", "-1", "1,", ""])
-def test_workers_that_are_no_number_are_refused_with_the_forms(words: str) -> None:
+def test_workers_that_are_not_numbers_are_refused_with_examples(words: str) -> None:
     with pytest.raises(SettingsError, match=rf"'{words}': write a number such as 4, a range"):
         validate(ClusterSettings, {"workers": words})
 

@@ -101,7 +101,7 @@ def test_ties_stay_nearest_to_the_start(phantoms):
     assert {trial.consistency for trial in result.table} == {1.0}
 
 
-def test_the_table_tells_every_trial(phantoms):
+def test_the_table_lists_every_trial(phantoms):
     grid = {"nerve_threshold": (0.3, 0.5), "min_points": (4.0, 6.0)}
     result = fit_crossings(faint(phantoms), START, FitSettings(grid=grid, rounds=3))
     tried = [(trial.round, trial.parameter, trial.value) for trial in result.table]

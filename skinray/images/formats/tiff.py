@@ -65,7 +65,7 @@ def _check_chain(data: bytes, source: str) -> None:
     big = data[2:4] in (b"+\0", b"\0+")
     count, entry, link = ("Q", 20, "Q") if big else ("H", 12, "I")
     seen: set[int] = set()
-    at = 8 if big else 4  # where the offset of the next page stands
+    at = 8 if big else 4  # where the offset of the next page is stored
     while offset := int(struct.unpack_from(order + link, data, at)[0]):
         if offset in seen or len(seen) == _MAX_PAGES:
             reason = "a circular chain of pages" if offset in seen else "over 1000 pages"

@@ -16,14 +16,14 @@ from tests.support.tiny import read_rows, write_manifest
 READ, FOLDS = ReadSettings(), FoldSettings()
 
 
-def test_a_sound_cohort_is_returned_as_its_manifest_has_it(tiny_cohort: Path) -> None:
+def test_a_sound_cohort_is_returned_unchanged(tiny_cohort: Path) -> None:
     told: list[tuple[int, int]] = []
     found = checked_cohort(tiny_cohort, READ, FOLDS, progress=lambda *seen: told.append(seen))
     assert found == read_manifest(tiny_cohort)
     assert told == [(done, 10) for done in range(1, 11)]
 
 
-def test_a_scale_that_only_the_file_states_is_filled_in(tiny_cohort: Path, tmp_path: Path) -> None:
+def test_a_scale_that_only_the_file_has_is_filled_in(tiny_cohort: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_cohort, tmp_path / "cohort")
     rows = read_rows(folder)
     for at in (2, 3):

@@ -23,7 +23,7 @@ def test_the_common_scale_is_the_median_of_those_known() -> None:
     assert common_scale([]) is None
 
 
-def test_one_scale_is_left_untouched() -> None:
+def test_images_at_the_common_scale_are_unchanged() -> None:
     sample = drawn_sample()
     assert resampled(sample, 1.0) is sample
 
@@ -54,7 +54,7 @@ def test_a_halved_image_is_averaged() -> None:
     assert np.abs(half.image - blocks).max() <= 0.5
 
 
-def test_the_dermis_keeps_its_place() -> None:
+def test_the_dermis_stays_in_place() -> None:
     dermis = np.zeros((96, 96), np.uint8)
     dermis[32:64, 32:64] = 1
     blank = Sample(np.zeros((96, 96, 3), np.uint8), {"nerve": dermis.copy(), "dermis": dermis})
@@ -68,7 +68,7 @@ def test_the_dermis_keeps_its_place() -> None:
 @given(
     st.floats(0.25, 0.97), st.integers(0, 95), st.integers(0, 95), st.integers(1, 3), st.booleans()
 )
-def test_a_thin_tracing_does_not_tear(
+def test_a_thin_tracing_does_not_break(
     factor: float, start: int, end: int, width: int, across: bool
 ) -> None:
     nerve = np.zeros((96, 96), np.uint8)

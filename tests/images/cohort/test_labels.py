@@ -99,7 +99,7 @@ def test_every_container_of_geojson_gives_the_same_mask(tmp_path):
         assert np.array_equal(mask, masks[0])
 
 
-def test_a_third_coordinate_and_a_byte_order_mark_do_no_harm(tmp_path):
+def test_a_third_coordinate_and_a_byte_order_mark_are_ignored(tmp_path):
     path = tmp_path / "n.geojson"
     text = json.dumps({"type": "LineString", "coordinates": [[5, 5, 0], [5, 50, 0]]})
     path.write_text("\ufeff" + text, encoding="utf-8")
@@ -111,7 +111,7 @@ def test_no_lines_are_an_empty_mask(tmp_path):
     assert not read_nerves(path, SHAPE, READ).any()
 
 
-def test_a_mask_is_taken_as_it_is(tmp_path):
+def test_a_mask_is_used_as_it_is(tmp_path):
     mask = np.random.default_rng(0).random(SHAPE) > 0.9
     assert np.array_equal(read_nerves(write_mask(tmp_path / "n.png", mask), SHAPE, READ), mask)
 
@@ -145,7 +145,7 @@ def test_a_mask_of_another_size_names_both_sizes(tmp_path):
         ({"type": "MultiLineString", "coordinates": {"a": 1}}, "not x, y pairs"),
     ],
 )
-def test_geojson_that_holds_no_lines_of_the_image(tmp_path, value, reason):
+def test_geojson_without_lines_in_the_image(tmp_path, value, reason):
     path = write_json(tmp_path / "n.geojson", value)
     with pytest.raises(LabelError, match=reason) as caught:
         read_nerves(path, SHAPE, READ)
@@ -153,7 +153,7 @@ def test_geojson_that_holds_no_lines_of_the_image(tmp_path, value, reason):
 
 
 @pytest.mark.parametrize("text", ["{", "[1,", '{"type": "x"}]', "[" * 5000, b"{\xff\xfe"])
-def test_text_that_is_no_json(tmp_path, text):
+def test_text_that_is_not_json(tmp_path, text):
     path = tmp_path / "n.geojson"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(LabelError, match=r"not valid JSON.*export it again"):
@@ -216,7 +216,7 @@ def test_a_geojson_boundary_is_its_points(tmp_path):
     assert np.array_equal(read_boundary(path, SHAPE, READ), points)
 
 
-def test_several_lines_are_no_boundary(tmp_path):
+def test_several_lines_are_not_a_boundary(tmp_path):
     path = write_json(tmp_path / "b.geojson", [line((0, 1), (2, 3)), line((4, 5), (6, 7))])
     with pytest.raises(LabelError, match="holds 2 lines"):
         read_boundary(path, SHAPE, READ)
@@ -246,7 +246,7 @@ def test_a_drawn_wave_is_followed_along_its_middle(tmp_path, width, phase):
     assert traced == pytest.approx(length, rel=0.12)
 
 
-def test_specks_beside_the_line_are_passed_over(tmp_path):
+def test_specks_beside_the_line_are_ignored(tmp_path):
     mask = drawn(wave(SHAPE), SHAPE)
     mask[3, 3] = mask[110, 40] = 1
     assert len(read_boundary(write_mask(tmp_path / "b.png", mask), SHAPE, READ)) > 100

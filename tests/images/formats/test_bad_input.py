@@ -115,7 +115,7 @@ def test_no_image_at_all(tmp_path):
         read_image(tmp_path / ("n" * 300))
 
 
-def test_a_pipe_is_no_image_file(tmp_path):
+def test_a_pipe_is_not_an_image_file(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ImageError, match="not a file"):
         read_image(tmp_path / "pipe.png")
@@ -167,13 +167,13 @@ def bomb_jpeg() -> bytes:
 
 
 @pytest.mark.parametrize("bomb", [lambda: bomb_png(20_000), bomb_tiff, bomb_jpeg])
-def test_bombs_are_refused_by_their_header(bomb):
+def test_bombs_are_refused_from_their_header(bomb):
     with pytest.raises(ImageError, match=r"20000x20000 is 400 megapixels.*raise read.max_pixels"):
         decode_image(bomb(), "bomb")
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_the_bomb_costs_little_memory(tmp_path):
+def test_the_bomb_takes_little_memory(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(bomb_png(20_000))
     assert path.stat().st_size < 60_000
@@ -209,7 +209,7 @@ def test_a_jpeg_tile_larger_than_its_page_is_refused():
     assert "larger than its page" in refused(bytes(data) + inner.getvalue(), "tile.tif")
 
 
-def test_a_circle_of_pages_ends():
+def test_a_circular_chain_of_pages_is_refused():
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
         for _ in range(3):

@@ -36,7 +36,7 @@ def rows_of(folder):
         return list(csv.DictReader(stream))
 
 
-def test_every_file_of_the_manifest_is_there(folder):
+def test_every_file_in_the_manifest_exists(folder):
     rows = rows_of(folder)
     assert len(rows) == 9
     assert tuple(rows[0]) == COLUMNS
@@ -46,7 +46,7 @@ def test_every_file_of_the_manifest_is_there(folder):
     assert cv2.imread(str(folder / "contact_sheet.png")).shape[1] > 1000
 
 
-def test_files_hold_what_make_phantom_made(folder):
+def test_files_contain_what_make_phantom_returned(folder):
     settings = PhantomSettings(subjects=3)
     for index, row in enumerate(rows_of(folder)):
         phantom = make_phantom(settings, 4, index, SIZE)
@@ -88,7 +88,7 @@ def test_subjects_default_to_the_share_of_the_paper(tmp_path):
     assert len({row["subject"] for row in rows_of(tmp_path / "few")}) == 2
 
 
-def test_a_former_cohort_is_replaced_and_nothing_else(tmp_path):
+def test_only_an_earlier_cohort_is_replaced(tmp_path):
     out = tmp_path / "phantoms"
     write_cohort(out, 2, size=SIZE)
     write_cohort(out, 1, size=SIZE)

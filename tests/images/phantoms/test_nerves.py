@@ -52,7 +52,7 @@ def test_a_fibre_that_stays_away_has_no_pass(flat):
     ],
     ids=["grazing", "ends in the zone", "touches and turns", "at the frame", "legs too close"],
 )
-def test_what_would_leave_doubt_is_refused(flat, corners):
+def test_ambiguous_fibres_are_refused(flat, corners):
     assert settle(fibre(*corners), flat, NOTHING)[0] is None
 
 
@@ -71,7 +71,7 @@ def test_wanted_crossings_grow_where_there_is_room(flat):
 
 
 @pytest.mark.parametrize("size", [(320, 256), (512, 384), (1600, 1200)])
-def test_junction_outlives_the_smoothing_of_the_crossing_stage(size):
+def test_the_junction_survives_the_smoothing_of_the_crossing_stage(size):
     for seed in range(3):
         junction = draw_junction(np.random.default_rng(seed), size)
         assert survives_smoothing(junction.dermis)
@@ -79,7 +79,7 @@ def test_junction_outlives_the_smoothing_of_the_crossing_stage(size):
         assert junction.length_px >= size[0] - 1
 
 
-def test_a_sharp_corner_does_not_outlive_smoothing():
+def test_a_sharp_corner_does_not_survive_smoothing():
     row, column = np.mgrid[:200, :200]
     spike = (row > 120) | ((np.abs(column - 100) < 5) & (row > 40))
     assert not survives_smoothing(spike)

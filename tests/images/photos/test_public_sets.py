@@ -124,7 +124,7 @@ def test_published_sets_are_found_with_their_skin(name: str, named: bool, tmp_pa
     assert [int(mask.sum()) for _, mask in order] == [int(skin(at).sum()) for at in range(3)]
 
 
-def test_a_photograph_held_twice_counts_once(tmp_path: Path) -> None:
+def test_a_duplicate_photograph_counts_once(tmp_path: Path) -> None:
     folder = hgr(tmp_path)
     one = folder / "hgr1_images" / "original_images" / f"{NAMES[0]}.jpg"
     one.with_name(f"{NAMES[1]}.jpg").write_bytes(one.read_bytes())
@@ -168,7 +168,7 @@ def test_half_a_set_is_an_error(tmp_path: Path) -> None:
         find_set(empty)
 
 
-def test_public_sets_of_one_name_stay_apart_and_share_no_photograph(tmp_path: Path) -> None:
+def test_public_sets_with_one_name_stay_separate_and_share_no_photograph(tmp_path: Path) -> None:
     a, b = (write_photos(tmp_path / name / "skin", 5, seed) for seed, name in enumerate("ab"))
     found = find_public([a, b, hgr(tmp_path / "hands"), a])
     assert Counter(photo.source for photo in found) == {"skin": 5, "skin 2": 5, "hgr": len(NAMES)}

@@ -110,7 +110,7 @@ def test_refining_odd_photographs_gives_finite_maps(shape: tuple[int, int], cons
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_photograph_of_one_colour_draws_no_edges(shape: tuple[int, int]) -> None:
+def test_a_photograph_of_one_colour_has_no_edges(shape: tuple[int, int]) -> None:
     """It leaves an even map as it is, and an edge across the photograph where it is."""
     image = np.full((*shape, 3), 200, np.uint8)
     for level in (0, 0.2, 0.499, 0.501, 1):
