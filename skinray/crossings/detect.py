@@ -16,7 +16,8 @@ from scipy.spatial import cKDTree
 from skinray.config.biopsies import CrossingSettings
 from skinray.crossings.boundary import PAPER_SETTINGS, dermis_area, edge_band, smooth
 from skinray.crossings.density import boundary_length_px, density_per_mm, to_mm
-from skinray.crossings.maps import as_map, check_same_shape, threshold_map, true_pixels
+from skinray.crossings.maps import as_map, threshold_map, true_pixels
+from skinray.errors import SkinrayError
 
 # What each step of the stage depends on.
 AREA = ("sigma_px", "dermis_threshold", "min_area_fraction")
@@ -155,7 +156,11 @@ class CrossingSteps:
     def __init__(self, nerve: ArrayLike, dermis: ArrayLike) -> None:
         self._nerve = as_map(nerve, "nerve map")
         self._dermis = as_map(dermis, "dermis map")
-        check_same_shape(self._nerve, self._dermis)
+        if self._nerve.shape != self._dermis.shape:
+            raise SkinrayError(
+                f"nerve map {self._nerve.shape} does not match dermis map {self._dermis.shape}: "
+                "make both from the same image at the same magnification"
+            )
         self._done: dict[Hashable, NDArray[Any]] = {}
 
     @_once_for("sigma_px")

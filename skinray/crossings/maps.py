@@ -57,12 +57,3 @@ def threshold_map(values: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
 def true_pixels(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the row and column of every true pixel, (N, 2), in scan order."""
     return np.stack(np.divmod(np.flatnonzero(mask), mask.shape[1]), axis=1)
-
-
-def check_same_shape(nerve: NDArray[Any], dermis: NDArray[Any]) -> None:
-    """Raise SkinrayError unless both maps have the same shape."""
-    if nerve.shape != dermis.shape:
-        raise SkinrayError(
-            f"nerve map {nerve.shape} does not match dermis map {dermis.shape}: "
-            "make both from the same image at the same magnification"
-        )

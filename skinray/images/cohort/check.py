@@ -18,7 +18,7 @@ from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, SkinrayError
 from skinray.images.cohort.csv_table import MANIFEST
 from skinray.images.cohort.folds import assign_folds
-from skinray.images.cohort.manifest import load_dermis, load_nerves, read_manifest, scale_of
+from skinray.images.cohort.manifest import load_dermis, load_nerves, read_manifest
 from skinray.images.cohort.rows import Biopsy, Cohort, scan_cohort
 from skinray.images.file_errors import FileError, FileProblem, counted, refuse_problems
 from skinray.images.read import read_image
@@ -81,7 +81,7 @@ def _scaled(biopsy: Biopsy, read: ReadSettings) -> Biopsy:
     """Fill in the scale from the image file if the manifest has none."""
     if biopsy.um_per_px is not None:
         return biopsy
-    return replace(biopsy, um_per_px=scale_of(biopsy, read_image(biopsy.image, read)))
+    return replace(biopsy, um_per_px=read_image(biopsy.image, read).um_per_px)
 
 
 def remarks(cohort: Cohort, folds: FoldSettings) -> list[str]:
@@ -126,14 +126,12 @@ def _file_problems(
     absent: tuple[Label, ...],
 ) -> Iterator[FileProblem]:
     """Read one image and its labels."""
-    pixels: NDArray[np.uint8] | None = None
     try:
         pixels = read_image(biopsy.image, read).pixels
-        copies[hashlib.sha256(pixels.data).hexdigest()].append(biopsy)
     except Exception as error:  # any file must be reported, whatever it does to a decoder
         yield _problem_of(biopsy, root, error)
-    if pixels is None:
         return
+    copies[hashlib.sha256(pixels.data).hexdigest()].append(biopsy)
     shape = (pixels.shape[0], pixels.shape[1])
     loaders: dict[Label, Callable[[Biopsy, tuple[int, int], ReadSettings], NDArray[np.bool_]]]
     loaders = {"nerves": load_nerves, "dermis": load_dermis}

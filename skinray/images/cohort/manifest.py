@@ -19,7 +19,7 @@ from skinray.images.cohort.dermis_fill import SIDES, dermis_from_boundary
 from skinray.images.cohort.labels import match_shape, read_boundary, read_nerves
 from skinray.images.cohort.rows import Biopsy, Cohort, scan_cohort
 from skinray.images.file_errors import UnfitLabelError, refuse_problems
-from skinray.images.read import Image, read_image, read_mask
+from skinray.images.read import read_image, read_mask
 
 T = TypeVar("T")
 
@@ -97,11 +97,6 @@ def _of_subject(biopsy: Biopsy, load: Callable[[], T]) -> T:
     except UnfitLabelError as error:
         reason = f"{error.reason} (subject {biopsy.subject})"
         raise UnfitLabelError(error.file, reason, error.remedy) from None
-
-
-def scale_of(biopsy: Biopsy, image: Image) -> float | None:
-    """Return micrometres per pixel from the manifest, or else from the file; None: unknown."""
-    return image.um_per_px if biopsy.um_per_px is None else biopsy.um_per_px
 
 
 def fingerprint(cohort: Cohort) -> str:

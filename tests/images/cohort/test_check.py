@@ -29,8 +29,9 @@ def test_a_scale_that_only_the_file_has_is_filled_in(tiny_cohort: Path, tmp_path
     for at in (2, 3):
         rows[at]["um_per_px"] = ""
     write_manifest(folder, rows)
-    with Image.open(folder / "images" / "02.png") as picture:
-        picture.save(folder / "images" / "02.png", dpi=(101_600, 101_600))  # 0.25 um a pixel
+    for name in ("02.png", "04.png"):  # the manifest has the scale of 04.png
+        with Image.open(folder / "images" / name) as picture:
+            picture.save(folder / "images" / name, dpi=(101_600, 101_600))  # 0.25 um per pixel
     scales = [biopsy.um_per_px for biopsy in checked_cohort(folder, READ, FOLDS).biopsies]
     assert scales[2] == pytest.approx(0.25, rel=1e-3)
     assert scales[3] is None

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image as Pillow
 
 from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, LabelError
-from skinray.images.cohort.manifest import fingerprint, load_sample, read_manifest, scale_of
+from skinray.images.cohort.manifest import fingerprint, load_sample, read_manifest
 from skinray.images.file_errors import counted
 from skinray.images.read import read_image
 
@@ -215,22 +214,6 @@ def test_a_sample_without_labels_is_an_error(tmp_path, text, reason):
     (biopsy,) = read_manifest(table(tmp_path, text)).biopsies
     with pytest.raises(LabelError, match=reason):
         load_sample(biopsy, READ)
-
-
-def test_the_manifests_scale_overrides_the_files(tmp_path):
-    files(tmp_path)
-    tifffile.imwrite(
-        tmp_path / "0.tif",
-        np.zeros((8, 8), np.uint8),
-        resolution=(4e4, 4e4),
-        resolutionunit="CENTIMETER",
-    )
-    text = "image,um_per_px\n0.tif,\n1.png,\n"
-    stated, none = read_manifest(table(tmp_path, text)).biopsies
-    assert scale_of(stated, read_image(stated.image)) == pytest.approx(0.25)
-    assert scale_of(none, read_image(none.image)) is None
-    overridden = read_manifest(table(tmp_path, text.replace("0.tif,", "0.tif,0.7"))).biopsies[0]
-    assert scale_of(overridden, read_image(overridden.image)) == 0.7
 
 
 def test_the_fingerprint_changes_with_the_content_and_nothing_else(tmp_path):
