@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import torch
 
-from skinray.config.biopsies import ArmSettings, RunSettings
+from skinray.config.biopsies import RunSettings
 from skinray.config.kinds import STAGES, Stage
+from skinray.config.training import ArmSettings
 from skinray.errors import CohortError, SettingsError, WeightsError
 from skinray.images.cohort.folds import assign_folds, hold_out
 from skinray.images.cohort.manifest import Cohort
