@@ -23,7 +23,7 @@ from skinray.config.biopsies import ModelSettings, PredictSettings, ServeSetting
 from skinray.config.recipes import demo
 from skinray.errors import BundleError, ImageError
 from skinray.learning.bundle import load
-from skinray.learning.bundle.info import StageModel
+from skinray.learning.bundle.networks import StageModel
 from skinray.models.predict import STACK_TOLERANCE
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(60)]  # "ray": the module needs it, no session
