@@ -125,5 +125,5 @@ def test_noise_and_dropout_are_training_s_alone() -> None:
     "options", [{"filters": ()}, {"bottleneck": 0}, {"dropout": 1.0}, {"residual_blocks": 0}]
 )
 def test_options_that_are_no_network(options: dict[str, object]) -> None:
-    with pytest.raises(SettingsError, match="skin U-Net of"):
+    with pytest.raises(SettingsError, match="skin U-Net with"):
         SkinUNet(**options)  # type: ignore[arg-type]

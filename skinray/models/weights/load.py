@@ -56,8 +56,8 @@ def load_weights(model: nn.Module, name_or_path: str) -> None:
         raise WeightsError(
             _remedy(name_or_path)
             if entry
-            else f"{path}: no such file, and not the name of published weights; use a path or one of "
-            f"{', '.join(WEIGHTS)}"
+            else f"{path}: no such file, and not the name of published weights; use a path or "
+            f"one of {', '.join(WEIGHTS)}"
         )
     if path.suffix != ".safetensors":
         raise WeightsError(

@@ -15,8 +15,7 @@ from skinray.config.base import validate
 from skinray.config.biopsies import CrossingSettings, ModelSettings
 from skinray.crossings import find_crossings
 from skinray.errors import BundleError, SkinrayError
-from skinray.learning.bundle import files
-from skinray.learning.bundle import load, save
+from skinray.learning.bundle import files, load, load_stage, save
 from skinray.learning.bundle.info import BundleInfo, read_info
 from skinray.learning.bundle.model_card import model_card
 from skinray.models import build
@@ -365,7 +364,7 @@ def test_a_lost_or_altered_member_is_found(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="altered since"):
         load(folder)
     with pytest.raises(BundleError, match="altered since"):
-        bundle.load_stage(folder, read_info(folder), "dermis", "cpu")
+        load_stage(folder, read_info(folder), "dermis", "cpu")
     member.unlink()
     with pytest.raises(BundleError, match="missing"):
         load(folder)

@@ -216,7 +216,7 @@ def test_what_is_not_there_comes_with_its_remedy(register: Register, published: 
         WeightsError, match="not the name of published weights; use a path or one of hed_"
     ):
         load_weights(tiny(), "tinny")
-    with pytest.raises(WeightsError, match=r"only \.safetensors files are loaded"):
+    with pytest.raises(WeightsError, match=r"only \.safetensors files can be loaded"):
         load_weights(tiny(), str(published))
     with pytest.raises(WeightsError, match="unknown weights 'tinny'"):
         import_file("tinny", published)
