@@ -23,7 +23,7 @@ SIZE = (300, 400)
 
 def wait_for_networks() -> None:
     """Make each stage of a bundle take half of ``WAIT_S`` more, in the process that calls this."""
-    from skinray.learning.bundle.info import StageModel
+    from skinray.learning.bundle.networks import StageModel
 
     plain = StageModel.map
 

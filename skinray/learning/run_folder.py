@@ -1,4 +1,4 @@
-"""A run folder belongs to one set of settings and one cohort."""
+"""The claim on a run folder: it belongs to one set of settings and one cohort."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from skinray.errors import SettingsError
 from skinray.files import write_whole
 
 SETTINGS, OWNER = "settings.yaml", "run.sha256"
-# Settings of how photographs are tested and bundled, and of how often a network is trained: they
-# change no training that has been.
+# Settings that affect how photographs are tested and bundled, and how many members are trained,
+# but not the trainings that are done.
 REPORTED = frozenset({"flips", "members", "skin"})
 
 
 def claim(
     out: Path, settings: RunSettings | PhotoSettings, data_fingerprint: str, *, resume: bool
 ) -> None:
-    """Take a new run folder, or take up an interrupted one.
+    """Claim a new run folder, or an interrupted run's folder to resume it.
 
-    What a run may change between interruptions is how it is spread over machines (``cluster``,
-    but not the size of a step), how photographs are tested and bundled after all training, and
-    how many trainings are averaged. The rest decides results and must stay. ``settings.yaml`` has
-    the settings of the last call.
+    A resumed run may change how it uses the cluster (``cluster``, but not the size of a step),
+    how photographs are tested and bundled, and the number of members. All other settings must be
+    the same, since they affect results. ``settings.yaml`` holds the settings of the last call.
 
     Raises
     ------
     SettingsError
-        If the folder holds another run, or a run that was not asked to be resumed, or cannot
-        be written.
+        If the folder holds another run, or a run without ``resume``, or cannot be written.
     """
     refuse_foreign(out, resume=resume)
     science = settings.model_copy(update={"cluster": _of_each_step(settings.cluster)})
@@ -39,7 +37,7 @@ def claim(
     mark = out / OWNER
     if mark.is_file() and mark.read_text(encoding="utf-8") != owner:
         raise SettingsError(
-            f"{out}: its run had other settings or other data (see {out / SETTINGS}); "
+            f"{out}: holds a run with other settings or other data (see {out / SETTINGS}); "
             "choose another --out"
         )
     try:
@@ -53,7 +51,7 @@ def claim(
 
 
 def _of_each_step(cluster: ClusterSettings) -> ClusterSettings:
-    """Return what of the settings decides a step's crops and learning rate."""
+    """Return only the settings that affect a step's crops and learning rate."""
     most = cluster.worker_range[1]
     if most == 1:
         return ClusterSettings()
@@ -61,9 +59,9 @@ def _of_each_step(cluster: ClusterSettings) -> ClusterSettings:
 
 
 def refuse_foreign(out: Path, *, resume: bool) -> None:
-    """Raise SettingsError if ``out`` is no place for this run; nothing is written.
+    """Raise SettingsError if ``out`` cannot take this run; nothing is written.
 
-    A folder is free if it is new, empty, or holds a run that is to be resumed.
+    The folder must be new or empty, or hold a run to resume.
     """
     if (out / OWNER).is_file():
         if not resume:
@@ -73,5 +71,5 @@ def refuse_foreign(out: Path, *, resume: bool) -> None:
     elif out.is_dir() and any(
         path.name.removesuffix(".part") not in (SETTINGS, OWNER) for path in out.iterdir()
     ):
-        # Settings alone are left by a run that ended before it had claimed the folder.
+        # A run that stopped before its claim was complete leaves only these files.
         raise SettingsError(f"{out}: not empty and not a run; choose another --out")

@@ -70,7 +70,9 @@ def fake_rows(run: Path) -> list[PhotoRow]:
                 run, f"{scenario}-{label}-{flips}".replace(" ", "-"), photos, scores[:3],
                 red_is_skin, ReadSettings(),
             )  # fmt: skip
-            lacking = "random weights, since deeplabv3_mobilenet_v3_large_coco_voc is not at hand"
+            lacking = (
+                "random weights, since deeplabv3_mobilenet_v3_large_coco_voc was not available"
+            )
             rows.append(
                 PhotoRow(
                     network=label, model=model, scenario=scenario, epochs=20, flips=flips,

@@ -12,7 +12,8 @@ from typing import Generic, TypeVar
 from skinray.config.kinds import Stage
 from skinray.errors import BundleError
 from skinray.learning.bundle import load_stage
-from skinray.learning.bundle.info import BundleInfo, StageModel, read_info
+from skinray.learning.bundle.info import BundleInfo, read_info
+from skinray.learning.bundle.networks import StageModel
 
 T = TypeVar("T")
 # While a service changes over, requests of the old bundle and of the new one are under way.

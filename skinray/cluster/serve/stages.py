@@ -20,7 +20,8 @@ from skinray.config.kinds import Kind, Stage
 from skinray.config.scoring import ServeSettings
 from skinray.crossings.maps import threshold_map
 from skinray.errors import BundleError
-from skinray.learning.bundle.info import BundleInfo, StageModel
+from skinray.learning.bundle.info import BundleInfo
+from skinray.learning.bundle.networks import StageModel
 from skinray.service.answers.request import Want
 
 A = TypeVar("A")

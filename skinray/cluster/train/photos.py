@@ -43,9 +43,8 @@ from skinray.learning.photos.trials import (
 )
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign
-from skinray.learning.search import check_trials
 from skinray.learning.spec import TrialSpec
-from skinray.learning.trial import trained_network
+from skinray.learning.trial import check_trials, trained_network
 from skinray.progress import Steps
 from skinray.report.biopsies.assemble import curve_of
 from skinray.report.biopsies.results import Curve

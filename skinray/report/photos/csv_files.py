@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from skinray.config.photos import LOOKED_AT
 from skinray.files import write_whole
-from skinray.learning.photos.scores import Interval
+from skinray.learning.photos.scores import Estimate
 from skinray.scoring.tables import spreadsheet_cell
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _view_lines(rows: Sequence[PhotoRow]) -> list[list[str]]:
     for row in rows:
         for view in row.views:
             for one in view.bins:
-                figure = one.jaccard or Interval(value=0, low=None, high=None)
+                figure = one.jaccard or Estimate(value=0, low=None, high=None)
                 numbers = (figure.value if one.jaccard else None, figure.low, figure.high)
                 note = "" if one.jaccard else f"fewer than {view.least} photographs"
                 lines.append(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from skinray.config.photos import LOOKED_AT, SkinSettings, looked_at
 from skinray.files import write_whole
-from skinray.learning.photos.scores import Interval, PhotoScore, Summary
+from skinray.learning.photos.scores import Estimate, PhotoScore, Summary
 from skinray.learning.photos.trials import SCENARIOS, Scenario
 from skinray.learning.photos.views import View
 from skinray.report.biopsies.results import StoredResults
@@ -235,7 +235,7 @@ def unlearned(rows: Sequence[PhotoRow]) -> list[str]:
 PLAIN_STARTS = ("", "random weights")
 
 
-def with_interval(figure: Interval) -> str:
+def with_interval(figure: Estimate) -> str:
     """Show a figure with its 95 % interval, three digits."""
     if figure.low is None or figure.high is None:
         return f"{figure.value:.3f}"

@@ -43,7 +43,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     nerve = ModelSettings(name="unet", options={"features": 16, "depth": 3})
     dermis = ModelSettings(name="pixel", options=SEES_GREEN)
-    loaded = load(bundle_of(folder, nerve, dermis), "cpu", packed=False)
+    loaded = load(bundle_of(folder, nerve, dermis), "cpu")
     probability = loaded.stages["nerve"].map(drawn_image(0, SIZE), 0.5)
     crossings = CrossingSettings(nerve_threshold=float(np.quantile(probability, 0.9)))
     info = loaded.info.model_copy(update={"crossings": crossings, "sha256": {}})

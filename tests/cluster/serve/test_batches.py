@@ -25,7 +25,7 @@ from skinray.config.scoring import ServeSettings
 from skinray.config.training import ModelSettings
 from skinray.errors import BundleError, ImageError
 from skinray.learning.bundle import load
-from skinray.learning.bundle.info import StageModel
+from skinray.learning.bundle.networks import StageModel
 from skinray.models.predict import STACK_TOLERANCE
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(60)]  # "ray": the module needs it, no session
