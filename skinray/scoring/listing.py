@@ -1,24 +1,30 @@
-"""The images of a cohort to score: from a folder, a glob, a manifest or any fsspec address.
+"""The images of a cohort to score: from a folder, a pattern, a manifest or any fsspec address.
 
-Entries come one by one in an order that depends on nothing but the names, so that a cohort of any
-size needs little memory and two runs agree. Whether a file is an image is told by its bytes when
-it is decoded; the names of folders' files only tell what to try.
+Entries come one by one, in an order that depends on names alone, so that a cohort of any size needs
+little memory and two runs agree. File names only decide which files to try; whether one is an image
+is known when it is decoded.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from skinray.config.biopsies import ReadSettings
 from skinray.errors import CohortError
-from skinray.images.cohort.csv_table import MANIFEST
+from skinray.images.cohort.csv_table import MANIFEST, Row, read_table
+from skinray.images.file_errors import Problem
+from skinray.images.pixel_size import MAX_UM_PER_PX, MIN_UM_PER_PX, is_plausible
 from skinray.scoring.entries import Entry, printable
-from skinray.scoring.image_store import File, LocalStore, open_store, without_password
-from skinray.scoring.listed_manifest import manifest_entries
+from skinray.scoring.image_store import File, LocalStore, Store, open_store
+from skinray.scoring.object_store import without_password
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".btf")
+_NO_VALUE = ("", "na", "n/a", "nan", "none", "null")
 
 
 @dataclass
@@ -28,8 +34,8 @@ class Listing:
     Attributes
     ----------
     images : what the user named.
-    skip : a folder to pass by, that of the results.
-    left_out : files passed by so far, as no image's name ends like theirs.
+    skip : a folder to skip, that of the results.
+    left_out : files skipped so far because their names do not end like an image's.
     """
 
     images: str
@@ -37,7 +43,7 @@ class Listing:
     left_out: int = 0
 
     def __post_init__(self) -> None:
-        """Look at what was named; CohortError if there is nothing."""
+        """Find what was named; CohortError if there is nothing."""
         self.store, self.path = open_store(self.images)
         magic = "*[" if self.images.startswith(("http:", "https:")) else "*?["
         shown = without_password(self.images)
@@ -48,7 +54,7 @@ class Listing:
             self.manifest = self._manifest()
         except (OSError, ValueError) as error:
             raise CohortError(
-                f"{shown}: cannot be read ({error}); check it and its rights"
+                f"{shown}: cannot be read ({error}); check the path and its permissions"
             ) from None
 
     def _manifest(self) -> File | None:
@@ -78,17 +84,16 @@ class Listing:
             plain.append(part)
         root = "/".join(plain)
         for file in sorted(self.store.glob(self.path), key=lambda file: file.path):
-            if not self._lies_in_skipped(file) and self._looks_like_image(file):
+            if not self._is_in_skipped(file) and self._looks_like_image(file):
                 yield _entry(file, root)
 
     def _below(self, folder: str, parents: tuple[str, ...]) -> Iterator[Entry]:
         try:
             children = self.store.children(folder)
         except OSError as error:
-            yield replace(
-                _entry(File(folder, 0, "", True), self.path),
-                problem=f"the folder cannot be read ({error.strerror or error}): check its rights",
-            )
+            reason = f"the folder cannot be read ({error.strerror or error})"
+            entry = _entry(File(folder, 0, "", True), self.path)
+            yield replace(entry, problem=f"{reason}: check its permissions")
             return
         for file in sorted(children, key=lambda f: f.path.rstrip("/") + "/" * f.is_folder):
             if not file.is_folder:
@@ -101,12 +106,12 @@ class Listing:
                 yield from self._below(file.path, (*parents, key))
 
     def _key(self, folder: str) -> str:
-        """Return a folder's place with links followed, to notice those that lead in a circle."""
+        """Return a folder's real path, to notice links that lead back to a parent."""
         return os.path.realpath(folder) if isinstance(self.store, LocalStore) else folder
 
     @cached_property
     def _skipped(self) -> str | None:
-        """The folder to pass by as ``_key`` writes it, without slashes around; None for none."""
+        """The folder to skip as ``_key`` writes it, without slashes around it; None for none."""
         if self.skip is None:
             return None
         # File systems write their paths without the kind of address in front.
@@ -118,7 +123,7 @@ class Listing:
     def _is_skipped(self, key: str) -> bool:
         return self._skipped is not None and key.strip("/") == self._skipped
 
-    def _lies_in_skipped(self, file: File) -> bool:
+    def _is_in_skipped(self, file: File) -> bool:
         if self._skipped is None:
             return False
         folder = self._key(os.path.dirname(file.path)).strip("/")
@@ -134,3 +139,80 @@ class Listing:
 def _entry(file: File, root: str) -> Entry:
     name = file.path.removeprefix(root).lstrip("/") or os.path.basename(file.path)
     return Entry(printable(name), file.path, file.size, file.stamp)
+
+
+def manifest_entries(store: Store, path: str) -> Iterator[Entry]:
+    """Yield an entry for each row of a manifest; a row that cannot be scored says why.
+
+    Only the columns ``image``, ``subject`` and ``um_per_px`` are read, and no row is dropped.
+
+    Raises
+    ------
+    CohortError
+        If the file as a whole is not such a table.
+    """
+    data = store.read(path, ReadSettings())
+    with tempfile.TemporaryDirectory() as folder:  # tables are read from disk, by this name
+        (Path(folder) / MANIFEST).write_bytes(data)
+        rows, problems = read_table(Path(folder))
+    whole = [problem for problem in problems if problem.row in (None, 1)]
+    if whole:
+        raise CohortError(f"{path}: " + "; ".join(f"{p.reason}: {p.remedy}" for p in whole))
+    lines: dict[int, Row | Problem] = {p.row: p for p in problems if p.row is not None}
+    lines |= {row.number: row for row in rows}
+    root = path.rpartition("/")[0]
+    seen: dict[str, int] = {}
+    for number in sorted(lines):
+        line = lines[number]
+        if isinstance(line, Problem):
+            yield _unusable(number, f"{line.reason}: {line.remedy}")
+        else:
+            yield _row_entry(store, root, line, seen)
+
+
+def _row_entry(store: Store, root: str, row: Row, seen: dict[str, int]) -> Entry:
+    cell, subject = row.cells["image"], row.cells.get("subject", "")
+    name = PurePosixPath(cell.replace("\\", "/"))
+    entry = Entry(name.as_posix(), f"{root}/{name}", 0, "", None if _is_empty(subject) else subject)
+    if _is_empty(cell):
+        return _unusable(row.number, "no image: fill in its path, or delete the row", entry)
+    first = seen.setdefault(entry.image, row.number)
+    if first != row.number:
+        reason = f"'{name}' is also in row {first}: delete one of the two"
+        return _unusable(row.number, reason, entry)
+    if name.is_absolute() or PureWindowsPath(cell).anchor or ".." in name.parts:
+        remedy = "give a path relative to the folder of the manifest, without '..'"
+        return replace(entry, problem=f"the path leaves the cohort folder: {remedy}")
+    try:
+        scale = _scale(row)
+    except ValueError:
+        reason = f"um_per_px '{row.cells['um_per_px']}' is not a number of micrometres from"
+        limits = f"{MIN_UM_PER_PX:g} to {MAX_UM_PER_PX:g}"
+        return replace(entry, problem=f"{reason} {limits}: correct or empty the cell")
+    try:
+        file = store.look(entry.path)
+    except (OSError, ValueError) as error:  # a name too long, or with a NUL
+        return replace(entry, problem=f"the path cannot be used ({error}): correct it")
+    if file is None or file.is_folder:
+        return replace(entry, problem="no such file: restore it or correct the path")
+    return Entry(entry.image, file.path, file.size, file.stamp, entry.subject, scale)
+
+
+def _unusable(number: int, problem: str, entry: Entry | None = None) -> Entry:
+    """Return the entry of a row that has no image name of its own."""
+    subject = None if entry is None else entry.subject
+    return Entry(f"{MANIFEST} row {number}", "", 0, "", subject, None, problem)
+
+
+def _scale(row: Row) -> float | None:
+    cell = row.cells.get("um_per_px", "")
+    if _is_empty(cell):
+        return None
+    value = float(cell.replace(",", ".") if row.decimal_comma else cell)
+    if not is_plausible(value):
+        raise ValueError
+    return value
+
+
+def _is_empty(cell: str) -> bool:
+    return cell.lower() in _NO_VALUE

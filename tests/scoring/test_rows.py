@@ -20,13 +20,13 @@ from skinray.scoring.rows import (
     commit,
     committed,
     content_key,
-    identity,
     reason_of,
     refuse_too_large,
     result_of,
 )
 from skinray.scoring.run_folder import alone, claim_folder, clear_traces, refuse_foreign
 from skinray.scoring.run_store import LocalOutput
+from skinray.scoring.score_image import Job
 
 # rows
 
@@ -43,8 +43,8 @@ def test_a_reason_is_one_line_without_the_image() -> None:
 def test_identity_tells_versions_and_key_tells_contents() -> None:
     entry = Entry("a", "/a", 1, "s")
     others = [Entry("a", "/a", 2, "s"), Entry("a", "/a", 1, "t"), Entry("a", "/a", 1, "s", None, 1)]
-    assert len({identity(each) for each in (entry, *others)}) == 4
-    assert identity(entry) == identity(Entry("b", "/b", 1, "s", "subject"))
+    assert len({each.identity for each in (entry, *others)}) == 4
+    assert entry.identity == Entry("b", "/b", 1, "s", "subject").identity
     assert len({content_key("x", None), content_key("x", 0.5), content_key("y", None)}) == 3
 
 
@@ -69,11 +69,11 @@ def result(image: str, sha: str, crossings: int = 1) -> Scored:
         um_per_px=None, width=4, height=3, points=[(1 / 3, 2.0)] * crossings,
     )  # fmt: skip
     key = content_key(sha, None)
-    return Scored(image, identity(entry(image)), key, sha, "ok", None, count)
+    return Scored(image, entry(image).identity, key, sha, "ok", None, count)
 
 
 def same(image: str, sha: str) -> Scored:
-    return Scored(image, identity(entry(image)), content_key(sha, None), sha, "same")
+    return Scored(image, entry(image).identity, content_key(sha, None), sha, "same")
 
 
 @pytest.fixture
@@ -133,8 +133,8 @@ def test_a_result_outlives_a_row_that_waited(out: LocalOutput) -> None:
 
 
 def test_an_image_that_could_not_be_read_is_tried_again_by_a_resumed_run(out: LocalOutput) -> None:
-    unread = Scored("a", identity(entry("a")), None, None, "failed", "no such file")
-    spoilt = Scored("b", identity(entry("b")), "k", "k", "failed", "damaged")
+    unread = Scored("a", entry("a").identity, None, None, "failed", "no such file")
+    spoilt = Scored("b", entry("b").identity, "k", "k", "failed", "damaged")
     commit(out, [unread, spoilt])
     listing = [entry("a"), entry("b")]
     with Ledger() as ledger:
@@ -193,9 +193,8 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
     info, out, settings = read_info(bundle), tmp_path / "out", ScoreSettings()
 
     def claim(resume: bool = True, images: str = "in", info=info, **changes: object) -> None:
-        claim_folder(
-            LocalOutput(out), info, bundle, images, settings.override(changes), resume=resume
-        )
+        job = Job(images, str(bundle), info, LocalOutput(out), settings.override(changes))
+        claim_folder(job, resume=resume)
 
     claim(resume=False)
     told = (out / "run.json").read_text()
@@ -204,12 +203,12 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
         claim(resume=False)
     claim(layout="separate", images_per_part=2)  # only how the work is spread
     for changes in ({"um_per_px": 0.5}, {"overlays": False}, {"read.max_pixels": 5}):
-        with pytest.raises(SettingsError, match="its run has other settings"):
+        with pytest.raises(SettingsError, match="its run had other settings"):
             claim(**changes)
-    with pytest.raises(SettingsError, match="its run has other images"):
+    with pytest.raises(SettingsError, match="its run had other images"):
         claim(images="elsewhere")
     other = read_info(stand_in_bundle(tmp_path / "other", um_per_px=0.25))
-    with pytest.raises(SettingsError, match="its run has another bundle"):
+    with pytest.raises(SettingsError, match="its run had another bundle"):
         claim(info=other)
     assert (out / "run.json").read_text() == told
     (out / "parts" / ".half").touch()
@@ -222,7 +221,7 @@ def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
     for _ in range(2):  # it is let go of
         with (
             alone(LocalOutput(tmp_path)),
-            pytest.raises(SettingsError, match="another process is at work"),
+            pytest.raises(SettingsError, match="another process is working"),
             alone(LocalOutput(tmp_path)),
         ):
             pass
@@ -230,7 +229,7 @@ def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for place, reason in ((tmp_path, "not empty and not a scoring run"),
+    for place, reason in ((tmp_path, "not empty and not a run"),
                           (tmp_path / "file", "is a file")):  # fmt: skip
         with pytest.raises(SettingsError, match=reason):
             refuse_foreign(LocalOutput(place), resume=True)

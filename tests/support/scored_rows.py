@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skinray.scoring.rows import AREAS, COUNTS
+from skinray.scoring.kinds import AREAS, COUNTS
 
 Row = dict[str, Any]
 

@@ -17,17 +17,18 @@ from rich.console import Console
 from skinray.cluster.score.actors import Team
 from skinray.cluster.score.claims import ClaimActors
 from skinray.cluster.score.pools import Machines, Pool, Pools, plan_pools
-from skinray.cluster.score.stages import Decode, Finish, Job, Predict
+from skinray.cluster.score.stages import Predict, decode, finish
 from skinray.progress import Steps
+from skinray.scoring.score_image import Job
 
-# Large blocks of images would lie in memory by the dozen.
+# Large blocks of images would fill the memory by the dozen.
 BLOCK_BYTES = 32 << 20
-# Not Ray's half an hour: a batch of whole slides on a CPU may take longer.
+# Longer than Ray's half hour: a batch of whole slides may take longer on a CPU.
 NO_PROGRESS_S = 24 * 3600
 
 
 def run_round(job: Job, images: int, machines: Machines, console: Console) -> None:
-    """Send so many pending images, as the run folder lists them, through the stages."""
+    """Send the pending images (their number, listed in the run folder) through the stages."""
     batches = -(-images // job.settings.images_per_part)
     pools = plan_pools(job.settings, job.info.stages, machines, batches)
     claims = ClaimActors.start(job.out, machines.nodes)
@@ -42,12 +43,12 @@ def run_round(job: Job, images: int, machines: Machines, console: Console) -> No
 
 @dataclass
 class Pace:
-    """Images done and how fast, the start of the actors and networks not counted.
+    """Images done and how fast, not counting the start of actors and networks.
 
     Attributes
     ----------
     done : images so far.
-    first, first_s : images of the first block, and seconds until it was there.
+    first, first_s : images of the first block, and seconds until it was done.
     last_s : seconds until the last block.
     """
 
@@ -58,7 +59,7 @@ class Pace:
     began: float = field(default_factory=time.monotonic)
 
     def add(self, images: int) -> None:
-        """Note that so many more are done."""
+        """Note that this many more are done."""
         self.last_s = time.monotonic() - self.began
         if not self.done:
             self.first, self.first_s = images, self.last_s
@@ -66,13 +67,13 @@ class Pace:
 
     @property
     def rate(self) -> float:
-        """Images a second since the first block; 0 before there is a second one."""
+        """Images per second since the first block; 0 before the second."""
         under_way = self.last_s - self.first_s
         return (self.done - self.first) / under_way if under_way > 0 else 0.0
 
     def __str__(self) -> str:
-        text = f"{self.done} images went through, the first after {self.first_s:.1f} s"
-        return f"{text}; once under way {self.rate:.2f} images/s" if self.rate else text
+        text = f"{self.done} images processed, the first after {self.first_s:.1f} s"
+        return f"{text}, then {self.rate:.2f} images/s" if self.rate else text
 
 
 def _fused(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iterator[int]:
@@ -86,7 +87,8 @@ def _fused(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iterato
 def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iterator[int]:
     settings = job.settings
     images = ray.data.range(batches, override_num_blocks=batches).map_batches(
-        Decode(job, claims).__call__,
+        decode,
+        fn_args=(job, claims),
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=settings.decode_cpus,
@@ -100,7 +102,8 @@ def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iter
             **_resources(pool),
         )
     images = images.map_batches(
-        Finish(job).__call__,
+        finish,
+        fn_args=(job,),
         batch_size=settings.images_per_part,
         batch_format="pyarrow",
         num_cpus=settings.crossing_cpus,
@@ -120,7 +123,7 @@ def _resources(pool: Pool) -> dict[str, Any]:
 
 @contextmanager
 def quiet_data() -> Iterator[None]:
-    """Keep Ray Data's own progress away and its blocks small, for a while."""
+    """Turn off Ray Data's own progress lines and keep its blocks small, for a while."""
     context, logger = DataContext.get_current(), logging.getLogger("ray.data")
     changes: dict[str, Any] = {
         "enable_progress_bars": False,

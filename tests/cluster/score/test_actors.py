@@ -59,7 +59,7 @@ def scoring(
 
 
 def team(monkeypatch: pytest.MonkeyPatch, kind: type, actors: int = 2) -> Team:
-    monkeypatch.setattr(actors, "Fused", kind)
+    monkeypatch.setattr(actors, "Scorer", kind)
     return Team(NOTHING, NOTHING, Pool(1, actors, 1, 0), BATCHES)
 
 

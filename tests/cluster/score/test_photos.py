@@ -24,7 +24,7 @@ from skinray.config.biopsies import ScoreSettings
 from skinray.images.photos.skin import Skin
 from skinray.images.read import read_image
 from skinray.learning.bundle import load
-from skinray.scoring.rows import AREAS
+from skinray.scoring.kinds import AREAS
 from tests.support.photo_bundles import photo_bundle
 from tests.support.scored_cohorts import (
     CANARY,

@@ -181,7 +181,7 @@ def test_resume_scores_what_is_new_or_changed_and_nothing_else(
     assert tables(out) == tables(tmp_path / "anew")
     last = counts(out)[-1]
     assert (last["image"], last["duplicate_of"]) == ("zz twin.jpg", "001.jpg")
-    with pytest.raises(SettingsError, match="its run has other settings"):
+    with pytest.raises(SettingsError, match="its run had other settings"):
         score(cohort, out, SMALL.override({"um_per_px": 0.5}), resume=True)
 
 
@@ -357,7 +357,7 @@ def test_the_cause_is_what_the_worker_raised() -> None:
     from skinray.cluster.score.run import _cause
 
     trace = (
-        "ray::MapWorker(Fused).submit() (pid=1, ip=127.0.0.1)\n"
+        "ray::MapWorker(Scorer).submit() (pid=1, ip=127.0.0.1)\n"
         '  File "score_parts.py", line 45, in commit\n'
         "OSError: [Errno 28] No space left on device\n\n"
         "The above exception was the direct cause of the following exception:\n\n"
