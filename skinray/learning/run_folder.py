@@ -89,11 +89,11 @@ def is_resumed(place: Path | str, holds_run: bool, foreign: Iterable[str], *, re
 
 
 def another_run(place: Path | str, what: str, detail: str) -> SettingsError:
-    """Return the error of a folder whose run differs in ``what``."""
+    """Return the error for a place whose run differs in ``what``."""
     return SettingsError(f"{place}: its run had {what} ({detail}); choose another --out")
 
 
 def unwritable(place: Path | str, error: OSError) -> SettingsError:
-    """Return the error of a folder that cannot be written."""
+    """Return the error for a place that cannot be written."""
     reason = error.strerror or error
     return SettingsError(f"{place}: cannot be written ({reason}); choose another --out")

@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -18,9 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skinray.config.kinds import Kind
-from skinray.crossings import Crossings
 from skinray.crossings.detect import Count
-from skinray.images.photos.skin import Skin, SkinArea
+from skinray.images.photos.skin import SkinArea
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
 from skinray.scoring.geojson import to_geojson
@@ -107,28 +105,28 @@ def _safe(part: str, not_ending: tuple[str, ...] = ()) -> str:
 
 def _count(
     info: BundleInfo, maps: Maps, pixels: Pixels, um_per_px: float | None
-) -> tuple[Count, Draw]:
+) -> tuple[Result, Draw]:
     found = info.find_crossings(maps["nerve"], maps["dermis"], um_per_px)
-    nerve = maps["nerve"] > np.float32(info.counting.nerve_threshold)
-    return Count.of(found, um_per_px), partial(_biopsy_files, pixels, nerve, found)
 
+    def draw() -> dict[str, bytes]:
+        nerve = maps["nerve"] > np.float32(info.counting.nerve_threshold)
+        picture = encode_jpeg(overlay(pixels, nerve, found.boundary, found.points))
+        text = json.dumps(to_geojson(found.points, found.dermis), allow_nan=False)
+        return {"overlay": picture, "geojson": text.encode()}
 
-def _biopsy_files(pixels: Pixels, nerve: NDArray[np.bool_], found: Crossings) -> dict[str, bytes]:
-    drawn = overlay(pixels, nerve, found.boundary, found.points)
-    text = json.dumps(to_geojson(found.points, found.dermis), allow_nan=False)
-    return {"overlay": encode_jpeg(drawn), "geojson": text.encode()}
+    return Count.of(found, um_per_px), draw
 
 
 def _skin(
     info: BundleInfo, maps: Maps, pixels: Pixels, um_per_px: float | None
-) -> tuple[SkinArea, Draw]:
+) -> tuple[Result, Draw]:
     found = info.find_skin(pixels, maps["skin"])
-    return SkinArea.of(found), partial(_photo_files, pixels, found)
 
+    def draw() -> dict[str, bytes]:
+        picture = encode_jpeg(skin_overlay(pixels, found.mask))
+        return {"overlay": picture, "mask": encode_png(found.mask.view(np.uint8) * 255)}
 
-def _photo_files(pixels: Pixels, found: Skin) -> dict[str, bytes]:
-    mask = found.mask.view(np.uint8) * 255
-    return {"overlay": encode_jpeg(skin_overlay(pixels, found.mask)), "mask": encode_png(mask)}
+    return SkinArea.of(found), draw
 
 
 _OVERLAY = {"overlay": ("overlays", ".jpg")}

@@ -65,7 +65,7 @@ class ScoringRun:
     def claimed(
         cls, bundle: Path, images: str, out: Path | str, settings: ScoreSettings, *, resume: bool
     ) -> Iterator[ScoringRun]:
-        """Check what the user gave, claim the folder, list the images; this run's while it lasts.
+        """Check the input, claim and lock the folder, and list the images.
 
         Raises
         ------
@@ -86,18 +86,14 @@ class ScoringRun:
         claim_folder(job, resume=resume)
         with alone(place), place.desk() as desk, Ledger() as ledger:
             listed = write_entries(listing, desk / LISTING)
+            ledger.add_listing(read_entries(desk / LISTING))
             yield cls(job, desk, ledger, listed, listing.left_out)
 
-    def collect_earlier(self) -> None:
-        """Add the listing, and the parts that an interrupted run committed, to the ledger.
-
-        Images whose bytes could not be read then are tried again.
-        """
-        self.ledger.add_listing(read_entries(self.desk / LISTING))
-        self.collect(retry=True)
-
     def collect(self, *, retry: bool = False) -> None:
-        """Add newly committed parts to the ledger; ``retry`` as :meth:`Ledger.add_parts` has it."""
+        """Add the parts committed since the last time to the ledger.
+
+        ``retry``: leave images pending whose bytes could not be read, see ``Ledger.add_parts``.
+        """
         self.ledger.add_parts(committed(self.job.out, self.ledger.parts()), retry=retry)
         self.left = self.ledger.left()
 
@@ -110,26 +106,23 @@ class ScoringRun:
         parts = PARTS_PER_CPU * max(1, int(cpus))
         most = part_size(self.job.settings.images_per_part, self.left)
         size = min(most, -(-self.left // parts))
-        out = self.job.out
-        clear_traces(out)
+        clear_traces(self.job.out)
         (self.desk / PENDING).mkdir(exist_ok=True)
         pending, number = self.ledger.pending(), 0
         while chunk := list(islice(pending, BATCHES_PER_FILE * size)):
             name, number = f"{PENDING}/{number:06d}.parquet", number + 1
             write_entries(chunk, self.desk / name)
-            out.publish(self.desk, name)
+            self.job.out.publish(self.desk, name)
         with (self.desk / KEYS).open("w", encoding="utf-8") as file:
             file.writelines(f"{key}\n" for key in self.ledger.contents())
-        out.publish(self.desk, KEYS)
+        self.job.out.publish(self.desk, KEYS)
         return replace(self.job, settings=self.job.settings.override({"images_per_part": size}))
 
     def write_tables(self) -> Totals:
         """Write the tables of all images on the desk, for a report to read."""
         self.fetch(RUN)
-        job = self.job
-        return write_tables(
-            self.desk, job.out, self.ledger.rows(), job.kind, overlays=job.settings.overlays
-        )
+        rows, job = self.ledger.rows(), self.job
+        return write_tables(self.desk, job.out, rows, job.kind, overlays=job.settings.overlays)
 
     def fetch(self, name: str) -> None:
         """Put a file of the run on the desk."""

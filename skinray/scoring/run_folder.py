@@ -41,19 +41,25 @@ def claim_folder(job: Job, *, resume: bool) -> None:
         "images": without_password(job.images),
         "decisive": {name: values[name] for name in DECISIVE},
     }
-    if not refuse_foreign(out, resume=resume):
-        facts |= {
-            "kind": info.kind, "bundle_path": job.bundle, "settings": values,
-            "um_per_px": job.settings.um_per_px, "trained_um_per_px": info.um_per_px,
-            "created": now(), "versions": versions(),
-        }  # fmt: skip
-        _begin(out, facts)
-        return
-    before = _read(out)
+    resumed = refuse_foreign(out, resume=resume)
+    before = _read(out) if resumed else facts
     for name, what in _COMPARED.items():
         if before.get(name) != facts[name]:
             raise another_run(str(out), what, f"{name} {before.get(name)}, now {facts[name]}")
-    _make_folders(out)
+    facts |= {
+        "kind": info.kind, "bundle_path": job.bundle, "settings": values,
+        "um_per_px": job.settings.um_per_px, "trained_um_per_px": info.um_per_px,
+        "created": now(), "versions": versions(),
+    }  # fmt: skip
+    try:
+        if not resumed:
+            out.write(RUN, json.dumps(facts, indent=1, ensure_ascii=False).encode())
+        # The folders come after run.json, so that a kill leaves no folder without an owner.
+        if out.folder is not None:
+            for name in (PARTS, LOG):
+                (out.folder / name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise unwritable(str(out), error) from None
 
 
 def refuse_foreign(out: Output, *, resume: bool) -> bool:
@@ -105,21 +111,6 @@ def clear_traces(out: Output) -> None:
     if out.folder is not None:
         for partial in (out.folder / PARTS).glob(".*"):
             partial.unlink(missing_ok=True)
-
-
-def _begin(out: Output, facts: dict[str, Any]) -> None:
-    try:
-        # The folders come after run.json, so that a kill leaves no folder without an owner.
-        out.write(RUN, json.dumps(facts, indent=1, ensure_ascii=False).encode())
-        _make_folders(out)
-    except OSError as error:
-        raise unwritable(str(out), error) from None
-
-
-def _make_folders(out: Output) -> None:
-    if out.folder is not None:
-        for name in (PARTS, LOG):
-            (out.folder / name).mkdir(exist_ok=True)
 
 
 def _read(out: Output) -> dict[str, Any]:

@@ -119,14 +119,10 @@ FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 def spreadsheet_cell(value: Any) -> Any:
     """Return a cell's content; text that a spreadsheet would take for a formula gets a ``'``."""
-    if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value):
-        return "'" + value
-    return value
-
-
-def _is_number(text: str) -> bool:
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
     try:
-        float(text)
+        float(value)
     except ValueError:
-        return False
-    return True
+        return f"'{value}"
+    return value

@@ -72,9 +72,9 @@ def told_as_orientation(pixels: np.ndarray) -> bytes:
 
 
 def canary_logs(ray_session: Any) -> list[str]:
-    """Return the files of the session's log folder that have the canary."""
-    folder = Path(ray_session._private.worker._global_node.get_logs_dir_path())
-    logs = [path for path in folder.rglob("*") if path.is_file()]
+    """Return the files in the session's log folder that contain the canary."""
+    session = ray_session.init(ignore_reinit_error=True).address_info["session_dir"]
+    logs = [path for path in Path(session, "logs").rglob("*") if path.is_file()]
     assert logs
     return [path.name for path in logs if CANARY.encode() in path.read_bytes()]
 

@@ -34,7 +34,7 @@ def run_round(job: Job, images: int, machines: Machines, console: Console) -> No
     claims = ClaimActors.start(job.out, machines.nodes)
     scored = _fused if pools.layout == "fused" else _separate
     pace = Pace()
-    with Steps("Scoring images", images, console) as steps:
+    with quiet_data(), Steps("Scoring images", images, console) as steps:
         for done in scored(job, claims, pools, batches):
             pace.add(done)
             steps.set(pace.done, f"{pace.rate:.2f} images/s" if pace.rate else "")
@@ -108,9 +108,8 @@ def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iter
         batch_format="pyarrow",
         num_cpus=settings.crossing_cpus,
     )
-    with quiet_data():
-        for block in images.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-            yield int(block["done"].sum())
+    for block in images.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+        yield int(block["done"].sum())
 
 
 def _resources(pool: Pool) -> dict[str, Any]:
@@ -123,22 +122,15 @@ def _resources(pool: Pool) -> dict[str, Any]:
 
 @contextmanager
 def quiet_data() -> Iterator[None]:
-    """Turn off Ray Data's own progress lines and keep its blocks small, for a while."""
-    context, logger = DataContext.get_current(), logging.getLogger("ray.data")
-    changes: dict[str, Any] = {
-        "enable_progress_bars": False,
-        "print_on_execution_start": False,
-        "target_max_block_size": BLOCK_BYTES,
-        "execution_no_progress_timeout_s": NO_PROGRESS_S,
-    }
-    before = {name: getattr(context, name) for name in changes}
+    """Turn off Ray Data's progress lines and keep blocks small, for datasets made meanwhile."""
+    context, logger = DataContext.get_current().copy(), logging.getLogger("ray.data")
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.target_max_block_size = BLOCK_BYTES
+    context.execution_no_progress_timeout_s = NO_PROGRESS_S
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        for name, value in changes.items():
-            setattr(context, name, value)
-        yield
+        with DataContext.current(context):
+            yield
     finally:
-        for name, value in before.items():
-            setattr(context, name, value)
         logger.setLevel(level)

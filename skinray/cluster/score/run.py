@@ -58,7 +58,7 @@ def score(
             highlight=False,
             soft_wrap=True,
         )
-        run.collect_earlier()
+        run.collect(retry=True)
         if run.left:
             with session():
                 _compute(run, console)

@@ -8,6 +8,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -279,15 +280,16 @@ def test_pools_start_with_what_fits_and_grow_to_what_is_asked_for() -> None:
     assert plan_pools(fused, both, growing, 100).actors == (Pool(8, 9, 1, 0),)
 
 
-def test_ray_data_is_given_both_sizes_of_every_pool(
+def test_ray_data_is_given_both_sizes_of_every_pool_and_time_for_large_images(
     monkeypatch: pytest.MonkeyPatch, bundle: Path
 ) -> None:
     import ray.data
 
     from skinray.cluster.score import pipeline
-    from skinray.cluster.score.pools import Pool, Pools
+    from skinray.cluster.score.pools import Machines, Pool, Pools
 
     given: list[tuple[int, int, int, float]] = []
+    timeouts: list[float] = []
 
     class Images:
         def map_batches(self, *_: Any, **options: Any) -> Images:
@@ -301,12 +303,22 @@ def test_ray_data_is_given_both_sizes_of_every_pool(
         def iter_batches(self, **_: Any) -> list[dict[str, Any]]:
             return [{"done": np.array([3])}, {"done": np.array([2])}]
 
-    monkeypatch.setattr(ray.data, "range", lambda *_, **__: Images())
-    job: Any = SimpleNamespace(settings=SMALL, info=read_info(bundle))
+    def data_range(*_: Any, **__: Any) -> Images:
+        """A dataset keeps the context that it is made in."""
+        timeouts.append(ray.data.DataContext.get_current().execution_no_progress_timeout_s)
+        return Images()
+
+    monkeypatch.setattr(ray.data, "range", data_range)
     pools = Pools("separate", (Pool(1, 6, 1, 0.5), Pool(2, 2, 1, 0.25)))
-    nothing: Any = None
-    assert sum(pipeline._separate(job, nothing, pools, 5)) == 5
+    monkeypatch.setattr(pipeline, "plan_pools", lambda *_: pools)
+    monkeypatch.setattr(pipeline.ClaimActors, "start", lambda *_: None)
+    job: Any = SimpleNamespace(settings=SMALL, info=read_info(bundle), out=None)
+    said = StringIO()
+    pipeline.run_round(job, 5, Machines(8, 1, 1, 8), Console(file=said))
+    assert "5 images processed" in said.getvalue()
     assert given == [(1, 6, 1, 0.5), (2, 2, 1, 0.25)]
+    assert timeouts == [pipeline.NO_PROGRESS_S]
+    assert ray.data.DataContext.get_current().execution_no_progress_timeout_s != timeouts[0]
 
 
 def test_a_cluster_may_grow_and_this_machine_alone_does_not(
