@@ -1,4 +1,4 @@
-"""Scoring one image gives a row, whatever happens to it on the way."""
+"""Scoring one image gives a row, whatever happens on the way."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from skinray.scoring.score_image import DEADLY, Job, Opened, Turn
 
 @dataclass
 class Memory(LocalStore):
-    """A store that holds one file, or an error instead."""
+    """A store with one file, or an error instead."""
 
     data: bytes | Exception
 
@@ -49,7 +49,7 @@ def sha256(data: bytes) -> str:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    """A run in a folder, with a bundle of the scale .5."""
+    """A run in a folder; its bundle was trained at 0.5 um per pixel."""
     bundle = stand_in_bundle(tmp_path / "bundle")
     (tmp_path / "out" / "computed").mkdir(parents=True)
     out = LocalOutput(tmp_path / "out")
@@ -65,11 +65,11 @@ def opened(
 
 
 def both(values: np.ndarray) -> dict[str, np.ndarray]:
-    """The same map of nerves and of dermis."""
+    """The same map for nerves and dermis."""
     return {"nerve": values, "dermis": values}
 
 
-def test_what_cannot_be_read_is_a_row_without_content(job: Job) -> None:
+def test_an_unreadable_image_is_a_row_without_content(job: Job) -> None:
     for error in (ImageError("gone"), OSError("network"), RuntimeError("odd"), MemoryError()):
         row = opened(job, error)
         assert isinstance(row, Scored)
@@ -77,7 +77,7 @@ def test_what_cannot_be_read_is_a_row_without_content(job: Job) -> None:
         assert row.error
 
 
-def test_whose_turn_it_is_decides_before_anything_is_decoded(job: Job) -> None:
+def test_content_taken_by_another_image_is_not_decoded(job: Job) -> None:
     damaged = png(drawn_image())[:99]
     row = opened(job, damaged, "same")
     assert isinstance(row, Scored)
@@ -91,7 +91,7 @@ def test_whose_turn_it_is_decides_before_anything_is_decoded(job: Job) -> None:
     assert row.key == content_key(sha256(damaged), None)
 
 
-def test_the_option_is_stronger_than_the_manifest(job: Job) -> None:
+def test_the_option_overrides_the_manifest(job: Job) -> None:
     data = png(drawn_image())
     for option, cell, used in ((None, None, None), (None, 0.25, 0.25), (1.0, 0.25, 1.0)):
         settings = job.settings.override({"um_per_px": option})
@@ -101,7 +101,7 @@ def test_the_option_is_stronger_than_the_manifest(job: Job) -> None:
         assert image.key == content_key(sha256(data), used)
 
 
-def test_maps_that_a_model_spoilt_are_a_failed_row(job: Job) -> None:
+def test_maps_with_nan_are_a_failed_row(job: Job) -> None:
     image = opened(job, png(drawn_image()))
     assert isinstance(image, Opened)
     nothing = np.full(image.pixels.shape[:2], np.nan, np.float32)
@@ -114,7 +114,7 @@ def test_maps_that_a_model_spoilt_are_a_failed_row(job: Job) -> None:
     assert job.out.files("computed") == []
 
 
-def test_a_finished_image_leaves_its_files_and_gives_them_on(job: Job, tmp_path: Path) -> None:
+def test_a_finished_image_leaves_its_files_and_copies_for_a_twin(job: Job, tmp_path: Path) -> None:
     image, out, kind = opened(job, png(drawn_image(nerves=3))), tmp_path / "out", job.kind
     assert isinstance(image, Opened)
     assert kind is SCORED_KINDS["biopsy"]

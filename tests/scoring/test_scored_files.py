@@ -1,4 +1,4 @@
-"""Where files of scored images go, and the tables of a cohort."""
+"""Where the files of scored images go, and the tables of a cohort."""
 
 from __future__ import annotations
 
