@@ -1,8 +1,4 @@
-"""A run folder belongs to one set of settings and one cohort.
-
-What makes a folder unfit for a run, and how the user hears of it, is the same for every kind of
-run: scoring uses these functions too.
-"""
+"""A run folder belongs to one set of settings and one cohort; scoring uses the same refusals."""
 
 from __future__ import annotations
 

@@ -51,27 +51,21 @@ class Listing:
             self.found = self.store.look(self.path)
             if self.found is None and not any(sign in self.path for sign in magic):
                 raise CohortError(f"{shown}: not found; name a folder, a pattern or a manifest.csv")
-            self.manifest = self._manifest()
+            self.manifest = self.found if self.path.lower().endswith(".csv") else None
+            if self.found is not None and self.found.is_folder:
+                self.manifest = self.store.look(f"{self.path.rstrip('/')}/{MANIFEST}")
         except (OSError, ValueError) as error:
             raise CohortError(
                 f"{shown}: cannot be read ({error}); check the path and its permissions"
             ) from None
 
-    def _manifest(self) -> File | None:
-        if self.found is None:
-            return None
-        if self.found.is_folder:
-            file = self.store.look(f"{self.path.rstrip('/')}/{MANIFEST}")
-            return file if file is not None and not file.is_folder else None
-        return self.found if self.path.lower().endswith(".csv") else None
-
     def __iter__(self) -> Iterator[Entry]:
         """Yield every entry, in the manifest's order or sorted by name."""
         self.left_out = 0
-        if self.manifest is not None:
-            return manifest_entries(self.store, self.manifest.path)
         if self.found is None:
             return self._matching()
+        if self.manifest is not None and not self.manifest.is_folder:
+            return manifest_entries(self.store, self.manifest.path)
         if self.found.is_folder:
             return self._below(self.path, (self._key(self.path),))
         return iter([_entry(self.found, os.path.dirname(self.path))])

@@ -26,13 +26,8 @@ Status = Literal["ok", "failed", "same"]
 # A biopsy's, or a photograph's.
 Result = Count | SkinArea
 
-PART = pa.schema(
-    [
-        ("image", pa.string()), ("identity", pa.string()), ("key", pa.string()),
-        ("sha256", pa.string()), ("status", pa.string()), ("error", pa.string()),
-        ("result", pa.string()),
-    ]
-)  # fmt: skip
+_PART = ("image", "identity", "key", "sha256", "status", "error", "result")
+PART = pa.schema([(name, pa.string()) for name in _PART])
 PARTS, LOG = "parts", "computed"
 LONGEST_REASON = 500
 # Parts read at once: an object store takes tens of milliseconds for each, whatever its size.

@@ -47,29 +47,27 @@ class Pace:
 
     Attributes
     ----------
-    done : images so far.
-    first, first_s : images of the first block, and seconds until it was done.
-    last_s : seconds until the last block.
+    done, done_s : images so far, and seconds until the last of them was done.
+    first, first_s : the same for the first block.
     """
 
     done: int = 0
+    done_s: float = 0.0
     first: int = 0
     first_s: float = 0.0
-    last_s: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
     def add(self, images: int) -> None:
         """Note that this many more are done."""
-        self.last_s = time.monotonic() - self.began
-        if not self.done:
-            self.first, self.first_s = images, self.last_s
-        self.done += images
+        self.done, self.done_s = self.done + images, time.monotonic() - self.began
+        if not self.first:
+            self.first, self.first_s = self.done, self.done_s
 
     @property
     def rate(self) -> float:
         """Images per second since the first block; 0 before the second."""
-        under_way = self.last_s - self.first_s
-        return (self.done - self.first) / under_way if under_way > 0 else 0.0
+        took = self.done_s - self.first_s
+        return (self.done - self.first) / took if took > 0 else 0.0
 
     def __str__(self) -> str:
         text = f"{self.done} images processed, the first after {self.first_s:.1f} s"

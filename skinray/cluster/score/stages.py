@@ -22,12 +22,12 @@ from skinray.learning.bundle import load, load_stage
 from skinray.scoring.rows import Scored, commit, result_of
 from skinray.scoring.score_image import Job, Opened
 
+_ARRAYS = ("pixels", "nerve", "dermis", "skin")
 WIRE = pa.schema(
     [
-        ("image", pa.string()), ("identity", pa.string()), ("key", pa.string()),
-        ("sha256", pa.string()), ("um_per_px", pa.float64()), ("height", pa.int64()),
-        ("width", pa.int64()), ("settled", pa.string()), ("pixels", pa.large_binary()),
-        ("nerve", pa.large_binary()), ("dermis", pa.large_binary()), ("skin", pa.large_binary()),
+        *((name, pa.string()) for name in ("image", "identity", "key", "sha256", "settled")),
+        ("um_per_px", pa.float64()), ("height", pa.int64()), ("width", pa.int64()),
+        *((name, pa.large_binary()) for name in _ARRAYS),
     ]
 )  # fmt: skip
 
@@ -130,8 +130,7 @@ def _to_wire(opened: Opened | Scored) -> pa.Table:
 
 
 def _settled(row: Scored) -> dict[str, Any]:
-    nothing = dict.fromkeys(("pixels", "nerve", "dermis", "skin"))
-    return {"settled": json.dumps(row.as_row()), **nothing}
+    return {"settled": json.dumps(row.as_row()), **dict.fromkeys(_ARRAYS)}
 
 
 def _from_wire(row: dict[str, Any]) -> Opened:
