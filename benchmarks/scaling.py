@@ -70,7 +70,7 @@ def rate_of(nodes: int, images: int, scratch: Path) -> float:
             del os.environ["RAY_ADDRESS"]
     if totals.scored != images:
         raise RuntimeError(f"{totals.scored} of {images} images were scored: {said.getvalue()}")
-    return float(re.findall(r"once under way ([\d.]+) images/s", said.getvalue())[0])
+    return float(re.findall(r"then ([\d.]+) images/s", said.getvalue())[0])
 
 
 def rows(rates: dict[int, float]) -> list[str]:

@@ -16,8 +16,8 @@ from skinray.report.cohorts.pictures import Fetch, Picture
 from skinray.report.cohorts.run import RUN, CohortRun, read_run
 from skinray.report.cohorts.tally import Moments, Tally
 from skinray.report.cohorts.words import Warned, grouped, many, more
+from skinray.scoring.kinds import SCORED_KINDS
 from skinray.scoring.run_store import open_output
-from skinray.scoring.tables import NAMES
 
 PAGE = ("report.html", "report.json", "subjects.csv")
 
@@ -80,7 +80,7 @@ def render_again(address: str) -> str:
     out = open_output(address)
     with out.desk() as desk:
         out.fetch(desk, RUN)
-        out.fetch(desk, f"{NAMES[read_run(desk).kind]}.parquet")
+        out.fetch(desk, f"{SCORED_KINDS[read_run(desk).kind].table}.parquet")
         write_cohort_report(desk, lambda name: out.fetch(desk, name))
         for name in PAGE:
             if (desk / name).exists():
@@ -99,7 +99,7 @@ def render(found: Gathered) -> str:
         run=run,
         bundle=run.bundle,
         tally=found.tally,
-        table=NAMES[run.kind],
+        table=SCORED_KINDS[run.kind].table,
         warnings=found.warnings,
         limits=found.limits,
         charts=found.charts,

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from skinray.config.kinds import Kind
 from skinray.errors import SkinrayError
 from skinray.report.cohorts.tally import Row
-from skinray.scoring.tables import NAMES
+from skinray.scoring.kinds import SCORED_KINDS
 
 RUN = "run.json"
 BATCH_ROWS = 4096
@@ -98,7 +98,7 @@ def read_rows(folder: Path, kind: Kind) -> Iterator[list[Row]]:
     SkinrayError
         The file is missing, damaged, or lacks a column.
     """
-    path, columns = folder / f"{NAMES[kind]}.parquet", COLUMNS[kind]
+    path, columns = folder / f"{SCORED_KINDS[kind].table}.parquet", COLUMNS[kind]
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
             missing = [name for name in columns if name not in file.schema_arrow.names]
