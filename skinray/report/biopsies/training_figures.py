@@ -1,4 +1,4 @@
-"""The training: curves of every run, a heat map of every grid search, and what was chosen."""
+"""Training: the curves, a heat map of every grid search, and the settings chosen."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from skinray.report.biopsies.results import Curve, CurvePoint, RunResults, TrialRow
 from skinray.report.biopsies.scores import spread
-from skinray.report.biopsies.tables import Row, Table
 from skinray.report.charts import COLOURS, INK, STYLE, Chart, to_svg
+from skinray.report.tables import Table, TableRow
 
 Grid = dict[tuple[Any, Any], float]
 # A configuration, and the splits that it was chosen for.
@@ -25,7 +25,7 @@ Chosen = tuple[dict[str, Any], list[str]]
 
 
 def training_curves(curves: Sequence[Curve]) -> list[Chart]:
-    """Draw loss, validation score and learning rate, one chart an arm, one line a split."""
+    """Draw loss, validation score and learning rate: a chart per arm, a line per split."""
     arms = dict.fromkeys((curve.stage, curve.arm) for curve in curves)
     return [
         _curve_chart(stage, arm, [c for c in curves if (c.stage, c.arm) == (stage, arm)])
@@ -34,7 +34,7 @@ def training_curves(curves: Sequence[Curve]) -> list[Chart]:
 
 
 def grid_charts(results: RunResults) -> list[Chart]:
-    """Draw the validation score over the two searched settings, one chart an arm."""
+    """Draw the validation score by the two searched settings, a chart per arm."""
     tried = [trial for trial in results.trials if trial.phase == "tune"]
     charts = []
     for stage, label in dict.fromkeys((trial.stage, trial.arm) for trial in tried):
@@ -46,11 +46,11 @@ def grid_charts(results: RunResults) -> list[Chart]:
 
 
 def choice_table(results: RunResults) -> Table:
-    """Return which configuration each split of a searched arm was trained with."""
+    """Return the configuration that each split of a searched arm was trained with."""
     tried = [trial for trial in results.trials if trial.phase == "tune"]
     keys = list(dict.fromkeys(key for trial in tried for key in trial.params))
     rows = [
-        Row(
+        TableRow(
             (
                 f"{stage.capitalize()}: {label}",
                 *(_shown(params[key]) if key in params else "" for key in keys),
@@ -152,7 +152,7 @@ def _grid_chart(
         svg = to_svg(figure)
     best = spread(values.ravel().tolist())
     top = f"best {np.nanmax(values):.3f}, worst {np.nanmin(values):.3f}" if best else "none scored"
-    others = "Each field is the best over the other settings searched." if _more(trials) else ""
+    others = "Each cell is the best over the other settings searched." if _more(trials) else ""
     return Chart(
         title,
         f"Heat map of the mean validation Dice of {title} by {_name(across)}"
@@ -183,7 +183,7 @@ def _more(trials: Sequence[TrialRow]) -> bool:
 
 
 def _best_scores(trials: Sequence[TrialRow], across: str, down: str | None) -> Grid:
-    """Mean score over splits of each configuration; the best one where several share a field."""
+    """Mean score over splits of each configuration; the best one if several share a cell."""
     splits: dict[tuple[Any, Any, str], list[float | None]] = {}
     for trial in trials:
         place = (trial.params.get(across), trial.params.get(down) if down else None)

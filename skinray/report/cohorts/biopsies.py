@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from skinray.report.charts import COLOURS, Chart
+from skinray.report.charts import COLOURS
 from skinray.report.cohorts.figures import HistogramLabels, histogram
-from skinray.report.cohorts.gathered import Check, CohortReport, Ranking
+from skinray.report.cohorts.gathered import Check, CohortReport, Findings, Ranking
 from skinray.report.cohorts.run import CohortRun
 from skinray.report.cohorts.subjects import Subjects
 from skinray.report.cohorts.tally import Histogram, ImageRow, Moments, Tally, column
@@ -20,7 +18,6 @@ from skinray.report.tables import many, number
 
 MOST_SUBJECTS = 200
 SUBJECTS = "subjects.csv"
-QUARTILES = (0.25, 0.5, 0.75)
 COUNTS = HistogramLabels(
     "Crossings per image",
     "Check the overlay of an image whose count is 0 or far to the right of the rest.",
@@ -129,7 +126,7 @@ class BiopsyReport(CohortReport):
                 f"More than twice or less than half of {number(trained, 3)} um/px, the pixel size "
                 "that the bundle was trained at. Check um_per_px: the accuracy of counts at such "
                 "pixel sizes was not measured.",
-                _far_scale(trained),
+                lambda row: _far_scale(row["um_per_px"], trained),
             ),
             Check(
                 "Pixel size not known",
@@ -150,61 +147,49 @@ class BiopsyReport(CohortReport):
 
         return keys
 
-    def answer(self) -> str:
-        """Return the mean count and the pooled density."""
-        tally = self.tally
-        text = summary(tally, "image", "counted", len(self.copies))
-        if not tally.images:
-            return text
-        if not tally.counts.n:
-            return f"{text} There are no counts to report."
-        text += f" Images with a boundary have {number(tally.counts.mean, 1)} crossings on average"
-        if tally.pooled_density is None:
-            return f"{text}; no pixel size is known, so there is no density."
-        return f"{text}, and {number(tally.pooled_density, 2)} per mm of boundary."
-
     def describe(self, row: ImageRow) -> str:
         """Return an image's count and density."""
         count, density = many(row["count"], "crossing"), row["density_per_mm"]
         return count if density is None else f"{count}, {number(density, 1)} per mm"
 
-    def charts(self) -> list[Chart]:
-        """Return the histograms of counts and densities."""
-        tally = self.tally
-        return [
-            *histogram(COUNTS, tally.counts, tally.count_bins),
-            *histogram(DENSITIES, tally.densities, tally.density_bins),
-        ]
-
-    def exact(self) -> dict[str, Any]:
-        """Return counts, densities and pixel sizes."""
-        tally = self.tally
-        quartiles = [tally.count_bins.quantile(share) for share in QUARTILES]
-        return {
-            "subjects": len(self.copies),
-            "counts": tally.counts.summary() | {"quartiles": quartiles},
-            "densities_per_mm": tally.densities.summary() | {"pooled": tally.pooled_density},
-            "um_per_px": tally.scales.summary(),
-            "without_crossing": tally.without_crossing,
-        }
-
-    def shown(self) -> dict[str, Any]:
-        """Return the median count and the first subjects."""
-        return {
-            "median": self.tally.count_bins.quantile(0.5),
-            "subjects": list(islice(self.copies, MOST_SUBJECTS)),
-            "all_subjects": len(self.copies),
-        }
-
-    def write_files(self, out: Path) -> None:
-        """Write ``subjects.csv`` if images have subjects."""
-        if len(self.copies):
+    def findings(self, out: Path) -> Findings:
+        """Return counts and densities; write ``subjects.csv`` if images have subjects."""
+        tally, subjects = self.tally, len(self.copies)
+        if subjects:
             self.copies.write_csv(out / SUBJECTS)
+        quartiles = [tally.count_bins.quantile(share) for share in (0.25, 0.5, 0.75)]
+        return Findings(
+            answer=_answer(tally, subjects),
+            charts=[
+                *histogram(COUNTS, tally.counts, tally.count_bins),
+                *histogram(DENSITIES, tally.densities, tally.density_bins),
+            ],
+            exact={
+                "subjects": subjects,
+                "counts": tally.counts.summary() | {"quartiles": quartiles},
+                "densities_per_mm": tally.densities.summary() | {"pooled": tally.pooled_density},
+                "um_per_px": tally.scales.summary(),
+                "without_crossing": tally.without_crossing,
+            },
+            shown={
+                "median": quartiles[1],
+                "subjects": list(islice(self.copies, MOST_SUBJECTS)),
+                "all_subjects": subjects,
+            },
+        )
 
 
-def _far_scale(trained: float | None) -> Callable[[ImageRow], bool]:
-    def far(row: ImageRow) -> bool:
-        scale = row["um_per_px"]
-        return bool(trained and scale is not None and not 0.5 <= scale / trained <= 2)
+def _answer(tally: CountTally, subjects: int) -> str:
+    text = summary(tally, "image", "counted", subjects)
+    if not tally.images:
+        return text
+    if not tally.counts.n:
+        return f"{text} There are no counts to report."
+    text += f" Images with a boundary have {number(tally.counts.mean, 1)} crossings on average"
+    if tally.pooled_density is None:
+        return f"{text}; no pixel size is known, so there is no density."
+    return f"{text}, and {number(tally.pooled_density, 2)} per mm of boundary."
 
-    return far
+
+def _far_scale(scale: float | None, trained: float | None) -> bool:
+    return bool(trained and scale is not None and not 0.5 <= scale / trained <= 2)

@@ -77,36 +77,42 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """All that a page shows.
+class Findings:
+    """What a cohort's images of one kind add up to.
 
     Attributes
     ----------
     answer : what the run found, in a sentence or two.
-    exact : the figures of this kind alone, for ``report.json``.
-    shown : what this kind's template needs beyond the rest.
+    exact : the figures for ``report.json``; ``shown`` : what the kind's template needs.
     """
 
-    run: CohortRun
-    tally: Tally
     answer: str
-    warnings: list[Warned]
-    caveats: list[str]
     charts: list[Chart]
-    sheet: dict[str, list[Thumbnail]]
     exact: dict[str, Any]
     shown: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """All that a page shows, whatever the kind."""
+
+    run: CohortRun
+    tally: Tally
+    findings: Findings
+    warnings: list[Warned]
+    caveats: list[str]
+    sheet: dict[str, list[Thumbnail]]
+
+
 class CohortReport(ABC):
-    """What a cohort's report shows of one kind of image; subclasses know biopsies or photographs.
+    """What the report shows of one kind of image; the subclasses know biopsies or photographs.
 
     Attributes
     ----------
     template : of the page.
     measured_on : which images a bundle's accuracy was measured on, and what to do for others.
     ranks, order : of the contact sheet, see :class:`Sheet`.
-    tally, copies : take in all rows in the first pass.
+    tally, copies : take in all rows in the first pass; the methods below are called after it.
     """
 
     template: ClassVar[str]
@@ -117,13 +123,12 @@ class CohortReport(ABC):
     copies: Copies
 
     def gather(self, out: Path, run: CohortRun, fetch: Fetch | None = None) -> Gathered:
-        """Read the run's table of images, twice: the second pass knows the distributions."""
+        """Read the run's table of images twice: the second pass knows the distributions."""
         with self.copies as copies:
             for rows in read_rows(out, run.kind):
                 self.tally.add(rows)
                 copies.add(rows)
-            checks, ranking = self.checks(), self.ranking()
-            sheet = Sheet(self.ranks, self.order)
+            checks, ranking, sheet = self.checks(), self.ranking(), Sheet(self.ranks, self.order)
             for rows in read_rows(out, run.kind):
                 if self.tally.duplicates:
                     copies.look_up(rows)
@@ -132,50 +137,31 @@ class CohortReport(ABC):
                         check.add(row)
                     if (keys := ranking(row)) is not None:
                         sheet.add(row, keys)
-            self.write_files(out)
             warnings = [_of_two_subjects(copies), *(check.warned() for check in checks)]
             return Gathered(
                 run=run,
                 tally=self.tally,
-                answer=self.answer(),
+                findings=self.findings(out),
                 warnings=[warned for warned in warnings if warned.images],
                 caveats=limits(run.bundle, self.measured_on),
-                charts=self.charts(),
                 sheet=sheet.thumbnails(out, self.describe, fetch),
-                exact=self.exact(),
-                shown=self.shown(),
             )
 
     @abstractmethod
     def checks(self) -> list[Check]:
-        """Return what needs review, most important first; the tally is complete."""
+        """Return what needs review, most important first."""
 
     @abstractmethod
     def ranking(self) -> Ranking:
-        """Return the keys of the contact sheet; the tally is complete."""
-
-    @abstractmethod
-    def answer(self) -> str:
-        """Return what the run found, in a sentence or two."""
+        """Return what gives a row its keys on the contact sheet."""
 
     @abstractmethod
     def describe(self, row: ImageRow) -> str:
         """Say what was found in an image."""
 
     @abstractmethod
-    def charts(self) -> list[Chart]:
-        """Return the charts of the distributions."""
-
-    @abstractmethod
-    def exact(self) -> dict[str, Any]:
-        """Return this kind's figures for ``report.json``."""
-
-    @abstractmethod
-    def shown(self) -> dict[str, Any]:
-        """Return what this kind's template needs beyond the rest."""
-
-    def write_files(self, out: Path) -> None:
-        """Write what this kind has beside the page; nothing by default."""
+    def findings(self, out: Path) -> Findings:
+        """Return what the images add up to, and write this kind's further files into ``out``."""
 
 
 def _of_two_subjects(copies: Copies) -> Warned:

@@ -48,9 +48,8 @@ def write_cohort_report(out: Path, fetch: Fetch | None = None) -> Path:
     report = REPORTS[run.kind](run)
     found = report.gather(out, run, fetch)
     write_json(out / "report.json", _exact(found))
-    page = render(
-        report.template, table=NAMES[run.kind], bundle=run.bundle, **vars(found), **found.shown
-    )
+    everything = vars(found) | vars(found.findings) | found.findings.shown
+    page = render(report.template, table=NAMES[run.kind], bundle=run.bundle, **everything)
     return write_whole(out / "report.html", page)
 
 
@@ -71,12 +70,12 @@ def _exact(found: Gathered) -> dict[str, Any]:
     """Every figure unrounded; what is not known is null."""
     tally = found.tally
     return {
-        "answer": found.answer,
+        "answer": found.findings.answer,
         "images": tally.images,
         "scored": tally.scored,
         "failed": tally.failed,
         "duplicates": tally.duplicates,
-        **found.exact,
+        **found.findings.exact,
         "warnings": [asdict(warned) for warned in found.warnings],
         "failures": [asdict(reason) for reason in tally.failures.most_first],
         "run": asdict(found.run),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
-from skinray.report.charts import COLOURS, Chart
+from skinray.report.charts import COLOURS
 from skinray.report.cohorts.figures import HistogramLabels, histogram
-from skinray.report.cohorts.gathered import Check, CohortReport, Ranking
+from skinray.report.cohorts.gathered import Check, CohortReport, Findings, Ranking
 from skinray.report.cohorts.run import CohortRun
 from skinray.report.cohorts.subjects import Copies
 from skinray.report.cohorts.tally import Histogram, ImageRow, Moments, Tally, column
@@ -105,39 +105,31 @@ class PhotoReport(CohortReport):
         """Rank by confidence and by share of skin."""
         return lambda row: (row["confidence"], -row["skin_fraction"], row["skin_fraction"])
 
-    def answer(self) -> str:
-        """Return the mean share of skin."""
-        text = summary(self.tally, "photograph", "scored")
-        if self.tally.fractions.n:
-            text += f" On average {_percent(self.tally.fractions.mean)} of a photograph is skin."
-        return text
-
     def describe(self, row: ImageRow) -> str:
         """Return a photograph's share of skin and confidence."""
         return f"{_percent(row['skin_fraction'])} skin, confidence {number(row['confidence'], 2)}"
 
-    def charts(self) -> list[Chart]:
-        """Return the histograms of shares of skin and of confidence."""
-        tally = self.tally
-        return [
-            *histogram(FRACTIONS, tally.fractions, tally.fraction_bins),
-            *histogram(CONFIDENCES, tally.confidences, tally.confidence_bins),
-        ]
-
-    def exact(self) -> dict[str, Any]:
+    def findings(self, out: Path) -> Findings:
         """Return shares of skin and confidences."""
         tally = self.tally
-        return {
-            "skin_fraction": tally.fractions.summary(),
-            "confidence": tally.confidences.summary(),
-            "without_skin": tally.without_skin,
-            "all_skin": tally.all_skin,
-            "unsure": tally.unsure,
-        }
-
-    def shown(self) -> dict[str, Any]:
-        """Return the median share of skin, and what counts as unsure."""
-        return {"median": self.tally.fraction_bins.quantile(0.5), "unsure_below": UNSURE}
+        answer = summary(tally, "photograph", "scored")
+        if tally.fractions.n:
+            answer += f" On average {_percent(tally.fractions.mean)} of a photograph is skin."
+        return Findings(
+            answer=answer,
+            charts=[
+                *histogram(FRACTIONS, tally.fractions, tally.fraction_bins),
+                *histogram(CONFIDENCES, tally.confidences, tally.confidence_bins),
+            ],
+            exact={
+                "skin_fraction": tally.fractions.summary(),
+                "confidence": tally.confidences.summary(),
+                "without_skin": tally.without_skin,
+                "all_skin": tally.all_skin,
+                "unsure": tally.unsure,
+            },
+            shown={"median": tally.fraction_bins.quantile(0.5), "unsure_below": UNSURE},
+        )
 
 
 def _percent(share: float) -> str:

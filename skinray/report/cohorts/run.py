@@ -77,9 +77,9 @@ def read_run(folder: Path) -> CohortRun:
             f"{path}: cannot be read ({error.strerror}); give the --out folder of `skinray score`"
         ) from None
     except ValueError as error:
-        raise SkinrayError(f"{path}: not valid JSON ({error}); score into a new --out folder") from None
+        raise SkinrayError(f"{path}: not valid JSON ({error}); score into a new folder") from None
     if not isinstance(values, dict):
-        raise SkinrayError(f"{path}: not a scoring run; score into a new --out folder")
+        raise SkinrayError(f"{path}: not a scoring run; score into a new folder")
     return CohortRun(
         kind="photo" if values.get("kind") == "photo" else "biopsy",
         images=str(values.get("images") or ""),

@@ -109,7 +109,7 @@ class Copies:
         )
 
     def look_up(self, rows: Iterable[ImageRow]) -> None:
-        """Note the subjects of the images that duplicates refer to; for a second pass over the rows."""
+        """Note the subjects of the originals of duplicates; for a second pass over the rows."""
         self._base.executemany(
             "INSERT OR IGNORE INTO originals "
             "SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM copies WHERE original = ?1)",

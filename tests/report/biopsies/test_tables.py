@@ -6,7 +6,8 @@ import pytest
 
 from skinray.report.biopsies.results import RunResults
 from skinray.report.biopsies.scores import score_run
-from skinray.report.biopsies.tables import build_tables, interval, number, p_value, tables_text
+from skinray.report.biopsies.tables import build_tables, p_value, tables_text
+from skinray.report.tables import interval, number
 from tests.support.fake_run import fake_results
 
 

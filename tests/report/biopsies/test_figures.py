@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from skinray.report.biopsies.count_figures import bland_altman, scatter
 from skinray.report.biopsies.results import Curve, CurvePoint, RunResults, TrialRow
 from skinray.report.biopsies.scores import score_run
 from skinray.report.biopsies.training_figures import grid_charts, training_curves
-from skinray.report.charts import bland_altman, scatter
 from tests.support.fake_run import fake_results
 
 SVG = "{http://www.w3.org/2000/svg}"
