@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from skinray.config.kinds import Kind
 from skinray.crossings.detect import Count
+from skinray.files import spreadsheet_cell
 from skinray.progress import clock
 from skinray.scoring.rows import AREAS, COUNTS, CROSSINGS, Result, result_of
 from skinray.scoring.run_store import Output
@@ -124,25 +125,6 @@ def _record(
 def _points(image: str, count: Count) -> Iterator[dict[str, Any]]:
     for number, (row, column) in enumerate(count.points, start=1):
         yield {"image": image, "crossing": number, "row": row, "column": column}
-
-
-# What begins a formula in one spreadsheet or another; the wide signs in East Asian ones.
-FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-
-
-def spreadsheet_cell(value: Any) -> Any:
-    """Return what stands in a cell: no text that a spreadsheet would take for a formula."""
-    if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value):
-        return "'" + value
-    return value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 class _Writer:

@@ -18,8 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skinray.config.kinds import Stage
 from skinray.errors import SkinrayError
-from skinray.files import whole, write_whole
-from skinray.scoring.tables import spreadsheet_cell
+from skinray.files import spreadsheet_cell, whole, write_whole
 
 
 class Record(BaseModel):

@@ -125,11 +125,11 @@ class CohortReport(ABC):
     def gather(self, out: Path, run: CohortRun, fetch: Fetch | None = None) -> Gathered:
         """Read the run's table of images twice: the second pass knows the distributions."""
         with self.copies as copies:
-            for rows in read_rows(out, run.kind):
+            for rows in read_rows(out, run):
                 self.tally.add(rows)
                 copies.add(rows)
             checks, ranking, sheet = self.checks(), self.ranking(), Sheet(self.ranks, self.order)
-            for rows in read_rows(out, run.kind):
+            for rows in read_rows(out, run):
                 if self.tally.duplicates:
                     copies.look_up(rows)
                 for row in with_result(rows):

@@ -15,7 +15,6 @@ from skinray.report.cohorts.pictures import Fetch
 from skinray.report.cohorts.run import RUN, read_run
 from skinray.report.page import render, write_json
 from skinray.scoring.run_store import open_output
-from skinray.scoring.tables import NAMES
 
 PAGE = ("report.html", "report.json", SUBJECTS)
 REPORTS: dict[Kind, type[BiopsyReport] | type[PhotoReport]] = {
@@ -49,7 +48,7 @@ def write_cohort_report(out: Path, fetch: Fetch | None = None) -> Path:
     found = report.gather(out, run, fetch)
     write_json(out / "report.json", _exact(found))
     everything = vars(found) | vars(found.findings) | found.findings.shown
-    page = render(report.template, table=NAMES[run.kind], bundle=run.bundle, **everything)
+    page = render(report.template, bundle=run.bundle, **everything)
     return write_whole(out / "report.html", page)
 
 
@@ -58,7 +57,7 @@ def render_again(address: str) -> str:
     out = open_output(address)
     with out.desk() as desk:
         out.fetch(desk, RUN)
-        out.fetch(desk, f"{NAMES[read_run(desk).kind]}.parquet")
+        out.fetch(desk, f"{read_run(desk).table}.parquet")
         write_cohort_report(desk, lambda name: out.fetch(desk, name))
         for name in PAGE:
             if (desk / name).exists():

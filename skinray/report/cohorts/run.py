@@ -61,6 +61,11 @@ class CohortRun:
     versions: dict[str, str]
     bundle: BundleFacts
 
+    @property
+    def table(self) -> str:
+        """Name of the table of images, without its ending."""
+        return NAMES[self.kind]
+
 
 def is_scoring_run(folder: Path) -> bool:
     """Return whether ``skinray score`` wrote a folder."""
@@ -90,7 +95,7 @@ def read_run(folder: Path) -> CohortRun:
     )
 
 
-def read_rows(folder: Path, kind: Kind) -> Iterator[list[ImageRow]]:
+def read_rows(folder: Path, run: CohortRun) -> Iterator[list[ImageRow]]:
     """Yield the rows of the table of images in order, in batches of a fixed size.
 
     Raises
@@ -98,7 +103,7 @@ def read_rows(folder: Path, kind: Kind) -> Iterator[list[ImageRow]]:
     SkinrayError
         The file is missing, damaged, or lacks a column.
     """
-    path, columns = folder / f"{NAMES[kind]}.parquet", COLUMNS[kind]
+    path, columns = folder / f"{run.table}.parquet", COLUMNS[run.kind]
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
             missing = [name for name in columns if name not in file.schema_arrow.names]

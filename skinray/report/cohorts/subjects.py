@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
 
-from skinray.files import whole
+from skinray.files import spreadsheet_cell, whole
 from skinray.report.cohorts.tally import ImageRow
-from skinray.scoring.tables import spreadsheet_cell
 
 CACHE_KIB = 8192
 # Mean and pooled density differ: one weighs every image the same, the other every mm.

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from skinray.config.photos import LOOKED_AT
-from skinray.files import write_whole
+from skinray.files import spreadsheet_cell, write_whole
 from skinray.report.photos.rows import PhotoRow
-from skinray.scoring.tables import spreadsheet_cell
 
 TABLE, PHOTOS, VIEWS = "table1", "photos.csv", "views.csv"
 
