@@ -103,7 +103,7 @@ class BiopsyReport(CohortReport):
     def checks(self) -> list[Check]:
         """Return images without a boundary, with a far count, or with a far or no pixel size."""
         far, trained = self.tally.far_count, self._trained_um_per_px
-        above = "" if math.isinf(far) else f" (above {number(far, 0)} crossings)"
+        more = "" if math.isinf(far) else f" (more than {number(far, 0)} crossings)"
         return [
             Check(
                 "No boundary found",
@@ -114,7 +114,7 @@ class BiopsyReport(CohortReport):
                 lambda row: not row["boundary_px"],
             ),
             Check(
-                f"Count far above the rest{above}",
+                f"Count far above the rest{more}",
                 "More than three times the interquartile range above the third quartile. Often "
                 "the tissue is folded or damaged, or the stain differs: check the overlays.",
                 lambda row: row["count"] > far,

@@ -46,9 +46,9 @@ def summary(tally: Tally, noun: str, verb: str, subjects: int = 0) -> str:
             f"{_were(tally.scored)} {verb} and {failed} failed."
         )
     if tally.duplicates:
-        copies = "is a copy" if tally.duplicates == 1 else "are copies"
+        copies = "is an exact copy" if tally.duplicates == 1 else "are exact copies"
         text += (
-            f" {many(tally.duplicates, noun)} {copies} of another file with the same bytes and "
+            f" {many(tally.duplicates, noun)} {copies} of another and "
             f"{_were(tally.duplicates)} left out of the figures."
         )
     return text

@@ -16,6 +16,7 @@ from skinray.report.photos.rows import LOOKED, PhotoRow
 
 # Most files that a sentence names.
 NAMED = 5
+PLAIN_STARTS = ("", "random weights")
 
 
 class PhotoResults(StoredResults):
@@ -77,19 +78,15 @@ def table_text(results: PhotoResults) -> str:
         figures = (row.summary.jaccard, row.summary.jaccard_pooled, row.summary.dice)
         shown = " | ".join(map(with_interval, figures))
         size = f"{count(row.parameters)} | {duration(row.epoch_s)}"
-        theirs = row.published
-        paper = (
-            f"{theirs.parameters} | {theirs.epoch_time} | {row.paper}" if theirs else "- | - | -"
-        )
+        paper = "- | - | -"
+        if theirs := row.published:
+            paper = f"{theirs.parameters} | {theirs.epoch_time} | {row.paper}"
         lines.append(
             f"| {row.label} | {row.scenario} | {size} | {row.epochs} | {shown} | {paper} |"
         )
-    starts = dict.fromkeys((row.network, row.begun) for row in results.rows)
-    beyond = [
-        f"{name} started from {begun}." for name, begun in starts if begun not in PLAIN_STARTS
-    ]
-    beyond += [*looked_words(results.rows), *of_masks(results), *unlearned(results.rows)]
-    return "\n".join([*lines, *(["", *beyond] if beyond else [])]) + "\n"
+    rows = results.rows
+    notes = [*starts(rows), *looked_words(rows), *of_masks(results), *unlearned(rows)]
+    return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
 
 
 def epoch_words(results: PhotoResults) -> str:
@@ -162,7 +159,10 @@ def unlearned(rows: Sequence[PhotoRow]) -> list[str]:
     ]
 
 
-PLAIN_STARTS = ("", "random weights")
+def starts(rows: Sequence[PhotoRow]) -> list[str]:
+    """Return a sentence for each network that did not start from plain random weights."""
+    begun = dict.fromkeys((row.network, row.begun) for row in rows)
+    return [f"{name} started from {how}." for name, how in begun if how not in PLAIN_STARTS]
 
 
 def with_interval(figure: Interval) -> str:

@@ -11,13 +11,7 @@ from skinray.learning.photos.trials import SCENARIOS, Scenario
 from skinray.learning.photos.views import View, ViewBin
 from skinray.report.photos.paper import PAPER_EPOCHS, PAPER_PUBLIC, PAPER_TEST, PAPER_TRAIN
 from skinray.report.photos.rows import PhotoRow
-from skinray.report.photos.table import (
-    PLAIN_STARTS,
-    PhotoResults,
-    looked_words,
-    of_masks,
-    unlearned,
-)
+from skinray.report.photos.table import PhotoResults, looked_words, of_masks, starts, unlearned
 
 # With fewer test photographs, intervals are wide and every bin is small.
 FEW = 100
@@ -46,7 +40,7 @@ def answer(results: PhotoResults) -> str:
         f"{_figure(top)} on {results.test_images} test photographs that no network was trained on."
     )
     others = [
-        f"{_figure(row)} {_of(row.scenario)} ({row.label})"
+        f"{_figure(row)} when {_of(row.scenario)} ({row.label})"
         for scenario in SCENARIOS
         if scenario != top.scenario and (row := best(results.rows, scenario)) is not None
     ]
@@ -85,8 +79,7 @@ def caveats(results: PhotoResults) -> list[str]:
     recipe = results.settings.get("recipe", "paper")
     if recipe != "paper":
         said.append(f"The settings are those of the recipe '{recipe}', not the paper's.")
-    begun = dict.fromkeys((row.network, row.begun) for row in results.rows)
-    said += [f"{name} started from {how}." for name, how in begun if how not in PLAIN_STARTS]
+    said += starts(results.rows)
     if len(results.rows) > 1:
         said.append(
             "The best network and its weakest group were chosen on these same photographs, so the "

@@ -63,9 +63,9 @@ def test_figures_are_exact(tmp_path: Path) -> None:
          "examples": ["e.png"]}
     ]  # fmt: skip
     assert (
-        "Of 5 images from 2 subjects, 4 were counted and 1 failed. 1 image is a copy of another "
-        "file with the same bytes and was left out of the figures. Images with a boundary have "
-        "5.3 crossings on average, and 4.67 per mm of boundary." in page.text
+        "Of 5 images from 2 subjects, 4 were counted and 1 failed. 1 image is an exact copy of "
+        "another and was left out of the figures. Images with a boundary have 5.3 crossings on "
+        "average, and 4.67 per mm of boundary." in page.text
     )
     with (tmp_path / "run" / "subjects.csv").open(encoding="utf-8", newline="") as file:
         first, second = csv.DictReader(file)
@@ -88,9 +88,8 @@ def test_photographs_have_the_same_sentences(tmp_path: Path) -> None:
         kind="photo",
     )
     assert (
-        "Of 6 photographs, 5 were scored and 1 failed. 2 photographs are copies of another file "
-        "with the same bytes and were left out of the figures. On average 27 % of a photograph "
-        "is skin." in page.text
+        "Of 6 photographs, 5 were scored and 1 failed. 2 photographs are exact copies of another "
+        "and were left out of the figures. On average 27 % of a photograph is skin." in page.text
     )
     assert [(one["title"].partition(" (")[0], one["names"]) for one in exact["warnings"]] == [
         ("One image under two subjects", ["d.jpg (P2) = a.jpg (P1)"]),
