@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -88,7 +89,7 @@ def _r(found: Agreement) -> str:
     return "not known" if found.r is None else f"= {found.r:.2f}"
 
 
-def _dots(place: Axes, pairs: Iterable[tuple[float, float]], size: int, **look: str) -> None:
+def _dots(place: Axes, pairs: Iterable[tuple[float, float]], size: int, **look: Any) -> None:
     """Draw one dot for all equal pairs, its area by how many there are."""
     times = Counter(pairs)
     x, y = [pair[0] for pair in times], [pair[1] for pair in times]

@@ -69,8 +69,8 @@ def _draw(labels: HistogramLabels, bins: Histogram, mean: float, shown: str) -> 
         place = figure.subplots()
         place.bar(left, times, width * 0.92, align="edge", color=labels.colour)
         place.axvline(mean, color=INK, linewidth=1.2, linestyle="dashed")
-        at_top = {"xy": (mean, 1.01), "xycoords": ("data", "axes fraction")}
-        place.annotate(f"mean {shown}", **at_top, ha="center", va="bottom")
+        at = ("data", "axes fraction")
+        place.annotate(f"mean {shown}", (mean, 1.01), xycoords=at, ha="center", va="bottom")
         place.set(xlabel=labels.axis, ylabel=labels.things, xlim=(left[0] - width / 4, None))
         place.grid(visible=False, axis="x")
         place.yaxis.set_major_locator(MaxNLocator(6, integer=True))

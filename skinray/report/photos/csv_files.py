@@ -35,10 +35,10 @@ def cells(row: PhotoRow) -> list[str]:
     figures = (summary.jaccard, summary.jaccard_pooled, summary.dice)
     numbers = [number for one in figures for number in (one.value, one.low, one.high)]
     first = [row.network, row.scenario, str(row.epochs), str(summary.images)]
-    told = [row.paper, _prediction(row), _number(row.best_epoch), row.begun]
+    training = [row.paper, _prediction(row), _number(row.best_epoch), row.begun]
     size = ["" if row.parameters is None else str(row.parameters), _number(row.epoch_s)]
     size += [row.published.parameters, row.published.epoch_time] if row.published else ["", ""]
-    return [*first, *map(_number, numbers), *told, *size, _remark(row)]
+    return [*first, *map(_number, numbers), *training, *size, _remark(row)]
 
 
 def _photo_lines(rows: Sequence[PhotoRow]) -> Iterator[list[str]]:

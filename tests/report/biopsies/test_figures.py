@@ -60,7 +60,7 @@ def test_scatter_of_many_folds_shows_all_images_once() -> None:
     assert points_drawn(chart.svg) == len({(row.expert, row.model) for row in many.counts})
 
 
-def test_bland_altman_tells_bias_and_limits(results: RunResults) -> None:
+def test_bland_altman_shows_bias_and_limits(results: RunResults) -> None:
     found = score_run(results).pooled.agreement
     chart = bland_altman(results.counts, found)
     assert found.limits is not None

@@ -68,7 +68,9 @@ def test_quantile_of_nothing_is_not_known() -> None:
         ("something\n else", ("something else", "")),
     ],
 )
-def test_message_of_a_failure_is_taken_apart(error: str, parts: tuple[str, str]) -> None:
+def test_an_error_message_is_split_into_reason_and_remedy(
+    error: str, parts: tuple[str, str]
+) -> None:
     assert split_error("sub/a.png", error) == parts
 
 
@@ -150,7 +152,7 @@ def test_subjects_have_their_own_means() -> None:
     assert second == SubjectRow("P2", 5, 5, 0, 1, 11, 11 / 3, 2.5, (2 / 0.5 + 4 / 2) / 2, 6 / 2.5)
 
 
-def test_same_bytes_under_two_subjects_are_told() -> None:
+def test_same_bytes_under_two_subjects_are_reported() -> None:
     rows = [
         scored("a", 1, 1000, subject="P1"),
         scored("b", 1, 1000, subject="P1", duplicate_of="a"),

@@ -53,7 +53,7 @@ def test_the_page_needs_nothing_but_itself(page: Page) -> None:
     assert not page.all("link")
 
 
-def test_table_one_stands_beside_the_papers(page: Page, run: Path) -> None:
+def test_table_one_is_shown_beside_the_papers(page: Page, run: Path) -> None:
     results = PhotoResults.load(run)
     for row in results.rows:
         assert f"{row.summary.jaccard.value:.3f} ({row.summary.dice.value:.3f})" in page.text
@@ -213,7 +213,7 @@ def test_words_say_the_answer_and_what_limits_it(run: Path) -> None:
     assert "those of the recipe 'varied', not the paper's" in " ".join(caveats(other))
 
 
-def test_test_photographs_without_marked_skin_are_told(run: Path) -> None:
+def test_test_photographs_without_marked_skin_are_reported(run: Path) -> None:
     results = PhotoResults.load(run)
     assert "no skin marked" not in table_text(results)
     photos = results.rows[0].photos
@@ -229,7 +229,7 @@ def test_test_photographs_without_marked_skin_are_told(run: Path) -> None:
 
 
 @pytest.mark.parametrize(("part", "answer"), [(0.9995, "skin"), (0, "no skin"), (0.998, "")])
-def test_a_network_that_says_the_same_of_every_pixel_is_told(
+def test_a_network_that_calls_every_pixel_the_same_is_reported(
     run: Path, part: float, answer: str
 ) -> None:
     results = PhotoResults.load(run)
@@ -296,7 +296,9 @@ def test_a_run_of_before_the_views_still_has_a_page(tmp_path: Path) -> None:
     assert "No training curve was recorded" in text
 
 
-def test_the_report_command_tells_a_run_on_photographs(tmp_path: Path, skinray: Command) -> None:
+def test_the_report_command_recognises_a_run_on_photographs(
+    tmp_path: Path, skinray: Command
+) -> None:
     run = write_photo_run(tmp_path)
     assert is_photo_run(run)
     ended = skinray("report", run)
@@ -310,7 +312,7 @@ def test_the_report_command_tells_a_run_on_photographs(tmp_path: Path, skinray: 
     assert "its files are gone from the run folder" in after
 
 
-def test_results_that_are_none_are_told(tmp_path: Path) -> None:
+def test_missing_or_damaged_results_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SkinrayError, match=r"no results\.json; the run has not finished"):
         write_photo_report(tmp_path)
     (tmp_path / "results.json").write_text('{"data": 1}')
@@ -318,7 +320,7 @@ def test_results_that_are_none_are_told(tmp_path: Path) -> None:
         write_photo_report(tmp_path)
 
 
-def test_results_of_another_kind_of_run_are_told_without_a_trace(
+def test_results_of_another_kind_are_refused_without_a_traceback(
     tmp_path: Path, skinray: Command
 ) -> None:
     run = write_photo_run(tmp_path)
