@@ -18,7 +18,8 @@ from skinray.learning.photos.trials import SCENARIOS, Scenario
 from skinray.learning.photos.views import views
 from skinray.report.biopsies.results import Curve, CurvePoint
 from skinray.report.photos.examples import write_examples
-from skinray.report.photos.table import PhotoResults, PhotoRow
+from skinray.report.photos.rows import PhotoRow
+from skinray.report.photos.table import PhotoResults
 from tests.support.drawn_photos import write_photos
 
 PHOTOS = 60
