@@ -84,9 +84,7 @@ class Limits:
                 await self._places.acquire()
             self._running += 1
         except TimeoutError:
-            raise ProblemError(
-                "busy", "too many requests at once: try again later", retry
-            ) from None
+            raise busy from None
         finally:
             self._waiting -= 1
         self._tell()

@@ -31,37 +31,8 @@ _ASSETS = {
 }
 # The paths of the documentation page; what it shows, /openapi.json, is not one of them.
 PAGES = ("/docs", "/docs/start.js", *(f"/docs/{name}" for name in _ASSETS))
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>skinray: API</title>
-<link rel="stylesheet" href="docs/swagger-ui.css">
-</head>
-<body>
-<div id="swagger-ui"></div>
-<script src="docs/swagger-ui-bundle.js"></script>
-<script type="module" src="docs/start.js"></script>
-</body>
-</html>
-"""
-# A token that was entered on the page at /, in this tab, is sent along.
-_START = """import { authorised } from "../static/token.js";
-
-await authorised("openapi.json", {});
-SwaggerUIBundle({
-  url: "openapi.json",
-  requestInterceptor: (request) => {
-    const token = sessionStorage.getItem("skinray-token");
-    if (token) request.headers = { Authorization: `Bearer ${token}`, ...request.headers };
-    return request;
-  },
-  dom_id: "#swagger-ui",
-  deepLinking: true,
-  validatorUrl: null,
-  presets: [SwaggerUIBundle.presets.apis],
-});
-"""
+# Its own files are kept with those of the main page.
+_FILES = Path(__file__).parents[1] / "page"
 
 
 def install(app: FastAPI, guarded: bool = False) -> None:
@@ -107,11 +78,12 @@ def docs_router() -> APIRouter:
 
     @router.get("/docs")
     async def page() -> HTMLResponse:
-        return HTMLResponse(_PAGE)
+        return HTMLResponse((_FILES / "docs.html").read_text(encoding="utf-8"))
 
     @router.get("/docs/start.js")
     async def start() -> Response:
-        return Response(_START, media_type="text/javascript")
+        text = (_FILES / "docs.js").read_text(encoding="utf-8")
+        return Response(text, media_type="text/javascript")
 
     @router.get("/docs/{name}")
     async def asset(name: str) -> FileResponse:

@@ -110,7 +110,7 @@ def test_unfit_bundles_are_refused_and_the_old_one_goes_on(served: Served) -> No
     (tampered / "nerve.safetensors").write_bytes(weights)
     sick = sick_bundle(served.bundle.parent / "sick")
     photo = photo_bundle(served.bundle.parent / "photo")
-    unfit = ((tampered, "altered"), (sick, "not finite"), (photo, "cannot take the place"))
+    unfit = ((tampered, "altered"), (sick, "not finite"), (photo, "cannot replace"))
     for turn, (bundle, reason) in enumerate(unfit):
         served.change(bundle)
         now = until_refused(served, turn + 1)

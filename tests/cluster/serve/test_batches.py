@@ -17,7 +17,7 @@ from stand_in import bundle_of, drawn_image, stand_in_bundle
 from torch import Tensor, nn
 
 from skinray.cluster.serve.batches import Batches
-from skinray.cluster.serve.bundles import BundleRef, Held
+from skinray.cluster.serve.bundles import BundleCache, BundleRef
 from skinray.cluster.serve.stages import Seen, forward
 from skinray.config.biopsies import ModelSettings, PredictSettings, ServeSettings
 from skinray.config.recipes import demo
@@ -53,7 +53,7 @@ def stage_of(network: nn.Module, **settings: Any) -> StageModel:
 def results_of(model: StageModel, batch: Sequence[Seen]) -> dict[int, Any]:
     """Return all results of a batch by place; each place must come once."""
     found: dict[int, Any] = {}
-    for results in forward(Held(lambda _: model), batch):
+    for results in forward(BundleCache(lambda _: model), batch):
         assert not found.keys() & results.keys()
         found |= results
     assert sorted(found) == list(range(len(batch)))
@@ -171,7 +171,9 @@ def test_a_bundle_that_is_gone_fails_its_own_requests() -> None:
 
     gone = replace(REF, id="2")
     batch = [Seen(ref, noise(0), 0.5) for ref in (gone, REF, gone)]
-    found = {place: one for part in forward(Held(loaded), batch) for place, one in part.items()}
+    found = {
+        place: one for part in forward(BundleCache(loaded), batch) for place, one in part.items()
+    }
     assert [isinstance(found[place], BundleError) for place in range(3)] == [True, False, True]
 
 
@@ -211,7 +213,7 @@ def test_a_small_image_leaves_before_a_large_one_of_its_batch() -> None:
     model = stage_of(Waits())
 
     async def go() -> None:
-        held = Held(lambda _: model)
+        held = BundleCache(lambda _: model)
         batches: Batches[Seen, Any] = Batches(lambda b: forward(held, b), 3, 5.0, "test")
         seen = [Seen(REF, noise(at, size), 0.5) for at, size in enumerate((SMALL, WIDE, SMALL))]
         first, large, last = (asyncio.create_task(batches.result(one)) for one in seen)
@@ -288,7 +290,7 @@ def test_a_batch_waits_for_more_only_so_long() -> None:
 
 
 def test_a_stage_in_this_process_answers_in_batches(tmp_path: Path, ray_session: Any) -> None:
-    from skinray.cluster.serve.stages import NerveStage
+    from skinray.cluster.serve.stages import NetworkStage
     from skinray.learning.bundle.info import read_info
 
     bundle = stand_in_bundle(tmp_path / "bundle")
@@ -296,7 +298,7 @@ def test_a_stage_in_this_process_answers_in_batches(tmp_path: Path, ray_session:
 
     async def go() -> None:
         settings = ServeSettings(bundle=str(bundle), batch_size=4, batch_wait_s=5)
-        stage = NerveStage(settings, ref)
+        stage = NetworkStage(settings, ref, "nerve")
         asked = [stage.map(ref, image, 0.5) for image in images[:3]]
         *maps, error = await asyncio.gather(
             *asked, stage.map(ref, images[3][..., 0], 0.5), return_exceptions=True

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from stand_in import drawn_image, stand_in_bundle
 
-from skinray.cluster.serve.bundles import BundleRef, Held, load_named_stage, named_info
+from skinray.cluster.serve.bundles import BundleCache, BundleRef, load_named_stage, named_info
 from skinray.cluster.serve.engines import RayEngine
 from skinray.cluster.serve.stages import Seen, forward
 from skinray.errors import BundleError
@@ -137,7 +137,7 @@ def test_a_photograph_goes_through_its_one_network(ray_session: Any, tmp_path: P
 
 
 def test_a_map_above_a_threshold_is_a_mask(ref: BundleRef) -> None:
-    models, image = Held(lambda ref: load_named_stage(ref, "nerve")), drawn_image()
+    models, image = BundleCache(lambda ref: load_named_stage(ref, "nerve")), drawn_image()
     (maps,) = forward(models, [Seen(ref, image, 0.5), Seen(ref, image, 0.5, 0.3)])
     probability, mask = maps[0], maps[1]
     assert mask.dtype == np.uint8
@@ -183,7 +183,7 @@ def test_a_bundle_no_stage_can_load_is_not_taken(ref: BundleRef, tmp_path: Path)
         other = blind_bundle(tmp_path / "other")
         sick, well = Handle(ready=no), Handle(ready=yes)
         one = engine(sick, well, well, ref)
-        with pytest.raises(BundleError, match="the bundle before goes on"):
+        with pytest.raises(BundleError, match="the previous bundle stays in use"):
             await one.take(BundleRef.of(other, read_info(other)))
         assert one.info.id == ref.id
 
@@ -197,7 +197,7 @@ def test_two_bundles_are_held_and_the_least_used_goes() -> None:
         loaded.append(ref.path)
         return ref.path.upper()
 
-    held = Held(note)
+    held = BundleCache(note)
     a, b, c = (BundleRef(name, name) for name in "abc")
     assert held.latest() is None
     assert [held.get(one) for one in (a, b, a, c, a, b)] == ["A", "B", "A", "C", "A", "B"]
@@ -214,7 +214,7 @@ def test_those_at_hand_can_be_had_while_another_is_loaded() -> None:
             assert go_on.wait(20)
         return ref.path
 
-    held, old = Held(slow), BundleRef("old", "1")
+    held, old = BundleCache(slow), BundleRef("old", "1")
     held.get(old)
     loading = threading.Thread(target=held.get, args=(BundleRef("new", "2"),))
     loading.start()

@@ -64,7 +64,7 @@ def test_a_second_correction_replaces_the_first(tmp_path: Path) -> None:
     first = rows(tmp_path)[0]
     assert (first["subject"], first["count"]) == ("second", "0")
     biopsies = read_manifest(tmp_path).biopsies
-    assert not load_sample(biopsies[0], ReadSettings()).nerve.any()
+    assert not load_sample(biopsies[0], ReadSettings()).masks["nerve"].any()
 
 
 def test_columns_that_a_lab_added_are_kept(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_the_token_is_shown_to_a_person_alone(home: Path) -> None:
     assert str(home / "skinray" / "tokens") in words
 
 
-def test_letting_anyone_in_is_said_aloud_and_on_loopback_alone(home: Path) -> None:
+def test_no_token_is_announced_and_possible_only_on_loopback(home: Path) -> None:
     for host in ("127.0.0.1", "localhost", "::1", "127.8.8.8"):
         access = choose_access(host, None, True)
         assert access.settings() == {"without_tokens": True}

@@ -9,7 +9,7 @@ from stand_in import drawn_image
 
 from skinray.config.biopsies import ServiceSettings
 from skinray.service.app import create_app
-from skinray.service.metrics import NoMeter
+from skinray.service.metrics import Meter
 from skinray.service.middleware import limits
 from tests.support.service.asgi_driver import Exchange, GatedEngine, Notes, form
 from tests.support.service.image_files import as_file
@@ -151,7 +151,7 @@ def test_who_waits_in_vain_may_come_again():
                 raise
 
         settings = ServiceSettings(max_in_flight=1, max_queued=1, timeout_s=0.1)
-        app = limits.Limits(holds_on, settings, NoMeter())
+        app = limits.Limits(holds_on, settings, Meter())
         works = asyncio.create_task(Exchange([BODY]).through(app))
         await begun.wait()
         waits = await Exchange([BODY]).through(app)

@@ -21,7 +21,7 @@ from skinray.learning import bundle
 from skinray.scoring.geojson import to_geojson
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
-from skinray.service.metrics import NoMeter
+from skinray.service.metrics import Meter
 from tests.support.service.browser import (
     Page,
     accessibility,
@@ -66,7 +66,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
 
 @pytest.fixture(scope="module")
 def address(labels: Path, networks: bundle.Bundle) -> Iterator[str]:
-    app = create_app(LocalEngine(networks), ServiceSettings(labels=str(labels)), NoMeter())
+    app = create_app(LocalEngine(networks), ServiceSettings(labels=str(labels)), Meter())
     with serving(app) as url:
         yield url
 

@@ -18,7 +18,7 @@ from skinray.learning import bundle
 from skinray.models import build
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
-from skinray.service.metrics import NoMeter
+from skinray.service.metrics import Meter
 from tests.support.drawn_photos import drawn_photo
 from tests.support.photo_bundles import photo_bundle
 from tests.support.service.browser import (
@@ -59,7 +59,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
 
 @pytest.fixture(scope="module")
 def address(networks: bundle.Bundle) -> Iterator[str]:
-    with serving(create_app(LocalEngine(networks), ServiceSettings(), NoMeter())) as url:
+    with serving(create_app(LocalEngine(networks), ServiceSettings(), Meter())) as url:
         yield url
 
 

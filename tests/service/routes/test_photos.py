@@ -220,7 +220,7 @@ def test_what_does_not_fit(photo_client):
         refused(post(photo_client, sound, query), 422, "invalid_field")
     refused(post(photo_client, sound, "?include=maps", **PNG), 422, "invalid_field")
     scaled = photo_client.post(URL, files={"image": sound}, data={"um_per_px": "0.5"})
-    assert "known are image" in refused(scaled, 422, "invalid_field")
+    assert "use image" in refused(scaled, 422, "invalid_field")
 
 
 def test_labels_are_not_stored_of_photographs(skin_bundle, tmp_path):
