@@ -1,4 +1,4 @@
-"""What the last stage makes of two maps."""
+"""The last stage: from two maps to an answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVERYTHING = CountWant(
 
 
 def soft_maps(seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An image with nerves of several probabilities across a wavy boundary."""
+    """An image, and maps with nerves of several probabilities across a straight boundary."""
     image = drawn_image(seed, (120, 200), nerves=6)
     rng = np.random.default_rng(seed)
     nerve = np.zeros((120, 200), np.float32)
@@ -48,7 +48,7 @@ def test_only_what_is_asked_for_is_made(bundle):
 
 
 @pytest.mark.parametrize("um_per_px", [None, 0.5, 0.8])
-def test_everything_is_that_of_the_crossings(bundle, um_per_px):
+def test_every_part_of_an_answer_matches_the_crossings(bundle, um_per_px):
     image, nerve, dermis = soft_maps()
     found = bundle.info.find_crossings(nerve, dermis, um_per_px)
     answer = answered(bundle, EVERYTHING, image, nerve, dermis, um_per_px)
@@ -65,7 +65,7 @@ def test_everything_is_that_of_the_crossings(bundle, um_per_px):
 
 
 @pytest.mark.parametrize("um_per_px", [None, 0.5, 0.8])
-def test_the_sweep_counts_as_a_bundle_of_that_threshold_would(bundle, um_per_px):
+def test_the_sweep_counts_like_a_bundle_with_that_threshold(bundle, um_per_px):
     image, nerve, dermis = soft_maps()
     answer = answered(bundle, EVERYTHING, image, nerve, dermis, um_per_px)
     assert [point.nerve_threshold for point in answer.sweep] == list(THRESHOLDS)
@@ -90,13 +90,13 @@ def test_no_boundary_no_crossings(bundle):
     assert answer.geojson["features"] == []
 
 
-def test_an_answer_crosses_processes(bundle):
+def test_an_answer_can_be_sent_between_processes(bundle):
     answer = answered(bundle, EVERYTHING, *soft_maps(), 0.5)
     assert pickle.loads(pickle.dumps(answer)) == answer
     assert pickle.loads(pickle.dumps(EVERYTHING)) == EVERYTHING
 
 
-def test_a_mask_of_the_nerves_and_no_image_give_the_same_count(bundle):
+def test_a_nerve_mask_without_the_image_gives_the_same_count(bundle):
     image, nerve, dermis = soft_maps()
     whole = answered(bundle, CountWant(geojson=True), image, nerve, dermis, 0.5)
     mask = (nerve > bundle.info.crossings.nerve_threshold).astype(np.uint8)

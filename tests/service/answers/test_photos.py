@@ -1,4 +1,4 @@
-"""What the last stage makes of the map of a photograph."""
+"""The last stage: from the map of a photograph to an answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.drawn_photos import drawn_photo
         (["0110", "1110", "0011"], [1, 1, 1, 2, 1, 3, 2, 1]),
     ],
 )
-def test_runs_go_down_the_columns_and_begin_with_no_skin(rows, lengths):
+def test_runs_go_down_the_columns_and_begin_with_background(rows, lengths):
     mask = np.array([[sign == "1" for sign in row] for row in rows])
     assert run_lengths(mask) == lengths
 
