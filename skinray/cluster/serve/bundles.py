@@ -76,8 +76,8 @@ def named_info(ref: BundleRef) -> BundleInfo:
     info = read_info(Path(ref.path))
     if info.id != ref.id:
         raise BundleError(
-            f"{ref.path}: holds another bundle than the one in service; write each new bundle to a "
-            "folder of its own, and name that folder to the service"
+            f"{ref.path}: contains another bundle than the one in service; write a new bundle to a "
+            "new folder, and give the service that folder"
         )
     return info
 

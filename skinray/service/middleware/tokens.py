@@ -23,7 +23,7 @@ LOG = logging.getLogger("skinray.service")
 # Names the file if neither an option nor a setting does.
 ENVIRONMENT = "SKINRAY_TOKENS_FILE"
 # Shorter ones can be guessed; those created here have 43 characters (256 bits).
-LEAST_LETTERS = 20
+MIN_CHARACTERS = 20
 _PLAIN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 _HASHED = re.compile(r"sha256:([0-9a-f]{64})")
 
@@ -92,10 +92,10 @@ def read_tokens(path: Path) -> list[str]:
         if not _HASHED.fullmatch(entry):
             if not _PLAIN.fullmatch(entry):
                 raise SettingsError(f"{path}: line {number} is not a token; write one per line")
-            if len(entry) < LEAST_LETTERS:
+            if len(entry) < MIN_CHARACTERS:
                 raise SettingsError(
                     f"{path}: line {number} is too short for a token; use at least "
-                    f"{LEAST_LETTERS} characters, for example from `openssl rand -hex 32`"
+                    f"{MIN_CHARACTERS} characters, for example from `openssl rand -hex 32`"
                 )
         found.append(entry)
     if not found:

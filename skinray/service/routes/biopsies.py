@@ -73,23 +73,19 @@ def biopsies_router(desk: Desk) -> APIRouter:
         image with all of them drawn on it as PNG.
         """
         kind = negotiate(request.headers.get("accept"), (JSON, GEOJSON, PNG))
-        answer = await desk.answer(request, wanted(kind, include), (SCALE,))
+        extras = split_list(include, kind)
+        want = CountWant(
+            geojson=kind == GEOJSON,
+            overlay=kind == PNG,
+            maps="maps" in extras,
+            image="image" in extras,
+            boundary="boundary" in extras,
+            sweep=THRESHOLDS if "sweep" in extras else (),
+        )
+        answer = await desk.answer(request, want, (SCALE,))
         return await desk.decoder.run(respond, kind, answer)  # type: ignore[no-any-return]
 
     return router
-
-
-def wanted(kind: str, include: str) -> CountWant:
-    """Return what an answer of this media type needs; extras are for JSON only."""
-    extras = split_list(include, kind)
-    return CountWant(
-        geojson=kind == GEOJSON,
-        overlay=kind == PNG,
-        maps="maps" in extras,
-        image="image" in extras,
-        boundary="boundary" in extras,
-        sweep=THRESHOLDS if "sweep" in extras else (),
-    )
 
 
 def respond(kind: str, answer: BiopsyCount) -> Response:

@@ -125,7 +125,7 @@ def health_router(engine: Engine, kind: ServedKind) -> APIRouter:
 
 
 async def check(engine: Engine) -> None:
-    """Let the networks answer once; NotReadyError where one does not, or not in time."""
+    """Let the networks answer once; NotReadyError if one does not, or not in time."""
     try:
         async with asyncio.timeout(READY_S):
             await engine.check_ready()

@@ -54,7 +54,7 @@ class ServedKind:
     outputs : of the model ``whole``; those that ``Answer.tensors`` returns.
     inputs : the same for all models of the kind.
     want : what the model ``whole`` asks the engine for.
-    elsewhere : tells the sender of another kind of image where to send it.
+    elsewhere : error for another kind of image, saying where to send it.
     labels : whether corrected images can be stored as labels.
     """
 
@@ -76,14 +76,14 @@ class ServedKind:
         }
 
     def model(self, name: str) -> Model:
-        """Return one model; ProblemError where there is none of this name."""
+        """Return one model; ProblemError if there is none with this name."""
         if name not in self.models:
             known = ", ".join(self.models)
             raise ProblemError("not_found", f"no such model; this service has {known}")
         return self.models[name]
 
     def refuse_other(self, wanted: Kind) -> None:
-        """Raise ProblemError where the client asks about another kind of image."""
+        """Raise ProblemError if the request is for another kind of image."""
         if wanted != self.name:
             raise ProblemError("wrong_bundle", self.elsewhere)
 

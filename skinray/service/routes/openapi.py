@@ -1,4 +1,4 @@
-"""The service's OpenAPI description, and the page that shows it, served from this machine alone."""
+"""The service's OpenAPI description, and a page that shows it without any outside resource."""
 
 from __future__ import annotations
 

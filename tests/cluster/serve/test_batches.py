@@ -26,6 +26,7 @@ from skinray.learning.bundle import load
 from skinray.learning.bundle.info import StageModel
 from skinray.models.predict import STACK_TOLERANCE
 
+# Marked "ray" because the modules import it; only the last test needs a session.
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.timeout(60),
