@@ -69,12 +69,12 @@ def test_phantoms_are_drawn_and_checked(skinray: Command, tmp_path: Path) -> Non
     out = tmp_path / "phantoms"
     drawn = skinray("phantom", "--out", out, "--images", 3, "--size", "208x192", "--subjects", 3)
     assert drawn.code == 0, drawn.err
-    assert f"Look at: {out / 'contact_sheet.png'}" in drawn.out
+    assert f"Preview: {out / 'contact_sheet.png'}" in drawn.out
     assert (out / "contact_sheet.png").is_file()
     assert len(read_rows(out)) == 3
     checked = skinray("check", "--data", out, "--folds", 3)
     assert checked.code == 0, checked.err
-    assert f"{out}: no problem found in 3 images" in checked.out
+    assert f"{out}: no problems found in 3 images" in checked.out
 
 
 def test_check_notes_what_should_be_known(skinray: Command, cohort: Path) -> None:
@@ -255,7 +255,7 @@ def ended_by(error: BaseException) -> int:
 def test_a_disk_that_refuses_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended_by(PermissionError(13, "Permission denied", "/runs")) == 1
     assert capsys.readouterr().err == (
-        "error: /runs: Permission denied; check the path, its rights and the disk's space\n"
+        "error: /runs: Permission denied; check the path, the permissions and the disk\n"
     )
 
 

@@ -88,7 +88,7 @@ def test_without_a_word_the_papers_three_networks_are_trained(
         (["--networks", "hed"], "--networks: no network hed: there are skin_deeplabv3, "),
         (["--recipe", "best"], "no recipe 'best': use one of paper, varied"),
         (["--networks", "skin_unet", "--set", "networks.1.train.epochs=9"], "networks.1"),
-        (["--resume"], "name its folder there"),
+        (["--resume"], "give its folder with --out"),
     ],
 )
 def test_options_that_make_no_run_are_refused(

@@ -193,7 +193,7 @@ def test_a_pickle_is_not_imported(
 
 def test_resuming_needs_a_folder(skinray: Command, without_ray: None, cohort: Path) -> None:
     ended = skinray("train-cv", "--data", cohort, "--resume")
-    assert (ended.code, "name its folder" in ended.err) == (1, True)
+    assert (ended.code, "give its folder" in ended.err) == (1, True)
 
 
 @pytest.mark.parametrize("data", [True, False])

@@ -59,7 +59,7 @@ def test_a_training_brings_two_gpu_nodes_and_lets_them_go(
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "run"
     recipe.write_text(to_yaml(settings), encoding="utf-8")
     said = run(cluster, "train_cv.py", "--data", small_cohort, "--out", out, "--recipe", recipe)
-    assert "no GPU on the cluster now; its autoscaler can add up to 2: asking for them" in said
+    assert "No GPU on the cluster yet; its autoscaler can add up to 2: requesting them." in said
     assert_grew_and_shrank(cluster)
     results = RunResults.load(out)
     assert all(trial.status == "done" for trial in results.trials)

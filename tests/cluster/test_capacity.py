@@ -9,9 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
-from skinray.cluster import autoscaler
-from skinray.cluster.autoscaler import autoscaler_config
-from skinray.cluster.capacity import HEAD, NODE_TYPE, Bundle, Capacity, capacity, side_by_side
+from skinray.cluster import ray_internals
+from skinray.cluster.capacity import (
+    HEAD,
+    NODE_TYPE,
+    Capacity,
+    ResourceBundle,
+    capacity,
+    side_by_side,
+)
+from skinray.cluster.ray_internals import autoscaler_config
 from skinray.cluster.train.resources import Resources, plan
 from skinray.config.biopsies import ClusterSettings
 
@@ -20,15 +27,17 @@ CLOUD: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text(encodin
 ONLY_HEAD = {HEAD: 1.0}
 
 
-def node(cpus: float, gpus: float = 0) -> Bundle:
+def node(cpus: float, gpus: float = 0) -> ResourceBundle:
     return {"CPU": cpus, "GPU": gpus}
 
 
-def planned(settings: ClusterSettings, gpus: float, *nodes: Bundle, cores: int = 1) -> Resources:
+def planned(
+    settings: ClusterSettings, gpus: float, *nodes: ResourceBundle, cores: int = 1
+) -> Resources:
     return plan(settings, gpus, Capacity((ONLY_HEAD, *nodes)), cores)
 
 
-def listed(resources: Bundle, kind: str = "", *, alive: bool = True) -> dict[str, Any]:
+def listed(resources: ResourceBundle, kind: str = "", *, alive: bool = True) -> dict[str, Any]:
     return {"Alive": alive, "Resources": resources, "Labels": {NODE_TYPE: kind} if kind else {}}
 
 
@@ -43,7 +52,9 @@ def listed(resources: Bundle, kind: str = "", *, alive: bool = True) -> dict[str
         (2, [node(16, 1), node(64)], 1),  # never none
     ],
 )
-def test_gpus_bound_the_trainings_at_once(workers: int, nodes: list[Bundle], at_once: int) -> None:
+def test_gpus_bound_the_trainings_at_once(
+    workers: int, nodes: list[ResourceBundle], at_once: int
+) -> None:
     assert planned(ClusterSettings(workers=workers), 1, *nodes).at_once == at_once
 
 
@@ -191,7 +202,7 @@ def test_the_config_is_what_the_monitor_of_this_cluster_was_started_with(
         [*monitor, "--gcs-address=10.0.0.1:1234"],
         [*monitor, "--gcs-address=10.0.0.1:6379", f"--autoscaling-config={file}"],
     ]
-    monkeypatch.setattr(autoscaler, "_commands", lambda: iter(commands))
+    monkeypatch.setattr(ray_internals, "_commands", lambda: iter(commands))
     monkeypatch.delenv("RAY_CLUSTER_NAME", raising=False)
     assert autoscaler_config("10.0.0.1:6379") == CLOUD
     assert autoscaler_config("10.0.0.1:1234") == {}
@@ -205,12 +216,12 @@ def test_kuberays_config_is_that_of_the_clusters_resource(
 
     manifests = (ROOT / "deploy" / "kubernetes" / "raycluster.yaml").read_text(encoding="utf-8")
     (cluster,) = (m for m in yaml.safe_load_all(manifests) if m["kind"] == "RayCluster")
-    monkeypatch.setattr(autoscaler, "_commands", lambda: iter([]))
+    monkeypatch.setattr(ray_internals, "_commands", lambda: iter([]))
     monkeypatch.setenv("RAY_CLUSTER_NAME", "skinray")
     monkeypatch.delenv("RAY_CLUSTER_NAMESPACE", raising=False)
     namespace = tmp_path / "namespace"
     namespace.write_text("skinray\n", encoding="utf-8")
-    monkeypatch.setattr(autoscaler, "POD_NAMESPACE", namespace)
+    monkeypatch.setattr(ray_internals, "POD_NAMESPACE", namespace)
     asked = []
 
     def get(client: KubernetesHttpApiClient, path: str) -> dict[str, Any]:

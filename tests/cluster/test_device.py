@@ -1,4 +1,4 @@
-"""Which device a worker computes on: a GPU that is there, or the CPU where it is told to."""
+"""Which device a worker computes on: an assigned GPU, or the CPU if that is asked for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import pytest
 import ray
 import torch
 
-from skinray.cluster.session import PRETENDED_GPUS, assigned_device, process_group
-from skinray.cluster.train.resources import Resources
+from skinray.cluster.device import PRETENDED_GPUS, assigned_device, process_group
 from skinray.errors import ResourcesError
 
 
@@ -56,4 +55,4 @@ def test_workers_talk_by_nccl_only_between_gpus_that_are_there(
 ) -> None:
     if pretended:
         monkeypatch.setenv(PRETENDED_GPUS, "1")
-    assert process_group(Resources(1, gpus, (2, 2), at_once=1)) == backend
+    assert process_group(gpus) == backend

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from skinray.cluster.device import assigned_device
 from skinray.cluster.malloc import keep_freed_memory
 from skinray.cluster.score.claims import ClaimActors
-from skinray.cluster.session import assigned_device
 from skinray.config.biopsies import ScoreSettings
 from skinray.config.kinds import Stage
 from skinray.errors import BundleError

@@ -139,11 +139,11 @@ def test_what_a_training_leaves_behind_is_named(
 def test_what_a_training_waits_for_is_said_until_it_has_begun(
     ray_session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tune, "WAITING_SAID_EVERY_S", 0.2)
+    monkeypatch.setattr(tune, "WAITING_SHOWN_EVERY_S", 0.2)
     said: list[str] = []
     busy = placement_group([{"CPU": 3}])
     assert busy.wait(20)
-    with tune._said_while_waiting(TWO, tmp_path, said.append):
+    with tune._shown_while_waiting(TWO, tmp_path, said.append):
         time.sleep(1)
         assert said == []  # whoever has been placed is no longer waiting, but starting
         workers = placement_group([TWO.worker] * 2)
@@ -153,7 +153,7 @@ def test_what_a_training_waits_for_is_said_until_it_has_begun(
         told = len(said)
         time.sleep(1)
     assert len(said) == told
-    assert said[0].startswith("waiting for 2 x (1.25 CPUs), since ")
+    assert said[0].startswith("waiting for 2 x (1.25 CPUs) for ")
     for group in (workers, busy):
         remove_placement_group(group)
 

@@ -1,0 +1,89 @@
+"""Everything that skinray takes from inside Ray, because Ray has no public call for it.
+
+A new version of Ray may change each of these; ``tests/cluster`` tries them all.
+
+- The autoscaler's config. Ray's control service has a place for it, but neither of the
+  autoscalers that come with Ray 2.60 writes there. Callers treat an error as "unknown".
+- The question whether the control service answers without a token. Every public client shows its
+  token if it has one.
+- The name of the logger that announces token authentication at each local start.
+- The address that a local Ray listens at. The public options leave it to Ray, which may choose
+  one that the network reaches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from skinray.errors import ResourcesError
+
+TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"  # noqa: S105 - a name
+LOOPBACK = {"_node_ip_address": "127.0.0.1"}
+CLUSTER, NAMESPACE = "RAY_CLUSTER_NAME", "RAY_CLUSTER_NAMESPACE"
+POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+ANSWER_S = 10.0
+
+
+def autoscaler_config(gcs_address: str) -> dict[str, Any] | None:
+    """Return the autoscaler's config; empty if the cluster has no autoscaler, None if unknown.
+
+    Call it on the head node. `ray up` and `ray start` name a file on the command line of the
+    head's monitor process. KubeRay's autoscaler runs in a container of its own and reads the
+    cluster's resource from Kubernetes at each step.
+    """
+    port = gcs_address.rpartition(":")[2]
+    for command in _commands():
+        words = dict(word.partition("=")[::2] for word in command)
+        if words.get("--gcs-address", "").rpartition(":")[2] != port or not any(
+            "autoscaler" in word and word.endswith("monitor.py") for word in command
+        ):
+            continue
+        file = words.get("--autoscaling-config")
+        if file is None:
+            return {}
+        return dict(yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8")))
+    if CLUSTER not in os.environ:
+        return None
+    from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
+
+    namespace = os.environ.get(NAMESPACE) or POD_NAMESPACE.read_text(encoding="utf-8").strip()
+    return dict(AutoscalingConfigProducer(os.environ[CLUSTER], namespace)())
+
+
+def _commands() -> Iterator[list[str]]:
+    """Yield the command line of every process that can be seen."""
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield file.read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # the process has ended
+            continue
+
+
+def answers_strangers(gcs_address: str) -> bool:
+    """Whether the head at HOST:PORT gives the cluster's id to a client that shows no token.
+
+    Raises
+    ------
+    ResourcesError
+        If this version of Ray does not know the question.
+    """
+    import grpc
+
+    options = (("grpc.enable_http_proxy", 0),)
+    with grpc.insecure_channel(gcs_address, options=options) as channel:
+        try:
+            channel.unary_unary(CLUSTER_ID)(b"", timeout=ANSWER_S)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                raise ResourcesError(
+                    "cannot tell whether the Ray cluster asks for a token: this version of Ray is "
+                    "not supported; install the versions in constraints.txt"
+                ) from None
+            return False  # refused; or Ray runs under TLS, and did not even listen
+    return True
