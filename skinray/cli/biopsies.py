@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from skinray.cli.options import Out, Resume, Seed, Workers
+from skinray.cli.options import Out, Resume, Seed, Workers, set_option
 from skinray.config.base import changes_of
 from skinray.errors import SettingsError
 
@@ -78,13 +78,7 @@ def train_cv(
     ] = "demo",
     out: Out = None,
     resume: Resume = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="Change a setting, for example seed=1 or folds.count=3. May be repeated.",
-        ),
-    ] = None,
+    set_: Annotated[list[str] | None, set_option("seed=1 or folds.count=3")] = None,
     seed: Seed = None,
     workers: Workers = None,
     fold_unit: Annotated[

@@ -1,9 +1,9 @@
-"""The options that both ways to train share, each described once."""
+"""The options that several verbs share, each described once."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,9 +12,7 @@ Out = Annotated[
     typer.Option(help="Run folder; on a cluster every node must see it. Default: runs/NAME-TIME."),
 ]
 Resume = Annotated[bool, typer.Option(help="Continue the interrupted run in --out.")]
-Seed = Annotated[
-    int | None, typer.Option(min=0, help="Seed of the run. Default: the recipe's, which is 0.")
-]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the run. Default: the recipe's.")]
 Workers = Annotated[
     str | None,
     typer.Option(
@@ -22,3 +20,8 @@ Workers = Annotated[
         "from 2 to 8 as the cluster has."
     ),
 ]
+
+
+def set_option(examples: str) -> Any:
+    """Return the option ``--set`` with the examples that fit the verb."""
+    return typer.Option("--set", help=f"Change a setting, for example {examples}. May be repeated.")

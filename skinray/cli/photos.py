@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from skinray.cli.options import Out, Resume, Seed, Workers
+from skinray.cli.options import Out, Resume, Seed, Workers, set_option
 from skinray.config.base import changes_of
 from skinray.errors import SettingsError
 
@@ -68,9 +68,9 @@ def train_photos(
         int | None,
         typer.Option(
             min=1,
-            help="Networks in the bundle's ensemble: fine-tune each network this many times, with "
-            "different photographs held out. Training and answers take as many times as long. "
-            "Default: 1.",
+            help="Fine-tune each network this many times, with other photographs held out each "
+            "time, and average them in the bundle. Multiplies the time that fine-tuning and "
+            "answers take. Default: 1.",
         ),
     ] = None,
     seed: Seed = None,
@@ -78,11 +78,7 @@ def train_photos(
     resume: Resume = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            help="Change a setting, for example seed=1, or networks.0.train.epochs=80 for the "
-            "first of --networks. May be repeated.",
-        ),
+        set_option("seed=1, or networks.0.train.epochs=80 for the first of --networks"),
     ] = None,
 ) -> None:
     r"""Train networks that find the skin in photographs, and test them in three scenarios.

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from skinray.cli.options import set_option
 from skinray.config.base import parse_assignment
 
 # Exit code of `score` if more images failed than --max-failures allows.
@@ -47,13 +48,7 @@ def score(
     no_overlays: Annotated[
         bool, typer.Option("--no-overlays", help="Do not write overlays, GeoJSON or masks.")
     ] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="Change a setting, for example layout=separate, fused.actors=4. May be repeated.",
-        ),
-    ] = None,
+    set_: Annotated[list[str] | None, set_option("layout=separate or fused.actors=4")] = None,
 ) -> None:
     r"""Score every image of a cohort. Each image gets one row, even if it fails.
 

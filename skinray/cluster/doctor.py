@@ -144,7 +144,7 @@ def storage(folder: Path) -> Iterable[Finding]:
 
 def space(what: str, free: int) -> Finding:
     """Judge the free bytes for runs."""
-    found = f"{free / (1 << 30):.1f} GiB free"
+    found = _gib(free)
     if free < FAIL_BELOW_BYTES:
         return Finding(what, "FAIL", found, "free some space: a run stops when the disk is full")
     if free < WARN_BELOW_BYTES:
@@ -154,15 +154,17 @@ def space(what: str, free: int) -> Finding:
 
 def shared_memory(folder: Path) -> Finding:
     """Check the memory that Ray's processes share; a container often has only 64 MiB."""
+    what = "shared memory"
     if not folder.is_dir():
-        return Finding(
-            "shared memory", "WARN", f"no {folder}", "Ray uses the disk, which is slower"
-        )
+        return Finding(what, "WARN", f"no {folder}", "Ray uses the disk, which is slower")
     free = shutil.disk_usage(folder).free
-    found = f"{free / (1 << 30):.1f} GiB free"
     if free < FAIL_BELOW_BYTES:
-        return Finding("shared memory", "WARN", found, "start the container with --shm-size=2g")
-    return Finding("shared memory", "OK", found)
+        return Finding(what, "WARN", _gib(free), "start the container with --shm-size=2g")
+    return Finding(what, "OK", _gib(free))
+
+
+def _gib(free: int) -> str:
+    return f"{free / (1 << 30):.1f} GiB free"
 
 
 def weights() -> Finding:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import ray
 from rich.console import Console
 
-from skinray.cluster.train.held_out import ScoringInputs, SplitJob, score_arms, score_splits
+from skinray.cluster.train.held_out import ScoringInputs, arm_dice, split_scores
 from skinray.cluster.train.run import TrainingJob, TrainingRun, run_training
 from skinray.cluster.train.tune import Trained, TrialResult, all_trained
 from skinray.config.biopsies import CrossingSettings, RunSettings
@@ -128,28 +129,27 @@ class BiopsyJob(TrainingJob[RunResults]):
     def _measured(
         self, run: TrainingRun, search: Sequence[TrialResult], trained: Sequence[Trained]
     ) -> Measured:
-        """Score the held-out images of every split, and every arm on the split for tables."""
+        """Score the held-out images of every split, and each arm's for tables 1 and 2."""
         splits, specs = self.splits, [spec for spec, _ in trained]
         inputs = ScoringInputs(
-            source=run.source,
-            biopsies=self.cohort.biopsies,
-            trials=run.trials,
-            predictions=run.out / "predictions",
-            settings=self.settings,
-            um_per_px=self.um_per_px,
+            run.source, self.cohort.biopsies, run.out, self.settings, self.um_per_px
         )
+        shared = ray.put(inputs)
         scored = {split.name: split for split in (*splits.folds, splits.components)}
-        jobs = [SplitJob(split, *self._main_pair(specs, split)) for split in scored.values()]
+        pairs = [(split, *self._main_pair(specs, split), shared) for split in scored.values()]
         rows = [spec for spec in specs if spec.split == splits.components.name]
+        arms = [(spec, splits.components, shared) for spec in rows]
+        scores = run.tasks("Held-out images", split_scores, pairs)
+        dice = run.tasks("Rows of tables 1 and 2", arm_dice, arms)
         return Measured(
             run_dir=run.out,
             data=str(self.cohort.root.absolute()),
             data_fingerprint=self.data,
             splits=splits,
-            scores=dict(zip(scored, score_splits(run, inputs, jobs), strict=True)),
+            scores=dict(zip(scored, scores, strict=True)),
             search=[(r.spec, r.outcome, r.error) for r in search],
             trained=[(spec, outcome, "") for spec, outcome in trained],
-            arms=list(zip(rows, score_arms(run, inputs, rows, splits.components), strict=True)),
+            arms=list(zip(rows, dice, strict=True)),
             um_per_px=self.um_per_px,
         )
 
@@ -226,11 +226,9 @@ def _checked(data: Path, asked: RunSettings, console: Console) -> BiopsyJob:
     check_trials([*maker.search(splits), *maker.training(splits, {})])
     scale = common_scale(cohort.biopsies)
     return BiopsyJob(
-        cluster=settings.cluster,
         data=data_fingerprint,
         labelled=cohort.biopsies,
         reader=LabelledReader(settings.read, scale),
-        noun="images",
         summary=f"{len(cohort.biopsies)} images, {_subjects(cohort)} subjects, "
         f"{len(splits.folds)} folds of {settings.folds.unit}s",
         asked=asked,

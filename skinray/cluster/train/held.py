@@ -16,7 +16,7 @@ from ray.util.placement_group import (
 from ray.util.state import list_actors, list_placement_groups
 from ray.util.state.exception import RayStateApiException
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
 # Actors that Ray Data keeps for all of its pipelines until the job ends, and the one that takes
 # Train's reports to Tune, which ends with the trial.
@@ -51,16 +51,16 @@ def held(patience_s: float = 5.0) -> Held | None:
     until = time.monotonic() + patience_s
     while ray.is_initialized():
         try:
-            return _asked()
+            return _listed()
         except (RayStateApiException, ConnectionError) as error:
             if time.monotonic() > until:
-                log.info("cannot check what trainings leave on the cluster: %s", error)
+                LOG.info("cannot check what trainings leave on the cluster: %s", error)
                 break
             time.sleep(ASK_EVERY_S)
     return None
 
 
-def _asked() -> Held:
+def _listed() -> Held:
     context = ray.get_runtime_context()
     # With the address, since another run on this machine may have a Ray of its own.
     job, where = context.get_job_id(), context.gcs_address

@@ -83,9 +83,9 @@ class PhotoJob(TrainingJob[PhotoResults]):
 
     Attributes
     ----------
-    clinical, public : where the photographs come from, as the user named it.
+    clinical, public : the photographs' folders, as the user named them.
     settings : as the user gave them.
-    trials : of the run; a network whose weights are missing begins at random.
+    trials : of the run; a network whose weights are missing starts from random weights.
     unmarked : names of the photographs whose masks mark no skin.
     """
 
@@ -217,11 +217,9 @@ def _checked(
     shown = len(trials.public.train) + len(trials.public.validation)
     without = f", {len(trials.backgrounds)} without skin" if trials.backgrounds else ""
     return PhotoJob(
-        cluster=settings.cluster,
         data=trials.data,
         labelled=trials.photos,
         reader=partial(load_photo, side=settings.load_px, settings=settings.read),
-        noun="photographs",
         summary=f"{shown} public photographs to pretrain on, {settings.train_images} clinical ones "
         f"to train on, {settings.test_images} to test on{without}",
         clinical=str(data),

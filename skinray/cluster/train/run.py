@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, TypeVar
 
 import ray
 from rich.console import Console
@@ -39,34 +39,21 @@ Results = TypeVar("Results")
 RETRIES = 3
 
 
-class RunFacts(TypedDict):
-    """When, for how long, and on what a run ran."""
-
-    started: str
-    seconds: float
-    versions: dict[str, str]
-    hardware: str
-
-
 @dataclass(frozen=True)
 class TrainingJob(ABC, Generic[Results]):
     """A run that has been checked and not started yet: everything that its kind of image decides.
 
     Attributes
     ----------
-    cluster : its settings of Ray.
     data : fingerprint of the images and labels.
-    labelled : what is decoded and trained on, by position.
-    reader : reads one of them; sent to the workers.
-    noun : what they are called.
-    summary : tells the user what is about to be trained.
+    labelled : the biopsies or photographs, by position.
+    reader : reads and decodes one of them; sent to the workers.
+    summary : tells the user what the run will train.
     """
 
-    cluster: ClusterSettings
     data: str
     labelled: Sequence[Any]
     reader: Callable[[Any], Sample]
-    noun: str
     summary: str
 
     @abstractmethod
@@ -75,7 +62,7 @@ class TrainingJob(ABC, Generic[Results]):
 
     @abstractmethod
     def save(self, results: Results, out: Path) -> None:
-        """Write what Ray is not needed for into the run folder."""
+        """Write the results and the page into the run folder; Ray has ended."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +86,8 @@ class TrainingRun:
         self, specs: Sequence[TrialSpec], title: str, resources: Resources | None = None
     ) -> list[TrialResult]:
         """Run every trial that has not finished yet, as :func:`run_trials` does."""
-        resources = resources or self.resources
-        return run_trials(specs, self.source, self.trials, resources, self.cluster, title)
+        one = resources or self.resources
+        return run_trials(specs, self.source, self.trials, one, self.cluster, title)
 
     def kept_resources(self, specs: Sequence[TrialSpec]) -> Resources:
         """Return what trainings of the bundle's networks take."""
@@ -129,8 +116,8 @@ class TrainingRun:
                 steps.set(done)
         return list(ray.get(refs))
 
-    def facts(self) -> RunFacts:
-        """Return what the results say about the run itself."""
+    def facts(self) -> dict[str, Any]:
+        """Return when, for how long and on what the run ran, for its results."""
         return {
             "started": self.started,
             "seconds": time.monotonic() - self.began,
@@ -155,9 +142,9 @@ def run_training(
 
     Parameters
     ----------
-    check : reads the data and finds whatever a user can have got wrong; nothing is written and Ray
-        does not start before.
-    settings : what the run folder is claimed for.
+    check : reads the data and finds whatever a user can have got wrong. It comes before Ray starts
+        and before a file is written.
+    settings : as the user gave them; the run folder is claimed for them.
 
     Raises
     ------
@@ -171,11 +158,11 @@ def run_training(
     claim(out, settings, job.data, resume=resume)
     console.print(f"{job.summary}; run folder {out}", highlight=False, soft_wrap=True)
     with session(trains=True):
-        resources = trial_resources(job.cluster, console)
+        resources = trial_resources(settings.cluster, console)
         check_shared(out)
-        with Steps(f"Decoding {job.noun}", len(job.labelled), console) as steps:
-            source = open_source(job.labelled, job.reader, job.cluster, steps.tell)
-        run = TrainingRun(out, job.cluster, source, resources, console, started, began)
+        with Steps("Decoding images", len(job.labelled), console) as steps:
+            source = open_source(job.labelled, job.reader, settings.cluster, steps.tell)
+        run = TrainingRun(out, settings.cluster, source, resources, console, started, began)
         results = job.train(run)
     job.save(results, out)
     return results

@@ -102,6 +102,7 @@ def run_trials(
     """
     folders = {spec.key: folder / spec.key for spec in specs}
     todo = [spec for spec in specs if finished(spec, folders[spec.key]) is None]
+    shared = _Shared(source, folder.absolute(), resources, settings)
     errors: dict[str, str] = {}
     diverged: set[str] = set()
     before = held() if todo else None
@@ -115,7 +116,7 @@ def run_trials(
             {spec.key: spec.arm.train.epochs for spec in todo},
             {spec.key: len(spec.train) * spec.arm.train.draws_per_image for spec in todo},
         )
-        _tune(todo, source, folder, resources, settings, progress)
+        _tune(todo, shared, progress)
         errors |= progress.errors
         diverged |= progress.diverged
         todo = [spec for spec in todo if spec.key in progress.dropped]
@@ -130,19 +131,20 @@ def run_trials(
     return results
 
 
-def _tune(
-    specs: Sequence[TrialSpec],
-    source: Source,
-    folder: Path,
-    resources: Resources,
-    settings: ClusterSettings,
-    progress: TrialProgress,
-) -> None:
+@dataclass(frozen=True)
+class _Shared:
+    """What all trials of a call share; ``folder`` holds theirs."""
+
+    source: Source
+    folder: Path
+    resources: Resources
+    settings: ClusterSettings
+
+
+def _tune(specs: Sequence[TrialSpec], shared: _Shared, progress: TrialProgress) -> None:
     by_key = {spec.key: spec for spec in specs}
-    trainable = tune.with_parameters(
-        _run, specs=by_key, source=source, folder=str(folder.absolute()),
-        resources=resources, settings=settings,
-    )  # fmt: skip
+    trainable = tune.with_parameters(_run, specs=by_key, shared=shared)
+    resources = shared.resources
     request = {HEAD: DRIVER_SHARE} if resources.nested else resources.worker
     tuner = Tuner(
         tune.with_resources(trainable, PlacementGroupFactory([request])),
@@ -150,8 +152,8 @@ def _tune(
         tune_config=TuneConfig(max_concurrent_trials=resources.at_once, reuse_actors=True),
         run_config=RunConfig(
             name=f"{time.strftime('%Y%m%d-%H%M%S')}-{specs[0].phase}",
-            storage_path=str((folder / "tune").absolute()),
-            failure_config=FailureConfig(max_failures=settings.max_failures),
+            storage_path=str(shared.folder / "tune"),
+            failure_config=FailureConfig(max_failures=shared.settings.max_failures),
             callbacks=[progress],
             verbose=0,
         ),
@@ -162,34 +164,27 @@ def _tune(
         tuner.fit()
 
 
-def _run(
-    config: dict[str, Any],
-    *,
-    specs: dict[str, TrialSpec],
-    source: Source,
-    folder: str,
-    resources: Resources,
-    settings: ClusterSettings,
-) -> None:
+def _run(config: dict[str, Any], *, specs: dict[str, TrialSpec], shared: _Shared) -> None:
     """Train one trial: in this process, or as the driver of several workers."""
-    spec = specs[config["trial"]]
-    own = Path(folder) / spec.key
+    spec, source, resources = specs[config["trial"]], shared.source, shared.resources
+    own = shared.folder / spec.key
 
     def tell(epoch: int, **more: Any) -> None:
         tune.report({"trial": spec.key, "epoch": epoch, **more})
 
     try:
         if resources.nested:
-            _drive(spec, source, own, resources, settings, tell)
+            _drive(spec, shared, own, tell)
             return
         keep_freed_memory()
         torch.set_num_threads(resources.cpus_per_worker)
+        every_s = shared.settings.checkpoint_every_s
         run_trial(
             spec,
             source,
             own,
             feed=feed_for(spec, source, ALONE, resources, own),
-            keeper=StateKeeper(own / STATE, spec.fingerprint(), settings.checkpoint_every_s),
+            keeper=StateKeeper(own / STATE, spec.fingerprint(), every_s),
             on_epoch=lambda end: tell(end.epoch + 1),
         )
     except SkinrayError as error:
@@ -199,20 +194,16 @@ def _run(
         tell(spec.arm.train.epochs)
 
 
-def _drive(
-    spec: TrialSpec,
-    source: Source,
-    folder: Path,
-    resources: Resources,
-    settings: ClusterSettings,
-    tell: Callable[..., None],
-) -> None:
+def _drive(spec: TrialSpec, shared: _Shared, own: Path, tell: Callable[..., None]) -> None:
     """Run one training with Ray Train and check that it leaves nothing on the cluster."""
+    resources = shared.resources
     # With several trainings at once, leftovers cannot be told apart: `run_trials` checks at the
     # end instead.
     before = held() if resources.at_once == 1 else None
-    with _shown_while_waiting(resources, folder, lambda waiting: tell(0, waiting=waiting)):
-        train_on_workers(spec, source, folder, resources, settings, [TuneReportCallback()])
+    with _shown_while_waiting(resources, own, lambda waiting: tell(0, waiting=waiting)):
+        train_on_workers(
+            spec, shared.source, own, resources, shared.settings, [TuneReportCallback()]
+        )
     left = left_behind(before, RELEASED_WITHIN_S)
     tell(spec.arm.train.epochs, left="; ".join(left))
 

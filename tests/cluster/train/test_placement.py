@@ -14,6 +14,7 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
+from skinray.cluster import autoscaler
 from skinray.cluster.capacity import HEAD, Capacity, logical_cpus, side_by_side
 from skinray.cluster.train import placement
 from skinray.cluster.train.placement import trial_resources
@@ -38,8 +39,9 @@ class Offers:
         self.released = 0
         monkeypatch.setattr(placement, "capacity_at_hand", lambda: capacity)
         monkeypatch.setattr(placement, "alive_nodes", lambda: ({HEAD: 1.0}, {"CPU": 16, "GPU": 1}))
-        monkeypatch.setattr(placement, "placement_group", self.ask)
-        monkeypatch.setattr(placement, "remove_placement_group", lambda group: self.release())
+        for module in (placement, autoscaler):
+            monkeypatch.setattr(module, "placement_group", self.ask)
+            monkeypatch.setattr(module, "remove_placement_group", lambda group: self.release())
         monkeypatch.setattr(placement, "WAITING_SHOWN_EVERY_S", 0.05)
 
     def ask(self, bundles: list[dict[str, float]]) -> Offers:
