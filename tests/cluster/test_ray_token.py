@@ -1,4 +1,4 @@
-"""A Ray cluster that asks for no token is refused, unless the environment says that it is meant."""
+"""A Ray cluster that asks for no token is refused, unless the environment allows it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skinray.errors import ResourcesError
 pytestmark = pytest.mark.ray
 
 
-def test_a_client_shows_its_token_unless_told_otherwise() -> None:
+def test_a_client_shows_its_token_unless_switched_off() -> None:
     environment: dict[str, str] = {}
     show_token(environment)
     assert environment == {MODE: "token"}

@@ -1,4 +1,4 @@
-"""Trainings on GPUs that a machine without any pretends to have; prints what was seen of them."""
+"""Trainings on pretended GPUs of a machine without any; prints what was observed."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_every_image_is_held_out_once(run: tuple[Path, RunResults], small_cohort
     assert sum(len(subjects) for subjects in by_fold.values()) == results.subjects == 6
 
 
-def test_the_search_has_one_trial_a_configuration_and_fold(run: tuple[Path, RunResults]) -> None:
+def test_the_search_has_one_trial_per_configuration_and_fold(run: tuple[Path, RunResults]) -> None:
     _, results = run
     search = [trial for trial in results.trials if trial.phase == "tune"]
     done = [trial for trial in search if trial.params["train.learning_rate"] != DIVERGES]
@@ -148,7 +148,7 @@ def test_a_diverging_configuration_is_reported_and_not_chosen(
 def test_a_search_that_a_full_disk_ended_chooses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is left of it would choose by chance; the run ends, and can be resumed."""
+    """What is left of it would choose by chance; the run ends and can be resumed."""
 
     def failing(specs: list[TrialSpec], *others: Any) -> list[TrialResult]:
         return [TrialResult(spec, tmp_path, None, "no space left on device") for spec in specs]

@@ -71,7 +71,7 @@ def fed(
 def test_an_actor_that_augments_starts_without_torch(
     spec: TrialSpec, small_cohort: Path, tmp_path: Path
 ) -> None:
-    """Of biopsies and of photographs: what it is sent brings no torch either."""
+    """For biopsies and photographs; what it is sent needs no torch either."""
     biopsies = Source(read_manifest(small_cohort).biopsies, LabelledReader(ReadSettings()))
     photos = Source((), partial(load_photo, side=8, settings=ReadSettings()))
     sent = tmp_path / "sent.pickle"
@@ -120,7 +120,7 @@ def test_a_training_is_fed_where_others_hold_every_cpu(
 def test_each_worker_gets_its_own_rows_of_the_plan_from_any_step_on(
     spec: TrialSpec, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All workers' rows together are the plan's, once each: after a restart within an epoch too."""
+    """All workers' rows together are the plan's, once each, even after a restart mid-epoch."""
     spec = spec.override({"step_crops": 6, "arm.train.epochs": 2})
     for row in (0, 6):
         taken = []
@@ -193,7 +193,7 @@ def test_a_cohort_larger_than_the_object_store_is_read_from_disk(
 def test_images_lost_with_their_node_are_read_from_the_disk(
     ray_session: Any, small_cohort: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who waits for a CPU to decode them anew may wait for ever: here nothing ever decodes one."""
+    """Waiting for a CPU to decode them again may never end: here nothing ever decodes one."""
     monkeypatch.setattr(sources, "PATIENCE_S", 0.5)
     biopsies = read_manifest(small_cohort).biopsies[:2]
     reader = LabelledReader(ReadSettings())
@@ -211,7 +211,7 @@ def test_images_lost_with_their_node_are_read_from_the_disk(
     assert np.array_equal(found[1].image, reader(biopsies[1]).image)
 
 
-def test_an_image_that_cannot_be_decoded_says_so_itself(ray_session: Any) -> None:
+def test_an_image_that_cannot_be_decoded_gives_its_own_error(ray_session: Any) -> None:
     def broken(name: str) -> Sample:
         raise ImageError(f"{name}: torn")
 

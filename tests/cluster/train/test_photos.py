@@ -105,7 +105,7 @@ def ran(
     return out
 
 
-def test_every_network_in_every_scenario_stands_in_the_table(ran: Path) -> None:
+def test_every_network_in_every_scenario_is_in_the_table(ran: Path) -> None:
     results = PhotoResults.load(ran)
     told = [(row.scenario, row.network, row.flips) for row in results.rows if row.members == 1]
     scenarios = ("direct transfer", "direct training", "fine-tuning")
@@ -154,7 +154,7 @@ def test_every_network_in_every_scenario_stands_in_the_table(ran: Path) -> None:
     assert plain != flipped
 
 
-def test_the_run_s_report_shows_its_table_its_views_and_its_pictures(ran: Path) -> None:
+def test_the_report_shows_the_table_the_views_and_the_pictures(ran: Path) -> None:
     page = (ran / "report.html").read_text(encoding="utf-8")
     results = PhotoResults.load(ran)
     assert f"{results.rows[0].summary.jaccard.value:.3f}" in page

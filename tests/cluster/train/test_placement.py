@@ -1,4 +1,4 @@
-"""What a training takes of the cluster: chosen, waited for, or refused at once."""
+"""What a training takes of the cluster: choose it, wait for it, or refuse at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOBODY_KNOWS = Capacity(({HEAD: 1.0},), None)
 
 
 class Offers:
-    """A cluster that offers what it is asked for at the ``after``-th look, or never."""
+    """A cluster that offers what is requested at the ``after``-th try, or never."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capacity: Capacity, after: float) -> None:
         self.after, self.looks = after, 0
@@ -57,7 +57,7 @@ class Offers:
         return self.looks >= self.after
 
 
-def test_gpus_that_could_come_are_asked_for(
+def test_gpus_that_could_be_added_are_requested(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster = Offers(monkeypatch, GROWS, after=1)
@@ -68,7 +68,7 @@ def test_gpus_that_could_come_are_asked_for(
     assert capsys.readouterr().out == said + "\n"
 
 
-def test_what_can_come_is_waited_for_without_end_and_the_log_says_so(
+def test_the_run_waits_without_limit_for_what_can_be_added_and_shows_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster = Offers(monkeypatch, GROWS, after=4)
@@ -93,7 +93,7 @@ def test_what_can_come_is_waited_for_without_end_and_the_log_says_so(
     ],
     ids=["node too small", "too few nodes", "no CPU for data", "too few CPUs"],
 )
-def test_what_can_never_come_is_refused_and_not_waited_for(
+def test_what_can_never_be_added_is_refused_at_once(
     settings: ClusterSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = Offers(monkeypatch, GROWS, after=3)
@@ -102,7 +102,7 @@ def test_what_can_never_come_is_refused_and_not_waited_for(
     assert cluster.asked == []
 
 
-def test_without_gpus_and_an_autoscaler_cpus_are_chosen_and_said(
+def test_without_gpus_and_an_autoscaler_cpus_are_chosen_and_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = Capacity(({HEAD: 1.0, "CPU": 4.0}, {"CPU": 4.0}), (), 0)
@@ -112,7 +112,7 @@ def test_without_gpus_and_an_autoscaler_cpus_are_chosen_and_said(
 
 
 @pytest.mark.parametrize(("after", "gpus"), [(1, 1), (math.inf, 0)], ids=["comes", "does not"])
-def test_where_nobody_knows_a_gpu_is_asked_for_once(
+def test_a_gpu_is_requested_once_if_the_autoscaler_is_unknown(
     after: float, gpus: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     has_cpus = replace(NOBODY_KNOWS, nodes=({HEAD: 1.0}, {"CPU": 16.0}))
@@ -131,7 +131,7 @@ def test_where_nobody_knows_a_gpu_is_asked_for_once(
     assert ("A GPU has been added: training on GPUs" if gpus else "No GPU was added") in said
 
 
-def test_where_nobody_knows_patience_ends_with_what_was_asked_for(
+def test_the_wait_is_limited_if_the_autoscaler_is_unknown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cluster = Offers(monkeypatch, NOBODY_KNOWS, math.inf)
@@ -142,7 +142,7 @@ def test_where_nobody_knows_patience_ends_with_what_was_asked_for(
     assert cluster.released == 1
 
 
-def test_a_run_that_can_never_get_its_resources_says_so_and_ends(ray_session: Any) -> None:
+def test_a_run_that_can_never_get_its_resources_ends_with_the_reason(ray_session: Any) -> None:
     began = time.monotonic()
     with pytest.raises(ResourcesError, match=r"can never offer .*lower cluster\.workers"):
         trial_resources(ClusterSettings(gpus_per_worker=1))
