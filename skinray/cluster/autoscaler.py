@@ -1,9 +1,7 @@
 """What the joined cluster has, what its autoscaler may add, and a request for it.
 
-Ray does not say what its autoscaler may add, so the head node is asked for the config that the
-autoscaler was started with (:mod:`skinray.cluster.ray_internals`). Where that fails, in another
-version of Ray or for lack of rights, the answer is "unknown", and callers request what they want
-and wait to see whether it arrives.
+If the autoscaler's config cannot be read, in another version of Ray or for lack of rights, what it
+may add is unknown: callers request what they want and wait to see whether it arrives.
 """
 
 from __future__ import annotations

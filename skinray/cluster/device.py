@@ -41,13 +41,7 @@ def assigned_device() -> torch.device:
 
 
 def ready_device(threads: int) -> torch.device:
-    """Prepare this process to compute with ``threads`` CPUs; return its device.
-
-    Raises
-    ------
-    ResourcesError
-        As :func:`assigned_device` does.
-    """
+    """Prepare this process to compute with ``threads`` CPUs; return its assigned device."""
     keep_freed_memory()
     torch.set_num_threads(threads)
     return assigned_device()

@@ -1,14 +1,6 @@
-"""Everything that skinray takes from inside Ray, because Ray has no public call for it.
+"""Everything that skinray takes from inside Ray, where Ray has no public call for it.
 
 A new version of Ray may change each of these; ``tests/cluster`` tries them all.
-
-- The autoscaler's config. Ray's control service has a place for it, but neither of the
-  autoscalers that come with Ray 2.60 writes there. Callers treat an error as "unknown".
-- The question whether the control service answers without a token. Every public client shows its
-  token if it has one.
-- The name of the logger that announces token authentication at each local start.
-- The address that a local Ray listens at. The public options leave it to Ray, which may choose
-  one that the network reaches.
 """
 
 from __future__ import annotations
@@ -22,10 +14,14 @@ import yaml
 
 from skinray.errors import ResourcesError
 
+# Announces token authentication at each local start, as a warning; no option switches it off.
 TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"  # noqa: S105 - a name
+# A local Ray listens here. The public options let Ray choose an address that the network reaches.
 LOOPBACK = {"_node_ip_address": "127.0.0.1"}
 CLUSTER, NAMESPACE = "RAY_CLUSTER_NAME", "RAY_CLUSTER_NAMESPACE"
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+# A question to the control service. Every public client shows its token if it has one, so none can
+# find out whether the service also answers without.
 CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 ANSWER_S = 10.0
 
@@ -33,9 +29,10 @@ ANSWER_S = 10.0
 def autoscaler_config(gcs_address: str) -> dict[str, Any] | None:
     """Return the autoscaler's config; empty if the cluster has no autoscaler, None if unknown.
 
-    Call it on the head node. `ray up` and `ray start` name a file on the command line of the
-    head's monitor process. KubeRay's autoscaler runs in a container of its own and reads the
-    cluster's resource from Kubernetes at each step.
+    Ray's control service has a place for it, but neither autoscaler of Ray 2.60 writes there.
+    Call this on the head node, and take an error for "unknown". `ray up` and `ray start` name a
+    file on the command line of the head's monitor process. KubeRay's autoscaler runs in a
+    container of its own and reads the cluster's resource from Kubernetes at each step.
     """
     port = gcs_address.rpartition(":")[2]
     for command in _commands():

@@ -73,22 +73,14 @@ def train_cv(
 
 @dataclass(frozen=True)
 class BiopsyJob(TrainingJob[RunResults]):
-    """A cross-validation that has been checked.
-
-    Attributes
-    ----------
-    asked : the settings that the user gave.
-    settings : those without the arms in ``missing``.
-    missing : the reason for each arm, by stage and label, whose weights are missing.
-    um_per_px : common scale of the cohort; None if unknown.
-    """
+    """A cross-validation that has been checked."""
 
     asked: RunSettings
-    settings: RunSettings
-    missing: dict[tuple[str, str], str]
+    settings: RunSettings  # without the arms whose weights are missing
+    missing: dict[tuple[str, str], str]  # the reason for each of these, by stage and label
     cohort: Cohort
     splits: Splits
-    um_per_px: float | None
+    um_per_px: float | None  # common scale of the cohort
 
     def train(self, run: TrainingRun) -> RunResults:
         """Search, train and score; write the bundle."""

@@ -79,21 +79,13 @@ def train_photos(
 
 @dataclass(frozen=True)
 class PhotoJob(TrainingJob[PhotoResults]):
-    """A run on photographs that has been checked.
+    """A run on photographs that has been checked."""
 
-    Attributes
-    ----------
-    clinical, public : the photographs' folders, as the user named them.
-    settings : as the user gave them.
-    trials : of the run; a network whose weights are missing starts from random weights.
-    unmarked : names of the photographs whose masks mark no skin.
-    """
-
-    clinical: str
+    clinical: str  # the photographs' folders, as the user named them
     public: list[str]
     settings: PhotoSettings
-    trials: PhotoTrials
-    unmarked: list[str]
+    trials: PhotoTrials  # where networks whose weights are missing start from random weights
+    unmarked: list[str]  # names of the photographs whose masks mark no skin
 
     def train(self, run: TrainingRun) -> PhotoResults:
         """Train every network in every scenario, then test each."""

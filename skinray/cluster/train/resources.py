@@ -30,8 +30,7 @@ class Resources:
 
     Attributes
     ----------
-    cpus_per_worker, gpus_per_worker : that each worker computes with; only a single worker may
-        have a share of a GPU.
+    cpus_per_worker, gpus_per_worker : of each worker; only a single worker may share a GPU.
     workers : fewest and most workers of one training.
     at_once : trainings side by side, at least 1.
     data_workers : fewest and most augmenting actors that feed ONE worker; (0, 0): it makes its

@@ -98,12 +98,8 @@ class TrainingRun:
     ) -> list[T]:
         """Call ``function(device, *call)`` as one Ray task per call; return the results in order.
 
-        Each task takes one worker's share of the cluster.
-
-        Parameters
-        ----------
-        title : of the progress line.
-        calls : put what several of them share into Ray's store first (``ray.put``).
+        Each task takes one worker's share of the cluster. Put what several calls share into Ray's
+        store first (``ray.put``).
         """
         one = self.resources
         task: Any = ray.remote(
@@ -138,18 +134,10 @@ def run_training(
     resume: bool,
     console: Console | None,
 ) -> Results:
-    """Run a training from its check to its bundle.
+    """Run a training from its check to its bundle; raises what any of the steps does.
 
-    Parameters
-    ----------
-    check : reads the data and finds whatever a user can have got wrong. It comes before Ray starts
-        and before a file is written.
-    settings : as the user gave them; the run folder is claimed for them.
-
-    Raises
-    ------
-    SkinrayError
-        If the folder, the data, the settings or the cluster do not allow the run.
+    ``check`` reads the data and finds whatever a user can have got wrong: it comes before Ray
+    starts and before a file is written.
     """
     console = console or Console()
     began, started = time.monotonic(), now()
