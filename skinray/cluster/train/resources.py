@@ -101,12 +101,11 @@ def plan(
     one = replace(one, at_once=_at_once(one, nodes, cores))
     if not actors[1]:
         return one
-    most = settings.data_workers
-    if most == "auto":
-        training = one.at_once * one.workers[1]
-        spare = cpus - training * one.worker["CPU"]
-        most = min(MOST_ACTORS, max(1, 1 + int(spare // training)))
-    return replace(one, data_workers=(1, most))
+    if settings.data_workers != "auto":
+        return replace(one, data_workers=(1, settings.data_workers))
+    training = one.at_once * one.workers[1]
+    spare = cpus - training * one.worker["CPU"]
+    return replace(one, data_workers=(1, min(MOST_ACTORS, max(1, 1 + int(spare // training)))))
 
 
 def _at_once(one: Resources, nodes: Sequence[ResourceBundle], cores: int) -> int:
