@@ -156,7 +156,7 @@ def disk_full(lab: Lab, rng: random.Random) -> Happened:
         with lab.train(out, log=lab.scratch() / "log") as job:
             job.end(code=1)
         said = job.said()
-        if "No space left" not in said and "no room left" not in said:
+        if "No space left" not in said and "no space left" not in said:
             return Happened(False, f"ended, but did not say why: {said[-300:]}")
         # Each restart before the end trained the epoch again that it then could not store.
         restarts, allowed = _repeated(out), ClusterSettings().max_failures

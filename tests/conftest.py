@@ -68,9 +68,9 @@ def skinray(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray must not be started: whoever tries is told so by a trace."""
-    from skinray.cluster.train import biopsies
+    from skinray.cluster.train import run
 
     def started() -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr(biopsies, "session", started)
+    monkeypatch.setattr(run, "session", started)

@@ -1,4 +1,4 @@
-"""What `skinray train-cv` refuses, before Ray starts and before a file is written."""
+"""What `skinray train-cv` refuses before Ray starts and before a file is written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOOSE_LINE = {
 
 
 def damaged(cohort: Path, kind: str) -> None:
-    """Do one bad thing to a cohort."""
+    """Damage a cohort in one way."""
     rows = read_rows(cohort)
     image = cohort / "images" / "03.png"
     if kind == "mask of another size":
@@ -111,7 +111,7 @@ def test_a_damaged_cohort_is_refused_before_ray_starts(
 
 
 class _Evil:
-    """Pickled, it would make a file when it is read back."""
+    """Creates a file when its pickle is read."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -193,7 +193,7 @@ def test_a_pickle_is_not_imported(
 
 def test_resuming_needs_a_folder(skinray: Command, without_ray: None, cohort: Path) -> None:
     ended = skinray("train-cv", "--data", cohort, "--resume")
-    assert (ended.code, "name its folder" in ended.err) == (1, True)
+    assert (ended.code, "give its folder" in ended.err) == (1, True)
 
 
 @pytest.mark.parametrize("data", [True, False])

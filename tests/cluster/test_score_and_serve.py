@@ -1,4 +1,4 @@
-"""Scoring and the service judge images alike, to the last digit and pixel."""
+"""Scoring and the service give equal results, to the last digit and pixel."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ UNET = ModelSettings(name="unet", options={"features": 4, "depth": 3})
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random networks, whose probabilities lie on both sides of the thresholds everywhere.
+    """Random networks, whose probabilities are on both sides of the thresholds everywhere.
 
     A stand-in's are 0 and 1: they would hide a difference of rounding.
     """
@@ -104,7 +104,7 @@ def port(ray_session: Any) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("layout", ["fused", "separate"])
-def test_thirty_images_are_counted_alike(
+def test_thirty_images_get_equal_counts(
     layout: str, scored: Path, cohort: Path, bundle: Path, port: int
 ) -> None:
     points: dict[str, list[list[float]]] = {}
