@@ -51,6 +51,15 @@ class Crossings:
         """Crossings per millimetre of boundary; None without a scale or a boundary."""
         return density_per_mm(self.count, self.boundary_mm)
 
+    def __repr__(self) -> str:
+        text = f"{self.count} crossing{'s' if self.count != 1 else ''}"
+        text += f", boundary {self.boundary_px:.0f} px"
+        if self.boundary_mm is not None:
+            text += f" = {self.boundary_mm:.3f} mm"
+        if self.density_per_mm is not None:
+            text += f", {self.density_per_mm:.1f} per mm"
+        return f"<Crossings: {text}>"
+
 
 def find_crossings(
     nerve: ArrayLike,

@@ -21,7 +21,7 @@ ENDINGS = {"Counter": ["_total"], "Gauge": [""], "Histogram": ["_bucket"]}
 
 def exported() -> dict[str, set[str]]:
     """Read names and tags of the metrics from the source that makes them."""
-    source = (ROOT / "skinray" / "cluster" / "serve_metrics.py").read_text(encoding="utf-8")
+    source = (ROOT / "skinray" / "cluster" / "serve" / "metrics.py").read_text(encoding="utf-8")
     found = {}
     for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
         kind = call.func.id if isinstance(call.func, ast.Name) else ""

@@ -46,6 +46,10 @@ class Skin:
         """(H, W) float32: 0 where skin and background are as likely, 1 where one is certain."""
         return np.abs(2 * self.probability - 1)
 
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        return f"<Skin: {self.fraction:.1%} of {width}x{height} px>"
+
 
 def find_skin(
     image: NDArray[np.uint8], probability: NDArray[np.float32], settings: SkinSettings

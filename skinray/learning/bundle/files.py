@@ -30,6 +30,7 @@ from skinray.crossings.density import to_mm
 from skinray.errors import BundleError, SettingsError
 from skinray.files import sha256_of
 from skinray.images.photos.skin import Skin
+from skinray.images.read import Image
 from skinray.learning.bundle.info import (
     ASIDE,
     INFO,
@@ -61,6 +62,10 @@ class Prediction:
     dermis: NDArray[np.float32]
     crossings: Crossings
 
+    def __repr__(self) -> str:
+        height, width = self.nerve.shape
+        return f"<Prediction: {width}x{height} px, crossings={self.crossings}>"
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -69,6 +74,11 @@ class Bundle:
     info: BundleInfo
     stages: Mapping[Stage, StageModel]
 
+    def __repr__(self) -> str:
+        info = self.info
+        networks = ", ".join(f"{stage}: {info.models[stage].name}" for stage in info.stages)
+        return f"<Bundle {info.id[:8]}: {networks}, trained on {info.images} images>"
+
     def maps(
         self, image: NDArray[np.uint8], um_per_px: float | None = None
     ) -> dict[Stage, NDArray[np.float32]]:
@@ -76,14 +86,15 @@ class Bundle:
         return {stage: model.map(image, um_per_px) for stage, model in self.stages.items()}
 
     def predict(
-        self, image: NDArray[np.uint8], um_per_px: float | None = None
+        self, image: Image | NDArray[np.uint8], um_per_px: float | None = None
     ) -> Prediction | Skin:
         """Count the crossings of one biopsy, or find the skin in one photograph.
 
         Parameters
         ----------
-        image : (H, W, 3) uint8, RGB, of any size: large biopsies go through in tiles.
-        um_per_px : a biopsy's scale, if known. An image at another scale than the
+        image : what ``read_image`` returns, or an array, (H, W, 3) uint8, RGB; of any size: large
+            biopsies go through in tiles.
+        um_per_px : a biopsy's scale, if known; by default the one that the image's file states. An image at another scale than the
             training's is resampled for the networks; results are in its own pixels. An
             image of unknown scale is taken to be at the training's.
 
@@ -92,6 +103,9 @@ class Bundle:
         SkinrayError
             If the array is no RGB image of bytes, or the scale is not above 0.
         """
+        if isinstance(image, Image):
+            um_per_px = image.um_per_px if um_per_px is None else um_per_px
+            image = image.pixels
         to_mm(0, um_per_px)
         maps = self.maps(image, um_per_px)
         if self.info.kind == "photo":
