@@ -37,7 +37,7 @@ chaos: setup  ## break real jobs on purpose; benchmarks/chaos repeats it and wri
 	$(PYTEST) -m chaos
 
 fuzz: setup  ## 100,000 corrupted files through every decoder and parser; minutes on two free cores
-	$(BIN)/python -m benchmarks.fuzz.fuzz --cases 100000 --keep findings
+	$(BIN)/python -m benchmarks.fuzz.run --cases 100000 --keep findings
 
 sbom: setup  ## the parts with their licences as CycloneDX JSON: sbom.json
 	$(BIN)/python deploy/sbom.py > sbom.json

@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing in CPU time, and the machine's name."""
+"""Shared by the benchmarks: timing in turn, in CPU time, and the machine's name."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A Ray cluster of separate processes on this machine's loopback: every part can be killed alone.
+"""A Ray cluster of separate processes on this machine's loopback: each part can be killed alone.
 
-It has a token, ports and a folder of its own, and ends only the processes that it started.
+It has its own token, ports and folder, and ends only the processes that it started.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CPU time and memory of a process and all that it started (Linux)."""
+"""CPU time and memory of a process and all its descendants (Linux)."""
 
 from __future__ import annotations
 

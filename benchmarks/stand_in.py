@@ -1,4 +1,4 @@
-"""Bundles whose networks are stand-ins, and images drawn for them, where no training is needed."""
+"""Bundles with stand-in networks, and images drawn for them, where no training is needed."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from skinray.images.cohort.common_scale import scale_factor
 
 # Sums over a stack of images may round differently than over one. This is the most that a
 # probability may differ from the one of the image alone, in float32 on a CPU
-# (benchmarks/serve_batches.py measures it).
+# (benchmarks/serve/batches.py measures it).
 STACK_TOLERANCE = 1e-2
 WHOLE = PredictSettings()
 # Axes that an image is mirrored along: none, left and right, up and down, both.

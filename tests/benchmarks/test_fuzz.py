@@ -8,13 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fuzz
-import fuzz_weights  # noqa: F401  (adds its targets)
 import pytest
-from fuzz_mutations import KINDS, mutate, png_chunk, split_png
-from fuzz_targets import TARGETS, GarbageError, Target, png_files, run_image, seeds
-from fuzz_worker import case, judge, warm
 
+from benchmarks.fuzz import run as fuzz
+from benchmarks.fuzz import weights as fuzz_weights  # noqa: F401  (adds its targets)
+from benchmarks.fuzz.mutations import KINDS, mutate, png_chunk, split_png
+from benchmarks.fuzz.targets import TARGETS, GarbageError, Target, png_files, run_image, seeds
+from benchmarks.fuzz.worker import case, judge, warm
 from skinray.errors import ImageError
 
 FOUND = Path(__file__).parent / "fuzz"  # TARGET-WHAT: what was wrong once
@@ -103,8 +103,8 @@ HUNGRY = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from fuzz_targets import Target
-from fuzz_worker import judge
+from benchmarks.fuzz.targets import Target
+from benchmarks.fuzz.worker import judge
 
 for mib in (1, 100):
     eat = lambda data, folder: np.ones(mib << 20, np.uint8).sum()
@@ -140,7 +140,7 @@ print("=", json.dumps({"refused": last - first - 1, "finding": 1}), flush=True)
 @pytest.fixture
 def dying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
-    monkeypatch.setattr(fuzz, "WORKER", tmp_path / "worker.py")
+    monkeypatch.setattr(fuzz, "WORKER", (str(tmp_path / "worker.py"),))
 
 
 def test_a_death_is_a_finding_and_the_rest_is_run(dying: None) -> None:

@@ -7,11 +7,9 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-import score_efficiency
-import score_feeding
-import score_memory
-from process_tree import Memory, tree_memory
 
+from benchmarks.process_tree import Memory, tree_memory
+from benchmarks.speed import score_efficiency, score_feeding, score_memory
 from skinray.learning.bundle import load
 
 

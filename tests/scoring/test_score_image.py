@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from stand_in import drawn_image, stand_in_bundle
 
+from benchmarks.stand_in import drawn_image, stand_in_bundle
 from skinray.config.biopsies import ReadSettings, ScoreSettings
 from skinray.crossings.detect import Count
 from skinray.errors import ImageError

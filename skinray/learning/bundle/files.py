@@ -94,9 +94,9 @@ class Bundle:
         ----------
         image : what ``read_image`` returns, or an array, (H, W, 3) uint8, RGB; of any size: large
             biopsies go through in tiles.
-        um_per_px : a biopsy's scale, if known; by default the one that the image's file states. An image at another scale than the
-            training's is resampled for the networks; results are in its own pixels. An
-            image of unknown scale is taken to be at the training's.
+        um_per_px : a biopsy's scale, if known; by default the one that the image's file states.
+            An image at another scale than the training's is resampled for the networks; results
+            are in its own pixels. An image of unknown scale is taken to be at the training's.
 
         Raises
         ------

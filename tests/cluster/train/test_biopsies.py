@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import Any, cast
 
 import pytest
-from chaos_jobs import tables
 
+from benchmarks.chaos.jobs import tables
 from skinray.cluster.train import biopsies
 from skinray.cluster.train.biopsies import train_cv
 from skinray.cluster.train.resources import Resources
