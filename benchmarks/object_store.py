@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 # moto keeps objects in memory alone. Here each is also a file, written before the answer, so that
-# whatever a client was told is there again after a kill.
+# whatever a client was told survives a kill.
 SERVER = """
 import datetime, os, sys, threading, urllib.parse
 from moto.core import DEFAULT_ACCOUNT_ID

@@ -45,8 +45,7 @@ NAME = "paper_fold"
 NOT_MEASURED = [
     "# The paper's recipe through one fold",
     "",
-    "Not measured: no GPU here. On a machine with one: "
-    "`python -m benchmarks.accuracy.paper_fold`.",
+    "Not measured: no GPU here. On a machine with one: `python -m benchmarks.accuracy.paper_fold`.",
 ]
 DIGITS = {"nerve": "Table 1. Nerve Dice", "dermis": "Table 2. Dermis Dice"}
 
@@ -62,7 +61,7 @@ class Arm:
 
     @property
     def trained_per_s(self) -> float:
-        """Crops a second of the epochs after the first, which warms up."""
+        """Crops per second of the epochs after the first, which warms up."""
         steady = self.outcome.history[1:] or self.outcome.history
         return sum(end.images for end in steady) / sum(end.seconds for end in steady)
 
@@ -87,7 +86,7 @@ def main() -> None:
     if not (torch.cuda.is_available() or options.tiny):
         kept = RESULTS / f"{NAME}.md"
         if kept.is_file() and kept.read_text(encoding="utf-8") != "\n".join(NOT_MEASURED) + "\n":
-            print(f"no GPU at hand; {kept} keeps what was measured before")
+            print(f"no GPU here; {kept} keeps what was measured before")
             return
         write(NAME, NOT_MEASURED)
         return
@@ -138,7 +137,7 @@ def prepare(options: argparse.Namespace) -> Fold:
 
 
 def settings_of(*, tiny: bool = False, main_only: bool = False) -> RunSettings:
-    """Return the recipe without a search, each arm starting from weights that are at hand."""
+    """Return the recipe without a search, each arm starting from weights in the cache."""
     settings = recipe("demo" if tiny else "paper").override({"folds.components_held_out": None})
     if tiny:
         settings = settings.override({
@@ -241,7 +240,7 @@ def result(fold: Fold, arms: Sequence[Arm], counted: SplitScores, minutes: float
         f"{number(found.bias, 1, sign=True)} | {interval(found.limits, 1)} |",
         f"| the paper's fold 1 | | {theirs.r} | {p_value(theirs.p)} | | | | |",
         "",
-        "## Images a second",
+        "## Images per second",
         "",
         "Training: augmented crops, first epoch left out. Prediction: whole images one by one, "
         "from uint8 in memory to the map in memory.",

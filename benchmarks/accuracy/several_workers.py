@@ -120,7 +120,7 @@ def page(found: dict[tuple[str, Stage, int], float], seeds: int, before: str) ->
         "",
         f"The demo's networks on {TRAIN} drawn biopsies of {SIZE[0]}x{SIZE[1]} px, the same number",
         f"of epochs in each row; mean Dice of {HELD_OUT} others, nerves within 3 px. Steps of",
-        "several workers have as many times the 4 crops of one, and so there are fewer of them;",
+        "several workers take that many times the 4 crops of one worker, so there are fewer steps;",
         "`same`, `sqrt` and `linear` are `cluster.learning_rate_rule`. Below, the dermis network",
         "with batch norm in place of group norm, all with steps of 8 crops: normalised over all 8,",
         "as batch norm synchronised between workers does, or over the 4 or 2 of each worker.",

@@ -55,7 +55,7 @@ class Job(ABC):
             if self.process.poll() is not None and not seen():
                 raise RuntimeError(f"the job ended before {what}: {self.said()}")
             if time.monotonic() - began > LIMIT_S:
-                raise RuntimeError(f"waited in vain for {what}: {self.said()}")
+                raise RuntimeError(f"timed out waiting for {what}: {self.said()}")
             time.sleep(0.05)
         return time.monotonic() - began
 
@@ -75,7 +75,7 @@ class Job(ABC):
         return [p for p in found if title(p).startswith("ray::") and "Agent" not in title(p)]
 
     def worker(self, kind: str) -> psutil.Process:
-        """Wait for a worker whose title begins so, and return it."""
+        """Wait for a worker whose title starts like this, and return it."""
         found: list[psutil.Process] = []
 
         def seen() -> bool:

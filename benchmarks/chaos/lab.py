@@ -29,14 +29,14 @@ SCORING = ["--set", "images_per_part=2", "--set", "fused.actors=2"]
 
 @dataclass(frozen=True)
 class Happened:
-    """What came of a job that was disturbed.
+    """What happened to a disturbed job.
 
     Attributes
     ----------
     equal : whether its final results are those of an undisturbed run.
     what : what happened, in words.
-    recovery_s : from the fault, or from the call to go on, to the first new result of what was
-        hit; None where nothing had to recover.
+    recovery_s : from the fault, or from the call to resume, to the first new result of what was
+        hit; None if nothing had to recover.
     """
 
     equal: bool

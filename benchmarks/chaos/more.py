@@ -19,7 +19,7 @@ AWAY_S, DELAY_S = 12, 0.1
 @contextmanager
 def _store(lab: Lab) -> Iterator[Any]:
     """Start an object store that holds the images; ImportError where there is no server for it."""
-    import moto  # noqa: F401 - the server is a process of its own, whose end would say less
+    import moto  # noqa: F401 - the server is a separate process, whose end would say less
 
     from benchmarks.object_store import ObjectStore, client
 
@@ -73,7 +73,7 @@ def store_killed(lab: Lab, rng: random.Random) -> Happened:
 
 
 def store_slow(lab: Lab, rng: random.Random) -> Happened:
-    """Let each answer of the object store come a tenth of a second later."""
+    """Delay each answer of the object store by a tenth of a second."""
 
     def hit(store: Any) -> float:
         store.door.delay_s = DELAY_S

@@ -80,7 +80,7 @@ FAULTS = {
         workers.resized, 60,
     ),
     "train: loss NaN in one step": Fault(
-        "one trial", "the step is left out, no weight is spoilt", more.nan_step
+        "one trial", "the step is skipped, no weight is damaged", more.nan_step
     ),
     "tune: loss NaN in a configuration": Fault(
         "grid search", "it fails and says why, is not chosen; other results equal",
@@ -142,10 +142,10 @@ def table(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def page(runs: list[dict[str, Any]], before: str) -> list[str]:
-    """Return the lines of the result; ``before`` tells of the machine when the runs began."""
+    """Return the lines of the result; ``before`` describes the machine when the runs started."""
     return [
         "# Faults, and what came of them", "",
-        "Each run breaks a real job in processes of its own, at a moment that its seed decides, "
+        "Each run breaks a real job in its own processes, at a moment that its seed decides, "
         "and compares all final results (tables, pictures to the byte; for a training, all that "
         "was measured) with those of an undisturbed run. Recovery: from the fault, or from the "
         "call with `--resume` (start of Ray included), to the first new result of what was hit; "
@@ -154,8 +154,9 @@ def page(runs: list[dict[str, Any]], before: str) -> list[str]:
         "| fault | job | promised | what happened | recovery, s | runs | run on |",
         "|---|---|---|---|---|---|---|", *table(runs), "",
         f"{sum(r.get('kept', False) for r in runs)} of {sum('kept' in r for r in runs)} runs kept "
-        f"their promise. `python -m benchmarks.chaos.run --runs 5` runs all of them. The last runs, "
-        f"before: {before}. After: {machine()}. {versions('ray', 'torch', 'pyarrow')}.",
+        f"their promise. `python -m benchmarks.chaos.run --runs 5` runs all of them. "
+        f"The last runs, before: {before}. After: {machine()}. "
+        f"{versions('ray', 'torch', 'pyarrow')}.",
     ]  # fmt: skip
 
 

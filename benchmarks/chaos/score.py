@@ -38,7 +38,7 @@ def _one_killed(lab: Lab, rng: random.Random, kind: str) -> Happened:
         victim = job.worker(kind)
         logs = set(_logs(out))
         victim.kill()
-        # Of the actor's work there is no trace; a worker's replacement scores an image.
+        # The actor's work leaves no trace; a worker's replacement scores an image.
         recovery = job.advance(1) if kind == "ray::Claims" else _replaced(job, out, logs)
         job.end()
     return Happened(scored(out) == lab.calm_scored, "continued on its own", recovery)
@@ -163,7 +163,7 @@ def gcs_killed(lab: Lab, rng: random.Random) -> Happened:
 
 
 def _ends(job: Job) -> str:
-    """Wait for a job that lost its cluster; end it where it does not end by itself."""
+    """Wait for a job that lost its cluster; end it if it does not end on its own."""
     until = time.monotonic() + 90
     while job.process.poll() is None:
         if time.monotonic() > until:

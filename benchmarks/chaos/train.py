@@ -40,7 +40,7 @@ def _worker_killed(lab: Lab, rng: random.Random, search: bool) -> Happened:
         hit, before = unfinished(out), epochs_of(out)
         for victim in victims:  # which of them trains cannot be seen from outside
             victim.kill()
-        recovery = job.wait_until(lambda: _all_on(out, hit, before), "all trials to go on")
+        recovery = job.wait_until(lambda: _all_on(out, hit, before), "all trials to continue")
         job.end()
     calm = lab.calm_searched if search else lab.calm_trained
     equal = trained(out) == calm and _redone(out, lab) <= 1
@@ -105,7 +105,7 @@ def state_corrupted(lab: Lab, rng: random.Random) -> Happened:
 
 
 def state_cut_off(lab: Lab, rng: random.Random) -> Happened:
-    """Cut off each checkpoint of the trials under way, and leave one half written beside it."""
+    """Truncate each checkpoint of the running trials, and leave a half-written one beside it."""
 
     def cut(state: Path) -> None:
         data = state.read_bytes()
@@ -187,7 +187,7 @@ def node_killed(lab: Lab, rng: random.Random) -> Happened:
             busy = [node for node in nodes if _trains(node)]
             hit, before = unfinished(out), epochs_of(out)
             rng.choice(busy or nodes).kill()
-            recovery = job.wait_until(lambda: _all_on(out, hit, before), "all trials to go on")
+            recovery = job.wait_until(lambda: _all_on(out, hit, before), "all trials to continue")
             job.end()
     equal = trained(out) == lab.calm_trained and _redone(out, lab) <= 1
     return Happened(equal, f"continued on the other node; {_told(out, lab)}", recovery)

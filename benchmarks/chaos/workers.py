@@ -20,11 +20,11 @@ from skinray.learning.trial import LOG, STATE, WEIGHTS
 
 WORKER = "ray::RayTrainWorker"
 EPOCHS, LONG = 30, 240
-# Nodes have whole CPUs: such a node holds one worker and the actor that augments for it, but no
+# Nodes have whole CPUs: this node holds one worker and the actor that augments for it, but no
 # second worker.
 WORKER_CPUS, NODE_CPUS = 2, 3
 NOTICE_S, RESIZE_S = 60, 5
-# A group of another size sums and draws its dropout otherwise.
+# A group of another size sums and draws dropout differently.
 TOLERANCE = 0.02
 
 
@@ -65,7 +65,7 @@ def calm(lab: Lab) -> Path:
 
 
 def calm_on_nodes(lab: Lab, nodes: int, *options: str) -> Path:
-    """Return the folder of one on as many nodes: its workers have other threads, and round so."""
+    """Return the folder of one on this many nodes, whose threads round differently."""
     out = lab.folder / f"calm-on-{nodes}-nodes"
     if not (out / "trials" / NAME / WEIGHTS).is_file():
         with OwnCluster() as cluster:
@@ -83,7 +83,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 def redone(out: Path) -> int:
-    """Return how many epochs stand in the log more than once."""
+    """Return how many epochs are in the log more than once."""
     epochs = logged(out)
     return len(epochs) - len(set(epochs))
 
@@ -109,7 +109,7 @@ def one_of_two_killed(lab: Lab, rng: random.Random) -> Happened:
         rng.choice(training(job.workers())).kill()
         recovery = job.advance(2)
         job.end()
-    return compared(expected, out, "the group started again by itself", recovery)
+    return compared(expected, out, "the group restarted on its own", recovery)
 
 
 def driver_killed(lab: Lab, rng: random.Random) -> Happened:
@@ -138,7 +138,7 @@ def node_killed(lab: Lab, rng: random.Random) -> Happened:
 
 
 def node_announced(lab: Lab, rng: random.Random) -> Happened:
-    """Announce that a node is taken away, then take it; states are stored by that notice alone."""
+    """Announce that a node will be removed, then remove it: only the notice stores states."""
     expected, out = calm_on_nodes(lab, 2), lab.scratch() / "run"
     state = out / "trials" / NAME / STATE
     with OwnCluster() as cluster:
@@ -190,7 +190,7 @@ def training(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 def drain(cluster: OwnCluster, node: Node) -> None:
-    """Announce that a node is taken away, as a cloud does with its spot machines."""
+    """Announce that a node will be removed, as a cloud does with spot machines."""
     code = (
         "import sys, ray\n"
         "ray.init(log_to_driver=False)\n"

@@ -89,7 +89,7 @@ BYTES: tuple[Mutation, ...] = (
 
 
 def png_chunks(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
-    """Spoil chunks and give them right checksums again, so that what lies behind is reached."""
+    """Corrupt chunks and correct their checksums, so that the code behind the check is reached."""
     chunks = split_png(data)
     for _ in range(rng.choice((1, 1, 2, 3))):
         if not chunks:
@@ -173,7 +173,7 @@ KINDS: dict[str, tuple[Mutation, ...]] = {
 
 
 def mutate(rng: Random, data: bytes, others: Sequence[bytes], kind: str) -> tuple[bytes, list[str]]:
-    """Return a spoilt file and the names of what was done to it."""
+    """Return a corrupted file and the names of what was done to it."""
     done = []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         one = rng.choice(KINDS[kind])
@@ -183,7 +183,7 @@ def mutate(rng: Random, data: bytes, others: Sequence[bytes], kind: str) -> tupl
 
 
 def _place(rng: Random, length: int) -> int:
-    """Mostly in the first or last 200 bytes: there lies what steers a decoder."""
+    """Mostly in the first or last 200 bytes, which control a decoder."""
     near = min(200, length)
     return rng.choice(
         (rng.randrange(near), length - 1 - rng.randrange(near), rng.randrange(length))

@@ -28,7 +28,7 @@ from benchmarks.fuzz import weights as fuzz_weights  # noqa: F401  (adds its tar
 from benchmarks.fuzz.targets import TARGETS
 from benchmarks.fuzz.worker import MOST_CPU_S, case
 
-WAIT_S = 120.0  # for a case that does nothing; one that computes is ended by the worker itself
+WAIT_S = 120.0  # for a case that does nothing; the worker itself ends one that computes
 START_S = 300.0  # imports, and the valid files
 ROOT = Path(__file__).parents[2]
 WORKER = ("-m", "benchmarks.fuzz.worker")
@@ -48,13 +48,13 @@ class Tally:
 
 
 def fuzz(name: str, seed: int, first: int, last: int, tally: Tally) -> None:
-    """Run cases in workers; after a crash or a hang the next worker goes on behind that case."""
+    """Run cases in workers; after a crash or a hang, the next worker continues after that case."""
     while first < last:
         first = _one_worker(name, seed, first, last, tally)
 
 
 def _one_worker(name: str, seed: int, first: int, last: int, tally: Tally) -> int:
-    """Return the case to go on with."""
+    """Return the case to continue with."""
     command = [sys.executable, *WORKER, name, str(seed), str(first), str(last)]
     at: int | None = None
     found = 0
@@ -75,7 +75,7 @@ def _one_worker(name: str, seed: int, first: int, last: int, tally: Tally) -> in
         worker.kill()
         said = worker.stderr.read().decode(errors="replace")[-1000:] if worker.stderr else ""
     if at is None:
-        raise RuntimeError(f"{name}: the worker did not begin: {said}")
+        raise RuntimeError(f"{name}: the worker did not start: {said}")
     word = f"no end within {WAIT_S:.0f} s" if hung else _death(worker.returncode, said)
     tally.findings.append(f"{name}/{seed}/{at} {word}")
     # Those before it ended well, but whether by an answer or a refusal died with the worker.

@@ -57,7 +57,7 @@ def run_weights(data: bytes, folder: Path) -> None:
 
 @cache
 def sound_bundle() -> Path:
-    """Return a bundle of stand-ins, written once in a process."""
+    """Return a bundle of stand-ins, written once per process."""
     return stand_in_bundle(Path(tempfile.mkdtemp(prefix="fuzz-")) / "bundle")
 
 
@@ -97,7 +97,7 @@ def request_files() -> list[bytes]:
 
 @cache
 def service() -> Any:
-    """Return the service before stand-in networks; small limits."""
+    """Return the service with stand-in networks and small limits."""
     folder = tempfile.mkdtemp(prefix="fuzz-labels-")
     limits = ServiceSettings(max_body_bytes=100_000, max_pixels=20_000, timeout_s=5, labels=folder)
     return create_app(LocalEngine(bundles.load(sound_bundle(), "cpu")), limits)

@@ -32,7 +32,7 @@ MOST_CPU_S = 10.0  # computing, not waiting: the machine may be shared
 
 
 def case(name: str, seed: int, number: int) -> tuple[bytes, list[str]]:
-    """Return the file of a case, and what was done to it: the same wherever it is asked for."""
+    """Return the file of a case, and what was done to it: always the same."""
     rng = Random(f"{seed}/{name}/{number}")
     files = seeds(name)
     return mutate(rng, rng.choice(files), files, TARGETS[name].kind)
@@ -45,8 +45,8 @@ def judge(target: Target, data: bytes, folder: Path) -> tuple[str, str]:
         target.run(data, folder)
         outcome, why = "accepted", ""
     except target.allowed as error:
-        outcome, why = "refused", "" if str(error) else "an error without a word"
-    except BaseException as error:  # everything else is what is looked for
+        outcome, why = "refused", "" if str(error) else "an error without a message"
+    except BaseException as error:  # everything else is a finding
         lines = traceback.format_exception(error)
         return "finding", f"{type(error).__name__}: {error}\n{''.join(lines[-4:])}"[:2000]
     grown = memory_mib() - before
@@ -63,7 +63,7 @@ def warm(name: str, folder: Path) -> None:
 
 
 def memory_mib(reset: bool = False) -> float:
-    """Return the most memory that was resident; ``reset`` begins anew from what is now."""
+    """Return the most memory that was resident; ``reset`` starts again from the current value."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
     status = Path("/proc/self/status").read_text()
@@ -81,11 +81,11 @@ def main(name: str, seed: int, first: int, last: int) -> None:
         warm(name, Path(folder))
         for data in seeds(name):
             if judge(TARGETS[name], data, Path(folder))[0] == "finding":
-                raise SystemExit("a file that nobody has spoilt is a finding")
+                raise SystemExit("an intact file is a finding")
         for number in range(first, last):
             print(">", number, flush=True)
             data, done = case(name, seed, number)
-            # When it is over the process is ended, whatever it does.
+            # When the time is up, the process is ended, whatever it does.
             signal.setitimer(signal.ITIMER_PROF, MOST_CPU_S)
             outcome, why = judge(TARGETS[name], data, Path(folder))
             tally[outcome] += 1

@@ -22,7 +22,7 @@ from skinray.models import build, wide_conv
 
 BATCHES = (2, 4, 8)
 SIDE = 128
-# From how many images on each goes by transforms.
+# From how many images each version uses transforms.
 VERSIONS = {"Conv2d": 1_000_000, "transforms": 1}
 MOST_APART = 1e-3
 
@@ -36,12 +36,12 @@ def main() -> None:
 
 
 def measure(rounds: int, batch: int, **options: object) -> tuple[dict[str, list[float]], float]:
-    """Return the seconds of each version's steps, and how far their gradients lie apart.
+    """Return the seconds of each version's steps, and how far apart their gradients are.
 
     Raises
     ------
     SkinrayError
-        If the versions' gradients are not the same but for rounding.
+        If the versions' gradients differ by more than rounding.
     """
     torch.manual_seed(0)
     first = build("skin_unet", dropout=0.0, **options).train()
@@ -60,7 +60,7 @@ def measure(rounds: int, batch: int, **options: object) -> tuple[dict[str, list[
     plain, wide = gradients["Conv2d"], gradients["transforms"]
     apart = float((wide - plain).norm() / plain.norm())
     if apart > MOST_APART:
-        raise SkinrayError(f"the gradients lie {apart:.1e} of their norm apart: nothing was timed")
+        raise SkinrayError(f"the gradients are {apart:.1e} of their norm apart: nothing was timed")
     for _ in range(rounds):
         for name, network in networks.items():
             begun = time.perf_counter()

@@ -44,13 +44,13 @@ SAMPLES = [make_phantom(PhantomSettings(), 1, number, SIZE) for number in range(
 
 @dataclass
 class Apart:
-    """One network with so many threads: what stacking moved, and seconds alone over stacked.
+    """One network with a number of threads: what batching moved, and seconds alone over batched.
 
     Attributes
     ----------
     most : largest difference of a probability.
     flipped : pixels on the other side of .5, of ``pixels``.
-    gains : one ratio a round.
+    gains : one ratio per round.
     """
 
     most: float = 0.0
@@ -82,9 +82,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def trained(model: ModelSettings, train: TrainSettings | None, steps: int) -> nn.Module:
-    """Return the network, trained for so many steps where there are settings for it.
+    """Return the network, trained for a number of steps if there are settings for it.
 
-    Else its batch norms take the statistics of two images, or deep random networks would saturate.
+    Otherwise its batch norms take the statistics of two images, so that it does not saturate.
     """
     torch.manual_seed(0)
     torch.set_num_threads(max(THREADS))

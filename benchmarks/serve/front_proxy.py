@@ -104,7 +104,7 @@ def certificate(folder: Path) -> None:
 
 
 def good_answers(stack: Stack, seconds: float) -> list[tuple[int, float]]:
-    """Let good clients send an image each half second; their answers: status (0: none), seconds."""
+    """Let good clients send an image every half second; answers: status (0: none), seconds."""
     found: list[tuple[int, float]] = []
     known = "Basic " + base64.b64encode(b"anna:open").decode()
     head = {"Authorization": known, "Content-Type": FORM}
@@ -135,7 +135,7 @@ def good_answers(stack: Stack, seconds: float) -> list[tuple[int, float]]:
 
 
 class HalfOpen:
-    """So many half-open connections, opened anew as soon as the proxy closes one."""
+    """A number of half-open connections, reopened as soon as the proxy closes one."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack, self.opened, self.closed = stack, Counter[str](), Counter[str]()
@@ -232,7 +232,7 @@ def row(name: str, answers: list[tuple[int, float]], memory: MostMemory) -> str:
 def beside(stack: Stack, seconds: float, hostile: Callable[[], None] | None = None) -> tuple[
     list[tuple[int, float]], MostMemory
 ]:  # fmt: skip
-    """Ask as good clients while something hostile goes on."""
+    """Ask as good clients during an attack."""
     with MostMemory(stack.processes) as memory:
         thread = threading.Thread(target=hostile or (lambda: None))
         thread.start()
@@ -270,17 +270,17 @@ def main() -> None:
     )
     write("front_proxy", [
         "# Good clients beside hostile ones", "",
-        "HAProxy with `deploy/haproxy.cfg` before the service (layout fused, one replica, "
-        f"stand-in networks, tokens asked for). {GOOD_CLIENTS} good clients of one address send "
-        f"an image of 1600x1200 each, {GOOD_PAUSE_S:g} s after the answer before, {seconds:g} s "
-        "long, without any retry. Memory: the most at any moment, without shared pages; all of "
+        "HAProxy with `deploy/haproxy.cfg` in front of the service (layout fused, one replica, "
+        f"stand-in networks, tokens required). {GOOD_CLIENTS} good clients from one address send "
+        f"an image of 1600x1200 each, {GOOD_PAUSE_S:g} s after the last answer, for {seconds:g} s, "
+        "without any retry. Memory: the maximum at any moment, without shared pages; all of "
         "Ray's processes are the service's.", "",
         "| beside | good answers | median | p99 | memory |", "|---|---|---|---|---|",
         row("nobody", *quiet), row(f"{HELD} half-open connections", *attacked),
         row("bodies of 10 GB", *flooded), "",
         f"Asked: at least {ASKED:.0%} good answers beside each: {worst:.1%}, "
         f"{'met' if worst >= ASKED else 'NOT met'}.", "",
-        f"Half open: from {ADDRESSES} addresses, at least {held} held at a time, each opened anew "
+        f"Half open: from {ADDRESSES} addresses, at least {held} held at a time, each reopened "
         "when closed: " + "; ".join(
             f"{kind}, opened {half.opened[kind]}, closed by the proxy {half.closed[kind]}"
             for kind in KINDS) + ".", "",

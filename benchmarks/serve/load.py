@@ -49,7 +49,7 @@ async def ask(client: aiohttp.ClientSession, address: str, image: bytes, retries
 async def closed_loop(
     address: str, image: bytes, clients: int, seconds: float, retries: int = 0
 ) -> list[Reply]:
-    """Let so many clients ask one request after the other."""
+    """Let a number of clients send one request after the other."""
     until = time.perf_counter() + seconds
     async with _session() as session:
 
@@ -66,7 +66,7 @@ async def closed_loop(
 async def open_loop(
     address: str, image: bytes, rate: float, seconds: float, retries: int = 0
 ) -> list[Reply]:
-    """Begin ``rate`` requests a second, however many are unanswered."""
+    """Start ``rate`` requests per second, however many are unanswered."""
     tasks, began = [], time.perf_counter()
     async with _session() as session:
         for number in range(int(rate * seconds)):
@@ -99,13 +99,13 @@ def in_second_process(address: str, image: Path, *options: str) -> list[Reply]:
 
 
 def main() -> None:
-    """Read options, offer the load, print the replies as JSON."""
+    """Read options, send the load, print the replies as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--address", required=True)
     parser.add_argument("--image", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--rate", type=float, help="requests a second")
-    parser.add_argument("--clients", type=int, default=1, help="where no rate is given")
+    parser.add_argument("--rate", type=float, help="requests per second")
+    parser.add_argument("--clients", type=int, default=1, help="if no rate is given")
     parser.add_argument("--retries", type=int, default=0)
     options = parser.parse_args()
     image = options.image.read_bytes()

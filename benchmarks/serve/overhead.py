@@ -41,7 +41,7 @@ async def compare(
 ) -> tuple[list[float], list[float]]:
     """Return seconds over HTTP and in process, image by image in turn."""
     port = free_port()
-    # A network has one thread, there as here; and there is no wait for a batch to fill.
+    # A network has one thread in both, and nothing waits for a batch to fill.
     deploy(small_config(layout, folder, port, cpus=CPUS[layout], args={"batch_size": 1}))
     torch.set_num_threads(1)
     over_http, alone, data = [], [], image.read_bytes()
@@ -86,7 +86,7 @@ def main() -> None:
 def one_layout(
     layout: str, asked: float, folder: Path, bundle: Bundle, image: Path, repeats: int
 ) -> str:
-    """Return one row, from a Ray and a service of its own."""
+    """Return one row, measured with its own Ray and service."""
     from ray import serve
 
     with session():

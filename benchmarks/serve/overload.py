@@ -65,7 +65,7 @@ class Measured(NamedTuple):
 
 
 def measure(layout: str, seconds: float) -> Measured:
-    """Find what the service can do, offer ten times that, then ask a little."""
+    """Find the service's capacity, send ten times that, then a little."""
     from ray import serve
 
     port, lasts = free_port(), f"--seconds={seconds}"

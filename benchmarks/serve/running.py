@@ -20,7 +20,7 @@ DEPLOY_S = 240  # many replicas start slowly on two cores
 
 
 def behind_haproxy() -> bool:
-    """Say whether Serve runs HAProxy in the place of its own proxy."""
+    """Return whether Serve runs HAProxy in place of its own proxy."""
     return os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
 
 

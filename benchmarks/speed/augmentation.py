@@ -67,7 +67,7 @@ def main() -> None:
         "",
         f"Ratio of medians: **{ratio:.1f}** to the affine steps as one (asked: {RATIO_FLOOR:.0f}; "
         f"{'met' if ratio >= RATIO_FLOOR else 'NOT met'}), {apart / mine:.1f} to the chain step "
-        f"by step. CPU time an image: **{mine:.1f} ms** (asked: at most {CEILING_MS:.0f}; "
+        f"by step. CPU time per image: **{mine:.1f} ms** (asked: at most {CEILING_MS:.0f}; "
         f"{'met' if fast else 'NOT met'}).",
     ]
     write("augmentation", lines)

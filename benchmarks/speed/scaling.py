@@ -36,7 +36,7 @@ def wait_for_networks() -> None:
 
 
 def rate_of(nodes: int, images: int, scratch: Path) -> float:
-    """Return the images a second of so many nodes with an actor each, once they are under way."""
+    """Return the images per second of a number of nodes with an actor each, after the start."""
     # Ray looks at these when it is imported.
     os.environ |= LOOPBACK | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     import ray
@@ -103,8 +103,8 @@ def report(measured: dict[int, float], costs: Costs, when: str) -> list[str]:
     return [
         "# Scoring on more nodes", "",
         f"Nodes are processes of one machine; each has one actor whose networks are a wait of "
-        f"{WAIT_S:g} s an image, so that the nodes do not share what they compute with. All else "
-        f"is real: listing, reading, decoding, crossings, pictures, commits, Ray.", "",
+        f"{WAIT_S:g} s per image, so that the nodes do not compete for the processor. Everything "
+        f"else is real: listing, reading, decoding, crossings, pictures, commits, Ray.", "",
         "| nodes | images/s | efficiency | asked | |", "|---|---|---|---|---|", *rows(measured), "",
         "## What 100 GPU nodes and 100 million images ask of the rest", "",
         *projection(costs), "",

@@ -16,7 +16,7 @@ ENTRIES, PARTS, CALLS, BLOCKS = 100_000, 100, 5000, 1000
 NODES, IMAGES = 100, 100_000_000
 # Both networks on one H200, calculated from their FLOPs; a node of the cluster has one.
 IMAGES_PER_S_AND_NODE = 168
-# One answer of an object store for one small object, as their makers tell.
+# One answer of an object store for one small object, as its makers state.
 OBJECT_S = 0.03
 
 
@@ -26,7 +26,7 @@ class Costs:
 
     Attributes
     ----------
-    list_s, list_bytes : an image in the listing, the ledger and what is pending.
+    list_s, list_bytes : per image, in the listing, the ledger and what is pending.
     commit_s, read_s, part_bytes : a part, of as many images as one of ``IMAGES`` has.
     ask_s : a question to the actor of claims, of which each image asks one and tells one.
     block_s : a block of Ray Data on its way through one actor.
@@ -42,7 +42,7 @@ class Costs:
 
 
 def measure_costs(scratch: Path) -> Costs:
-    """Measure each stage by itself on this machine."""
+    """Measure each stage alone on this machine."""
     list_s, list_bytes = _listing(scratch)
     commit_s, read_s, part_bytes = _parts(scratch)
     ask_s, block_s = _ray(scratch)
@@ -139,7 +139,7 @@ def projection(costs: Costs, nodes: int = NODES, images: int = IMAGES) -> list[s
     parts, asking = -(-images // size), claim_actors(nodes)
     stages = {
         "listing, ledger and what is pending": (images * costs.list_s, "before the first image"),
-        f"claims ({asking} actors, 2 calls an image)": (
+        f"claims ({asking} actors, 2 calls per image)": (
             2 * images * costs.ask_s / asking, "while the networks work"
         ),
         f"Ray Data's blocks ({parts:,} of {size})": (

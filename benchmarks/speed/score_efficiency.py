@@ -46,7 +46,7 @@ CHECKED, POLL_S = 4, 1.0  # looking more often would take a part of the cores it
 
 @dataclass(frozen=True)
 class Pace:
-    """Images a second, and CPU seconds an image, once under way."""
+    """Images per second, and CPU seconds per image, after the start."""
 
     images_per_s: float
     cpu_s: float
@@ -75,7 +75,7 @@ class Rounds:
 def main() -> None:
     """Measure, print and write ``results/score_efficiency.md``."""
     options = arguments()
-    # Ray gives its workers niceness 15, so whatever runs beside would slow down its side alone.
+    # Ray gives its workers niceness 15, so other processes would slow down its side only.
     os.environ[NICENESS] = "0"
     rounds = Rounds(
         bare={shape: [] for shape in SHAPES},
@@ -121,8 +121,8 @@ def draw(folder: Path, images: int) -> None:
 def counting_bundle(folder: Path, networks: str) -> Path:
     """Write a bundle of random weights that finds something.
 
-    Batch norms take the statistics of two images, or deep random networks would saturate; the
-    thresholds lie within the maps.
+    Batch norms take the statistics of two images: deep random networks would saturate. The
+    thresholds are within the maps' range.
     """
     options = TINY if networks == "tiny" else {}
     torch.manual_seed(0)
@@ -172,7 +172,7 @@ def score(bundle: Path, images: Path, out: Path) -> list[tuple[int, float]]:
 
 
 def cpu_an_image(cpu: Sequence[tuple[int, float]]) -> float:
-    """Return CPU seconds an image, without the start and the last image, done by one alone."""
+    """Return CPU seconds per image, without the start and the last image, which one does alone."""
     among = [(done, used) for done, used in cpu if MOST_PROCESSES <= done < cpu[-1][0]]
     if len(among) < 2:
         sys.exit("too few images for a steady rate: give more --images")
@@ -181,7 +181,7 @@ def cpu_an_image(cpu: Sequence[tuple[int, float]]) -> float:
 
 
 def check(bundle: Path, images: Path, out: Path) -> None:
-    """End if scoring and the library do not count alike."""
+    """End if scoring and the library count differently."""
     rows = pq.read_table(out / "counts.parquet").to_pylist()
     if [row["status"] for row in rows] != ["ok"] * len(list(images.iterdir())):
         sys.exit("not every image was scored")
@@ -209,7 +209,7 @@ def finished(out: Path) -> list[tuple[str, float]]:
 
 
 def steady_rate(ends: Sequence[tuple[str, float]]) -> float:
-    """Return images a second while all processes are at work, the sum of their own rates.
+    """Return images per second while all processes are at work: the sum of their rates.
 
     Each process's first image, and all after the first of them has finished, are left out.
     """

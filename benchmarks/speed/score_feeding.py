@@ -35,14 +35,14 @@ RUN = "import sys; from benchmarks.speed.score_feeding import one_run; one_run(*
 
 @dataclass(frozen=True)
 class Run:
-    """One run of scoring: from its start to the first images, and once under way.
+    """One run of scoring: from its start to the first images, and after that.
 
     Attributes
     ----------
-    first_s : from Ray's start to the first commit; the actors' own start is in it.
+    first_s : from Ray's start to the first commit, including the actors' start.
     images_per_s : from the first commit to the last.
-    cpu_s : of all processes, an image, over the same time.
-    cores : the same a second: what feeding and the small rest keep busy.
+    cpu_s : of all processes, per image, over the same time.
+    cores : the same per second: what feeding and the small rest keep busy.
     """
 
     first_s: float
@@ -76,7 +76,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def started(feed: str, cpus: int, images: int, scratch: Path, turn: int) -> Run:
-    """Measure one run in a process of its own."""
+    """Measure one run in its own process."""
     folder = scratch / f"images-{images}"
     if not folder.is_dir():
         folder.mkdir()
@@ -95,7 +95,7 @@ def started(feed: str, cpus: int, images: int, scratch: Path, turn: int) -> Run:
 
 
 def one_run(feed: str, cpus: str, images: str, out: str, told: str) -> None:
-    """Score the images and write a :class:`Run`; the process is this run's alone."""
+    """Score the images and write a :class:`Run`; the process serves this run only."""
     import ray
     from rich.console import Console
 
@@ -160,14 +160,14 @@ def lines(found: dict[tuple[int, str], list[Run]], options: Any, when: str) -> l
         "# Who feeds the actors that score: the driver, or Ray Data's pool",
         "",
         f"As many actors as CPUs, {options.images} images of {SIZE[1]}x{SIZE[0]} px for each, "
-        f"{IMAGES_PER_PART} in a batch. Networks are a wait of {WAIT_S:g} s an image, so that more "
-        "actors than cores do not share what they compute with; the most there can be is "
-        f"{1 / WAIT_S:g} images/s for each actor. *Cores*: CPU time of all processes, a second, "
-        "once under way. Medians of the rounds, lowest and highest.",
+        f"{IMAGES_PER_PART} in a batch. Networks are a wait of {WAIT_S:g} s per image, so that "
+        "more actors than cores do not compete for the processor; the maximum is "
+        f"{1 / WAIT_S:g} images/s per actor. *Cores*: CPU time of all processes per second, "
+        "after the start. Medians of the rounds, lowest and highest.",
         "",
         f"{when} {versions('ray')}. Rounds: {options.rounds}.",
         "",
-        "| CPUs | fed by | images/s | of the most | CPU ms an image | cores | first images after |",
+        "| CPUs | fed by | images/s | of maximum | CPU ms per image | cores | first images after |",
         "|---|---|---|---|---|---|---|",
     ]
     for (cpus, feed), runs in found.items():

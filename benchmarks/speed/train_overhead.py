@@ -42,7 +42,7 @@ from skinray.learning.trial import LOG, finished
 IMAGES, SEED = 4, 40
 # A step under Ray Train, against the plain loop.
 TRAIN_ALLOWED = 1.05
-# Ray gives its workers niceness 15, so whatever runs beside would slow down its side alone.
+# Ray gives its workers niceness 15, so other processes would slow down its side only.
 NICENESS = "RAY_worker_niceness"
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     lines = [
         "# A training step with and without Ray",
         "",
-        "Plain: one process a worker, which makes its crops itself, gradients averaged by",
+        "Plain: one process per worker, which makes its own crops, gradients averaged by",
         "DistributedDataParallel over gloo. Train: TorchTrainer on a Ray started for each run by",
         "`skinray.cluster.session`, whose workers make their crops too. Train and Data: a Ray Data",
         "pipeline with one actor feeds each worker, as `skinray train-cv` does it. Each worker",
@@ -228,7 +228,7 @@ def with_ray(
 
 
 def nowhere(labelled: object) -> Sample:
-    """Stand in for the reader of images lost with a node: here none is, and none has a file."""
+    """Stand in for the reader of images lost with a node; here none is lost, and none has a file."""
     raise LookupError(f"{labelled}: the samples of this benchmark are drawn")
 
 

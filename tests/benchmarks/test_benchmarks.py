@@ -62,7 +62,7 @@ def test_readme_names_every_script():
 
 
 def test_scripts_are_all_that_can_be_run():
-    """But for a load generator, a worker and a job, which other scripts start."""
+    """Except a load generator, a worker and a job, which other scripts start, and ``make fuzz``."""
     found = {
         ".".join(path.relative_to(BENCHMARKS).with_suffix("").parts)
         for path in BENCHMARKS.rglob("*.py")
@@ -130,7 +130,7 @@ def test_drive_row_is_mean_and_sd_over_images(load):
     assert row == "| HED | 0.600 (0.100) | 0.600 (0.000) | 0.900 (0.100) | 0.0 min |"
 
 
-def test_drive_says_where_the_data_should_lie(load, tmp_path):
+def test_drive_says_where_the_data_should_be(load, tmp_path):
     with pytest.raises(SystemExit, match="SKINRAY_REAL_DATA"):
         load("accuracy.drive").arguments(["--data", str(tmp_path)])
 
@@ -207,7 +207,7 @@ def test_an_epoch_of_a_network_for_photographs_is_measured(load, tmp_path):
 # --- photo_table ---------------------------------------------------------------------------
 
 
-def test_the_table_says_of_every_network_what_was_asked_and_met(load, tmp_path, monkeypatch):
+def test_the_table_says_for_every_network_what_was_asked_and_met(load, tmp_path, monkeypatch):
     script = load("photos.table")
     monkeypatch.setattr(script, "ASKED", 0.85)  # between the two
     results = fake_photo_results(tmp_path / "run")
@@ -257,7 +257,7 @@ def test_wide_convolutions_are_compared_on_the_same_weights(load):
     assert "| 4 | 3.00 | 2.00 | **2.00** | 1.50 - 3.00 | 3 | 2e-05 |" in told
 
 
-def test_no_time_is_told_where_the_gradients_differ(load, monkeypatch):
+def test_nothing_is_timed_if_the_gradients_differ(load, monkeypatch):
     script = load("photos.wide_conv")
     monkeypatch.setattr(script, "MOST_APART", 0)
     with pytest.raises(SkinrayError, match="nothing was timed"):
@@ -267,7 +267,7 @@ def test_no_time_is_told_where_the_gradients_differ(load, monkeypatch):
 # --- serve_batches -------------------------------------------------------------------------
 
 
-def test_stacks_are_compared_with_each_image_alone(load):
+def test_batches_are_compared_with_each_image_alone(load):
     script = load("serve.batches")
     options = script.arguments(["--images", "3", "--rounds", "2", "--steps", "1"])
     model, train = script.NETWORKS["U-Net, the demo's"]
@@ -278,7 +278,7 @@ def test_stacks_are_compared_with_each_image_alone(load):
     assert apart.most <= script.STACK_TOLERANCE
 
 
-def test_the_most_that_was_moved_is_held_against_what_is_stated(load):
+def test_the_largest_change_is_compared_with_the_stated_limit(load):
     script = load("serve.batches")
     options = script.arguments([])
     one, stack = np.float32([[[0.4, 0.49]]]), np.float32([[[0.4, 0.51]]])
@@ -331,7 +331,7 @@ def test_cpu_of_a_tree_counts_descendants_and_their_ended_children(load, tmp_pat
     assert load("process_tree").tree_cpu_seconds(10, tmp_path) == 2 + 3 + 10 + 5 + 100
 
 
-def test_cpu_is_noted_at_every_change(load, tmp_path):
+def test_cpu_is_recorded_at_every_change(load, tmp_path):
     tree = load("process_tree")
     path = tmp_path / "state"
     with tree.CpuAtChange(path) as cpu:
