@@ -54,6 +54,15 @@ class Crossings:
         """Crossings per millimetre of boundary; None without a scale or a boundary."""
         return density_per_mm(self.count, self.boundary_mm)
 
+    def __repr__(self) -> str:
+        text = f"{self.count} crossing{'s' if self.count != 1 else ''}"
+        text += f", boundary {self.boundary_px:.0f} px"
+        if self.boundary_mm is not None:
+            text += f" = {self.boundary_mm:.3f} mm"
+        if self.density_per_mm is not None:
+            text += f", {self.density_per_mm:.1f} per mm"
+        return f"<Crossings: {text}>"
+
 
 class CrossingsRecord(BaseModel):
     """The crossings of one image for tables and answers, in pixels of the upright image."""

@@ -59,10 +59,15 @@ class Image:
     source: str
     sha256: str
 
+    def __repr__(self) -> str:
+        height, width = self.pixels.shape[:2]
+        scale = "scale unknown" if self.um_per_px is None else f"{self.um_per_px:g} um/px"
+        return f"<Image: {width}x{height} px, {scale}>"
 
-def read_image(path: Path, settings: ReadSettings = _DEFAULT) -> Image:
+
+def read_image(path: Path | str, settings: ReadSettings = _DEFAULT) -> Image:
     """Read an image file; see :func:`decode_image`."""
-    return decode_image(read_bytes(path, settings), str(path), settings)
+    return decode_image(read_bytes(Path(path), settings), str(path), settings)
 
 
 def decode_image(data: bytes, source: str, settings: ReadSettings = _DEFAULT) -> Image:

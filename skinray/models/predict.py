@@ -20,7 +20,7 @@ from skinray.errors import ImageError
 from skinray.images.cohort.common_scale import scale_factor
 
 # In a stack of images, sums may round differently. This is the largest difference of a probability
-# from that of the image alone, in float32 on a CPU (measured by benchmarks/serve_batches.py).
+# from that of the image alone, in float32 on a CPU (measured by benchmarks/serve/batches.py).
 STACK_TOLERANCE = 1e-2
 WHOLE = PredictSettings()
 # Axes along which an image is mirrored: none, left-right, up-down, both.

@@ -15,9 +15,9 @@ import requests
 import torch
 from PIL import Image as Pillow
 from rich.console import Console
-from serve_running import deploy, free_port, small_config
-from stand_in import bundle_of, drawn_image
 
+from benchmarks.serve.running import deploy, free_port, small_config
+from benchmarks.stand_in import bundle_of, drawn_image
 from skinray.config.biopsies import CrossingSettings
 from skinray.config.images import PredictSettings
 from skinray.config.photos import WHOLE, SkinSettings

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from phone_files import BLOCKS, Graph, random_state, tflite_file, to_bytes
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.photos.phone_files import BLOCKS, Graph, random_state, tflite_file, to_bytes
 from skinray.config.images import ReadSettings
 from skinray.config.photos import FURTHER
 from skinray.errors import SettingsError, WeightsError

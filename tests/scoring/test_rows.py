@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from stand_in import stand_in_bundle
 
+from benchmarks.stand_in import stand_in_bundle
 from skinray.config.scoring import ScoreSettings
 from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import ImageError, SettingsError, SkinrayError

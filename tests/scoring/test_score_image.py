@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from stand_in import drawn_image, stand_in_bundle
 
+from benchmarks.stand_in import drawn_image, stand_in_bundle
 from skinray.config.images import ReadSettings
 from skinray.config.scoring import ScoreSettings
 from skinray.crossings.detect import CrossingsRecord

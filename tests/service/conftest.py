@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
-from stand_in import stand_in_bundle
 
+from benchmarks.stand_in import stand_in_bundle
 from skinray.config.images import PredictSettings
 from skinray.config.photos import SkinSettings
 from skinray.config.scoring import ServiceSettings

@@ -14,8 +14,8 @@ import tifffile
 from fastapi.testclient import TestClient
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine

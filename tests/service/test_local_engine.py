@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from skinray.service.answers.biopsies import CountWant
 from skinray.service.engine import LocalEngine, NotReadyError
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import requests
 from numpy.typing import NDArray
-from stand_in import SEES_GREEN, bundle_of
 
+from benchmarks.stand_in import SEES_GREEN, bundle_of
 from skinray.config.training import ModelSettings
 from skinray.learning.bundle import save
 from skinray.learning.bundle.info import read_info

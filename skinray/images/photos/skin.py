@@ -46,6 +46,10 @@ class Skin:
         """(H, W) float32: 0 if skin and background are equally likely, 1 if either is certain."""
         return np.abs(2 * self.probability - 1)
 
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        return f"<Skin: {self.fraction:.1%} of {width}x{height} px>"
+
 
 class SkinArea(BaseModel):
     """The skin in one photograph as tables and answers give it, in pixels of the upright image."""

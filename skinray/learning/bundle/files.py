@@ -26,6 +26,7 @@ from skinray.crossings import Crossings
 from skinray.crossings.density import to_mm
 from skinray.files import sha256_of
 from skinray.images.photos.skin import Skin
+from skinray.images.read import Image
 from skinray.learning.bundle.info import (
     ASIDE,
     INFO,
@@ -55,6 +56,10 @@ class Prediction:
     dermis: NDArray[np.float32]
     crossings: Crossings
 
+    def __repr__(self) -> str:
+        height, width = self.nerve.shape
+        return f"<Prediction: {width}x{height} px, crossings={self.crossings}>"
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -63,6 +68,11 @@ class Bundle:
     info: BundleInfo
     stages: Mapping[Stage, StageModel]
 
+    def __repr__(self) -> str:
+        info = self.info
+        networks = ", ".join(f"{stage}: {info.models[stage].name}" for stage in info.stages)
+        return f"<Bundle {info.id[:8]}: {networks}, trained on {info.images} images>"
+
     def maps(
         self, image: NDArray[np.uint8], um_per_px: float | None = None
     ) -> dict[Stage, NDArray[np.float32]]:
@@ -70,22 +80,27 @@ class Bundle:
         return {stage: model.map(image, um_per_px) for stage, model in self.stages.items()}
 
     def predict(
-        self, image: NDArray[np.uint8], um_per_px: float | None = None
+        self, image: Image | NDArray[np.uint8], um_per_px: float | None = None
     ) -> Prediction | Skin:
         """Count the crossings of one biopsy, or find the skin in one photograph.
 
         Parameters
         ----------
-        image : (H, W, 3) uint8, RGB, of any size; large biopsies are processed in tiles.
-        um_per_px : the scale of a biopsy, if known. If it differs from the training scale, the
-            image is resampled for the networks; results refer to the image's own pixels. An
-            image of unknown scale is assumed to have the training scale.
+        image : what ``read_image`` returns, or an array (H, W, 3) uint8, RGB, of any size; large
+            biopsies are processed in tiles.
+        um_per_px : a biopsy's scale, if known; by default the scale that the image's file states.
+            If it differs from the training scale, the image is resampled for the networks;
+            results refer to the image's own pixels. An image of unknown scale is assumed to have
+            the training scale.
 
         Raises
         ------
         SkinrayError
             If the array is not an 8-bit RGB image, or the scale is not positive.
         """
+        if isinstance(image, Image):
+            um_per_px = image.um_per_px if um_per_px is None else um_per_px
+            image = image.pixels
         to_mm(0, um_per_px)
         return _RESULT[self.info.kind](self.info, image, self.maps(image, um_per_px), um_per_px)
 

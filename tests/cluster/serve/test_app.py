@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import requests
-from serve_running import deploy, free_port, name_bundle, small_config
-from stand_in import drawn_image, stand_in_bundle
 
+from benchmarks.serve.running import deploy, free_port, name_bundle, small_config
+from benchmarks.stand_in import drawn_image, stand_in_bundle
 from skinray.learning.bundle import load
 from skinray.learning.bundle.info import read_info
 from tests.support.photo_bundles import photo_bundle

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from serve_running import deploy, free_port, small_config
-from stand_in import SEES_GREEN, bundle_of, drawn_image
 
+from benchmarks.serve.running import deploy, free_port, small_config
+from benchmarks.stand_in import SEES_GREEN, bundle_of, drawn_image
 from skinray.config.biopsies import CrossingSettings
 from skinray.config.training import ModelSettings
 from skinray.learning.bundle import load, save

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from stand_in import bundle_of, drawn_image, stand_in_bundle
 from torch import Tensor, nn
 
+from benchmarks.stand_in import bundle_of, drawn_image, stand_in_bundle
 from skinray.cluster.serve.batches import Batches
 from skinray.cluster.serve.bundles import BundleCache, BundleRef
 from skinray.cluster.serve.stages import Seen, forward

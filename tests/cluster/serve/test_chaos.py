@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from serve_replica_kill import ASKED, measure
+
+from benchmarks.serve.replica_kill import ASKED, measure
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(400)]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from serve_running import CONFIGS
-from stand_in import stand_in_bundle
 
+from benchmarks.serve.running import CONFIGS
+from benchmarks.stand_in import stand_in_bundle
 from skinray.errors import BundleError, SettingsError
 from skinray.service.middleware.tokens import ENVIRONMENT
 from tests.support.photo_bundles import photo_bundle

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stand_in import drawn_image, stand_in_bundle
 
+from benchmarks.stand_in import drawn_image, stand_in_bundle
 from skinray.cluster.serve.bundles import BundleCache, BundleRef, load_named_stage, named_info
 from skinray.cluster.serve.engines import RayEngine
 from skinray.cluster.serve.stages import Seen, forward

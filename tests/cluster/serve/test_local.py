@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import requests
-from serve_running import free_port
-from stand_in import drawn_image, stand_in_bundle
 
+from benchmarks.serve.running import free_port
+from benchmarks.stand_in import drawn_image, stand_in_bundle
 from skinray.service.middleware.tokens import ENVIRONMENT
 from tests.support.commands import Command
 from tests.support.served import png, post

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stand_in import stand_in_bundle
 
+from benchmarks.stand_in import stand_in_bundle
 from skinray.errors import SkinrayError
 from skinray.learning.bundle.info import read_info
 from skinray.report.cohorts.biopsies import MOST_SUBJECTS

@@ -6,8 +6,8 @@ import pickle
 
 import numpy as np
 import pytest
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from skinray.crossings import find_crossings
 from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import SkinrayError

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import stand_in
 
+from benchmarks import stand_in
 from skinray.config.images import ReadSettings
 from skinray.crossings import find_crossings
 from skinray.errors import LabelError

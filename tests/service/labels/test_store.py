@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import stand_in
 
+from benchmarks import stand_in
 from skinray.config.biopsies import FoldSettings
 from skinray.config.images import ReadSettings
 from skinray.crossings import find_crossings

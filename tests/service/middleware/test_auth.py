@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from skinray.config.scoring import ServiceSettings
 from skinray.service.app import PAGE, create_app
 from skinray.service.engine import LocalEngine

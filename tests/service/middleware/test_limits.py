@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.metrics import Meter

@@ -6,8 +6,8 @@ import asyncio
 import re
 
 import pytest
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from skinray.errors import BundleError, ResourcesError
 from skinray.service.app import create_app
 from skinray.service.engine import BusyError, NotReadyError

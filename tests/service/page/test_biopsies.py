@@ -12,8 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import stand_in
 
+from benchmarks import stand_in
 from skinray.config.images import ReadSettings
 from skinray.config.scoring import ServiceSettings
 from skinray.crossings import find_crossings

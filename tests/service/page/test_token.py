@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import pytest
 from selenium.webdriver.common.by import By
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine

@@ -8,8 +8,8 @@ import logging
 
 import numpy as np
 import pytest
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from skinray.crossings.detect import CrossingsRecord
 from skinray.images.read import decode_image
 from skinray.scoring.geojson import to_geojson

@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 import pytest
-from stand_in import drawn_image
 
 import skinray
+from benchmarks.stand_in import drawn_image
 from skinray.service.app import create_app
 from skinray.service.engine import NotReadyError
 from tests.support.service.asgi_driver import Exchange, FailingEngine

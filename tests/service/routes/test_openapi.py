@@ -16,8 +16,8 @@ from hypothesis.errors import Unsatisfiable
 from jsonschema import Draft202012Validator
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from skinray.config.scoring import ServiceSettings
 from skinray.learning.bundle import Bundle
 from skinray.service.app import create_app

@@ -10,8 +10,8 @@ import struct
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from skinray.config.scoring import ServiceSettings
 from skinray.images.photos.skin import SkinArea
 from skinray.images.read import decode_image
