@@ -16,7 +16,7 @@ from skinray.config.kinds import STAGES, Stage
 from skinray.config.training import ArmSettings
 from skinray.errors import CohortError, SettingsError, WeightsError
 from skinray.images.cohort.folds import assign_folds, hold_out
-from skinray.images.cohort.manifest import Cohort
+from skinray.images.cohort.rows import Cohort
 from skinray.learning.spec import TrialSpec, configured, scaled
 from skinray.learning.trial import new_network
 

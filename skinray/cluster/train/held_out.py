@@ -16,7 +16,7 @@ from skinray.cluster.session import assigned_device
 from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.sources import Source
 from skinray.config.biopsies import CrossingSettings, FitSettings
-from skinray.images.cohort.manifest import Biopsy
+from skinray.images.cohort.rows import Biopsy
 from skinray.learning.held_out import SplitScores, score_split
 from skinray.learning.search import Split
 from skinray.learning.spec import TrialSpec
