@@ -26,7 +26,7 @@ from skinray.images.cohort.manifest import read_manifest
 from skinray.images.pixel_size import is_plausible
 from skinray.images.read import decode_image, read_mask
 from skinray.scoring.image_store import LocalStore
-from skinray.scoring.listed_manifest import manifest_entries
+from skinray.scoring.listing import manifest_entries
 from skinray.service.labels.save import parse_points
 
 MOST_PIXELS = 20_000

@@ -41,7 +41,8 @@ from skinray.progress import bar
 from skinray.report.biopsies import paper
 from skinray.report.biopsies.agreement import agreement
 from skinray.report.biopsies.scores import Spread, spread
-from skinray.report.biopsies.tables import interval, mean_sd, number, p_value
+from skinray.report.biopsies.tables import mean_sd, p_value
+from skinray.report.tables import interval, number
 
 NAME = "paper_fold"
 NOT_MEASURED = [

@@ -76,7 +76,7 @@ def score(
     chosen: dict[str, Any] = {"um_per_px": um_per_px} | ({"overlays": False} if no_overlays else {})
     settings = validate(ScoreSettings, chosen, "options").override(changes)
     from skinray.cluster.score.run import score as run
-    from skinray.scoring.image_store import without_password
+    from skinray.scoring.object_store import without_password
 
     began = time.monotonic()
     totals = run(bundle, images, out, settings, resume=resume)
@@ -147,7 +147,7 @@ def report(
     from skinray.report.cohorts.page import render_again, write_cohort_report
     from skinray.report.cohorts.run import is_scoring_run
     from skinray.report.photos.csv_files import is_photo_run
-    from skinray.scoring.image_store import is_address
+    from skinray.scoring.object_store import is_address
 
     if is_address(run_dir):
         typer.echo(f"Report: {render_again(run_dir)}")

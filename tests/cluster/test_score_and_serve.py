@@ -55,7 +55,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
     torch.manual_seed(0)  # whatever ran before
     tiles = PredictSettings(max_pixels=50_000, tile_px=192, overlap_px=32)
-    loaded = load(bundle_of(folder, UNET, UNET, predict=tiles), "cpu", packed=False)
+    loaded = load(bundle_of(folder, UNET, UNET, predict=tiles), "cpu")
     nerve, dermis = loaded.maps(drawn_image(), 0.5).values()
     crossings = CrossingSettings(
         nerve_threshold=float(np.quantile(nerve, 0.7)),

@@ -9,8 +9,9 @@ from skinray.config.base import from_yaml, to_yaml
 from skinray.config.biopsies import RunSettings
 from skinray.config.recipes import RECIPES, demo, paper, recipe
 from skinray.errors import SettingsError
-from skinray.learning.search import SpecMaker, check_trials, make_splits
+from skinray.learning.search import SpecMaker, make_splits
 from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import check_trials
 from skinray.models import build
 from skinray.models.weights.published import WEIGHTS
 from tests.support.tiny import cohort_of

@@ -28,20 +28,19 @@ from skinray.images.cohort.manifest import fingerprint
 from skinray.images.cohort.rows import Cohort
 from skinray.learning import bundle as bundles
 from skinray.learning.bundle.info import BundleInfo
-from skinray.learning.choice import choose
-from skinray.learning.held_out import SplitScores, fitted, looked_at_by_fit, stored_pair
+from skinray.learning.held_out import SplitScores, fitted, images_to_fit, stored_pair
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign
 from skinray.learning.search import (
     SpecMaker,
     Split,
     Splits,
-    check_trials,
+    choose,
     deciding,
     make_splits,
 )
 from skinray.learning.spec import TrialSpec, describe
-from skinray.learning.trial import trained_network
+from skinray.learning.trial import check_trials, trained_network
 from skinray.models.weights.load import usable_arms
 from skinray.progress import Steps
 from skinray.report.biopsies.assemble import Measured, assemble, headline
@@ -272,6 +271,6 @@ def _final_crossings(
     search = run.settings.fit
     pairs = [
         stored_pair(places[at], run.source[at], run.um_per_px)
-        for at in looked_at_by_fit(sorted(places), search, run.settings.seed)
+        for at in images_to_fit(sorted(places), search, run.settings.seed)
     ]
     return fitted(pairs, run.settings.crossings, search)[0]

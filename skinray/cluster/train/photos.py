@@ -43,16 +43,15 @@ from skinray.learning.photos.trials import (
 )
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign
-from skinray.learning.search import check_trials
 from skinray.learning.spec import TrialSpec
-from skinray.learning.trial import trained_network
+from skinray.learning.trial import check_trials, trained_network
 from skinray.progress import Steps
 from skinray.report.biopsies.assemble import curve_of
 from skinray.report.biopsies.results import Curve
 from skinray.report.photos.bundle import write_photo_bundle
 from skinray.report.photos.page import write_photo_report
-from skinray.report.photos.rows import Scored, photo_row, score_and_draw
-from skinray.report.photos.table import PhotoResults, PhotoRow, unmarked_words
+from skinray.report.photos.rows import PhotoRow, TestedNetwork, photo_row, score_and_draw
+from skinray.report.photos.table import PhotoResults, unmarked_words
 
 
 @dataclass(frozen=True)
@@ -277,7 +276,7 @@ def _train(run: Run, specs: list[TrialSpec], resources: Resources, title: str) -
 
 def _test(
     asked: Asked, trials: str, photos: tuple[Photo, ...], settings: PhotoSettings, threads: int
-) -> Scored:
+) -> TestedNetwork:
     keep_freed_memory()
     torch.set_num_threads(threads)
     device = assigned_device()

@@ -168,7 +168,7 @@ def test_the_run_s_report_shows_its_table_its_views_and_its_pictures(ran: Path) 
 def test_the_bundle_finds_the_skin_that_its_row_says(
     ran: Path, folders: tuple[Path, list[Path]]
 ) -> None:
-    bundle = bundles.load(ran / "bundle", "cpu", packed=False)
+    bundle = bundles.load(ran / "bundle", "cpu")
     info = bundle.info
     (row,) = (
         row

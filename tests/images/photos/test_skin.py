@@ -142,14 +142,14 @@ def test_a_photo_bundle_finds_skin_at_the_photographs_own_size(tmp_path: Path) -
     assert {path.name for path in folder.iterdir()} == {
         "bundle.json", "skin.safetensors", "MODEL_CARD.md",
     }  # fmt: skip
-    bundle, image = load(folder, "cpu", packed=False), noise((50, 333, 3), 4)
+    bundle, image = load(folder, "cpu"), noise((50, 333, 3), 4)
     found = bundle.predict(image)
     assert isinstance(found, Skin)
     expected = predict_map(skin_network(), image, None, WHOLE)
     np.testing.assert_array_equal(found.probability, expected)
     np.testing.assert_array_equal(found.mask, expected >= 0.5)
     assert 0 < found.fraction < 1
-    with pytest.raises(BundleError, match="finds skin, not crossings"):
+    with pytest.raises(BundleError, match="finds skin in photographs: use a bundle for biopsies"):
         bundle.info.find_crossings(expected, expected)
     assert "skin in clinical photographs" in model_card(bundle.info)
 

@@ -30,7 +30,7 @@ def test_best_median_and_worst_are_by_jaccard() -> None:
     assert [at for _, at in pick(ties)] == [1, 2, 0]
 
 
-def test_skin_stays_as_it_is_and_the_rest_lies_in_the_shade() -> None:
+def test_skin_is_unchanged_and_the_rest_is_darkened() -> None:
     image = np.full((60, 80, 3), 200, np.uint8)
     skin = np.zeros((60, 80), np.bool_)
     skin[20:40, 20:60] = True
