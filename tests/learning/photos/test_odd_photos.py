@@ -77,7 +77,7 @@ def test_an_odd_photograph_has_the_score_of_its_pixels(
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_an_odd_photograph_is_drawn_beside_its_score(tmp_path: Path, kind: str) -> None:
+def test_an_unusual_photograph_is_shown_with_its_score(tmp_path: Path, kind: str) -> None:
     photo, odd = odd_set(tmp_path / "set", kind), ODD[kind]
     tested = score_and_draw(
         [red_is_skin()], [photo], READ, tmp_path, "key", torch.device("cpu"),
@@ -108,7 +108,7 @@ def test_a_mask_drawn_on_the_photograph_as_stored_is_refused_by_its_name(tmp_pat
         score_photos([red_is_skin()], [photo], READ)
 
 
-def test_a_network_that_is_not_sound_is_told_with_the_photograph(tmp_path: Path) -> None:
+def test_output_that_is_not_finite_is_an_error_that_names_the_photograph(tmp_path: Path) -> None:
     photos = [odd_set(tmp_path / name, name) for name in ("grey", "CMYK")]
 
     class BrightIsTooMuch(nn.Module):
