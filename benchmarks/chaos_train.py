@@ -14,7 +14,7 @@ from chaos_lab import EPOCHS, Happened, Lab, enlarge, small_disk
 from chaos_score import NODE_CPUS, jumping
 from own_cluster import Node, OwnCluster, title
 
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 
 # Of a search, and of the networks that a run keeps.
 SEARCHING, TRAINING = "ray::ImplicitFunc", "ray::RayTrainWorker"

@@ -19,9 +19,10 @@ import torch
 from measure import RESULTS, machine, write
 
 from skinray.cli import guarded
-from skinray.config.biopsies import ArmSettings, RunSettings, StageSettings
+from skinray.config.biopsies import RunSettings, StageSettings
 from skinray.config.kinds import STAGES, Stage
 from skinray.config.recipes import recipe
+from skinray.config.training import ArmSettings
 from skinray.images.augment import Sample
 from skinray.images.cohort.common_scale import LabelledReader, common_scale
 from skinray.images.cohort.manifest import Cohort, fingerprint, read_manifest

@@ -42,7 +42,7 @@ def rate_of(nodes: int, images: int, scratch: Path) -> float:
     from rich.console import Console
 
     from skinray.cluster.score.run import score
-    from skinray.config.biopsies import ScoreSettings
+    from skinray.config.scoring import ScoreSettings
 
     folder = scratch / "images"
     if not folder.is_dir():

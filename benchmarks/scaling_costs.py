@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
 from skinray.scoring.entries import Entry, read_entries, write_entries
 from skinray.scoring.ledger import Ledger
 from skinray.scoring.rows import Scored, commit, committed, content_key, identity
@@ -75,7 +75,7 @@ def _parts(scratch: Path) -> tuple[float, float, float]:
         [Entry(name, name, part, "1") for name in (f"{part}-{at}.png" for at in range(size))]
         for part in range(PARTS)
     ]
-    count = Count(
+    count = CrossingsRecord(
         count=4, boundary_px=1800.5, boundary_mm=0.9, density_per_mm=4.4, um_per_px=0.5,
         width=1600, height=1200, points=[(801.25, 600.5)] * 4,
     )  # fmt: skip

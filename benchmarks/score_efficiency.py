@@ -27,8 +27,9 @@ from process_tree import tree_cpu_seconds
 from stand_in import bundle_of
 
 from skinray.cluster.malloc import keep_freed_memory
-from skinray.config.biopsies import CrossingSettings, ModelSettings, PhantomSettings
-from skinray.crossings.detect import Count
+from skinray.config.biopsies import CrossingSettings, PhantomSettings
+from skinray.config.training import ModelSettings
+from skinray.crossings.detect import CrossingsRecord
 from skinray.images.phantoms.phantom import make_phantom
 from skinray.images.read import read_image
 from skinray.learning.bundle import load, save
@@ -184,7 +185,7 @@ def check(bundle: Path, images: Path, out: Path) -> None:
     loaded = load(bundle, "cpu")
     for row in rows[:CHECKED]:
         image = read_image(images / row["image"])
-        count = Count.of(loaded.predict(image.pixels, UM_PER_PX).crossings, UM_PER_PX)
+        count = CrossingsRecord.of(loaded.predict(image.pixels, UM_PER_PX).crossings, UM_PER_PX)
         if (count.count, count.boundary_px) != (row["count"], row["boundary_px"]):
             sys.exit(f"{row['image']}: scoring and the library differ: {row}, {count}")
 

@@ -101,7 +101,7 @@ def one_run(feed: str, cpus: str, images: str, out: str, told: str) -> None:
 
     from skinray.cluster.score import pipeline
     from skinray.cluster.score.run import score
-    from skinray.config.biopsies import ScoreSettings
+    from skinray.config.scoring import ScoreSettings
 
     if feed == "Ray Data":
         pipeline._fused = through_data

@@ -21,8 +21,9 @@ from measure import machine, versions, write
 from numpy.typing import NDArray
 from torch import nn
 
-from skinray.config.biopsies import ModelSettings, PhantomSettings, TrainSettings
+from skinray.config.biopsies import PhantomSettings
 from skinray.config.recipes import demo
+from skinray.config.training import ModelSettings, TrainSettings
 from skinray.images.phantoms.phantom import make_phantom
 from skinray.learning.losses import stage_loss
 from skinray.models import build

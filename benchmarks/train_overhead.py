@@ -25,15 +25,10 @@ from measure import machine, versions, write
 from process_tree import CpuAtChange
 
 from skinray.cli import guarded
-from skinray.config.biopsies import (
-    ArmSettings,
-    AugmentSettings,
-    ClusterSettings,
-    ModelSettings,
-    PhantomSettings,
-    TrainSettings,
-)
+from skinray.config.biopsies import PhantomSettings
+from skinray.config.images import AugmentSettings
 from skinray.config.recipes import recipe
+from skinray.config.training import ArmSettings, ClusterSettings, ModelSettings, TrainSettings
 from skinray.images.augment import Sample
 from skinray.images.phantoms.phantom import make_phantom
 from skinray.learning.spec import TrialSpec

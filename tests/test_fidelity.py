@@ -16,8 +16,9 @@ from scipy import stats
 from torch import Tensor, nn
 
 from skinray.config.base import parse_yaml
-from skinray.config.biopsies import CrossingSettings, FitSettings, TrainSettings
+from skinray.config.biopsies import CrossingSettings, FitSettings
 from skinray.config.recipes import paper
+from skinray.config.training import TrainSettings
 from skinray.crossings import find_crossings
 from skinray.images.augment import Sample
 from skinray.learning.checkpoint import TrainState

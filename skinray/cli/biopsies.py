@@ -52,7 +52,8 @@ def check(
 ) -> None:
     """Validate a labelled cohort and say every problem at once: row, file, reason, remedy."""
     from skinray.config.base import validate
-    from skinray.config.biopsies import FoldSettings, ReadSettings
+    from skinray.config.biopsies import FoldSettings
+    from skinray.config.images import ReadSettings
     from skinray.images.cohort.check import checked_cohort, remarks
     from skinray.progress import bar
 
@@ -128,7 +129,7 @@ def pretrain_hed(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images.")] = None,
 ) -> None:
     """Pretrain HED on BSDS500, where the published weights cannot be had."""
-    from skinray.config.biopsies import PretrainSettings
+    from skinray.config.training import PretrainSettings
     from skinray.learning.bsds import pretrain_hed as pretrain
     from skinray.progress import bar
 

@@ -69,7 +69,7 @@ def score(
     `areas.parquet` and `masks/`.
     """
     from skinray.config.base import validate
-    from skinray.config.biopsies import ScoreSettings
+    from skinray.config.scoring import ScoreSettings
 
     changes = dict(parse_assignment(text) for text in set_ or [])
     changes = {path.removeprefix("score."): value for path, value in changes.items()}
@@ -120,7 +120,7 @@ def serve(
     On a cluster: `serve deploy serve_configs/gpu.yaml`.
     """
     from skinray.config.base import validate
-    from skinray.config.biopsies import ServeSettings
+    from skinray.config.scoring import ServeSettings
     from skinray.service.middleware.tokens import choose_access
 
     values: dict[str, Any] = {"bundle": str(bundle.absolute()), "layout": layout}

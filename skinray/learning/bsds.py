@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from skinray.config.biopsies import AugmentSettings, PretrainSettings, TrainSettings
+from skinray.config.images import AugmentSettings
+from skinray.config.training import PretrainSettings, TrainSettings
 from skinray.errors import CohortError, LabelError
 from skinray.images.augment import Sample
 from skinray.images.read import read_image

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import AugmentSettings
+from skinray.config.images import AugmentSettings
 from skinray.images.augment import Sample, apply, draw, generator, paste
 from skinray.learning.spec import TrialSpec
 

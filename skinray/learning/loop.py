@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from skinray.config.biopsies import TrainSettings
+from skinray.config.training import TrainSettings
 from skinray.errors import DivergedError, TrainingError
 from skinray.images.augment import generator
 from skinray.learning.checkpoint import EpochEnd, TrainState

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skinray.config.biopsies import TrainSettings
+from skinray.config.training import TrainSettings
 
 _PER_IMAGE = (1, 2, 3)
 

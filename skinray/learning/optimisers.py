@@ -10,7 +10,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
-from skinray.config.biopsies import TrainSettings
+from skinray.config.training import TrainSettings
 
 Scheduler = ReduceLROnPlateau | CosineAnnealingLR
 

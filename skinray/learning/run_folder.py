@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from skinray.config.base import to_yaml
-from skinray.config.biopsies import ClusterSettings, RunSettings
+from skinray.config.biopsies import RunSettings
 from skinray.config.photos import PhotoSettings
+from skinray.config.training import ClusterSettings
 from skinray.errors import SettingsError
 from skinray.files import write_whole
 

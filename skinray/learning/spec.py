@@ -9,8 +9,10 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from skinray.config.base import Settings
-from skinray.config.biopsies import ArmSettings, AugmentSettings, ClusterSettings, StageSettings
+from skinray.config.biopsies import StageSettings
+from skinray.config.images import AugmentSettings
 from skinray.config.kinds import Stage
+from skinray.config.training import ArmSettings, ClusterSettings
 
 
 class TrialSpec(Settings):

@@ -7,7 +7,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import nn
 
-from skinray.config.biopsies import TrainSettings
+from skinray.config.training import TrainSettings
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from skinray.config.biopsies import PredictSettings
+from skinray.config.images import PredictSettings
 from skinray.errors import ImageError
 from skinray.images.cohort.common_scale import scale_factor
 

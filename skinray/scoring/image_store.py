@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import fsspec
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, StorageError
 from skinray.images.file_errors import UnreadableImageError
 from skinray.images.read import read_bytes

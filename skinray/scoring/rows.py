@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import ImageError, SkinrayError
 from skinray.images.cohort.common_scale import scale_factor
 from skinray.images.file_errors import FileError
@@ -26,7 +26,7 @@ from skinray.scoring.run_store import Output
 
 Status = Literal["ok", "failed", "same"]
 # A biopsy's, or a photograph's.
-Result = Count | SkinArea
+Result = CrossingsRecord | SkinArea
 
 COUNTS = pa.schema(
     [

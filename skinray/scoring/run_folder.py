@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from skinray.config.biopsies import ScoreSettings
+from skinray.config.scoring import ScoreSettings
 from skinray.errors import SettingsError
 from skinray.learning.bundle.info import BundleInfo
 from skinray.learning.provenance import now, versions

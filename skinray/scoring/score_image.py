@@ -18,11 +18,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import ScoreSettings
 from skinray.config.kinds import Kind
+from skinray.config.scoring import ScoreSettings
 from skinray.crossings import Crossings
 from skinray.crossings.density import to_mm
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import StorageError
 from skinray.images.photos.skin import Skin, SkinArea
 from skinray.images.read import decode_image
@@ -147,10 +147,12 @@ def finish_image(
     return Scored(opened.image, opened.identity, opened.key, opened.sha256, "ok", None, told)
 
 
-def _biopsy(opened: Opened, maps: Maps, info: BundleInfo) -> tuple[Count, Draw]:
+def _biopsy(opened: Opened, maps: Maps, info: BundleInfo) -> tuple[CrossingsRecord, Draw]:
     found = info.find_crossings(maps["nerve"], maps["dermis"], opened.um_per_px)
     nerve = maps["nerve"] > np.float32(info.counting.nerve_threshold)
-    return Count.of(found, opened.um_per_px), partial(biopsy_files, opened.pixels, nerve, found)
+    return CrossingsRecord.of(found, opened.um_per_px), partial(
+        biopsy_files, opened.pixels, nerve, found
+    )
 
 
 def _photo(opened: Opened, maps: Maps, info: BundleInfo) -> tuple[SkinArea, Draw]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skinray.config.kinds import Kind
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
 from skinray.progress import clock
 from skinray.scoring.rows import AREAS, COUNTS, CROSSINGS, Result, result_of
 from skinray.scoring.run_store import Output
@@ -96,7 +96,7 @@ def write_tables(
                 totals.failed[record["error"].split(": ")[0]] += 1
                 continue
             totals.scored += 1
-            if points is not None and isinstance(result, Count):
+            if points is not None and isinstance(result, CrossingsRecord):
                 points.add_all(_points(record["image"], result))
     for name, path in partial.items():
         path.replace(desk / name)
@@ -121,7 +121,7 @@ def _record(
     return record, result
 
 
-def _points(image: str, count: Count) -> Iterator[dict[str, Any]]:
+def _points(image: str, count: CrossingsRecord) -> Iterator[dict[str, Any]]:
     for number, (row, column) in enumerate(count.points, start=1):
         yield {"image": image, "crossing": number, "row": row, "column": column}
 

@@ -11,8 +11,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from skinray.config.biopsies import ServiceSettings
 from skinray.config.kinds import STAGES
+from skinray.config.scoring import ServiceSettings
 from skinray.errors import SkinrayError
 from skinray.service import problems
 from skinray.service.engine import Engine

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from skinray.config.biopsies import AugmentSettings
+from skinray.config.images import AugmentSettings
 from skinray.errors import SkinrayError
 from skinray.report.photos.table import LOOKED
 from tests.support.drawn_photos import write_photos

@@ -13,7 +13,7 @@ from skinray.cluster import autoscaler
 from skinray.cluster.autoscaler import autoscaler_config
 from skinray.cluster.capacity import HEAD, NODE_TYPE, Bundle, Capacity, capacity, side_by_side
 from skinray.cluster.train.resources import Resources, plan
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 
 ROOT = Path(__file__).parents[2]
 CLOUD: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))

@@ -18,8 +18,11 @@ from rich.console import Console
 from serve_running import deploy, free_port, small_config
 from stand_in import bundle_of, drawn_image
 
-from skinray.config.biopsies import CrossingSettings, ModelSettings, PredictSettings, ScoreSettings
+from skinray.config.biopsies import CrossingSettings
+from skinray.config.images import PredictSettings
 from skinray.config.photos import WHOLE, SkinSettings
+from skinray.config.scoring import ScoreSettings
+from skinray.config.training import ModelSettings
 from skinray.learning.bundle import load, save
 from tests.support.drawn_photos import drawn_photo
 from tests.support.photo_bundles import photo_bundle

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from scipy.io import savemat
 
-from skinray.config.biopsies import PretrainSettings
+from skinray.config.training import PretrainSettings
 from skinray.errors import CohortError, LabelError, TrainingError
 from skinray.learning.bsds import pairs, pretrain_hed, read_edges, read_sample
 from skinray.models import build

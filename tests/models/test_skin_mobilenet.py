@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import FURTHER
 from skinray.errors import SettingsError, WeightsError
 from skinray.images.photos.pairs import find_photos, load_photo

@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, ImageError
 from skinray.scoring.entries import Entry, printable, read_entries, write_entries
 from skinray.scoring.image_store import without_password
@@ -160,7 +160,7 @@ def test_a_manifest_gives_every_row_in_its_order(tmp_path: Path) -> None:
     assert len({entry.image for entry in entries}) == 12
     reasons = [
         "no such file", "no image", "leaves the cohort folder", "leaves the cohort folder",
-        "leaves the cohort folder", "um_per_px '300' is not", "also stands in row 2",
+        "leaves the cohort folder", "um_per_px '300' is not", "is also in row 2",
         "no such file", "cannot be used", "7 cells under 5 columns",
     ]  # fmt: skip
     for entry, reason in zip(entries[2:], reasons, strict=True):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from stand_in import drawn_image, stand_in_bundle
 
-from skinray.config.biopsies import ReadSettings, ScoreSettings
-from skinray.crossings.detect import Count
+from skinray.config.images import ReadSettings
+from skinray.config.scoring import ScoreSettings
+from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import ImageError
 from skinray.learning.bundle import load
 from skinray.learning.bundle.info import BundleInfo, read_info
@@ -130,7 +131,7 @@ def test_a_finished_image_leaves_its_files_and_gives_them_on(tmp_path: Path, out
     assert not (out / "overlays").exists()
     row = finish_image(image, maps, bundle.info, SETTINGS, run)
     assert row == plain
-    assert isinstance(row.result, Count)
+    assert isinstance(row.result, CrossingsRecord)
     assert row.result.count == 3
     copy_files(run, "a.png", "b/twin.png", "biopsy")
     for what, place in places("b/twin.png", "biopsy").items():

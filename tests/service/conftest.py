@@ -8,8 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 from stand_in import stand_in_bundle
 
-from skinray.config.biopsies import PredictSettings, ServiceSettings
+from skinray.config.images import PredictSettings
 from skinray.config.photos import SkinSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.learning import bundle as bundles
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine

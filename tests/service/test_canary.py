@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
 from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
 

@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
 from tests.support.service.asgi_driver import BOUNDARY, form

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import PhotoSettings
 from skinray.images.photos.pairs import find_photos
 from skinray.learning.photos.scores import Look, PhotoScore, summarise

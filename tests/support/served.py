@@ -11,7 +11,7 @@ import requests
 from numpy.typing import NDArray
 from stand_in import SEES_GREEN, bundle_of
 
-from skinray.config.biopsies import ModelSettings
+from skinray.config.training import ModelSettings
 from skinray.learning.bundle import save
 from skinray.learning.bundle.info import read_info
 from skinray.models import build

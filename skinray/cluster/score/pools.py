@@ -10,8 +10,8 @@ from typing import Literal
 import ray
 
 from skinray.cluster.session import offered
-from skinray.config.biopsies import PoolSettings, ScoreSettings
 from skinray.config.kinds import Stage
+from skinray.config.scoring import PoolSettings, ScoreSettings
 from skinray.errors import ResourcesError
 
 Layout = Literal["fused", "separate"]

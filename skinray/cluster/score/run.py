@@ -21,7 +21,7 @@ from skinray.cluster.score.pipeline import run_round
 from skinray.cluster.score.pools import Machines, machines_for
 from skinray.cluster.score.stages import BATCHES_PER_FILE, Job
 from skinray.cluster.session import session
-from skinray.config.biopsies import ScoreSettings
+from skinray.config.scoring import ScoreSettings
 from skinray.errors import CohortError, TrainingError
 from skinray.learning import bundle as bundles
 from skinray.progress import Steps

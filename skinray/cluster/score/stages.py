@@ -22,8 +22,8 @@ import torch
 from skinray.cluster.malloc import keep_freed_memory
 from skinray.cluster.score.claims import ClaimActors
 from skinray.cluster.session import assigned_device
-from skinray.config.biopsies import ScoreSettings
 from skinray.config.kinds import Stage
+from skinray.config.scoring import ScoreSettings
 from skinray.errors import BundleError
 from skinray.learning.bundle import load, load_stage
 from skinray.learning.bundle.info import BundleInfo, read_info

@@ -16,7 +16,7 @@ from skinray.cluster.serve.bundles import BundleRef
 from skinray.cluster.serve.ingress import Fused, Ingress
 from skinray.cluster.serve.stages import LAST, NETWORKS
 from skinray.config.base import validate
-from skinray.config.biopsies import ServeSettings
+from skinray.config.scoring import ServeSettings
 from skinray.errors import SettingsError
 from skinray.learning.bundle import check
 from skinray.service.middleware.tokens import ENVIRONMENT, read_tokens

@@ -14,8 +14,8 @@ from skinray.cluster.malloc import keep_freed_memory
 from skinray.cluster.serve.bundles import BundleRef
 from skinray.cluster.serve.engines import ChangingEngine, FusedEngine, RayEngine
 from skinray.cluster.serve.metrics import RayMeter
-from skinray.config.biopsies import ServeSettings
 from skinray.config.kinds import Stage
+from skinray.config.scoring import ServeSettings
 from skinray.errors import BundleError, SettingsError
 from skinray.learning.bundle import check
 from skinray.learning.bundle.info import BundleInfo

@@ -20,7 +20,7 @@ from ray import serve
 
 from skinray.cluster.serve.app import app, guarded
 from skinray.cluster.session import session
-from skinray.config.biopsies import ServeSettings
+from skinray.config.scoring import ServeSettings
 from skinray.errors import ResourcesError, SettingsError
 from skinray.learning.bundle import check
 from skinray.service.middleware.tokens import plain_token

@@ -16,8 +16,8 @@ from skinray.cluster.malloc import keep_freed_memory
 from skinray.cluster.serve.batches import Batches
 from skinray.cluster.serve.bundles import BundleRef, Held, load_named_stage
 from skinray.cluster.serve.metrics import RayMeter
-from skinray.config.biopsies import ServeSettings
 from skinray.config.kinds import Kind, Stage
+from skinray.config.scoring import ServeSettings
 from skinray.crossings.maps import threshold_map
 from skinray.errors import BundleError
 from skinray.learning.bundle.info import BundleInfo

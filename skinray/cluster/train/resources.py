@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from skinray.cluster.capacity import HEAD, Capacity, side_by_side
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 
 # A share of the head node's own marker: a driver of Ray Train runs there without taking a
 # worker's CPU. How many the head holds follows from its memory: two processes with torch and Ray.

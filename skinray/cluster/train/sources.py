@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 import ray
 from ray.exceptions import RayError
 
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 from skinray.images.augment import Sample
 
 T = TypeVar("T")

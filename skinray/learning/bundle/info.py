@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from skinray.config.biopsies import CrossingSettings, ModelSettings, PredictSettings
+from skinray.config.biopsies import CrossingSettings
+from skinray.config.images import PredictSettings
 from skinray.config.kinds import STAGES, Kind, Stage
 from skinray.config.photos import SkinSettings
+from skinray.config.training import ModelSettings
 from skinray.crossings import Crossings, find_crossings
 from skinray.errors import BundleError
 from skinray.files import sha256_of

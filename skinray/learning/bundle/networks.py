@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import nn
 
-from skinray.config.biopsies import PredictSettings
+from skinray.config.images import PredictSettings
 from skinray.config.kinds import Stage
 from skinray.errors import BundleError, SettingsError
 from skinray.learning.bundle.info import BundleInfo, check_hash, weight_files

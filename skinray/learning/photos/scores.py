@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy.stats import bootstrap
 from torch import nn
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import WHOLE, SkinSettings
 from skinray.errors import ImageError
 from skinray.images.photos.labels import read_skin

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from skinray.config.biopsies import ArmSettings
 from skinray.config.photos import PhotoSettings
+from skinray.config.training import ArmSettings
 from skinray.images.photos.labels import superpixels_of
 from skinray.images.photos.pairs import Photo, PhotoSplit, with_part_held_out
 from skinray.learning.spec import TrialSpec, scaled

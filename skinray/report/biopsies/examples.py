@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinray.config.base import validate
-from skinray.config.biopsies import CrossingSettings, ReadSettings
+from skinray.config.biopsies import CrossingSettings
+from skinray.config.images import ReadSettings
 from skinray.crossings import find_crossings
 from skinray.errors import SkinrayError
 from skinray.images.augment import Sample

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import PhotoSettings, SkinSettings
 from skinray.images.photos.pairs import Photo
 from skinray.learning.photos.scores import PhotoScore, look, score_photos, summarise

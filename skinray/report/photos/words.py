@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from skinray.config.biopsies import ArmSettings, TrainSettings
 from skinray.config.photos import SkinSettings
+from skinray.config.training import ArmSettings, TrainSettings
 from skinray.learning.photos.trials import SCENARIOS, Scenario
 from skinray.learning.photos.views import View, ViewBin
 from skinray.report.photos.paper import PAPER_EPOCHS, PAPER_PUBLIC, PAPER_TEST, PAPER_TRAIN

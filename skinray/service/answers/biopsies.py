@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from skinray.config.biopsies import CrossingSettings
 from skinray.config.kinds import Kind, Stage
 from skinray.crossings import Crossings
-from skinray.crossings.detect import Count, cluster_centres, two_sided
+from skinray.crossings.detect import CrossingsRecord, cluster_centres, two_sided
 from skinray.crossings.maps import threshold_map, true_pixels
 from skinray.errors import SkinrayError
 from skinray.learning.bundle import Maps
@@ -89,7 +89,7 @@ class CountAnswer:
     sweep : in the order of the thresholds asked for.
     """
 
-    count: Count
+    count: CrossingsRecord
     geojson: dict[str, Any] | None
     overlay_png: bytes | None
     nerve_png: bytes | None
@@ -135,7 +135,7 @@ def count_answer(
     elif want.pixels:
         raise SkinrayError("a picture of the image is asked for, but the image is not given")
     return CountAnswer(
-        count=Count.of(found, um_per_px),
+        count=CrossingsRecord.of(found, um_per_px),
         geojson=to_geojson(found.points, found.dermis) if want.geojson else None,
         overlay_png=None if drawn is None else encode_png(drawn),
         nerve_png=encode_png(to_grey(nerve)) if want.maps else None,
@@ -200,7 +200,7 @@ class Sweep(BaseModel):
     points: list[tuple[float, float]] = Field(description="row and column of each crossing")
 
 
-class BiopsyCount(Count):
+class BiopsyCount(CrossingsRecord):
     """The count of one biopsy: what a scored cohort holds of it, and what was asked for beside."""
 
     model_config = ConfigDict(

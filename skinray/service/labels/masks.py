@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from skinray.config.biopsies import CrossingSettings
 from skinray.crossings.boundary import edge_band
-from skinray.crossings.detect import Steps
+from skinray.crossings.detect import CrossingSteps
 from skinray.crossings.maps import true_pixels
 from skinray.crossings.regions import flip_enclosed
 from skinray.errors import LabelError
@@ -122,7 +122,7 @@ class _Editor:
         self._settings = settings
         self._stroke_px = stroke_px
         self._dermis = dermis
-        steps = Steps(nerves, dermis)
+        steps = CrossingSteps(nerves, dermis)
         self._smoothed = steps.smoothed(settings)
         self._boundary = steps.boundary(settings)
         self._edge = true_pixels(edge_band(steps.area(settings), 1))
@@ -143,7 +143,7 @@ class _Editor:
 
     def find(self) -> Points:
         """Return the crossings of the masks as they are."""
-        return Steps(self.nerves, self._dermis).points(self._settings)
+        return CrossingSteps(self.nerves, self._dermis).points(self._settings)
 
     def erase(self, place: Points, keep: Points) -> None:
         """Erase the nerve pixels that make the crossing at ``place``.

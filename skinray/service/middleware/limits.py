@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.service.metrics import Meter
 from skinray.service.problems import ProblemError, problem_response
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from skinray.config.biopsies import ReadSettings, ServiceSettings
+from skinray.config.images import ReadSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.errors import ImageError
 from skinray.images.pixel_size import MAX_UM_PER_PX, MIN_UM_PER_PX, is_plausible
 from skinray.images.read import Image, decode_image

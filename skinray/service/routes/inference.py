@@ -12,8 +12,8 @@ from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from skinray.config.biopsies import ServiceSettings
-from skinray.crossings.detect import Count
+from skinray.config.scoring import ServiceSettings
+from skinray.crossings.detect import CrossingsRecord
 from skinray.learning.bundle.info import BundleInfo
 from skinray.service.answers.biopsies import CountWant
 from skinray.service.answers.photos import SkinWant
@@ -105,7 +105,7 @@ class Inference:
         return found
 
 
-def count_tensors(count: Count) -> dict[str, Array]:
+def count_tensors(count: CrossingsRecord) -> dict[str, Array]:
     """Return the outputs of the model ``biopsies``; what is unknown is empty."""
 
     def one(value: float | None) -> Array:

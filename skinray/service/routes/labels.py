@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.service.engine import Engine
 from skinray.service.labels.save import LabelAnswer, LabelsInfo, labels_info, save_label
 from skinray.service.problems import ProblemError, responses

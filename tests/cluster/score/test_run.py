@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from stand_in import stand_in_bundle
 
-from skinray.config.biopsies import ScoreSettings
+from skinray.config.scoring import ScoreSettings
 from skinray.errors import BundleError, CohortError, ResourcesError, SettingsError
 from skinray.images.read import read_image
 from skinray.learning.bundle import load

@@ -15,7 +15,8 @@ import torch
 from serve_running import deploy, free_port, small_config
 from stand_in import SEES_GREEN, bundle_of, drawn_image
 
-from skinray.config.biopsies import CrossingSettings, ModelSettings
+from skinray.config.biopsies import CrossingSettings
+from skinray.config.training import ModelSettings
 from skinray.learning.bundle import load, save
 from tests.support.served import png, post
 

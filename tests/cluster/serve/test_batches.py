@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from skinray.cluster.serve.batches import Batches
 from skinray.cluster.serve.bundles import BundleRef, Held
 from skinray.cluster.serve.stages import Seen, forward
-from skinray.config.biopsies import ModelSettings, PredictSettings, ServeSettings
+from skinray.config.images import PredictSettings
 from skinray.config.recipes import demo
+from skinray.config.scoring import ServeSettings
+from skinray.config.training import ModelSettings
 from skinray.errors import BundleError, ImageError
 from skinray.learning.bundle import load
 from skinray.learning.bundle.networks import StageModel

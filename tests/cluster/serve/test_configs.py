@@ -117,7 +117,7 @@ def test_tokens_are_asked_for_unless_told_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from skinray.cluster.serve.app import app, guarded
-    from skinray.config.biopsies import ServeSettings
+    from skinray.config.scoring import ServeSettings
 
     monkeypatch.delenv(ENVIRONMENT, raising=False)
     with pytest.raises(SettingsError, match=ENVIRONMENT):

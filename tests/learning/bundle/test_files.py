@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from skinray.config.base import validate
-from skinray.config.biopsies import CrossingSettings, ModelSettings
+from skinray.config.biopsies import CrossingSettings
+from skinray.config.training import ModelSettings
 from skinray.crossings import find_crossings
 from skinray.errors import BundleError, SkinrayError
 from skinray.learning.bundle import files, load, load_stage, save

@@ -11,7 +11,7 @@ import torch
 from PIL import Image as Pillow
 from torch import nn
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import SkinSettings
 from skinray.errors import ImageError, LabelError
 from skinray.images.photos.pairs import load_photo
@@ -112,15 +112,15 @@ def test_output_that_is_not_finite_is_an_error_that_names_the_photograph(tmp_pat
     photos = [odd_set(tmp_path / name, name) for name in ("grey", "CMYK")]
 
     class BrightIsTooMuch(nn.Module):
-        """Sound on all but coloured photographs."""
+        """Finite except for coloured photographs."""
 
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             grey = (image[:, :1] - image[:, 2:]).abs().max() == 0
             return image[:, :1] * (1.0 if grey else float("nan"))
 
-    told = rf"{photos[1].image}: the network gives values .* not finite.*: train it .* smaller"
-    with pytest.raises(ImageError, match=told):
+    message = rf"{photos[1].image}: the network's output is not finite.*: train again .* lower"
+    with pytest.raises(ImageError, match=message):
         score_photos([BrightIsTooMuch()], photos, READ)
-    with pytest.raises(ImageError, match=told):
+    with pytest.raises(ImageError, match=message):
         score_photos([red_is_skin(), BrightIsTooMuch()], photos, READ, flips=True)
     assert len(score_photos([BrightIsTooMuch()], photos[:1], READ)) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.images.photos.pairs import find_photos
 from skinray.learning.photos.scores import Look, PhotoScore
 from skinray.report.photos.examples import WIDTH, draw_confidence, draw_skin, pick, write_examples

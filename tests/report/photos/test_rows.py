@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ArmSettings, ModelSettings, ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import FURTHER, PhotoSettings, SkinSettings
+from skinray.config.training import ArmSettings, ModelSettings
 from skinray.errors import WeightsError
 from skinray.images.photos.pairs import find_photos, split_photos
 from skinray.images.read import read_image

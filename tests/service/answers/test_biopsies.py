@@ -9,7 +9,7 @@ import pytest
 from stand_in import drawn_image
 
 from skinray.crossings import find_crossings
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import SkinrayError
 from skinray.scoring.geojson import to_geojson
 from skinray.scoring.overlays import overlay
@@ -48,7 +48,7 @@ def test_everything_is_that_of_the_crossings(bundle, um_per_px):
     image, nerve, dermis = soft_maps()
     found = bundle.info.find_crossings(nerve, dermis, um_per_px)
     answer = count_answer(bundle.info, image, nerve, dermis, um_per_px, EVERYTHING)
-    assert answer.count == Count.of(found, um_per_px)
+    assert answer.count == CrossingsRecord.of(found, um_per_px)
     assert answer.count.count > 0
     assert answer.geojson == to_geojson(found.points, found.dermis)
     drawn = overlay(image, nerve > 0.5, found.boundary, found.points)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import stand_in
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.crossings import find_crossings
 from skinray.errors import LabelError
 from skinray.images.cohort.manifest import load_sample, read_manifest

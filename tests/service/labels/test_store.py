@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import stand_in
 
-from skinray.config.biopsies import FoldSettings, ReadSettings
+from skinray.config.biopsies import FoldSettings
+from skinray.config.images import ReadSettings
 from skinray.crossings import find_crossings
 from skinray.errors import CohortError, LabelError
 from skinray.images.cohort.check import check_cohort

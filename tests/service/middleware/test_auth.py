@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.service.app import PAGE, create_app
 from skinray.service.engine import LocalEngine
 from skinray.service.middleware import limits

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.metrics import NoMeter
 from skinray.service.middleware import limits

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import stand_in
 
-from skinray.config.biopsies import ReadSettings, ServiceSettings
+from skinray.config.images import ReadSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.crossings import find_crossings
 from skinray.images.cohort.manifest import load_sample, read_manifest
 from skinray.learning import bundle

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ModelSettings, ServiceSettings
+from skinray.config.scoring import ServiceSettings
+from skinray.config.training import ModelSettings
 from skinray.learning import bundle
 from skinray.models import build
 from skinray.service.app import create_app

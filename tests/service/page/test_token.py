@@ -12,7 +12,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
 from tests.support.service.browser import Page, browser, serving, wait_for

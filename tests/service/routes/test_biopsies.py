@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from stand_in import drawn_image
 
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
 from skinray.images.read import decode_image
 from skinray.scoring.geojson import to_geojson
 from skinray.scoring.overlays import overlay
@@ -47,8 +47,10 @@ def test_counts_are_those_of_the_bundle(client, bundle, kind, size):
     image = decode_image(data, kind)
     found = bundle.predict(image.pixels, image.um_per_px).crossings
     answer = post(client, data).json()
-    extra = {name: answer.pop(name) for name in list(answer) if name not in Count.model_fields}
-    assert Count.model_validate(answer) == Count.of(found, image.um_per_px)
+    extra = {
+        name: answer.pop(name) for name in list(answer) if name not in CrossingsRecord.model_fields
+    }
+    assert CrossingsRecord.model_validate(answer) == CrossingsRecord.of(found, image.um_per_px)
     assert kind == "grey png" or answer["count"] == 3  # grey holds no red to see nerves by
     assert extra["bundle"] == bundle.info.id
     assert extra["image_sha256"] == hashlib.sha256(data).hexdigest()

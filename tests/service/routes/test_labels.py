@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
 from tests.support.service.image_files import as_file

@@ -18,7 +18,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.learning.bundle import Bundle
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine

@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.images.photos.skin import SkinArea
 from skinray.images.read import decode_image
 from skinray.service.answers.request import THRESHOLDS
