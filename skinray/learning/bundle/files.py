@@ -132,7 +132,10 @@ def save(folder: Path, info: BundleInfo, networks: Mapping[Stage, Networks]) -> 
     partial, aside = (folder.with_name(folder.name + end) for end in (".part", ASIDE))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    members = {stage: _members(networks[stage]) for stage in info.stages}
+    members = {
+        stage: [given] if isinstance(given := networks[stage], nn.Module) else given
+        for stage in info.stages
+    }
     info = info.model_copy(update={"members": len(members[info.stages[0]])})
     for stage, ours in members.items():
         for name, network in zip(weight_files(stage, info.members), ours, strict=True):
@@ -150,10 +153,6 @@ def save(folder: Path, info: BundleInfo, networks: Mapping[Stage, Networks]) -> 
     partial.replace(folder)
     shutil.rmtree(aside, ignore_errors=True)
     return folder
-
-
-def _members(networks: Networks) -> Sequence[nn.Module]:
-    return [networks] if isinstance(networks, nn.Module) else networks
 
 
 def load(path: Path | str, device: torch.device | str | None = None) -> Bundle:
