@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import CrossingSettings, ModelSettings
+from skinray.config.biopsies import CrossingSettings
+from skinray.config.training import ModelSettings
 from skinray.learning.bundle import save
 from skinray.learning.bundle.info import BundleInfo
 from skinray.learning.provenance import now, versions

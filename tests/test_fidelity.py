@@ -16,16 +16,16 @@ from scipy import stats
 from torch import Tensor, nn
 
 from skinray.config.base import parse_yaml
-from skinray.config.biopsies import CrossingSettings, FitSettings, TrainSettings
+from skinray.config.biopsies import CrossingSettings, FitSettings
 from skinray.config.recipes import paper
+from skinray.config.training import TrainSettings
 from skinray.crossings import find_crossings
 from skinray.images.augment import Sample
 from skinray.learning.checkpoint import TrainState
-from skinray.learning.choice import choose
 from skinray.learning.held_out import SplitScores, expert_count, score_split
 from skinray.learning.loop import Batch, Objective, fit
 from skinray.learning.metrics import tolerant_dice
-from skinray.learning.search import SpecMaker, deciding, make_splits
+from skinray.learning.search import SpecMaker, choose, deciding, make_splits
 from skinray.learning.validation import image_scores
 from tests.support.tiny import (
     DERMIS_TRUTH,

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import machine, versions, write
 from skinray.cli import guarded
-from skinray.config.biopsies import ArmSettings, AugmentSettings, ModelSettings, TrainSettings
+from skinray.config.images import AugmentSettings
+from skinray.config.training import ArmSettings, ModelSettings, TrainSettings
 from skinray.images.augment import Sample
 from skinray.images.read import read_image, read_mask
 from skinray.learning.spec import TrialSpec

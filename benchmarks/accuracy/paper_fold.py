@@ -19,9 +19,10 @@ import torch
 
 from benchmarks.measure import RESULTS, machine, write
 from skinray.cli import guarded
-from skinray.config.biopsies import ArmSettings, RunSettings, StageSettings
+from skinray.config.biopsies import RunSettings, StageSettings
 from skinray.config.kinds import STAGES, Stage
 from skinray.config.recipes import recipe
+from skinray.config.training import ArmSettings
 from skinray.images.augment import Sample
 from skinray.images.cohort.common_scale import LabelledReader, common_scale
 from skinray.images.cohort.manifest import Cohort, fingerprint, read_manifest
@@ -39,7 +40,8 @@ from skinray.progress import bar
 from skinray.report.biopsies import paper
 from skinray.report.biopsies.agreement import agreement
 from skinray.report.biopsies.scores import Spread, spread
-from skinray.report.biopsies.tables import interval, mean_sd, number, p_value
+from skinray.report.biopsies.tables import mean_sd, p_value
+from skinray.report.tables import interval, number
 
 NAME = "paper_fold"
 NOT_MEASURED = [

@@ -18,9 +18,10 @@ import torch
 
 from benchmarks.measure import machine, versions, write
 from skinray.cli import guarded
-from skinray.config.biopsies import ArmSettings, ClusterSettings, PhantomSettings, StageSettings
+from skinray.config.biopsies import PhantomSettings, StageSettings
 from skinray.config.kinds import Stage
 from skinray.config.recipes import recipe
+from skinray.config.training import ArmSettings, ClusterSettings
 from skinray.images.augment import Sample
 from skinray.images.phantoms.phantom import make_phantom
 from skinray.learning.spec import TrialSpec, scaled

@@ -17,8 +17,10 @@ import numpy as np
 from benchmarks.chaos.jobs import Scoring, Training, epochs_of, scored, trained
 from benchmarks.stand_in import drawn_image, stand_in_bundle
 from skinray.config.base import from_yaml, to_yaml
-from skinray.config.biopsies import AugmentSettings, RunSettings, TrainSettings
+from skinray.config.biopsies import RunSettings
+from skinray.config.images import AugmentSettings
 from skinray.config.recipes import demo
+from skinray.config.training import TrainSettings
 from skinray.images.augment import Sample
 from skinray.images.phantoms.cohort import write_cohort
 from skinray.learning.spec import TrialSpec

@@ -11,7 +11,8 @@ from skinray.cluster.session import session
 from skinray.cluster.train import workers
 from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.sources import open_source
-from skinray.config.biopsies import ClusterSettings, ReadSettings
+from skinray.config.images import ReadSettings
+from skinray.config.training import ClusterSettings
 from skinray.images.cohort.common_scale import LabelledReader
 from skinray.images.cohort.manifest import read_manifest
 from skinray.learning.spec import TrialSpec, scaled

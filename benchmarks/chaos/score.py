@@ -23,7 +23,7 @@ NODE_CPUS = 2
 
 def worker_killed(lab: Lab, rng: random.Random) -> Happened:
     """Kill -9 of a worker that scores."""
-    return _one_killed(lab, rng, "ray::Fused")
+    return _one_killed(lab, rng, "ray::Scorer")
 
 
 def claims_killed(lab: Lab, rng: random.Random) -> Happened:

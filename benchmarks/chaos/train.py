@@ -13,7 +13,7 @@ from benchmarks.chaos.jobs import epochs_of, trained
 from benchmarks.chaos.lab import EPOCHS, Happened, Lab, enlarge, small_disk
 from benchmarks.chaos.score import NODE_CPUS, jumping
 from benchmarks.own_cluster import Node, OwnCluster, title
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 
 # Of a search, and of the networks that a run keeps.
 SEARCHING, TRAINING = "ray::ImplicitFunc", "ray::RayTrainWorker"
@@ -155,7 +155,7 @@ def disk_full(lab: Lab, rng: random.Random) -> Happened:
         with lab.train(out, log=lab.scratch() / "log") as job:
             job.end(code=1)
         said = job.said()
-        if "No space left" not in said and "no room left" not in said:
+        if "No space left" not in said and "no space left" not in said:
             return Happened(False, f"ended, but did not say why: {said[-300:]}")
         # Each restart before the end trained the epoch again that it then could not store.
         restarts, allowed = _repeated(out), ClusterSettings().max_failures

@@ -17,14 +17,16 @@ import tifffile
 from PIL import Image as Pillow
 
 from skinray.config.base import from_yaml, to_yaml
-from skinray.config.biopsies import ReadSettings, ServeSettings, ServiceSettings
+from skinray.config.images import ReadSettings
+from skinray.config.scoring import ServeSettings, ServiceSettings
 from skinray.errors import SkinrayError
-from skinray.images.cohort.labels import dermis_from_boundary, read_boundary, read_nerves
+from skinray.images.cohort.dermis_fill import dermis_from_boundary
+from skinray.images.cohort.labels import read_boundary, read_nerves
 from skinray.images.cohort.manifest import read_manifest
 from skinray.images.pixel_size import is_plausible
 from skinray.images.read import decode_image, read_mask
 from skinray.scoring.image_store import LocalStore
-from skinray.scoring.listed_manifest import manifest_entries
+from skinray.scoring.listing import manifest_entries
 from skinray.service.labels.save import parse_points
 
 MOST_PIXELS = 20_000

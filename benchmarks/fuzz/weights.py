@@ -16,7 +16,7 @@ from safetensors.torch import save
 from benchmarks.fuzz.targets import TARGETS, GarbageError, Target, photo, saved, written
 from benchmarks.photos.phone_files import random_state, tflite_file
 from benchmarks.stand_in import stand_in_bundle
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.learning import bundle as bundles
 from skinray.learning.bundle.info import read_info
 from skinray.models.weights.files import read_state

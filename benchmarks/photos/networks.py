@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.measure import machine, versions, write
 from skinray.cli import guarded
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import WHOLE, PhotoSettings
 from skinray.errors import SettingsError
 from skinray.images.photos.pairs import load_photo, split_photos

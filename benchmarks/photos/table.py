@@ -22,7 +22,8 @@ from skinray.cluster.train.photos import train_photos
 from skinray.config.photos import PhotoSettings, photo_recipe
 from skinray.errors import SettingsError
 from skinray.models.weights.load import available
-from skinray.report.photos.table import PhotoResults, PhotoRow, table_text
+from skinray.report.photos.rows import PhotoRow
+from skinray.report.photos.table import PhotoResults, table_text
 
 # With the epochs of each that two cores have time for.
 NETWORKS = {"skin_unet": 250, "skin_mobilenet": 80}

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.measure import machine, versions, write
-from skinray.config.biopsies import ModelSettings, PhantomSettings, TrainSettings
+from skinray.config.biopsies import PhantomSettings
 from skinray.config.recipes import demo
+from skinray.config.training import ModelSettings, TrainSettings
 from skinray.images.phantoms.phantom import make_phantom
-from skinray.learning.bundle.packed import pack
 from skinray.learning.losses import stage_loss
 from skinray.models import build
 from skinray.models.predict import STACK_TOLERANCE, predict_maps
@@ -114,8 +114,6 @@ def measured(network: nn.Module, threads: int, options: Any) -> Apart:
     device = torch.device(options.device)
     torch.set_num_threads(threads)
     network = copy.deepcopy(network).to(device)
-    if threads == 1 and device.type == "cpu":
-        network = pack(network)  # as a replica has it
     apart = Apart()
     for turn in range(options.rounds):
         images = [
@@ -148,11 +146,10 @@ def lines(found: dict[tuple[str, int], Apart], options: Any) -> list[str]:
         "",
         f"Drawn images of {SIZE[0]}x{SIZE[1]} px, 2 to {options.images} in a stack, float32 on "
         f"{options.device}. The demo's networks were trained for {options.steps} steps, so that "
-        "their maps are near 0 and 1; the others have random weights. With one thread, the "
-        "default, networks are packed as in the service. *Moved*: the most that any probability "
-        "differs from the one of its image alone. *Flipped*: pixels on the other side of .5. "
-        f"*Gain*: seconds of {options.images} images one by one over those of one pass, median "
-        f"of {options.rounds} rounds, lowest and highest.",
+        "their maps are near 0 and 1; the others have random weights. *Moved*: the most that any "
+        "probability differs from the one of its image alone. *Flipped*: pixels on the other "
+        f"side of .5. *Gain*: seconds of {options.images} images one by one over one pass, "
+        f"median of {options.rounds} rounds, lowest and highest.",
         "",
         f"Machine: {machine()}. {versions('torch')}.",
         "",

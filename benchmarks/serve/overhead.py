@@ -20,7 +20,7 @@ from skinray.cluster.malloc import keep_freed_memory
 from skinray.cluster.session import session
 from skinray.images.read import read_image
 from skinray.learning.bundle import Bundle, load
-from skinray.service.answers.biopsies import CountWant, count_answer
+from skinray.service.answers.biopsies import CountWant
 
 ASKED_MS = {"separate": 35.0, "fused": 10.0}
 CPUS = {"separate": 1.0, "fused": 2.0}  # of each replica
@@ -31,8 +31,8 @@ def in_process(bundle: Bundle, path: Path) -> float:
     """Return the seconds of decoding, both networks, crossings and the record."""
     began = time.perf_counter()
     pixels = read_image(path).pixels
-    nerve, dermis = bundle.maps(pixels, 0.5).values()
-    count_answer(bundle.info, pixels, nerve, dermis, 0.5, CountWant()).count.model_dump_json()
+    maps = bundle.maps(pixels, 0.5)
+    CountWant().answer(bundle.info, pixels, maps, 0.5).model_dump_json()
     return time.perf_counter() - began
 
 

@@ -24,7 +24,7 @@ SIZE = (300, 400)
 
 def wait_for_networks() -> None:
     """Make each stage of a bundle take half of ``WAIT_S`` more, in the process that calls this."""
-    from skinray.learning.bundle.info import StageModel
+    from skinray.learning.bundle.networks import StageModel
 
     plain = StageModel.map
 
@@ -43,7 +43,7 @@ def rate_of(nodes: int, images: int, scratch: Path) -> float:
     from rich.console import Console
 
     from skinray.cluster.score.run import score
-    from skinray.config.biopsies import ScoreSettings
+    from skinray.config.scoring import ScoreSettings
 
     folder = scratch / "images"
     if not folder.is_dir():
@@ -71,7 +71,7 @@ def rate_of(nodes: int, images: int, scratch: Path) -> float:
             del os.environ["RAY_ADDRESS"]
     if totals.scored != images:
         raise RuntimeError(f"{totals.scored} of {images} images were scored: {said.getvalue()}")
-    return float(re.findall(r"once under way ([\d.]+) images/s", said.getvalue())[0])
+    return float(re.findall(r"then ([\d.]+) images/s", said.getvalue())[0])
 
 
 def rows(rates: dict[int, float]) -> list[str]:

@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
 from skinray.scoring.entries import Entry, read_entries, write_entries
 from skinray.scoring.ledger import Ledger
-from skinray.scoring.rows import Scored, commit, committed, content_key, identity
+from skinray.scoring.rows import Scored, commit, committed, content_key
 from skinray.scoring.run_store import LocalOutput
 
 ENTRIES, PARTS, CALLS, BLOCKS = 100_000, 100, 5000, 1000
@@ -62,25 +62,25 @@ def _listing(scratch: Path) -> tuple[float, float]:
         ledger.left()
         write_entries(ledger.pending(), scratch / "pending.parquet")
         took = time.perf_counter() - began
-        size = path.stat().st_size + sum(f.stat().st_size for f in ledger.files())
+        size = path.stat().st_size + sum(f.stat().st_size for f in ledger.folder.iterdir())
     return took / ENTRIES, size / ENTRIES
 
 
 def _parts(scratch: Path) -> tuple[float, float, float]:
     """Return seconds to commit a part and to read it back, and its bytes, at the size it has."""
-    from skinray.cluster.score.run import part_size
+    from skinray.scoring.run import part_size
 
     out, size = LocalOutput(scratch / "parts-run"), part_size(8, IMAGES)
     entries = [
         [Entry(name, name, part, "1") for name in (f"{part}-{at}.png" for at in range(size))]
         for part in range(PARTS)
     ]
-    count = Count(
+    count = CrossingsRecord(
         count=4, boundary_px=1800.5, boundary_mm=0.9, density_per_mm=4.4, um_per_px=0.5,
         width=1600, height=1200, points=[(801.25, 600.5)] * 4,
     )  # fmt: skip
     rows = [
-        [Scored(e.image, identity(e), content_key(e.image, 0.5), e.image, "ok", None, count)
+        [Scored(e.image, e.identity, content_key(e.image, 0.5), e.image, "ok", None, count)
          for e in part]
         for part in entries
     ]  # fmt: skip
@@ -132,7 +132,7 @@ def projection(costs: Costs, nodes: int = NODES, images: int = IMAGES) -> list[s
     A stage is full where it takes the whole time that the networks take.
     """
     from skinray.cluster.score.claims import claim_actors
-    from skinray.cluster.score.run import part_size
+    from skinray.scoring.run import part_size
 
     rate = nodes * IMAGES_PER_S_AND_NODE
     run_s, size = images / rate, part_size(8, images)

@@ -2,7 +2,7 @@
 
 Run: ``python -m benchmarks.speed.score_efficiency``. The networks are the paper's, with random
 weights. Scoring reads, predicts, counts, draws and commits. The forward passes start from ready
-tensors, with the networks as PyTorch runs them, and packed for the CPU as scoring has them.
+tensors.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from benchmarks.measure import machine, versions, write
 from benchmarks.process_tree import tree_cpu_seconds
 from benchmarks.stand_in import bundle_of
 from skinray.cluster.malloc import keep_freed_memory
-from skinray.config.biopsies import CrossingSettings, ModelSettings, PhantomSettings
-from skinray.crossings.detect import Count
+from skinray.config.biopsies import CrossingSettings, PhantomSettings
+from skinray.config.training import ModelSettings
+from skinray.crossings.detect import CrossingsRecord
 from skinray.images.phantoms.phantom import make_phantom
 from skinray.images.read import read_image
 from skinray.learning.bundle import load, save
@@ -59,12 +60,11 @@ class Rounds:
     score: list[Pace] = field(default_factory=list)
     start_s: list[float] = field(default_factory=list)
     bare: dict[tuple[int, int], list[Pace]] = field(default_factory=dict)
-    packed: dict[tuple[int, int], list[Pace]] = field(default_factory=dict)
 
-    def ratios(self, passes: dict[tuple[int, int], list[Pace]]) -> list[tuple[float, float]]:
+    def ratios(self) -> list[tuple[float, float]]:
         """Return scoring over the faster of the passes, round by round: images/s, and 1 / CPU."""
         best = [
-            max(two, key=lambda p: p.images_per_s) for two in zip(*passes.values(), strict=True)
+            max(two, key=lambda p: p.images_per_s) for two in zip(*self.bare.values(), strict=True)
         ]
         return [
             (mine.images_per_s / bare.images_per_s, bare.cpu_s / mine.cpu_s)
@@ -77,10 +77,7 @@ def main() -> None:
     options = arguments()
     # Ray gives its workers niceness 15, so other processes would slow down its side only.
     os.environ[NICENESS] = "0"
-    rounds = Rounds(
-        bare={shape: [] for shape in SHAPES},
-        packed={shape: [] for shape in SHAPES if shape[1] == 1},  # several threads have plain ones
-    )
+    rounds = Rounds(bare={shape: [] for shape in SHAPES})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw(folder / "images", options.images)
@@ -94,9 +91,8 @@ def main() -> None:
             ends = finished(out)
             rounds.score.append(Pace(steady_rate(ends), cpu_an_image(cpu)))
             rounds.start_s.append(min(end for _, end in ends) - began)
-            for passes, packed in ((rounds.bare, False), (rounds.packed, True)):
-                for shape, found in passes.items():
-                    found.append(bare_pace(bundle, folder / "images", shape, packed))
+            for shape, found in rounds.bare.items():
+                found.append(bare_pace(bundle, folder / "images", shape))
             print(f"round {turn + 1}: {rounds}", flush=True)
     write("score_efficiency", lines(rounds, options))
 
@@ -128,7 +124,7 @@ def counting_bundle(folder: Path, networks: str) -> Path:
     torch.manual_seed(0)
     nerve, dermis = (ModelSettings(name=name, options=options) for name in NETWORKS[networks])
     plain = bundle_of(folder / "bundle", nerve, dermis, UM_PER_PX)
-    found = load(plain, "cpu", packed=False)
+    found = load(plain, "cpu")
     images = [read_image(path).pixels for path in sorted((folder / "images").iterdir())[:2]]
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
     pair = [stage.networks[0] for stage in found.stages.values()]
@@ -190,7 +186,7 @@ def check(bundle: Path, images: Path, out: Path) -> None:
     loaded = load(bundle, "cpu")
     for row in rows[:CHECKED]:
         image = read_image(images / row["image"])
-        count = Count.of(loaded.predict(image.pixels, UM_PER_PX).crossings, UM_PER_PX)
+        count = CrossingsRecord.of(loaded.predict(image.pixels, UM_PER_PX).crossings, UM_PER_PX)
         if (count.count, count.boundary_px) != (row["count"], row["boundary_px"]):
             sys.exit(f"{row['image']}: scoring and the library differ: {row}, {count}")
 
@@ -227,7 +223,7 @@ def steady_rate(ends: Sequence[tuple[str, float]]) -> float:
     return rate
 
 
-def bare_pace(bundle: Path, images: Path, shape: tuple[int, int], packed: bool) -> Pace:
+def bare_pace(bundle: Path, images: Path, shape: tuple[int, int]) -> Pace:
     """Return the pace of both networks' forward passes alone."""
     processes, threads = shape
     paths = sorted(images.iterdir())
@@ -235,7 +231,7 @@ def bare_pace(bundle: Path, images: Path, shape: tuple[int, int], packed: bool) 
     barrier, ends = spawn.Barrier(processes), spawn.Queue()
     workers = [
         spawn.Process(
-            target=bare_worker, args=(bundle, paths[n::processes], threads, packed, barrier, ends)
+            target=bare_worker, args=(bundle, paths[n::processes], threads, barrier, ends)
         )
         for n in range(processes)
     ]
@@ -252,14 +248,13 @@ def bare_worker(
     bundle: Path,
     paths: Sequence[Path],
     threads: int,
-    packed: bool,
     barrier: object,
     ends: object,
 ) -> None:
     """Send both networks' forward passes over the images; put who ended each image, and when."""
     keep_freed_memory()  # as scoring's processes do
     torch.set_num_threads(threads)
-    loaded = load(bundle, "cpu", packed=packed)
+    loaded = load(bundle, "cpu")
     networks = (loaded.stages["nerve"].networks[0], loaded.stages["dermis"].networks[0])
     tensors = [
         torch.from_numpy(read_image(path).pixels.copy()[None]).permute(0, 3, 1, 2).float() / 255
@@ -280,8 +275,7 @@ def bare_worker(
 
 def lines(rounds: Rounds, options: argparse.Namespace) -> list[str]:
     """Return the lines of the result."""
-    speed, cpu = zip(*rounds.ratios(rounds.bare), strict=True)
-    packed, _ = zip(*rounds.ratios(rounds.packed), strict=True)
+    speed, cpu = zip(*rounds.ratios(), strict=True)
     verdict = "met" if statistics.median(speed) >= ASKED else "NOT met"
     names = " and ".join(NETWORKS[options.networks])
     found = [
@@ -296,31 +290,21 @@ def lines(rounds: Rounds, options: argparse.Namespace) -> list[str]:
         "niceness, and keep the memory they free. Counts and lengths of boundary of",
         f"{min(CHECKED, options.images)} images were the library's own.",
         "",
-        "Scoring folds norms into convolutions and packs weights for the CPU as it loads a bundle",
-        "(`skinray/learning/bundle/packed.py`). *Plain* passes are of the networks as PyTorch runs",
-        "them by itself; *packed* ones are of the networks as scoring has them, so that the rest",
-        "of the difference is reading, counting, drawing, committing and Ray.",
-        "",
         f"Machine: {machine()}. {versions('torch', 'ray')}. Rounds: {options.rounds}.",
         "",
         "| | images/s: median of rounds | lowest and highest | CPU s an image |",
         "|---|---|---|---|",
         row("`skinray score`", rounds.score),
     ]
-    for name, passes in (("plain", rounds.bare), ("packed", rounds.packed)):
-        for (processes, threads), values in passes.items():
-            who = f"{processes} process{'es' * (processes > 1)}"
-            found.append(
-                row(f"{name} passes, {who} x {threads} thread{'s' * (threads > 1)}", values)
-            )
+    for (processes, threads), values in rounds.bare.items():
+        who = f"{processes} process{'es' * (processes > 1)}"
+        found.append(row(f"bare passes, {who} x {threads} thread{'s' * (threads > 1)}", values))
     return [
         *found,
         "",
-        f"Ratio of images/s to plain passes: **{statistics.median(speed):.3f}** (asked: at least "
+        f"Ratio of images/s to bare passes: **{statistics.median(speed):.3f}** (asked: at least "
         f"{ASKED:g}; {verdict}), {min(speed):.3f} - {max(speed):.3f} over the rounds.",
-        f"To packed passes: {statistics.median(packed):.3f}, {min(packed):.3f} - "
-        f"{max(packed):.3f}.",
-        f"Ratio of CPU, plain passes over scoring: {statistics.median(cpu):.3f}, {min(cpu):.3f} - "
+        f"Ratio of CPU, bare passes over scoring: {statistics.median(cpu):.3f}, {min(cpu):.3f} - "
         f"{max(cpu):.3f}; Ray's own processes are in it. Beside other work it is the steadier.",
         f"From the command to the first image: {statistics.median(rounds.start_s):.0f} s.",
     ]

@@ -101,7 +101,7 @@ def one_run(feed: str, cpus: str, images: str, out: str, told: str) -> None:
 
     from skinray.cluster.score import pipeline
     from skinray.cluster.score.run import score
-    from skinray.config.biopsies import ScoreSettings
+    from skinray.config.scoring import ScoreSettings
 
     if feed == "Ray Data":
         pipeline._fused = through_data
@@ -140,9 +140,9 @@ def through_data(job: Any, claims: Any, pools: Any, batches: int) -> Iterator[in
     import ray.data
 
     from skinray.cluster.score.pipeline import _resources, quiet_data
-    from skinray.cluster.score.stages import Fused
+    from skinray.cluster.score.stages import Scorer
 
-    class Fed(Fused):
+    class Fed(Scorer):
         def __call__(self, numbers: dict[str, Any]) -> dict[str, Any]:
             return {"done": [self.score(int(number)) for number in numbers["id"]]}
 

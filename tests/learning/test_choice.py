@@ -13,8 +13,15 @@ from scipy import stats
 
 from skinray.config.biopsies import RunSettings
 from skinray.errors import TrainingError
-from skinray.learning.choice import choose
-from skinray.learning.search import Choice, SpecMaker, Split, Splits, deciding, make_splits
+from skinray.learning.search import (
+    Chosen,
+    SpecMaker,
+    Split,
+    Splits,
+    choose,
+    deciding,
+    make_splits,
+)
 from skinray.learning.spec import TrialSpec
 from tests.support.tiny import cohort_of, tiny_run, tiny_spec
 
@@ -40,7 +47,7 @@ def scored(rows: dict[float, list[float | None]], stage: str = "nerve") -> Any:
     return specs, scores
 
 
-def rates(chosen: Choice, stage: str = "nerve") -> dict[str, float]:
+def rates(chosen: Chosen, stage: str = "nerve") -> dict[str, float]:
     return {split: p["train.learning_rate"] for (of, _, split), p in chosen.items() if of == stage}
 
 

@@ -18,7 +18,6 @@ from skinray.learning.loop import (
     World,
     agreed,
     fit,
-    kept_weights,
     passes,
 )
 from skinray.learning.losses import bce_loss, dice_loss
@@ -176,8 +175,8 @@ def test_a_run_killed_after_any_step_goes_on_from_there(
     assert (state.epoch, state.row) == ((stop - 1) // 3, 2 * ((stop - 1) % 3 + 1))
     rest = train(ConvNetwork(dropout), settings, start=state)
     assert same_weights(rest.model, whole.model)
-    assert same_weights(kept_weights(rest), kept_weights(whole))
-    assert same_weights(kept_weights(rest), rest.model) == (not how)
+    assert same_weights(rest.kept, whole.kept)
+    assert same_weights(rest.kept, rest.model) == (not how)
     assert measured(rest) == measured(whole)
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skinray.config.biopsies import TrainSettings
+from skinray.config.training import TrainSettings
 from skinray.errors import SettingsError
 from skinray.learning.losses import (
     balanced_bce,

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 from skinray.learning.crops import PlanRow, epoch_plan, remaining_steps
 from skinray.learning.spec import TrialSpec, scaled
 from tests.support.tiny import tiny_spec

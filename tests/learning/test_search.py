@@ -8,14 +8,9 @@ from hypothesis import strategies as st
 
 from skinray.errors import CohortError, SettingsError, WeightsError
 from skinray.images.cohort.rows import Cohort
-from skinray.learning.search import (
-    SpecMaker,
-    Split,
-    check_trials,
-    grid_points,
-    make_splits,
-)
-from skinray.learning.spec import TrialSpec
+from skinray.learning.search import SpecMaker, Split, make_splits
+from skinray.learning.spec import TrialSpec, grid_points
+from skinray.learning.trial import check_trials
 from tests.support.tiny import arm, cohort_of, tiny_run, tiny_spec
 
 COHORT = cohort_of([4, 3, 2, 2, 1, 3])
@@ -98,7 +93,9 @@ def test_two_folds_are_for_a_search_scored_on_held_out_images() -> None:
 def test_too_few_subjects_beside_the_components_held_out_images() -> None:
     few = cohort_of([3, 3, 3])
     settings = tiny_run(folds__count=3, folds__components_held_out=6)
-    with pytest.raises(CohortError, match=r"1 subject\(s\) .*cannot fill 2 parts .*set it to null"):
+    with pytest.raises(
+        CohortError, match=r"1 subject\(s\), too few for the 2 parts .*set it to null"
+    ):
         make_splits(few, settings)
     calm = settings.override({"nerve.main.grid": {}, "dermis.main.grid": {}})
     assert make_splits(few, calm).components.inner == ()
@@ -289,7 +286,7 @@ def test_a_trial_is_marked_by_all_that_decides_it() -> None:
         (
             {"name": "unet", "options": {"features": "many"}},
             SettingsError,
-            r"options \{'features': 'many'\} do not describe a unet .*correct model\.options",
+            r"unet cannot be built with options \{'features': 'many'\} .*correct model\.options",
         ),
         ({"name": "unet", "weights": "absent.safetensors"}, WeightsError, "no such file"),
     ],

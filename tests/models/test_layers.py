@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from skinray.errors import SettingsError
-from skinray.models import MODELS, build
+from skinray.models import MODELS, build, options_of
 from skinray.models.layers import LenientBatchNorm2d, pad_to_stride, set_norm_momentum
 
 
@@ -56,7 +56,7 @@ def test_momentum_reaches_every_norm() -> None:
 
 # The ResNets share DeepLabV3's code with the small backbone; some networks have no norms.
 @pytest.mark.parametrize(
-    "name", [n for n in sorted(MODELS) if "resnet" not in n and "group_norm" in MODELS[n].options]
+    "name", [n for n in sorted(MODELS) if "resnet" not in n and "group_norm" in options_of(n)]
 )
 def test_a_group_norm_takes_every_batch_norms_place(name: str) -> None:
     small = {"hed": {"width": 0.1, "batch_norm": True}, "unet": {"features": 4, "depth": 3}}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from skinray.config.biopsies import PredictSettings
+from skinray.config.images import PredictSettings
 from skinray.errors import ImageError
 from skinray.images.cohort.common_scale import scale_factor
 from skinray.models.predict import evaluating, predict_at_scale, predict_map

@@ -1,4 +1,4 @@
-"""A cluster on this machine whose GPU nodes come and go: Ray's autoscaler, nodes that pretend."""
+"""A cluster on this machine that Ray's autoscaler grows and shrinks by pretended GPU nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run on photographs whose processes are killed while networks train, and which then goes on."""
+"""A run on photographs whose processes are killed while networks train, and which is resumed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PhotoTraining(Job):
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two members of a small U-Net, with all that "varied" has, on few photographs."""
+    """Two members of a small U-Net, with everything in "varied", on few photographs."""
     root = tmp_path_factory.mktemp("photos")
     write_photos(root / "ward", 12)
     write_photos(root / "hands", 8, seed=1)
@@ -63,7 +63,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def under_way(out: Path, parts: tuple[str, ...]) -> list[str]:
-    """Return the trainings of these parts of the run that have a state and epochs to go."""
+    """Return the trainings of these parts of the run that have a state and epochs left."""
     epochs = epochs_of(out)
     return [
         trial

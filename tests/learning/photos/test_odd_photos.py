@@ -11,7 +11,7 @@ import torch
 from PIL import Image as Pillow
 from torch import nn
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import SkinSettings
 from skinray.errors import ImageError, LabelError
 from skinray.images.photos.pairs import load_photo

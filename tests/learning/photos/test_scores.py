@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from scipy import stats
 from torch import nn
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import PhotoSettings, SkinSettings
 from skinray.errors import LabelError
 from skinray.images.photos.pairs import Photo, find_photos, load_photo, split_photos
@@ -269,9 +269,9 @@ def test_pretraining_may_have_its_own_number_of_epochs(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_is_of_bytes(tmp_path: Path) -> None:
-    photos = find_photos(write_photos(tmp_path / "a", 3), source="s")
+    photos = find_photos(write_photos(tmp_path / "a" / "s", 3))
     before = photos_fingerprint(photos)
-    again = find_photos(write_photos(tmp_path / "b", 3), source="s")
+    again = find_photos(write_photos(tmp_path / "b" / "s", 3))
     assert photos_fingerprint(again) == before
     Pillow.new("L", (80, 60)).save(photos[0].mask)
     assert photos_fingerprint(photos) != before

@@ -212,9 +212,11 @@ def test_what_is_not_there_comes_with_its_remedy(register: Register, published: 
     register()
     with pytest.raises(WeightsError, match="skinray weights import tiny FILE"):
         load_weights(tiny(), "tiny")
-    with pytest.raises(WeightsError, match="nor a published name; use a path or one of hed_"):
+    with pytest.raises(
+        WeightsError, match="not the name of published weights; use a path or one of hed_"
+    ):
         load_weights(tiny(), "tinny")
-    with pytest.raises(WeightsError, match=r"only \.safetensors files are loaded"):
+    with pytest.raises(WeightsError, match=r"only \.safetensors files can be loaded"):
         load_weights(tiny(), str(published))
     with pytest.raises(WeightsError, match="unknown weights 'tinny'"):
         import_file("tinny", published)
@@ -272,10 +274,10 @@ def test_a_file_without_a_state_is_refused(tmp_path: Path, register: Register) -
     register()
     path = tmp_path / "odd.pth"
     torch.save([1, 2], path)
-    with pytest.raises(WeightsError, match="no state_dict"):
+    with pytest.raises(WeightsError, match="has no state_dict"):
         import_file("tiny", path)
     torch.save({"epoch": 3}, path)
-    with pytest.raises(WeightsError, match="'epoch' is no tensor"):
+    with pytest.raises(WeightsError, match="'epoch' is not a tensor"):
         import_file("tiny", path)
     torch.save({"epoch": 3, "state_dict": tiny().state_dict()}, path)
     assert import_file("tiny", path).is_file()
@@ -301,7 +303,7 @@ def test_a_download_is_checked_imported_and_kept(
 @pytest.mark.parametrize(
     ("case", "says"),
     [
-        ("cut", "of .* bytes came"),
+        ("cut", "of .* bytes received"),
         ("absent", "404"),
         ("changed", "not the published"),
         ("unpublished and not weights", "not a plain file of weights"),

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from skinray.report.biopsies.count_figures import bland_altman, scatter
 from skinray.report.biopsies.results import Curve, CurvePoint, RunResults, TrialRow
 from skinray.report.biopsies.scores import score_run
 from skinray.report.biopsies.training_figures import grid_charts, training_curves
-from skinray.report.charts import bland_altman, scatter
 from tests.support.fake_run import fake_results
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -60,7 +60,7 @@ def test_scatter_of_many_folds_shows_all_images_once() -> None:
     assert points_drawn(chart.svg) == len({(row.expert, row.model) for row in many.counts})
 
 
-def test_bland_altman_tells_bias_and_limits(results: RunResults) -> None:
+def test_bland_altman_shows_bias_and_limits(results: RunResults) -> None:
     found = score_run(results).pooled.agreement
     chart = bland_altman(results.counts, found)
     assert found.limits is not None
