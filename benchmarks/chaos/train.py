@@ -13,7 +13,7 @@ from benchmarks.chaos.jobs import epochs_of, trained
 from benchmarks.chaos.lab import EPOCHS, Happened, Lab, enlarge, small_disk
 from benchmarks.chaos.score import NODE_CPUS, jumping
 from benchmarks.own_cluster import Node, OwnCluster, title
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 
 # Of a search, and of the networks that a run keeps.
 SEARCHING, TRAINING = "ray::ImplicitFunc", "ray::RayTrainWorker"

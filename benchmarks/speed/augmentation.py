@@ -19,7 +19,8 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
 from benchmarks.measure import interleaved, machine, median_row, versions, write
-from skinray.config.biopsies import AugmentSettings, PhantomSettings
+from skinray.config.biopsies import PhantomSettings
+from skinray.config.images import AugmentSettings
 from skinray.images.augment import Sample, Transform, apply, draw, generator
 from skinray.images.phantoms.phantom import make_phantom
 

@@ -223,7 +223,7 @@ def with_ray(
 
 
 def nowhere(labelled: object) -> Sample:
-    """Stand in for the reader of images lost with a node; here none is."""
+    """Stand in for the reader of images lost with a node; here none is lost."""
     raise LookupError(f"{labelled}: the samples of this benchmark are drawn")
 
 

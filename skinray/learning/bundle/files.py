@@ -86,12 +86,12 @@ class Bundle:
 
         Parameters
         ----------
-        image : what ``read_image`` returns, or an array (H, W, 3) uint8, RGB, of any size; large
+        image : what ``read_image`` returns, or an array, (H, W, 3) uint8, RGB; of any size: large
             biopsies are processed in tiles.
-        um_per_px : a biopsy's scale, if known; by default the scale that the image's file states.
-            If it differs from the training scale, the image is resampled for the networks;
-            results refer to the image's own pixels. An image of unknown scale is assumed to have
-            the training scale.
+        um_per_px : the scale of a biopsy, if known; by default the one that the image's file
+            states. If it differs from the training scale, the image is resampled for the
+            networks; results refer to the image's own pixels. An image of unknown scale is
+            assumed to have the training scale.
 
         Raises
         ------
@@ -132,10 +132,7 @@ def save(folder: Path, info: BundleInfo, networks: Mapping[Stage, Networks]) -> 
     partial, aside = (folder.with_name(folder.name + end) for end in (".part", ASIDE))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    members = {
-        stage: [given] if isinstance(given := networks[stage], nn.Module) else given
-        for stage in info.stages
-    }
+    members = {stage: _members(networks[stage]) for stage in info.stages}
     info = info.model_copy(update={"members": len(members[info.stages[0]])})
     for stage, ours in members.items():
         for name, network in zip(weight_files(stage, info.members), ours, strict=True):
@@ -153,6 +150,10 @@ def save(folder: Path, info: BundleInfo, networks: Mapping[Stage, Networks]) -> 
     partial.replace(folder)
     shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def _members(networks: Networks) -> Sequence[nn.Module]:
+    return [networks] if isinstance(networks, nn.Module) else networks
 
 
 def load(path: Path | str, device: torch.device | str | None = None) -> Bundle:

@@ -163,7 +163,7 @@ def test_only_what_was_developed_on_test_images_is_marked(run: Path) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "README.md", "docs/guides/photographs.md",
+        "docs/guides/photographs.md",
         "docs/decisions/0029-a-small-network-that-has-seen-people.md",
         "docs/decisions/0030-steady-training-on-few-photographs.md",
         "docs/decisions/0032-members-and-photographs-without-skin.md",
