@@ -94,9 +94,9 @@ class HED(nn.Module):
             assert isinstance(side, nn.Conv2d)  # noqa: S101 - for the type checker
             nn.init.normal_(side.weight, std=1 / math.sqrt(side.in_channels))
         nn.init.constant_(self.fuse.weight, 1 / self.fuse.in_channels)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _check(width: float, convolutions: Sequence[int], channels: Sequence[int]) -> None:

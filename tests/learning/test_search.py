@@ -103,7 +103,7 @@ def test_too_few_subjects_outside_the_component_split() -> None:
 
 
 def test_fewer_subjects_than_folds() -> None:
-    with pytest.raises(CohortError, match=r"4 subject\(s\) cannot fill 5 folds"):
+    with pytest.raises(CohortError, match=r"4 subjects cannot fill 5 folds"):
         make_splits(cohort_of([5, 5, 5, 5]), tiny_run())
     assert len(make_splits(cohort_of([5, 5, 5, 5]), tiny_run(folds__unit="image")).folds) == 5
 

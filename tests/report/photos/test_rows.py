@@ -129,7 +129,9 @@ def test_published_weights_that_are_missing_give_random_ones_and_are_told(
     kept, said = with_weights_at_hand(PhotoSettings(networks=(own,)))
     assert (kept.networks, said) == ((own,), [])
     file.unlink()
-    with pytest.raises(WeightsError, match=r"own: .*own\.safetensors is neither a file nor publ"):
+    with pytest.raises(
+        WeightsError, match=r"own: .*own\.safetensors is neither a file nor the name"
+    ):
         with_weights_at_hand(PhotoSettings(networks=(own,)))
     file.touch()
     assert beginning(own, own) == f"weights {file}"
