@@ -1,4 +1,4 @@
-"""The verbs on labelled biopsies; :mod:`skinray.cli` lists them among the others."""
+"""The verbs for labelled biopsies."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from typing import Annotated
 
 import typer
 
+from skinray.cli.options import Out, Resume, Seed, Workers, set_option
 from skinray.config.base import changes_of
 from skinray.errors import SettingsError
-
-Size = Annotated[str, typer.Option(help="Width x height in pixels, for example 1600x1200.")]
 
 
 def phantom(
     out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
-    images: Annotated[int, typer.Option(min=1, help="How many biopsies to draw.")] = 24,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same pixels.")] = 0,
-    size: Size = "1600x1200",
+    images: Annotated[int, typer.Option(min=1, help="Number of biopsies to draw.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels.")] = 0,
+    size: Annotated[
+        str, typer.Option(help="Width x height in pixels, for example 1600x1200.")
+    ] = "1600x1200",
     tissue: Annotated[
         Path | None,
-        typer.Option(help="Folder of real tissue tiles with labels; nerves are drawn on them."),
+        typer.Option(help="Folder of real, labelled tissue tiles to draw the nerves on."),
     ] = None,
     subjects: Annotated[
-        int | None, typer.Option(min=1, help="How many subjects; default: one per four images.")
+        int | None, typer.Option(min=1, help="Number of subjects. Default: one per four images.")
     ] = None,
 ) -> None:
     """Draw a cohort of synthetic biopsies with known nerves, dermis and crossings.
 
-    Writes images, labels, `manifest.csv` and `contact_sheet.png`. Example:
+    Writes images, labels, `manifest.csv` and a preview, `contact_sheet.png`. Example:
 
         skinray phantom --out cohort --images 40 --size 384x288
     """
@@ -40,17 +41,20 @@ def phantom(
             out, images, seed, parse_size(size), tissue, subjects=subjects, progress=tell
         )
     folder = manifest.parent
-    typer.echo(f"Cohort: {folder}\nLook at: {folder / 'contact_sheet.png'}")
+    typer.echo(f"Cohort: {folder}\nPreview: {folder / 'contact_sheet.png'}")
 
 
 def check(
     data: Annotated[Path, typer.Option(help="Cohort folder with manifest.csv.")],
-    folds: Annotated[int, typer.Option(min=2, help="Folds the cohort is meant for.")] = 5,
-    fold_unit: Annotated[str, typer.Option(help="What stays together: subject or image.")] = (
-        "subject"
-    ),
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds you plan to use.")] = 5,
+    fold_unit: Annotated[
+        str, typer.Option(help="subject: all images of a subject share a fold; or image.")
+    ] = "subject",
 ) -> None:
-    """Validate a labelled cohort and say every problem at once: row, file, reason, remedy."""
+    """Check a labelled cohort before training.
+
+    Lists all problems at once, each with its row, file, reason and remedy.
+    """
     from skinray.config.base import validate
     from skinray.config.biopsies import FoldSettings, ReadSettings
     from skinray.images.cohort.check import checked_cohort, remarks
@@ -59,7 +63,7 @@ def check(
     wanted = validate(FoldSettings, {"count": folds, "unit": fold_unit})
     with bar("Checking images") as tell:
         cohort = checked_cohort(data, ReadSettings(), wanted, progress=tell)
-    typer.echo(f"{data}: no problem found in {len(cohort.biopsies)} images")
+    typer.echo(f"{data}: no problems found in {len(cohort.biopsies)} images")
     for remark in remarks(cohort, wanted):
         typer.echo(f"note: {remark}")
 
@@ -67,41 +71,31 @@ def check(
 def train_cv(
     data: Annotated[
         Path | None,
-        typer.Option(help="Cohort folder with manifest.csv; none: a synthetic cohort is drawn."),
+        typer.Option(help="Cohort folder with manifest.csv. Default: draw a synthetic cohort."),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="demo, paper, real-tissue, or a YAML file of all settings.")
+        str, typer.Option(help="demo, paper, real-tissue, or a YAML file with all settings.")
     ] = "demo",
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder, seen by every node; default: runs/NAME-TIME.")
-    ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in --out.")] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Change a setting, e.g. seed=1 or folds.count=3. May be repeated."
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run.")] = None,
-    workers: Annotated[
-        str | None,
-        typer.Option(
-            help="Workers that train one network together: 4, or 2,8 for as many of 2 to 8 as the "
-            "cluster has."
-        ),
-    ] = None,
+    out: Out = None,
+    resume: Resume = False,
+    set_: Annotated[list[str] | None, set_option("seed=1 or folds.count=3")] = None,
+    seed: Seed = None,
+    workers: Workers = None,
     fold_unit: Annotated[
-        str | None, typer.Option(help="Folds of whole subjects (default) or of images.")
+        str | None,
+        typer.Option(help="subject (default): all images of a subject share a fold; or image."),
     ] = None,
 ) -> None:
-    r"""Tune, cross-validate and bundle the crossing counter on a labelled cohort.
+    r"""Train the crossing counter on a labelled cohort, cross-validated, and bundle it.
 
-    On one machine it starts its own Ray. On a cluster, submit it as a job:
+    Searches the settings of each network, scores every image with networks that never saw it, and
+    leaves `report.html`, `report.json` and `bundle/` in the run folder. On one machine it starts
+    Ray itself. To run on a cluster, submit it as a job:
 
         ray job submit --working-dir . -- \
           python jobs/train_cv.py --data /shared/cohort --out /shared/run
 
-    Leaves `report.html`, `report.json` and `bundle/` in the run folder.
+    If it is interrupted, run the same command with --resume to continue.
     """
     from skinray.cli.run_folder import DEMO_IMAGES, demo_cohort, run_folder
     from skinray.config.recipes import recipe as named
@@ -118,17 +112,18 @@ def train_cv(
 
     results = run(data, out, settings, resume=resume)
     typer.echo(tables_text(results))
-    typer.echo(f"Bundle: {out / 'bundle'}")
-    typer.echo(f"Report: {out / 'report.html'}")
+    typer.echo(f"Bundle: {out / 'bundle'}\nReport: {out / 'report.html'}")
 
 
 def pretrain_hed(
     data: Annotated[Path, typer.Option(help="BSDS500 folder with images/ and groundTruth/.")],
-    out: Annotated[Path, typer.Option(help="Folder for the weights; continues what it finds.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the weights; an interrupted run in it continues.")
+    ],
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images.")] = None,
 ) -> None:
-    """Pretrain HED on BSDS500, where the published weights cannot be had."""
-    from skinray.config.biopsies import PretrainSettings
+    """Pretrain HED on BSDS500, if you cannot get the published weights."""
+    from skinray.config.training import PretrainSettings
     from skinray.learning.bsds import pretrain_hed as pretrain
     from skinray.progress import bar
 
@@ -139,7 +134,7 @@ def pretrain_hed(
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Read ``WIDTHxHEIGHT``; SettingsError if it is not that."""
+    """Read ``WIDTHxHEIGHT``; SettingsError for anything else."""
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) > 0 and int(height) > 0):
         raise SettingsError(f"size '{text}': write WIDTHxHEIGHT in pixels, for example 1600x1200")

@@ -22,7 +22,10 @@ from skinray.logs import logged_run
 
 app = typer.Typer(
     name="skinray",
-    help="Count nerve fibres that cross the dermal-epidermal boundary in skin biopsies.",
+    help="Count the nerve fibres that cross the dermal-epidermal boundary in skin biopsies, and "
+    "find the skin in clinical photographs.\n\nTrain on labelled images, then use the trained "
+    "bundle to score a cohort or to answer over HTTP. To try it without data, run "
+    "`skinray train-cv`. `skinray VERB --help` explains each verb.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -30,17 +33,20 @@ app = typer.Typer(
 
 # What typer exits with after Ctrl-C.
 INTERRUPTED = 130
-# A write that fails for want of room does not say to which file.
+# Errors of a full disk, which do not name the file.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main() -> None:
-    """Run the command line; a user's error is one message and exit code 1 (2: bad usage)."""
+    """Run the command line; an error that a user can fix is one message and exit code 1.
+
+    Bad usage is exit code 2.
+    """
     guarded(app)
 
 
 def guarded(call: Any) -> None:
-    """Call a command; print what a user can mend as a message instead of a trace."""
+    """Call a command; print errors that a user can fix as a message instead of a traceback."""
     try:
         with logged_run():
             call()
@@ -49,19 +55,19 @@ def guarded(call: Any) -> None:
     except OSError as error:
         if error.errno in NO_ROOM:
             _complain(
-                f"no room left on the disk ({error}): free some, then go on with --resume and the "
-                "same --out"
+                f"no space left on the disk ({error}): free some space, then continue with "
+                "--resume and the same --out"
             )
         if error.filename is None:
             raise
         _complain(
-            f"{error.filename}: {error.strerror}; check the path, its rights and the disk's space"
+            f"{error.filename}: {error.strerror}; check the path, the permissions and the disk"
         )
     except SystemExit as end:
         if end.code == INTERRUPTED:
             typer.echo(
-                "stopped; a run of train-cv, train-photos or score goes on with --resume and its "
-                "--out",
+                "Stopped. Continue a run of train-cv, train-photos or score with --resume and the "
+                "same --out.",
                 err=True,
             )
         raise
@@ -73,7 +79,7 @@ def _complain(message: str) -> NoReturn:
 
 
 def run_job(command: Any) -> None:
-    """Run one command as a script of its own, for ``ray job submit -- python jobs/NAME.py``."""
+    """Run one command as a script, for ``ray job submit -- python jobs/NAME.py``."""
     job = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
     job.command()(command)
     guarded(job)
@@ -89,9 +95,9 @@ def _root(
 
 
 def doctor(
-    runs: Annotated[Path, typer.Option(help="Folder that runs are to be written to.")] = Path(),
+    runs: Annotated[Path, typer.Option(help="Folder you plan to write runs to.")] = Path(),
 ) -> None:
-    """Say what is wrong with this machine and how to mend it; exit code 1 if anything must be."""
+    """Check this machine and say how to fix it. Exit code 1 if something must be fixed."""
     from rich.console import Console
 
     from skinray.cluster.doctor import examine, failed, table
@@ -102,6 +108,14 @@ def doctor(
         raise typer.Exit(1)
 
 
-for verb in (phantom, check, train_cv, train_photos, score, serve, report, doctor, pretrain_hed):
-    app.command()(verb)
-app.add_typer(weights_app, name="weights")
+PANELS = {
+    "Data": (phantom, check),
+    "Training": (train_cv, train_photos, pretrain_hed),
+    "Using a bundle": (score, serve),
+    "Results": (report,),
+    "This machine": (doctor,),
+}
+for panel, verbs in PANELS.items():
+    for verb in verbs:
+        app.command(rich_help_panel=panel)(verb)
+app.add_typer(weights_app, name="weights", rich_help_panel="This machine")

@@ -1,4 +1,4 @@
-"""The verbs on clinical photographs; :mod:`skinray.cli` lists them among the others."""
+"""The verb for clinical photographs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from skinray.cli.options import Out, Resume, Seed, Workers, set_option
 from skinray.config.base import changes_of
 from skinray.errors import SettingsError
 
@@ -14,89 +15,83 @@ from skinray.errors import SettingsError
 def train_photos(
     data: Annotated[
         str,
-        typer.Option(help="Clinical photographs: a folder with images/ and masks/ of one name."),
+        typer.Option(
+            help="Clinical photographs: a folder with images/ and masks/ of the same names."
+        ),
     ],
     public: Annotated[
         list[str],
         typer.Option(
-            help="Public photographs to pretrain on: a folder alike, or a published one, e.g. "
-            "hgr:DIR, lfw:DIR, lvs:DIR. May be repeated."
+            help="Public photographs to pretrain on: a folder of the same layout, or a published "
+            "set such as hgr:DIR, lfw:DIR or lvs:DIR. May be repeated."
         ),
     ],
     backgrounds: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A folder of photographs without skin, e.g. of rooms and clothes; they need no "
-            "masks. With --recipe varied, skin is put before them. May be repeated."
+            help="A folder of photographs without skin, for example of rooms and clothes; no masks "
+            "needed. With --recipe varied, skin is pasted onto them. May be repeated."
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder, seen by every node; default: runs/photos-TIME.")
-    ] = None,
+    out: Out = None,
     recipe: Annotated[
         str,
         typer.Option(
-            help="paper: its own augmentation and training; varied: mirrored, further turned and "
-            "scaled, in other colours, before other rooms; AdamW along a cosine, a mean of the "
-            "weights; or a YAML file of all settings, as a run leaves in settings.yaml."
+            help="paper: the paper's augmentation and training. varied: more rotation, scaling, "
+            "mirroring and colour changes, other backgrounds; AdamW, a cosine schedule, averaged "
+            "weights. Or a YAML file with all settings, such as a run's settings.yaml."
         ),
     ] = "paper",
     networks: Annotated[
         str | None,
         typer.Option(
-            help="Parted by commas: skin_unet, skin_unet_large, skin_dense_unet (default: these "
-            "three, or those of a YAML file), and beyond the paper skin_mobilenet and "
-            "skin_deeplabv3, which begin from published weights."
+            help="Comma-separated. The paper's: skin_unet, skin_unet_large, skin_dense_unet (the "
+            "default, unless --recipe is a YAML file). Also skin_mobilenet and skin_deeplabv3, "
+            "which start from published weights."
         ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Most epochs of each training; the paper's: 500.")
+        int | None,
+        typer.Option(min=1, help="The most epochs of each training. Default: the paper's 500."),
     ] = None,
     pretraining_epochs: Annotated[
-        int | None, typer.Option(min=1, help="Most epochs of pretraining; default: as --epochs.")
+        int | None,
+        typer.Option(min=1, help="The most epochs of each pretraining. Default: same as --epochs."),
     ] = None,
     train: Annotated[
-        int | None, typer.Option(min=2, help="Clinical photographs to train on; default: 100.")
+        int | None, typer.Option(min=2, help="Clinical photographs to train on. Default: 100.")
     ] = None,
     test: Annotated[
-        int | None, typer.Option(min=1, help="Clinical photographs to test on; default: 300.")
+        int | None, typer.Option(min=1, help="Clinical photographs to test on. Default: 300.")
     ] = None,
     members: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Fine-tune each network so many times, each time with other photographs held "
-            "out; the bundle averages them. Takes so many times as long, and so do answers; "
-            "default: 1.",
+            help="Fine-tune each network this many times, with other photographs held out each "
+            "time, and average them in the bundle. Multiplies the time that fine-tuning and "
+            "answers take. Default: 1.",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run; default: 0.")] = None,
-    workers: Annotated[
-        str | None,
-        typer.Option(
-            help="Workers that train one network together: 4, or 2,8 for as many of 2 to 8 as the "
-            "cluster has."
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the interrupted run in --out.")] = False,
+    seed: Seed = None,
+    workers: Workers = None,
+    resume: Resume = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set",
-            help="Change a setting, e.g. seed=1, or, of the first of --networks, "
-            "networks.0.train.epochs=80. May be repeated.",
-        ),
+        set_option("seed=1, or networks.0.train.epochs=80 for the first of --networks"),
     ] = None,
 ) -> None:
-    r"""Train and test the segmentation of skin in photographs: one table of three scenarios.
+    r"""Train networks that find the skin in photographs, and test them in three scenarios.
 
-    Each network is pretrained on the public photographs, then tested on the clinical ones as it
-    is (direct transfer), trained on the clinical ones alone (direct training), and fine-tuned.
-    Which photograph trains and which one tests is told by the order of their MD5.
+    Each network is pretrained on the public photographs. It is then tested on the clinical ones
+    unchanged (direct transfer), after training on clinical ones alone (direct training), and after
+    both (fine-tuning). The order of their MD5 decides which photographs train and which test.
 
         skinray train-photos --data ward --public hgr:HGR --public lfw:LFW --networks skin_unet
 
-    On a cluster: `ray job submit --working-dir . -- python jobs/train_photos.py ...`
+    To run on a cluster: `ray job submit --working-dir . -- python jobs/train_photos.py ...`
+
+    If it is interrupted, run the same command with --resume to continue.
     """
     from skinray.cli.run_folder import run_folder
     from skinray.cluster.train.photos import train_photos as run

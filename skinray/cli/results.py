@@ -1,4 +1,4 @@
-"""The verbs that use a bundle, or show what came of it; :mod:`skinray.cli` lists them."""
+"""The verbs that use a bundle or show a run's results."""
 
 from __future__ import annotations
 
@@ -9,67 +9,63 @@ from typing import Annotated, Any
 
 import typer
 
+from skinray.cli.options import set_option
 from skinray.config.base import parse_assignment
 
-# What `score` exits with if more images failed than it was told to bear.
+# Exit code of `score` if more images failed than --max-failures allows.
 TOO_MANY_FAILED = 3
 
 
 def score(
-    bundle: Annotated[Path, typer.Option(help="Bundle folder that a training wrote.")],
+    bundle: Annotated[Path, typer.Option(help="Bundle folder from a training run.")],
     images: Annotated[
         str,
         typer.Option(
-            help="Folder, glob in quotes, manifest.csv, or an address such as s3://bucket/folder."
+            help="A folder, a quoted glob, a manifest.csv, or an address such as s3://bucket/folder."
         ),
     ],
     out: Annotated[
         str,
         typer.Option(
-            help="Run folder, seen by every node, or an address such as s3://bucket/run; new or "
-            "empty."
+            help="New or empty run folder, or an address such as s3://bucket/run; on a cluster "
+            "every node must see it."
         ),
     ],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")
+        bool, typer.Option("--resume", help="Continue the interrupted run in --out.")
     ] = False,
     max_failures: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Exit with code 3 if more images than this fail; default: only if all of them do.",
+            help="Exit with code 3 if more images than this fail. Default: only if all fail.",
         ),
     ] = None,
     um_per_px: Annotated[
         float | None,
-        typer.Option(help="Micrometres a pixel of every image; overrides manifest and files."),
+        typer.Option(help="Micrometres per pixel of all images; overrides manifest and files."),
     ] = None,
     no_overlays: Annotated[
-        bool, typer.Option("--no-overlays", help="Write no pictures, GeoJSON or masks.")
+        bool, typer.Option("--no-overlays", help="Do not write overlays, GeoJSON or masks.")
     ] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Change a setting, e.g. layout=separate or fused.actors=4; repeatable."
-        ),
-    ] = None,
+    set_: Annotated[list[str] | None, set_option("layout=separate or fused.actors=4")] = None,
 ) -> None:
-    r"""Score every image of a cohort; each image has one row, failed or not.
+    r"""Score every image of a cohort. Each image gets one row, even if it fails.
 
-    A bundle for biopsies counts the crossings, one for photographs finds the skin.
+    A bundle for biopsies counts crossings; a bundle for photographs finds the skin.
 
-    It can be killed at any moment; the same command with --resume goes on and loses nothing. On a
-    cluster, submit it as a job:
+    If the run is interrupted, repeat the command with --resume: it continues and loses nothing. To
+    run on a cluster, submit it as a job:
 
         ray job submit --working-dir . -- \
           python jobs/score_cohort.py --bundle /shared/bundle --images /shared/in --out /shared/x
 
-    Leaves `report.html` and `overlays/` in the run folder; of biopsies `counts.csv`,
-    `counts.parquet`, `crossings.parquet` and `geojson/`, of photographs `areas.csv`,
+    Writes `report.html` and `overlays/` to the run folder; for biopsies also `counts.csv`,
+    `counts.parquet`, `crossings.parquet` and `geojson/`, for photographs `areas.csv`,
     `areas.parquet` and `masks/`.
     """
     from skinray.config.base import validate
-    from skinray.config.biopsies import ScoreSettings
+    from skinray.config.scoring import ScoreSettings
 
     changes = dict(parse_assignment(text) for text in set_ or [])
     changes = {path.removeprefix("score."): value for path, value in changes.items()}
@@ -88,39 +84,41 @@ def score(
 
 
 def serve(
-    bundle: Annotated[Path, typer.Option(help="Bundle folder that a training wrote.")],
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 8000,
+    bundle: Annotated[Path, typer.Option(help="Bundle folder from a training run.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     host: Annotated[
         str,
-        typer.Option(help="Address to listen at; 0.0.0.0: every network, without encryption."),
+        typer.Option(help="Address to listen on. 0.0.0.0: all networks, without encryption."),
     ] = "127.0.0.1",
     layout: Annotated[
-        str, typer.Option(help="fused: one process; separate: one for each stage.")
+        str, typer.Option(help="fused: one process for all stages. separate: one per stage.")
     ] = "fused",
     labels: Annotated[
-        Path | None, typer.Option(help="Cohort folder that corrections are stored in.")
+        Path | None, typer.Option(help="Cohort folder to store corrected labels in.")
     ] = None,
     tokens: Annotated[
         Path | None,
         typer.Option(
             envvar="SKINRAY_TOKENS_FILE",
-            help="File with one token a line; default: one made for you and kept.",
+            help="File with one token per line. Default: a token is made for you and kept.",
         ),
     ] = None,
     without_tokens: Annotated[
         bool,
-        typer.Option("--without-tokens", help="Let in every user of this machine; loopback only."),
+        typer.Option(
+            "--without-tokens", help="Let every user of this machine in; only on loopback."
+        ),
     ] = False,
 ) -> None:
-    """Answer over HTTP on this machine: a page at `/`, the interface at `/docs`.
+    """Start the HTTP service on this machine: a web page at `/`, its API at `/docs`.
 
-    Every request must show a token; the page asks for it once, or takes it from the address that
-    is printed. Ctrl-C ends it, after the images in work.
+    Every request needs a token. The web page asks for it once, or takes it from the address that
+    this command prints. Ctrl-C stops the service once the images in work are done.
 
-    On a cluster: `serve deploy serve_configs/gpu.yaml`.
+    To run on a cluster: `serve deploy serve_configs/gpu.yaml`.
     """
     from skinray.config.base import validate
-    from skinray.config.biopsies import ServeSettings
+    from skinray.config.scoring import ServeSettings
     from skinray.service.middleware.tokens import choose_access
 
     values: dict[str, Any] = {"bundle": str(bundle.absolute()), "layout": layout}
@@ -142,7 +140,7 @@ def report(
         str, typer.Argument(metavar="RUN_DIR", help="Folder or address of a finished run.")
     ],
 ) -> None:
-    """Render a run's report again from its stored results: of a training or of a scored cohort."""
+    """Write the report of a training run or a scored cohort again, from its stored results."""
     from skinray.report.biopsies.page import write_report
     from skinray.report.cohorts.page import render_again, write_cohort_report
     from skinray.report.cohorts.run import is_scoring_run

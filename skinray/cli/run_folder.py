@@ -1,4 +1,4 @@
-"""Where a run goes when the user names no folder, and what it trains on without data."""
+"""The run folder and the demo cohort of a command that names none."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ DEMO_IMAGES, DEMO_SUBJECTS, DEMO_SIZE, DEMO_SEED = 40, 10, (384, 288), 0
 
 
 def default_out(recipe: str) -> Path:
-    """Return ``runs/RECIPE-TIME``, below ``SKINRAY_RUNS`` or the current folder.
+    """Return ``runs/RECIPE-TIME`` in the current folder, or ``RECIPE-TIME`` in ``SKINRAY_RUNS``.
 
-    A submitted job runs in a copy of the working folder that the cluster deletes later, so
-    there it is below the home folder.
+    A submitted job runs in a copy of the working folder that the cluster deletes later, so there
+    the run folder is in the home folder.
     """
     base = os.environ.get("SKINRAY_RUNS")
     in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
@@ -28,22 +28,22 @@ def default_out(recipe: str) -> Path:
 
 
 def run_folder(out: Path | None, recipe: str, *, resume: bool) -> Path:
-    """Return the folder that a command is to run in, made absolute.
+    """Return the absolute folder that a command will run in.
 
     Raises
     ------
     SettingsError
-        If it is no place for this run, or none was named to be resumed.
+        If this run cannot use it, or ``resume`` is set without a folder.
     """
     if resume and out is None:
-        raise SettingsError("--resume goes on with the run in --out: name its folder there")
+        raise SettingsError("--resume continues an interrupted run: give its folder with --out")
     chosen = (out or default_out(recipe)).absolute()
     refuse_foreign(chosen, resume=resume)
     return chosen
 
 
 def demo_cohort(out: Path, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Return the synthetic cohort beside the run folder, drawing it if it is not there yet."""
+    """Return the synthetic cohort beside the run folder; draw it if it does not exist yet."""
     out = out.absolute()
     folder = out.with_name(out.name + "-cohort")
     if not (folder / "manifest.csv").is_file():

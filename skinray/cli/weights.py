@@ -14,10 +14,10 @@ weights_app = typer.Typer(
 
 @weights_app.command("list")
 def weights_list() -> None:
-    """List the published weights, where they come from, and whether they are at hand."""
+    """List the published weights, where they come from, and whether they are in the cache."""
     from skinray.models.weights.load import rows
 
-    # Lines, not a table: names and addresses are there to be copied.
+    # Lines instead of a table, so that names and addresses can be copied.
     for row in rows():
         typer.echo(f"{row['name']} ({row['model']}; in cache: {row['in cache']})")
         for key in ("trained on", "address", "licence", "sha256"):
@@ -26,7 +26,7 @@ def weights_list() -> None:
 
 @weights_app.command("fetch")
 def weights_fetch(name: Annotated[str, typer.Argument(help="Name from `weights list`.")]) -> None:
-    """Download weights, check them, and store them as safetensors."""
+    """Download weights, check them, and store them as safetensors in the cache."""
     from skinray.models.weights.load import fetch
     from skinray.progress import bar
 
@@ -37,9 +37,9 @@ def weights_fetch(name: Annotated[str, typer.Argument(help="Name from `weights l
 @weights_app.command("import")
 def weights_import(
     name: Annotated[str, typer.Argument(help="Name from `weights list`.")],
-    file: Annotated[Path, typer.Argument(help="The published file, downloaded elsewhere.")],
+    file: Annotated[Path, typer.Argument(help="The published file that you downloaded.")],
 ) -> None:
-    """Take in a weights file that was downloaded elsewhere; nothing in it is executed."""
+    """Import a weights file that you downloaded elsewhere; nothing in it is executed."""
     from skinray.models.weights.load import import_file
 
     typer.echo(f"Stored: {import_file(name, file)}")

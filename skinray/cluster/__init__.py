@@ -1,1 +1,1 @@
-"""The only package that knows Ray: it carries the other packages' work over machines."""
+"""The only package that knows Ray: it distributes the other packages' work over machines."""

@@ -1,7 +1,7 @@
-"""Says what is wrong with this machine for training, scoring and serving, and how to mend it.
+"""Check that this machine can train, score and serve, and say how to fix what cannot.
 
-Each check looks at one thing and returns findings; none changes anything but a file that it makes
-and removes to see whether a folder can be written. Nothing starts Ray.
+Each check looks at one thing and returns findings. A check changes nothing, except that it writes
+and removes a file to test a folder. Nothing starts Ray.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rich.text import Text
 Level = Literal["OK", "WARN", "FAIL"]
 
 LEAST_PYTHON = (3, 11)
-# The first versions without a known fault of security that strangers or files could use.
+# The first versions without a known vulnerability that a stranger or a file could exploit.
 FLOORS = {
     "ray": "2.56",
     "torch": "2.11",
@@ -35,18 +35,18 @@ FLOORS = {
     "python-multipart": "0.0.27",
     "pyarrow": "14.0.1",
 }
-# A run keeps checkpoints of two networks for each trial; below the first it cannot begin.
+# A run keeps checkpoints of two networks for each trial; with less than the first it cannot start.
 FAIL_BELOW_BYTES = 1 << 30
 WARN_BELOW_BYTES = 10 << 30
-# Serve's HTTP port and the dashboard's; Ray takes the latter for jobs.
+# Serve's HTTP port, and the dashboard's port, which also takes jobs.
 PORTS = {8000: "skinray serve", 8265: "Ray's dashboard and jobs"}
-# What others than the owner may do with a file of a secret: nothing.
+# Rights on a file with a secret that nobody but its owner may have.
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the table: what was looked at, how it is, and what to do."""
+    """One line of the table: what was checked, its state, and what to do."""
 
     what: str
     level: Level
@@ -55,7 +55,7 @@ class Finding:
 
 
 def examine(folder: Path, environment: Mapping[str, str] = os.environ) -> list[Finding]:
-    """Return every finding; ``folder`` is where runs are to be written."""
+    """Return every finding; ``folder`` is where runs will be written."""
     return [
         python(sys.version_info[:3]),
         *versions(installed),
@@ -69,7 +69,7 @@ def examine(folder: Path, environment: Mapping[str, str] = os.environ) -> list[F
 
 
 def failed(findings: Iterable[Finding]) -> bool:
-    """Whether anything must be mended first."""
+    """Whether anything must be fixed first."""
     return any(finding.level == "FAIL" for finding in findings)
 
 
@@ -105,7 +105,7 @@ def versions(
 
 
 def below(found: str, floor: str) -> bool:
-    """Whether a version is under the floor; one that cannot be read is."""
+    """Whether a version is below the floor; a version that cannot be read counts as below."""
     try:
         return Version(found) < Version(floor)
     except InvalidVersion:
@@ -120,14 +120,14 @@ def gpu() -> Finding:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return Finding("GPU", "OK", ", ".join(names))
     if Path("/proc/driver/nvidia").exists():
-        remedy = "update the driver to one for the CUDA that torch was built with, then restart"
-        return Finding("GPU", "FAIL", "there is one, and torch cannot use it", remedy)
-    remedy = "fine for scoring and the demo; train with --recipe paper on a machine with a GPU"
+        remedy = "install the driver for the CUDA version that torch was built with, then restart"
+        return Finding("GPU", "FAIL", "installed, but torch cannot use it", remedy)
+    remedy = "enough for scoring and the demo; use a machine with a GPU for --recipe paper"
     return Finding("GPU", "WARN", "none", remedy)
 
 
 def storage(folder: Path) -> Iterable[Finding]:
-    """Check that runs can be written to ``folder``, or to where it would be made."""
+    """Check that runs can be written to ``folder``, or to the folder it would be created in."""
     what = f"storage {folder}"
     there = next(path for path in (folder, *folder.parents) if path.exists())
     try:
@@ -136,35 +136,39 @@ def storage(folder: Path) -> Iterable[Finding]:
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        remedy = "choose another folder with --runs, or give this user the right to write there"
+        remedy = "choose another folder with --runs, or give yourself the right to write there"
         yield Finding(what, "FAIL", f"{there} cannot be written: {error.strerror}", remedy)
         return
     yield space(what, shutil.disk_usage(there).free)
 
 
 def space(what: str, free: int) -> Finding:
-    """Judge the bytes that are free for runs."""
-    found = f"{free / (1 << 30):.1f} GiB free"
+    """Judge the free bytes for runs."""
+    found = _gib(free)
     if free < FAIL_BELOW_BYTES:
-        return Finding(what, "FAIL", found, "free some space: a run stops where the disk is full")
+        return Finding(what, "FAIL", found, "free some space: a run stops when the disk is full")
     if free < WARN_BELOW_BYTES:
-        return Finding(what, "WARN", found, "enough for the demo; the recipe paper wants 10 GiB")
+        return Finding(what, "WARN", found, "enough for the demo; --recipe paper needs 10 GiB")
     return Finding(what, "OK", found)
 
 
 def shared_memory(folder: Path) -> Finding:
-    """Check the memory that Ray's processes share; containers are often given 64 MiB."""
+    """Check the memory that Ray's processes share; a container often has only 64 MiB."""
+    what = "shared memory"
     if not folder.is_dir():
-        return Finding("shared memory", "WARN", f"no {folder}", "Ray uses the disk: slower")
+        return Finding(what, "WARN", f"no {folder}", "Ray uses the disk, which is slower")
     free = shutil.disk_usage(folder).free
-    found = f"{free / (1 << 30):.1f} GiB free"
     if free < FAIL_BELOW_BYTES:
-        return Finding("shared memory", "WARN", found, "start the container with --shm-size=2g")
-    return Finding("shared memory", "OK", found)
+        return Finding(what, "WARN", _gib(free), "start the container with --shm-size=2g")
+    return Finding(what, "OK", _gib(free))
+
+
+def _gib(free: int) -> str:
+    return f"{free / (1 << 30):.1f} GiB free"
 
 
 def weights() -> Finding:
-    """Check which published weights are at hand."""
+    """Check which published weights are in the cache."""
     from skinray.models.weights.load import rows
 
     table = rows()
@@ -172,40 +176,40 @@ def weights() -> Finding:
     found = f"{len(have)} of {len(table)} in the cache"
     if have:
         return Finding("weights", "OK", f"{found}: {', '.join(have)}")
-    remedy = "the recipe paper needs them: `skinray weights list`, then fetch or import"
+    remedy = "--recipe paper needs them: `skinray weights list`, then fetch or import them"
     return Finding("weights", "WARN", found, remedy)
 
 
 def ports(wanted: Mapping[int, str]) -> Iterable[Finding]:
-    """Check on loopback that nothing listens where we are going to."""
+    """Check on loopback that no other program uses our ports."""
     for port, user in wanted.items():
         with socket.socket() as probe:
             probe.settimeout(1)
             taken = probe.connect_ex(("127.0.0.1", port)) == 0
-        remedy = f"for {user}: end what listens there if it is not yours, or choose another port"
-        yield Finding(
-            f"port {port}", "WARN" if taken else "OK", "in use" if taken else "free",
-            remedy if taken else "",
-        )  # fmt: skip
+        if taken:
+            remedy = f"needed for {user}: stop the program that uses it, or choose another port"
+            yield Finding(f"port {port}", "WARN", "in use", remedy)
+        else:
+            yield Finding(f"port {port}", "OK", "free")
 
 
 def token(environment: Mapping[str, str], default: Path) -> Finding:
-    """Check that this user has a Ray token, that it is asked for, and that no one else reads it."""
+    """Check that this user has a Ray token, that Ray uses it, and that nobody else can read it."""
     what = "Ray token"
     if environment.get("RAY_AUTH_MODE", "").lower() == "disabled":
-        remedy = "unset RAY_AUTH_MODE: whoever reaches this Ray can run code on it"
+        remedy = "unset RAY_AUTH_MODE: anyone who reaches this Ray can run code on it"
         return Finding(what, "FAIL", "switched off by RAY_AUTH_MODE", remedy)
     if environment.get("RAY_AUTH_TOKEN"):
         return Finding(what, "OK", "from RAY_AUTH_TOKEN")
     path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or default)
     if not path.is_file() or not path.stat().st_size:
-        remedy = "`ray get-auth-token --generate`; on a cluster, copy the cluster's own"
+        remedy = "run `ray get-auth-token --generate`; for a cluster, copy the cluster's token"
         return Finding(what, "WARN", f"none at {path}", remedy)
     if path.stat().st_mode & OTHERS:
-        return Finding(what, "FAIL", f"{path}: others may read it", f"chmod 600 {path}")
+        return Finding(what, "FAIL", f"{path}: others can read it", f"chmod 600 {path}")
     if environment.get("RAY_AUTH_MODE", "").lower() != "token" and environment.get("RAY_ADDRESS"):
-        remedy = "export RAY_AUTH_MODE=token: clients do not show their token without"
-        return Finding(what, "WARN", f"at {path}, not shown to the cluster", remedy)
+        remedy = "export RAY_AUTH_MODE=token, or clients do not send it"
+        return Finding(what, "WARN", f"at {path}, not sent to the cluster", remedy)
     return Finding(what, "OK", f"at {path}")
 
 
@@ -213,8 +217,8 @@ COLOURS = {"OK": "green", "WARN": "yellow", "FAIL": "bold red"}
 
 
 def table(findings: Iterable[Finding]) -> Table:
-    """Draw one row a finding; texts are shown as they are, whatever brackets they hold."""
-    drawn = Table("", "what", "found", "what to do", box=None, pad_edge=False)
+    """Draw one row per finding; texts are shown as they are, even with brackets in them."""
+    drawn = Table("", "check", "found", "what to do", box=None, pad_edge=False)
     for finding in findings:
         drawn.add_row(
             Text(finding.level, COLOURS[finding.level]),

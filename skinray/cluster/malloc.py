@@ -1,22 +1,22 @@
-"""Let a process that works on image after image reuse its memory instead of fetching it anew."""
+"""Let a process that works on image after image reuse its memory."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 
-# Of glibc's malloc.h.
+# From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 KEPT_BYTES = 1 << 30
 _GROWTH_BYTES = 64 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Keep up to a gibibyte that is freed, for the next image; False where malloc is not glibc's.
+    """Keep up to a gibibyte of freed memory for the next image; False if malloc is not glibc's.
 
-    glibc gives large blocks back to the kernel at once, in threads beside the first one above
-    all, and the kernel zeroes each page anew when it is touched again: without this, a network
-    of 15 million weights spends a fifth of its time on a CPU so (docs/decisions/0025).
+    glibc returns large blocks to the kernel at once, above all in threads other than the first,
+    and the kernel zeroes each page again when it is next touched. Without this, a network of 15
+    million weights spends a fifth of its time on a CPU that way (docs/decisions/0025).
     """
     if not sys.platform.startswith("linux"):
         return False

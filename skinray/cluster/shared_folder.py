@@ -1,4 +1,4 @@
-"""Whether other nodes see the run folder: found out before anything is trained."""
+"""A check, before anything is trained, that other nodes see the run folder."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from skinray.errors import ResourcesError
 
 MARKER = ".seen-by-every-node-"
 NODES_ASKED = 8
-# Network file systems may show a new file late; a node may take long to start a process.
+# Network file systems may show a new file late, and a node may take long to start a process.
 LOOK_S, ANSWER_S = 10.0, 45.0
 LOST = (NodeDiedError, TaskUnschedulableError, WorkerCrashedError)
 
 
 def check_shared(folder: Path) -> None:
-    """Have other nodes look for a file that this process writes into the run folder.
+    """Make other nodes look for a file that this process writes into the run folder.
 
-    Nodes that join later are not asked.
+    Nodes that join later are not checked.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def check_shared(folder: Path) -> None:
 
 
 def sees(file: str, seconds: float) -> bool:
-    """Whether a file appears to this process within so many seconds."""
+    """Whether this process sees a file within ``seconds``."""
     end = time.monotonic() + seconds
     while not Path(file).exists():
         if time.monotonic() > end:
@@ -71,17 +71,17 @@ def _look(node: str, marker: Path) -> Any:
 def _answer(look: Any, node: str) -> bool:
     try:
         return bool(ray.get(look))
-    except LOST:  # the node has gone, and will train nothing
+    except LOST:  # the node is gone and will train nothing
         return True
     except RayError as error:
         raise ResourcesError(
-            f"node {node} cannot run skinray: {reason(str(error))}; it needs this environment at "
-            "the same versions"
+            f"node {node} cannot run skinray: {reason(str(error))}; install the same versions of "
+            "all packages there as here"
         ) from error
 
 
 def _blind(folder: Path, node: str, what: str) -> str:
     return (
-        f"node {node} {what} the run folder {folder}: name one with --out, or in SKINRAY_RUNS, on "
-        "storage that every node has mounted at the same place"
+        f"node {node} {what} the run folder {folder}: with --out or SKINRAY_RUNS, choose a folder "
+        "on storage that every node has mounted at the same path"
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, StorageError
 from skinray.images.file_errors import UnreadableImageError
 from skinray.images.read import read_bytes

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skinray.config.kinds import Kind
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
 from skinray.images.photos.skin import SkinArea
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
@@ -114,7 +114,7 @@ def _count(
         text = json.dumps(to_geojson(found.points, found.dermis), allow_nan=False)
         return {"overlay": picture, "geojson": text.encode()}
 
-    return Count.of(found, um_per_px), draw
+    return CrossingsRecord.of(found, um_per_px), draw
 
 
 def _skin(

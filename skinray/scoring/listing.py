@@ -12,19 +12,17 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError
-from skinray.images.cohort.csv_table import MANIFEST, Row, read_table
-from skinray.images.file_errors import Problem
-from skinray.images.pixel_size import MAX_UM_PER_PX, MIN_UM_PER_PX, is_plausible
+from skinray.images.cohort.csv_table import KEEP_INSIDE, MANIFEST, ManifestRow, read_table
+from skinray.images.file_errors import FileProblem
 from skinray.scoring.entries import Entry, printable
 from skinray.scoring.image_store import File, LocalStore, Store, open_store
 from skinray.scoring.object_store import without_password
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".btf")
-_NO_VALUE = ("", "na", "n/a", "nan", "none", "null")
 
 
 @dataclass
@@ -138,51 +136,50 @@ def _entry(file: File, root: str) -> Entry:
 def manifest_entries(store: Store, path: str) -> Iterator[Entry]:
     """Yield an entry for each row of a manifest; a row that cannot be scored says why.
 
-    Only the columns ``image``, ``subject`` and ``um_per_px`` are read, and no row is dropped.
+    Only the columns ``image``, ``subject`` and ``um_per_px`` are read.
 
     Raises
     ------
     CohortError
-        If the file as a whole is not such a table.
+        If the file as a whole is no such table.
     """
-    data = store.read(path, ReadSettings())
-    with tempfile.TemporaryDirectory() as folder:  # tables are read from disk, by this name
-        (Path(folder) / MANIFEST).write_bytes(data)
-        rows, problems = read_table(Path(folder))
+    rows, problems = _table(store, path)
     whole = [problem for problem in problems if problem.row in (None, 1)]
     if whole:
         raise CohortError(f"{path}: " + "; ".join(f"{p.reason}: {p.remedy}" for p in whole))
-    lines: dict[int, Row | Problem] = {p.row: p for p in problems if p.row is not None}
+    lines: dict[int, ManifestRow | FileProblem] = {p.row: p for p in problems if p.row is not None}
     lines |= {row.number: row for row in rows}
     root = path.rpartition("/")[0]
     seen: dict[str, int] = {}
     for number in sorted(lines):
         line = lines[number]
-        if isinstance(line, Problem):
+        if isinstance(line, FileProblem):
             yield _unusable(number, f"{line.reason}: {line.remedy}")
         else:
             yield _row_entry(store, root, line, seen)
 
 
-def _row_entry(store: Store, root: str, row: Row, seen: dict[str, int]) -> Entry:
-    cell, subject = row.cells["image"], row.cells.get("subject", "")
-    name = PurePosixPath(cell.replace("\\", "/"))
-    entry = Entry(name.as_posix(), f"{root}/{name}", 0, "", None if _is_empty(subject) else subject)
-    if _is_empty(cell):
-        return _unusable(row.number, "no image: fill in its path, or delete the row", entry)
-    first = seen.setdefault(entry.image, row.number)
-    if first != row.number:
-        reason = f"'{name}' is also in row {first}: delete one of the two"
-        return _unusable(row.number, reason, entry)
-    if name.is_absolute() or PureWindowsPath(cell).anchor or ".." in name.parts:
-        remedy = "give a path relative to the folder of the manifest, without '..'"
-        return replace(entry, problem=f"the path leaves the cohort folder: {remedy}")
+def _table(store: Store, path: str) -> tuple[list[ManifestRow], list[FileProblem]]:
+    data = store.read(path, ReadSettings())
+    with tempfile.TemporaryDirectory() as folder:  # tables are read from disk, by that name
+        (Path(folder) / MANIFEST).write_bytes(data)
+        return read_table(Path(folder))
+
+
+def _row_entry(store: Store, root: str, row: ManifestRow, seen: dict[str, int]) -> Entry:
+    name = row.path("image")
+    if not name:
+        return _unusable(row.number, "no image: enter its path, or delete the row", row)
+    if name in seen:
+        return _unusable(row.number, f"'{name}' is also in row {seen[name]}: delete one", row)
+    seen[name] = row.number
+    entry = Entry(name, f"{root}/{name}", 0, "", row.text("subject"))
+    if row.leaves_folder("image"):
+        return replace(entry, problem=f"the path leaves the cohort folder: {KEEP_INSIDE}")
     try:
-        scale = _scale(row)
-    except ValueError:
-        reason = f"um_per_px '{row.cells['um_per_px']}' is not a number of micrometres from"
-        limits = f"{MIN_UM_PER_PX:g} to {MAX_UM_PER_PX:g}"
-        return replace(entry, problem=f"{reason} {limits}: correct or empty the cell")
+        scale = row.um_per_px()
+    except ValueError as error:
+        return replace(entry, problem=f"um_per_px {error}: correct or empty the cell")
     try:
         file = store.look(entry.path)
     except (OSError, ValueError) as error:  # a name too long, or with a NUL
@@ -192,21 +189,6 @@ def _row_entry(store: Store, root: str, row: Row, seen: dict[str, int]) -> Entry
     return Entry(entry.image, file.path, file.size, file.stamp, entry.subject, scale)
 
 
-def _unusable(number: int, problem: str, entry: Entry | None = None) -> Entry:
-    """Return the entry of a row that has no image name of its own."""
-    subject = None if entry is None else entry.subject
+def _unusable(number: int, problem: str, row: ManifestRow | None = None) -> Entry:
+    subject = None if row is None else row.text("subject")
     return Entry(f"{MANIFEST} row {number}", "", 0, "", subject, None, problem)
-
-
-def _scale(row: Row) -> float | None:
-    cell = row.cells.get("um_per_px", "")
-    if _is_empty(cell):
-        return None
-    value = float(cell.replace(",", ".") if row.decimal_comma else cell)
-    if not is_plausible(value):
-        raise ValueError
-    return value
-
-
-def _is_empty(cell: str) -> bool:
-    return cell.lower() in _NO_VALUE

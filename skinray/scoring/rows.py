@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import ImageError, SkinrayError
 from skinray.images.cohort.common_scale import scale_factor
 from skinray.images.file_errors import FileError
@@ -24,7 +24,7 @@ from skinray.scoring.run_store import Output
 
 Status = Literal["ok", "failed", "same"]
 # A biopsy's, or a photograph's.
-Result = Count | SkinArea
+Result = CrossingsRecord | SkinArea
 
 _PART = ("image", "identity", "key", "sha256", "status", "error", "result")
 PART = pa.schema([(name, pa.string()) for name in _PART])

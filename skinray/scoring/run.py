@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from skinray.config.biopsies import ScoreSettings
+from skinray.config.scoring import ScoreSettings
 from skinray.errors import CohortError
 from skinray.learning import bundle as bundles
 from skinray.scoring.entries import read_entries, write_entries

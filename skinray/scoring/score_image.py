@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import ScoreSettings
+from skinray.config.scoring import ScoreSettings
 from skinray.crossings.density import to_mm
 from skinray.errors import BundleError, StorageError
 from skinray.images.read import decode_image

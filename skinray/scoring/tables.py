@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
+from skinray.files import spreadsheet_cell
 from skinray.progress import clock
 from skinray.scoring.entries import RowWriter
 from skinray.scoring.kinds import CROSSINGS, POINTS, ScoredKind
@@ -82,7 +83,7 @@ def write_tables(
                 totals.failed[record["error"].split(": ")[0]] += 1
                 continue
             totals.scored += 1
-            if points is not None and isinstance(result, Count):
+            if points is not None and isinstance(result, CrossingsRecord):
                 for crossing in _crossings(record["image"], result):
                     points.add(crossing)
     for name, path in partial.items():
@@ -108,21 +109,6 @@ def _record(
     return record, result
 
 
-def _crossings(image: str, count: Count) -> Iterator[dict[str, Any]]:
+def _crossings(image: str, count: CrossingsRecord) -> Iterator[dict[str, Any]]:
     for number, (row, column) in enumerate(count.points, start=1):
         yield {"image": image, "crossing": number, "row": row, "column": column}
-
-
-# What begins a formula in one spreadsheet program or another; the wide signs in East Asian ones.
-FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-
-
-def spreadsheet_cell(value: Any) -> Any:
-    """Return a cell's content; text that a spreadsheet would take for a formula gets a ``'``."""
-    if not isinstance(value, str) or not value.startswith(FORMULA):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
-    return value

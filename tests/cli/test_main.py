@@ -1,4 +1,4 @@
-"""The command line: what it teaches, what it hands on, and how it ends."""
+"""The command line: its help, the settings it passes on, and its exit codes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_version(skinray: Command) -> None:
     assert skinray("--version").out == f"skinray {__version__}\n"
 
 
-def test_no_word_gives_the_help(skinray: Command) -> None:
+def test_no_verb_gives_the_help(skinray: Command) -> None:
     assert "train-cv" in skinray().out
 
 
@@ -69,32 +69,32 @@ def test_phantoms_are_drawn_and_checked(skinray: Command, tmp_path: Path) -> Non
     out = tmp_path / "phantoms"
     drawn = skinray("phantom", "--out", out, "--images", 3, "--size", "208x192", "--subjects", 3)
     assert drawn.code == 0, drawn.err
-    assert f"Look at: {out / 'contact_sheet.png'}" in drawn.out
+    assert f"Preview: {out / 'contact_sheet.png'}" in drawn.out
     assert (out / "contact_sheet.png").is_file()
     assert len(read_rows(out)) == 3
     checked = skinray("check", "--data", out, "--folds", 3)
     assert checked.code == 0, checked.err
-    assert f"{out}: no problem found in 3 images" in checked.out
+    assert f"{out}: no problems found in 3 images" in checked.out
 
 
-def test_check_notes_what_should_be_known(skinray: Command, cohort: Path) -> None:
+def test_check_notes_what_the_user_should_know(skinray: Command, cohort: Path) -> None:
     rows = read_rows(cohort)
     rows[3]["count"] = ""
     write_manifest(cohort, rows)
     ended = skinray("check", "--data", cohort)
     assert ended.code == 0
-    assert "note: group A has 3 subject(s): some of the 5 folds lack it" in ended.out
-    assert "note: 1 image(s) without the expert's count" in ended.out
+    assert "note: group A has 3 subjects: some of the 5 folds will not contain it" in ended.out
+    assert "note: 1 image without an expert's count" in ended.out
 
 
-def test_check_says_every_problem_at_once(skinray: Command, cohort: Path) -> None:
+def test_check_lists_every_problem_at_once(skinray: Command, cohort: Path) -> None:
     (cohort / "images" / "02.png").write_text("not an image")
     (cohort / "nerves" / "05.png").unlink()
     ended = skinray("check", "--data", cohort, "--folds", 6)
     assert ended.code == 1
     lines = ended.err.splitlines()
-    assert lines[0] == f"error: {cohort}: 3 problem(s)"
-    assert lines[1].startswith("  manifest.csv: 5 subject(s) cannot fill 6 folds")
+    assert lines[0] == f"error: {cohort}: 3 problems"
+    assert lines[1].startswith("  manifest.csv: 5 subjects cannot fill 6 folds")
     assert lines[2].startswith("  row 4, images/02.png: ")
     assert lines[3].startswith("  row 7, images/05.png: nerves file 'nerves/05.png' is missing")
     assert len(lines) == 4
@@ -106,7 +106,7 @@ def test_check_says_every_problem_at_once(skinray: Command, cohort: Path) -> Non
         (["--size", "800"], "size '800': write WIDTHxHEIGHT in pixels"),
         (["--size", "0x600"], "size '0x600'"),
         (["--size", "\N{SUPERSCRIPT TWO}x600"], "write WIDTHxHEIGHT"),
-        (["--size", "20x20"], "ask for 192 px at least"),
+        (["--size", "20x20"], "use at least 192 px"),
         (["--tissue", "nowhere"], "nowhere"),
     ],
 )
@@ -137,7 +137,7 @@ def test_check_refuses_a_fold_unit_it_does_not_know(skinray: Command, cohort: Pa
 
 @pytest.fixture
 def handed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """Take the place of the run, and tell what it was called with."""
+    """Replace the run; record what it was called with."""
     from skinray.cluster.train import biopsies as crossval
     from skinray.report.biopsies import tables
 
@@ -252,10 +252,10 @@ def ended_by(error: BaseException) -> int:
     return int(end.value.code or 0)
 
 
-def test_a_disk_that_refuses_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_disk_that_refuses_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended_by(PermissionError(13, "Permission denied", "/runs")) == 1
     assert capsys.readouterr().err == (
-        "error: /runs: Permission denied; check the path, its rights and the disk's space\n"
+        "error: /runs: Permission denied; check the path, the permissions and the disk\n"
     )
 
 
@@ -264,7 +264,7 @@ def test_markup_in_a_message_is_shown_as_it_is(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "error: label '[red]x[/red]' :smile:\n"
 
 
-def test_an_interrupted_run_says_how_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_run_says_how_to_continue(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended_by(KeyboardInterrupt()) == INTERRUPTED
     assert "--resume" in capsys.readouterr().err
 

@@ -14,7 +14,7 @@ from tests.support.commands import Command
 
 @pytest.fixture
 def handed(monkeypatch: pytest.MonkeyPatch) -> list[PhotoSettings]:
-    """Take the place of the run, and tell which settings it was called with."""
+    """Replace the run; record the settings it was called with."""
     from skinray.cluster.train import photos
     from skinray.report.photos import table
 
@@ -62,7 +62,7 @@ def test_options_become_settings(
     )
 
 
-def test_a_run_s_own_settings_begin_another(
+def test_a_runs_settings_can_start_another_run(
     skinray: Command, handed: list[PhotoSettings], tmp_path: Path
 ) -> None:
     kept = photo_recipe("varied").only(["skin_unet", "skin_mobilenet"]).lasting(9)
@@ -75,7 +75,7 @@ def test_a_run_s_own_settings_begin_another(
     assert handed[1].networks == kept.networks[1:]
 
 
-def test_without_a_word_the_papers_three_networks_are_trained(
+def test_by_default_the_papers_three_networks_are_trained(
     skinray: Command, handed: list[PhotoSettings], tmp_path: Path
 ) -> None:
     ended = skinray("train-photos", "--data", "w", "--public", "h", "--out", tmp_path / "run")
@@ -85,10 +85,10 @@ def test_without_a_word_the_papers_three_networks_are_trained(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--networks", "hed"], "--networks: no network hed: there are skin_deeplabv3, "),
+        (["--networks", "hed"], "--networks: no network hed: use skin_deeplabv3, "),
         (["--recipe", "best"], "no recipe 'best': use one of paper, varied"),
         (["--networks", "skin_unet", "--set", "networks.1.train.epochs=9"], "networks.1"),
-        (["--resume"], "name its folder there"),
+        (["--resume"], "give its folder with --out"),
     ],
 )
 def test_options_that_make_no_run_are_refused(

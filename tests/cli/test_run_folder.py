@@ -7,7 +7,7 @@ import pytest
 from skinray.cli import run_folder
 
 
-def test_runs_go_below_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_go_into_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SKINRAY_RUNS", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)

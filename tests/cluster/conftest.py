@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos_lab import quick_settings
 
+from benchmarks.chaos.lab import quick_settings
 from skinray.config.biopsies import RunSettings
 
 
@@ -41,5 +41,5 @@ def small_settings() -> RunSettings:
 
 
 def small(epochs: int = 2) -> RunSettings:
-    """Settings of a run that takes seconds a training, after a search of two learning rates."""
+    """Settings of a run with a search of two learning rates; each training takes seconds."""
     return quick_settings(epochs, {"train.learning_rate": (1e-3, 3e-3)})

@@ -1,4 +1,4 @@
-"""A cluster at rest grows for a job and shrinks after it: 0, 2 and 0 pretended GPU nodes."""
+"""An idle cluster grows for a job and shrinks after it: 0, 2 and 0 pretended GPU nodes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from own_cluster import ROOT
-from stand_in import drawn_image, stand_in_bundle
 
+from benchmarks.own_cluster import ROOT
+from benchmarks.stand_in import drawn_image, stand_in_bundle
 from skinray.config.base import to_yaml
 from skinray.report.biopsies.results import RunResults
 from skinray.scoring.overlays import encode_png
@@ -35,7 +35,7 @@ def cluster() -> Iterator[GrowingCluster]:
 
 
 def run(cluster: GrowingCluster, job: str, *options: object) -> str:
-    """Run a job to its good end; return what it said."""
+    """Run a job that must succeed; return its output."""
     done = subprocess.run(
         [sys.executable, str(ROOT / "jobs" / job), *map(str, options)],
         env=cluster.driver_env, cwd=ROOT, capture_output=True, text=True, timeout=JOB_S,
@@ -52,14 +52,14 @@ def assert_grew_and_shrank(cluster: GrowingCluster) -> None:
     assert [nodes[0], max(nodes), nodes[-1]] == [0, 2, 0]
 
 
-def test_a_training_brings_two_gpu_nodes_and_lets_them_go(
+def test_a_training_adds_two_gpu_nodes_and_releases_them(
     cluster: GrowingCluster, small_cohort: Path, tmp_path: Path
 ) -> None:
     settings = small(epochs=2).override({"nerve.main.grid": {}, "dermis.main.grid": {}})
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "run"
     recipe.write_text(to_yaml(settings), encoding="utf-8")
     said = run(cluster, "train_cv.py", "--data", small_cohort, "--out", out, "--recipe", recipe)
-    assert "no GPU on the cluster now; its autoscaler can add up to 2: asking for them" in said
+    assert "No GPU on the cluster yet; its autoscaler can add up to 2: requesting them." in said
     assert_grew_and_shrank(cluster)
     results = RunResults.load(out)
     assert all(trial.status == "done" for trial in results.trials)
@@ -67,7 +67,7 @@ def test_a_training_brings_two_gpu_nodes_and_lets_them_go(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_scoring_brings_two_gpu_nodes_and_lets_them_go(
+def test_scoring_adds_two_gpu_nodes_and_releases_them(
     cluster: GrowingCluster, layout: str, tmp_path: Path
 ) -> None:
     images = tmp_path / "images"

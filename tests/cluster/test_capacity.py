@@ -1,4 +1,4 @@
-"""How much fits on a cluster: sums over the resources of nodes, and over those that may come."""
+"""How much fits on a cluster: sums over the resources of its nodes and of those it can add."""
 
 from __future__ import annotations
 
@@ -9,26 +9,35 @@ from typing import Any
 import pytest
 import yaml
 
-from skinray.cluster import autoscaler
-from skinray.cluster.autoscaler import autoscaler_config
-from skinray.cluster.capacity import HEAD, NODE_TYPE, Bundle, Capacity, capacity, side_by_side
+from skinray.cluster import ray_internals
+from skinray.cluster.capacity import (
+    HEAD,
+    NODE_TYPE,
+    Capacity,
+    ResourceBundle,
+    capacity,
+    side_by_side,
+)
+from skinray.cluster.ray_internals import autoscaler_config
 from skinray.cluster.train.resources import Resources, plan
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 
 ROOT = Path(__file__).parents[2]
 CLOUD: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))
 ONLY_HEAD = {HEAD: 1.0}
 
 
-def node(cpus: float, gpus: float = 0) -> Bundle:
+def node(cpus: float, gpus: float = 0) -> ResourceBundle:
     return {"CPU": cpus, "GPU": gpus}
 
 
-def planned(settings: ClusterSettings, gpus: float, *nodes: Bundle, cores: int = 1) -> Resources:
+def planned(
+    settings: ClusterSettings, gpus: float, *nodes: ResourceBundle, cores: int = 1
+) -> Resources:
     return plan(settings, gpus, Capacity((ONLY_HEAD, *nodes)), cores)
 
 
-def listed(resources: Bundle, kind: str = "", *, alive: bool = True) -> dict[str, Any]:
+def listed(resources: ResourceBundle, kind: str = "", *, alive: bool = True) -> dict[str, Any]:
     return {"Alive": alive, "Resources": resources, "Labels": {NODE_TYPE: kind} if kind else {}}
 
 
@@ -43,7 +52,9 @@ def listed(resources: Bundle, kind: str = "", *, alive: bool = True) -> dict[str
         (2, [node(16, 1), node(64)], 1),  # never none
     ],
 )
-def test_gpus_bound_the_trainings_at_once(workers: int, nodes: list[Bundle], at_once: int) -> None:
+def test_gpus_limit_the_trainings_at_once(
+    workers: int, nodes: list[ResourceBundle], at_once: int
+) -> None:
     assert planned(ClusterSettings(workers=workers), 1, *nodes).at_once == at_once
 
 
@@ -62,7 +73,7 @@ def test_the_actors_that_augment_take_cpus_too() -> None:
 
 
 def test_a_worker_is_placed_together_with_the_actor_that_feeds_it() -> None:
-    """Else trainings could fill the cluster, each waiting for the CPU of its actor."""
+    """Otherwise trainings could fill the cluster and all wait for the CPU of their actor."""
     fed = (1, 1)
     assert Resources(2, 0, (1, 1), 1, fed).worker == {"CPU": 2.25}
     assert Resources(2, 1, (4, 4), 1, fed).worker == {"CPU": 3, "GPU": 1}
@@ -74,7 +85,7 @@ def test_a_worker_is_placed_together_with_the_actor_that_feeds_it() -> None:
     assert planned(ClusterSettings(cpus_per_worker=3), 0, *mixed).at_once == 2
 
 
-def test_what_needs_no_gpu_goes_where_none_is() -> None:
+def test_what_needs_no_gpu_goes_to_a_node_without_one() -> None:
     mixed = [node(4, 4), node(4)]
     assert side_by_side(mixed, [{"CPU": 2, "GPU": 1}, {"CPU": 2}]) == 2
 
@@ -103,7 +114,7 @@ def test_a_share_of_a_gpu_comes_from_one_gpu(share: float, at_once: int) -> None
     assert planned(settings, share, node(64, 1), node(64, 1)).at_once == at_once
 
 
-def test_the_heads_marker_bounds_the_drivers() -> None:
+def test_the_heads_marker_limits_the_drivers() -> None:
     assert planned(ClusterSettings(data_workers=0), 1, node(4000, 4000)).at_once == 1000
     without = ClusterSettings(data_workers=0)
     assert planned(without, 0, node(4000), node(1)).at_once == 4001
@@ -149,7 +160,7 @@ def test_two_workers_on_cpus_share_the_steps_of_a_network_of_the_bundle() -> Non
     assert plan(auto, 1, Capacity((ONLY_HEAD, node(16, 8))), 1, 4).workers == (1, 1)
 
 
-def test_nodes_that_could_come_count() -> None:
+def test_nodes_that_could_be_added_count() -> None:
     at_rest = capacity([listed(ONLY_HEAD)], CLOUD)
     assert at_rest.gpus() == (0, 12)  # 8 spot and 4 on demand
     assert plan(ClusterSettings(workers=4), 1, at_rest).at_once == 3
@@ -159,7 +170,7 @@ def test_nodes_that_could_come_count() -> None:
     assert side_by_side(at_rest.at_most({"CPU": 17}), [{"CPU": 17}]) == 0
 
 
-def test_nodes_that_have_come_do_not_count_twice() -> None:
+def test_nodes_that_were_added_do_not_count_twice() -> None:
     gpu = {"CPU": 16.0, "GPU": 1.0}
     nodes = [listed(ONLY_HEAD), listed(gpu, "gpu_spot"), listed(gpu), listed(gpu, alive=False)]
     grown = capacity(nodes, CLOUD)
@@ -171,7 +182,7 @@ def test_nodes_that_have_come_do_not_count_twice() -> None:
     assert capacity(nodes, CLOUD | {"max_workers": 2}).gpus() == (2, 0)
 
 
-def test_without_an_autoscaler_nothing_comes_and_without_a_config_nobody_knows() -> None:
+def test_without_an_autoscaler_nothing_can_be_added_and_without_a_config_that_is_unknown() -> None:
     nodes = [listed(ONLY_HEAD), listed({"CPU": 16.0})]
     assert capacity(nodes, {}) == Capacity((ONLY_HEAD, {"CPU": 16.0}), (), 0)
     assert capacity(nodes, None).addable is None
@@ -191,7 +202,7 @@ def test_the_config_is_what_the_monitor_of_this_cluster_was_started_with(
         [*monitor, "--gcs-address=10.0.0.1:1234"],
         [*monitor, "--gcs-address=10.0.0.1:6379", f"--autoscaling-config={file}"],
     ]
-    monkeypatch.setattr(autoscaler, "_commands", lambda: iter(commands))
+    monkeypatch.setattr(ray_internals, "_commands", lambda: iter(commands))
     monkeypatch.delenv("RAY_CLUSTER_NAME", raising=False)
     assert autoscaler_config("10.0.0.1:6379") == CLOUD
     assert autoscaler_config("10.0.0.1:1234") == {}
@@ -205,12 +216,12 @@ def test_kuberays_config_is_that_of_the_clusters_resource(
 
     manifests = (ROOT / "deploy" / "kubernetes" / "raycluster.yaml").read_text(encoding="utf-8")
     (cluster,) = (m for m in yaml.safe_load_all(manifests) if m["kind"] == "RayCluster")
-    monkeypatch.setattr(autoscaler, "_commands", lambda: iter([]))
+    monkeypatch.setattr(ray_internals, "_commands", lambda: iter([]))
     monkeypatch.setenv("RAY_CLUSTER_NAME", "skinray")
     monkeypatch.delenv("RAY_CLUSTER_NAMESPACE", raising=False)
     namespace = tmp_path / "namespace"
     namespace.write_text("skinray\n", encoding="utf-8")
-    monkeypatch.setattr(autoscaler, "POD_NAMESPACE", namespace)
+    monkeypatch.setattr(ray_internals, "POD_NAMESPACE", namespace)
     asked = []
 
     def get(client: KubernetesHttpApiClient, path: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which device a worker computes on: a GPU that is there, or the CPU where it is told to."""
+"""Which device a worker computes on: an assigned GPU, or the CPU if that is asked for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import pytest
 import ray
 import torch
 
-from skinray.cluster.session import PRETENDED_GPUS, assigned_device, process_group
-from skinray.cluster.train.resources import Resources
+from skinray.cluster.device import PRETENDED_GPUS, assigned_device, process_group
 from skinray.errors import ResourcesError
 
 
@@ -26,7 +25,7 @@ def test_without_an_assigned_gpu_the_cpu_computes(monkeypatch: pytest.MonkeyPatc
     assert assigned_device() == torch.device("cpu")
 
 
-def test_an_assigned_gpu_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_assigned_gpu_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assign(monkeypatch, ["0"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv(PRETENDED_GPUS, "1")
@@ -39,7 +38,7 @@ def test_an_assigned_gpu_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyP
         assigned_device()
 
 
-def test_a_pretended_gpu_computes_on_the_cpu_only_when_told(
+def test_a_pretended_gpu_computes_on_the_cpu_only_on_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assign(monkeypatch, ["0"])
@@ -51,9 +50,9 @@ def test_a_pretended_gpu_computes_on_the_cpu_only_when_told(
     ("gpus", "pretended", "backend"),
     [(0, False, "gloo"), (0, True, "gloo"), (1, False, "nccl"), (1, True, "gloo")],
 )
-def test_workers_talk_by_nccl_only_between_gpus_that_are_there(
+def test_workers_use_nccl_only_between_real_gpus(
     gpus: float, pretended: bool, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if pretended:
         monkeypatch.setenv(PRETENDED_GPUS, "1")
-    assert process_group(Resources(1, gpus, (2, 2), at_once=1)) == backend
+    assert process_group(gpus) == backend

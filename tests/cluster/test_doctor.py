@@ -1,4 +1,4 @@
-"""Each check finds what is wrong with a machine that was made wrong, and says the remedy."""
+"""Each check finds the fault of a broken machine and gives the remedy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_python_too_old() -> None:
     [("2.56", "OK"), ("2.56.0", "OK"), ("2.60.0", "OK"), ("2.9.1", "FAIL"), ("2.56.0rc1", "FAIL"),
      ("none of all", "FAIL"), (None, "FAIL")],
 )  # fmt: skip
-def test_versions_are_held_against_their_floors(found: str | None, level: str) -> None:
+def test_versions_are_compared_with_their_floors(found: str | None, level: str) -> None:
     (finding,) = doctor.versions(lambda _: found, {"ray": "2.56"})
     assert finding.level == level
     assert ("constraints.txt" in finding.remedy) == (level == "FAIL")
@@ -104,7 +104,7 @@ def test_gpu_and_weights_are_findings() -> None:
         assert finding.level == "OK" or finding.remedy
 
 
-def test_only_what_must_be_mended_fails() -> None:
+def test_only_what_must_be_fixed_fails() -> None:
     assert not doctor.failed([Finding("a", "OK", ""), Finding("b", "WARN", "", "x")])
     assert doctor.failed([Finding("a", "OK", ""), Finding("b", "FAIL", "", "x")])
 
@@ -117,7 +117,7 @@ def test_the_table_shows_every_text_as_it_is() -> None:
     assert "FAIL" in out.getvalue()
 
 
-def test_everything_is_looked_at(tmp_path: Path) -> None:
+def test_everything_is_checked(tmp_path: Path) -> None:
     found = {finding.what for finding in doctor.examine(tmp_path, dict(os.environ))}
     assert {"Python", "GPU", "weights", "Ray token", "shared memory", "port 8000"} <= found
     assert set(doctor.FLOORS) <= found
@@ -125,7 +125,7 @@ def test_everything_is_looked_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("level", "code"), [("OK", 0), ("WARN", 0), ("FAIL", 1)])
-def test_the_command_ends_with_1_where_something_must_be_mended(
+def test_the_exit_code_is_1_if_something_must_be_fixed(
     level: doctor.Level, code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = []

@@ -1,4 +1,4 @@
-"""What Prometheus hears of a job: how far each step is, and how it ended."""
+"""What Prometheus gets from a job: how far each step is, and how it ended."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return Kept.all
 
 
-def test_steps_are_told_while_they_run_and_when_they_end(kept: dict[str, Any]) -> None:
+def test_steps_are_reported_while_they_run_and_when_they_end(kept: dict[str, Any]) -> None:
     with measured_job():
         with Steps("Training", 4) as steps:
             steps.set(1)
@@ -50,7 +50,7 @@ def test_steps_are_told_while_they_run_and_when_they_end(kept: dict[str, Any]) -
     assert [tags["outcome"] for _, tags in kept["skinray_job_steps"]] == ["done", "stopped"]
 
 
-def test_nothing_is_told_outside_of_a_job(kept: dict[str, Any]) -> None:
+def test_nothing_is_reported_outside_a_job(kept: dict[str, Any]) -> None:
     with measured_job():
         pass
     with Steps("Training", 4) as steps:

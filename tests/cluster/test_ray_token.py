@@ -1,4 +1,4 @@
-"""A Ray cluster that asks for no token is refused, unless the environment says that it is meant."""
+"""A Ray cluster that asks for no token is refused, unless the environment allows it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from skinray.cluster.ray_token import MODE, OPEN, answers_strangers, show_token
+from skinray.cluster.ray_internals import answers_strangers
+from skinray.cluster.ray_token import MODE, OPEN, show_token
 from skinray.errors import ResourcesError
 
 pytestmark = pytest.mark.ray
 
 
-def test_a_client_shows_its_token_unless_told_otherwise() -> None:
+def test_a_client_shows_its_token_unless_switched_off() -> None:
     environment: dict[str, str] = {}
     show_token(environment)
     assert environment == {MODE: "token"}
@@ -44,7 +45,7 @@ import ray
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False,
          object_store_memory=80 << 20, _node_ip_address="127.0.0.1")
 address = ray.get_runtime_context().gcs_address
-from skinray.cluster.ray_token import answers_strangers
+from skinray.cluster.ray_internals import answers_strangers
 assert answers_strangers(address)
 code = '''
 from skinray.cluster.session import session

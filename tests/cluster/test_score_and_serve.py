@@ -1,4 +1,4 @@
-"""Scoring and the service judge images alike, to the last digit and pixel."""
+"""Scoring and the service give equal results, to the last digit and pixel."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ import requests
 import torch
 from PIL import Image as Pillow
 from rich.console import Console
-from serve_running import deploy, free_port, small_config
-from stand_in import bundle_of, drawn_image
 
-from skinray.config.biopsies import CrossingSettings, ModelSettings, PredictSettings, ScoreSettings
+from benchmarks.serve.running import deploy, free_port, small_config
+from benchmarks.stand_in import bundle_of, drawn_image
+from skinray.config.biopsies import CrossingSettings
+from skinray.config.images import PredictSettings
 from skinray.config.photos import WHOLE, SkinSettings
+from skinray.config.scoring import ScoreSettings
+from skinray.config.training import ModelSettings
 from skinray.learning.bundle import load, save
 from tests.support.drawn_photos import drawn_photo
 from tests.support.photo_bundles import photo_bundle
@@ -45,14 +48,14 @@ UNET = ModelSettings(name="unet", options={"features": 4, "depth": 3})
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random networks, whose probabilities lie on both sides of the thresholds everywhere.
+    """Random networks, whose probabilities are on both sides of the thresholds everywhere.
 
     A stand-in's are 0 and 1: they would hide a difference of rounding.
     """
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
     torch.manual_seed(0)  # whatever ran before
     tiles = PredictSettings(max_pixels=50_000, tile_px=192, overlap_px=32)
-    loaded = load(bundle_of(folder, UNET, UNET, predict=tiles), "cpu", packed=False)
+    loaded = load(bundle_of(folder, UNET, UNET, predict=tiles), "cpu")
     nerve, dermis = loaded.maps(drawn_image(), 0.5).values()
     crossings = CrossingSettings(
         nerve_threshold=float(np.quantile(nerve, 0.7)),
@@ -101,7 +104,7 @@ def port(ray_session: Any) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("layout", ["fused", "separate"])
-def test_thirty_images_are_counted_alike(
+def test_thirty_images_get_equal_counts(
     layout: str, scored: Path, cohort: Path, bundle: Path, port: int
 ) -> None:
     points: dict[str, list[list[float]]] = {}

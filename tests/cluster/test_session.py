@@ -1,4 +1,4 @@
-"""Joining Ray: what is missing is said soon, with the remedy."""
+"""Joining Ray: a cluster that is missing is reported soon, with the remedy."""
 
 from __future__ import annotations
 

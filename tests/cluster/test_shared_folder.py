@@ -1,4 +1,4 @@
-"""A run folder that another node does not see is found out before anything is trained."""
+"""A run folder that another node does not see is refused before anything is trained."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import ray
-from own_cluster import ROOT, OwnCluster
 from ray.exceptions import NodeDiedError
 
+from benchmarks.own_cluster import ROOT, OwnCluster
 from skinray.cluster import shared_folder
 from skinray.cluster.shared_folder import MARKER, check_shared, sees
 from skinray.errors import ResourcesError
@@ -38,7 +38,7 @@ with session():
 
 
 class Looks:
-    """Nodes that answer as they are told to, and what the marker was when they looked."""
+    """Nodes with given answers; records whether the marker existed when they looked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: Any) -> None:
         self.answers, self.cancelled, self.seen = answers, [], []
@@ -93,13 +93,13 @@ def test_a_node_that_does_not_see_it_ends_the_run(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_node_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_node_needs_no_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = Looks(monkeypatch)
     check_shared(tmp_path / "not even there")
     assert looks.seen == []
 
 
-def test_a_file_that_comes_late_is_seen(tmp_path: Path) -> None:
+def test_a_file_that_appears_late_is_seen(tmp_path: Path) -> None:
     assert not sees(str(tmp_path / "none"), 0.1)
     (tmp_path / "some").touch()
     assert sees(str(tmp_path / "some"), 0.1)

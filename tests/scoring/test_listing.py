@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, ImageError
 from skinray.scoring.entries import Entry, printable, read_entries, write_entries
 from skinray.scoring.listing import Listing

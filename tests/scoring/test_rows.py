@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from stand_in import stand_in_bundle
 
-from skinray.config.biopsies import ScoreSettings
-from skinray.crossings.detect import Count
+from benchmarks.stand_in import stand_in_bundle
+from skinray.config.scoring import ScoreSettings
+from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import ImageError, SettingsError, SkinrayError
 from skinray.images.file_errors import UnreadableImageError
 from skinray.learning.bundle.info import read_info
@@ -64,7 +64,7 @@ def entry(image: str, **facts: object) -> Entry:
 
 
 def result(image: str, sha: str, crossings: int = 1) -> Scored:
-    count = Count(
+    count = CrossingsRecord(
         count=crossings, boundary_px=0.1 + 0.2, boundary_mm=None, density_per_mm=None,
         um_per_px=None, width=4, height=3, points=[(1 / 3, 2.0)] * crossings,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import SettingsError, StorageError
 from skinray.scoring import object_store
 from skinray.scoring.image_store import RemoteStore

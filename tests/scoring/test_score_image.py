@@ -9,10 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from stand_in import drawn_image, stand_in_bundle
 
-from skinray.config.biopsies import ReadSettings, ScoreSettings
-from skinray.crossings.detect import Count
+from benchmarks.stand_in import drawn_image, stand_in_bundle
+from skinray.config.images import ReadSettings
+from skinray.config.scoring import ScoreSettings
+from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import ImageError
 from skinray.learning.bundle import load
 from skinray.learning.bundle.info import read_info
@@ -124,7 +125,7 @@ def test_a_finished_image_leaves_its_files_and_copies_for_a_twin(job: Job, tmp_p
     assert not (out / "overlays").exists()
     row = job.finish(image, maps)
     assert row == plain
-    assert isinstance(row.result, Count)
+    assert isinstance(row.result, CrossingsRecord)
     assert row.result.count == 3
     kind.copy_files(job.out, "a.png", "b/twin.png")
     for what, place in kind.places("b/twin.png").items():

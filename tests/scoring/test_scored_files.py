@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
 from skinray.scoring.kinds import SCORED_KINDS
 from skinray.scoring.run_store import LocalOutput
 from skinray.scoring.tables import LOST, Totals, write_tables
@@ -49,7 +49,7 @@ def row(image: str, **facts: Any) -> dict[str, Any]:
 
 
 def test_the_tables_hold_every_row(tmp_path: Path) -> None:
-    count = Count(
+    count = CrossingsRecord(
         count=2, boundary_px=7.5, boundary_mm=None, density_per_mm=None, um_per_px=None, width=4,
         height=3, points=[(0.1, 1.0), (2.5, 3.0)],
     )  # fmt: skip

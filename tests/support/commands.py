@@ -1,4 +1,4 @@
-"""Run the command line in this process, and see what it says and what it leaves."""
+"""Run the command line in this process; see its output and the files it leaves."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code and what it said."""
+    """How a command ended: its exit code and output."""
 
     code: int
     out: str

@@ -1,10 +1,10 @@
-"""A cluster on this machine whose GPU nodes come and go: Ray's autoscaler, nodes that pretend."""
+"""A cluster on this machine that Ray's autoscaler grows and shrinks by pretended GPU nodes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from own_cluster import OwnCluster
+from benchmarks.own_cluster import OwnCluster
 
 PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider"
 HEAD_ID = "f" * 51 + "00000"

@@ -1,4 +1,4 @@
-"""Trainings on GPUs that a machine without any pretends to have; prints what was seen of them."""
+"""Trainings on pretended GPUs of a machine without any; prints what was observed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from pathlib import Path
 import ray
 from ray.util.state import list_actors
 
-from skinray.cluster.session import PRETENDED_GPUS, session
+from skinray.cluster.device import PRETENDED_GPUS
+from skinray.cluster.session import session
 from skinray.cluster.train.held import held, left_behind
 from skinray.cluster.train.placement import trial_resources
-from skinray.cluster.train.sources import DiskSource, StoreSource
+from skinray.cluster.train.sources import Source
 from skinray.cluster.train.tune import run_trials
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 from skinray.images.augment import Sample
 from tests.support.tiny import drawn_sample, tiny_spec
 
@@ -29,7 +30,7 @@ def main(cpus: int, gpus: int, workers: int, trials: int) -> None:
     settings = ClusterSettings(workers=workers)
     with session(trains=True):
         resources = trial_resources(settings)
-        source = StoreSource([ray.put(drawn_sample(at)) for at in range(8)], DiskSource((), never))
+        source = Source(range(8), never, [ray.put(drawn_sample(at)) for at in range(8)])
         spec = tiny_spec(
             train=tuple(range(8)), names=tuple("abcdefgh"), arm__train__epochs=30,
             step_crops=2 * workers,

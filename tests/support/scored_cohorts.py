@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tifffile
 from PIL import Image as Pillow
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from tests.images.formats.test_bad_input import bomb_jpeg, bomb_png, bomb_tiff, sound_files
 from tests.images.formats.test_metadata import ASCII, CANARY, ORIENTATION, directory
 

@@ -13,14 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from skinray.config.base import validate
-from skinray.config.biopsies import (
-    ArmSettings,
-    AugmentSettings,
-    ModelSettings,
-    RunSettings,
-    StageSettings,
-    TrainSettings,
-)
+from skinray.config.biopsies import RunSettings, StageSettings
+from skinray.config.images import AugmentSettings
+from skinray.config.training import ArmSettings, ModelSettings, TrainSettings
 from skinray.images.augment import Sample
 from skinray.images.cohort.rows import Biopsy, Cohort
 from skinray.learning.spec import TrialSpec
@@ -30,7 +25,7 @@ UNET = {"features": 4, "depth": 2}
 
 
 def drawn_sample(seed: int = 0, size: tuple[int, int] = SIZE, nerves: int = 2) -> Sample:
-    """A biopsy drawn so that colours tell the truth: red marks nerves, green the dermis.
+    """A drawn biopsy whose colours are the labels: red marks nerves, green the dermis.
 
     The dermis is the lower half; ``nerves`` straight lines a few px wide cross its edge.
     """
@@ -48,7 +43,7 @@ def drawn_sample(seed: int = 0, size: tuple[int, int] = SIZE, nerves: int = 2) -
 
 
 def as_photo(sample: Sample) -> Sample:
-    """Return it as a photograph, whose skin is what was the dermis."""
+    """Return it as a photograph whose skin is the dermis."""
     return Sample(sample.image, {"skin": sample.masks["dermis"]})
 
 
@@ -67,7 +62,7 @@ NERVE_TRUTH, DERMIS_TRUTH = ColourNetwork(0), ColourNetwork(1)
 
 
 class ConvNetwork(nn.Module):
-    """Three convolutions, with the parts whose state is easily forgotten: norm and dropout."""
+    """Three convolutions, with norm and dropout, whose state is easily forgotten."""
 
     def __init__(self, dropout: float = 0.0) -> None:
         super().__init__()
@@ -101,7 +96,7 @@ class Spy(Sequence[Any]):
 
 
 def biopsy(name: str, subject: str = "S1", group: str | None = None, **known: Any) -> Biopsy:
-    """A row of a manifest whose files nobody will open."""
+    """A row of a manifest whose files are never opened."""
     empty = dict.fromkeys(
         ("nerves", "dermis", "boundary", "dermis_side", "count", "second_count", "um_per_px")
     )
@@ -110,7 +105,7 @@ def biopsy(name: str, subject: str = "S1", group: str | None = None, **known: An
 
 
 def cohort_of(subjects: Sequence[int]) -> Cohort:
-    """A cohort with so many images of each subject, subjects in two groups by turns."""
+    """A cohort with a number of images per subject; subjects alternate between two groups."""
     rows = [
         biopsy(f"images/{subject}_{at}.png", f"S{subject}", "AB"[subject % 2])
         for subject, count in enumerate(subjects)
@@ -144,7 +139,7 @@ def write_drawn_cohort(folder: Path, images: int = 10, subjects: int = 5) -> Pat
 
 
 def write_manifest(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write a cohort's table anew."""
+    """Write a cohort's table."""
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()

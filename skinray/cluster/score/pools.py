@@ -9,9 +9,9 @@ from typing import Literal
 
 import ray
 
-from skinray.cluster.session import offered
-from skinray.config.biopsies import PoolSettings, ScoreSettings
+from skinray.cluster.autoscaler import offered
 from skinray.config.kinds import Stage
+from skinray.config.scoring import PoolSettings, ScoreSettings
 from skinray.errors import ResourcesError
 
 ActorLayout = Literal["fused", "separate"]

@@ -12,7 +12,7 @@ from rich.console import Console
 from skinray.cluster.score.pipeline import run_round
 from skinray.cluster.score.pools import machines_for
 from skinray.cluster.session import session
-from skinray.config.biopsies import ScoreSettings
+from skinray.config.scoring import ScoreSettings
 from skinray.errors import TrainingError
 from skinray.progress import Steps
 from skinray.scoring.run import ScoringRun

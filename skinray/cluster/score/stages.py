@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from skinray.cluster.device import assigned_device
 from skinray.cluster.malloc import keep_freed_memory
 from skinray.cluster.score.claims import ClaimActors
-from skinray.cluster.session import assigned_device
 from skinray.config.kinds import Stage
 from skinray.learning.bundle import load, load_stage
 from skinray.scoring.rows import Scored, commit, result_of

@@ -1,46 +1,32 @@
-"""The main job: search, train, score and bundle, cross-validated, on whatever Ray there is.
-
-Every part is a unit of work with a folder of its own, so the whole can be called again after any
-interruption: of each training that was under way it redoes at most ``cluster.checkpoint_every_s``.
-"""
+"""The main job: search, train, score and bundle the crossing counter, cross-validated."""
 
 from __future__ import annotations
 
 import logging
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import ray
 from rich.console import Console
 
-from skinray.cluster.session import session
-from skinray.cluster.shared_folder import check_shared
-from skinray.cluster.train.held_out import Scene, SplitJob, score_arms, score_splits
-from skinray.cluster.train.placement import kept_resources, trial_resources
-from skinray.cluster.train.resources import Resources
-from skinray.cluster.train.sources import Source, open_source
-from skinray.cluster.train.tune import TrialResult, all_trained, run_trials
+from skinray.cluster.train.held_out import ScoringInputs, arm_dice, split_scores
+from skinray.cluster.train.run import TrainingJob, TrainingRun, run_training
+from skinray.cluster.train.tune import Trained, TrialResult, all_trained
 from skinray.config.biopsies import CrossingSettings, RunSettings
 from skinray.config.kinds import STAGES
 from skinray.images.cohort.check import checked_cohort
 from skinray.images.cohort.common_scale import LabelledReader, common_scale
-from skinray.images.cohort.manifest import Cohort, fingerprint
+from skinray.images.cohort.manifest import fingerprint
+from skinray.images.cohort.rows import Cohort
 from skinray.learning import bundle as bundles
 from skinray.learning.bundle.info import BundleInfo
-from skinray.learning.choice import choose
-from skinray.learning.held_out import SplitScores, fitted, looked_at_by_fit, stored_pair
-from skinray.learning.provenance import hardware, now, versions
-from skinray.learning.run_folder import claim, refuse_foreign
-from skinray.learning.search import (
-    SpecMaker,
-    Split,
-    Splits,
-    check_trials,
-    deciding,
-    make_splits,
-)
+from skinray.learning.held_out import fitted, images_to_fit, stored_pair
+from skinray.learning.provenance import now, versions
+from skinray.learning.search import Chosen, SpecMaker, Split, Splits, choose, deciding, make_splits
 from skinray.learning.spec import TrialSpec, describe
-from skinray.learning.trial import trained_network
+from skinray.learning.trial import check_trials, trained_network
 from skinray.models.weights.load import usable_arms
 from skinray.progress import Steps
 from skinray.report.biopsies.assemble import Measured, assemble, headline
@@ -48,24 +34,6 @@ from skinray.report.biopsies.page import write_report
 from skinray.report.biopsies.results import RunResults, write_trials
 
 LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run under way."""
-
-    settings: RunSettings
-    cohort: Cohort
-    data: str
-    out: Path
-    um_per_px: float | None
-    source: Source
-    resources: Resources
-
-    @property
-    def trials(self) -> Path:
-        """Folder of the trials."""
-        return self.out / "trials"
 
 
 def train_cv(
@@ -81,196 +49,180 @@ def train_cv(
     Parameters
     ----------
     data : cohort folder with ``manifest.csv``.
-    out : run folder, seen by every node; receives ``report.html``, ``report.json``,
+    out : run folder that every node sees; receives ``report.html``, ``report.json``,
         ``results.json``, ``trials.csv``, ``settings.yaml``, ``bundle/``, ``trials/`` and
         ``predictions/``.
-    resume : go on with an interrupted run in ``out``.
+    resume : continue an interrupted run in ``out``.
 
     Raises
     ------
     SkinrayError
         If the cohort, the settings, the weights or the cluster do not allow the run.
     """
-    console = console or Console()
-    began, started = time.monotonic(), now()
-    # Whatever a user can have got wrong is found before Ray starts and a file is written.
-    refuse_foreign(out, resume=resume)
-    usable, missing = usable_arms(settings)
-    with Steps("Checking images and labels", 1, console) as steps:
-        cohort = checked_cohort(data, usable.read, usable.folds, usable.seed, steps.tell)
-    splits = make_splits(cohort, usable)
-    data_fingerprint = fingerprint(cohort)
-    maker = SpecMaker(usable, cohort, data_fingerprint)
-    check_trials([*maker.search(splits), *maker.training(splits, {})])
-    claim(out, settings, data_fingerprint, resume=resume)
-    console.print(
-        f"{len(cohort.biopsies)} images, {len({b.subject for b in cohort.biopsies})} subjects, "
-        f"{len(splits.folds)} folds of {usable.folds.unit}s; run folder {out}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    with session(trains=True):
-        resources = trial_resources(usable.cluster, console)
-        check_shared(out)
-        scale = common_scale(cohort.biopsies)
-        with Steps("Decoding images", len(cohort.biopsies), console) as steps:
-            source = open_source(
-                cohort.biopsies,
-                LabelledReader(usable.read, scale),
-                usable.cluster,
-                steps.tell,
+    check = partial(_checked, data, settings)
+    return run_training(check, out, settings, resume=resume, console=console)
+
+
+@dataclass(frozen=True)
+class BiopsyJob(TrainingJob[RunResults]):
+    """A cross-validation that has been checked."""
+
+    asked: RunSettings
+    settings: RunSettings  # without the arms whose weights are missing
+    missing: dict[tuple[str, str], str]  # the reason for each of these, by stage and label
+    cohort: Cohort
+    splits: Splits
+    um_per_px: float | None  # common scale of the cohort
+
+    def train(self, run: TrainingRun) -> RunResults:
+        """Search, train and score; write the bundle."""
+        maker = SpecMaker(self.settings, self.cohort, self.data)
+        search = run.train(maker.search(self.splits), "Grid search")
+        trained = self._trained(run, maker.training(self.splits, self._chosen(search)))
+        measured = self._measured(run, search, trained)
+        self._save_bundle(run, [spec for spec, _ in trained], measured)
+        return assemble(measured, self.asked, self.cohort, self.missing, **run.facts())
+
+    def save(self, results: RunResults, out: Path) -> None:
+        """Write the results and the page."""
+        results.save(out)
+        write_trials(results, out)
+        write_report(out)
+
+    def _chosen(self, search: Sequence[TrialResult]) -> Chosen:
+        """Choose the configuration of each arm and split.
+
+        A configuration that diverges is out of the search. Any other failure ends the run, so that
+        a full disk or a lost node decides nothing.
+        """
+        all_trained([result for result in search if not result.diverged])
+        for result in search:
+            if result.diverged:
+                LOG.warning("%s: not chosen: %s", describe(result.spec), result.error)
+        scores = {r.spec.key: r.outcome.evidence if r.outcome else None for r in search}
+        return choose([r.spec for r in search], scores, deciding(self.splits, self.settings))
+
+    def _trained(self, run: TrainingRun, wanted: Sequence[TrialSpec]) -> list[Trained]:
+        """Train the final networks, those of the bundle last."""
+        kept = [spec for spec in wanted if self._is_kept(spec)]
+        others = [spec for spec in wanted if spec not in kept]
+        results = run.train(others, "Training")
+        together = run.kept_resources(kept)
+        return all_trained([*results, *run.train(kept, "Training the bundle's networks", together)])
+
+    def _measured(
+        self, run: TrainingRun, search: Sequence[TrialResult], trained: Sequence[Trained]
+    ) -> Measured:
+        """Score the held-out images of every split, and each arm's for tables 1 and 2."""
+        splits, specs = self.splits, [spec for spec, _ in trained]
+        inputs = ScoringInputs(
+            run.source, self.cohort.biopsies, run.out, self.settings, self.um_per_px
+        )
+        shared = ray.put(inputs)
+        scored = {split.name: split for split in (*splits.folds, splits.components)}
+        pairs = [(split, *self._main_pair(specs, split), shared) for split in scored.values()]
+        rows = [spec for spec in specs if spec.split == splits.components.name]
+        arms = [(spec, splits.components, shared) for spec in rows]
+        scores = run.tasks("Held-out images", split_scores, pairs)
+        dice = run.tasks("Rows of tables 1 and 2", arm_dice, arms)
+        return Measured(
+            run_dir=run.out,
+            data=str(self.cohort.root.absolute()),
+            data_fingerprint=self.data,
+            splits=splits,
+            scores=dict(zip(scored, scores, strict=True)),
+            search=[(r.spec, r.outcome, r.error) for r in search],
+            trained=[(spec, outcome, "") for spec, outcome in trained],
+            arms=list(zip(rows, dice, strict=True)),
+            um_per_px=self.um_per_px,
+        )
+
+    def _members(self) -> tuple[Split, ...]:
+        """Return the splits whose networks make the bundle."""
+        return self.splits.folds if self.settings.ensemble else (self.splits.everything,)
+
+    def _is_kept(self, spec: TrialSpec) -> bool:
+        """Whether a trial's network goes into the bundle."""
+        main = self.settings.stage(spec.stage).main.label
+        return spec.arm.label == main and spec.split in {split.name for split in self._members()}
+
+    def _main_pair(self, specs: Sequence[TrialSpec], split: Split) -> tuple[TrialSpec, TrialSpec]:
+        """Return the trials of the main nerve and dermis network on a split."""
+        nerve, dermis = (
+            next(
+                s for s in specs
+                if (s.stage, s.arm.label, s.split)
+                == (stage, self.settings.stage(stage).main.label, split.name)
             )
-        run = Run(usable, cohort, data_fingerprint, out, scale, source, resources)
-        measured = _measure(run, splits)
-    results = assemble(
-        measured,
-        settings,
-        cohort,
-        missing,
-        started=started,
-        seconds=time.monotonic() - began,
-        versions=versions(),
-        hardware=hardware(),
-    )
-    results.save(out)
-    write_trials(results, out)
-    write_report(out)
-    return results
+            for stage in STAGES["biopsy"]
+        )  # fmt: skip
+        return nerve, dermis
 
-
-def _measure(run: Run, splits: Splits) -> Measured:
-    maker = SpecMaker(run.settings, run.cohort, run.data)
-    search = _trials(run, maker.search(splits), run.resources, "Grid search")
-    # A configuration that does not train is out of the search; anything else ends the run, so that
-    # a disk or a node that fails decides nothing.
-    all_trained([result for result in search if not result.diverged])
-    for result in search:
-        if result.diverged:
-            LOG.warning("%s: not chosen: %s", describe(result.spec), result.error)
-    scores = {r.spec.key: r.outcome.evidence if r.outcome else None for r in search}
-    chosen = choose([r.spec for r in search], scores, deciding(splits, run.settings))
-    wanted = maker.training(splits, chosen)
-    kept = [spec for spec in wanted if _is_kept(spec, run.settings, splits)]
-    others = [spec for spec in wanted if spec not in kept]
-    trained = _trials(run, others, run.resources, "Training")
-    together = kept_resources(run.settings.cluster, run.resources, kept)
-    trained += _trials(run, kept, together, "Training the bundle's networks")
-    all_trained(trained)
-    scene = Scene(
-        source=run.source,
-        biopsies=run.cohort.biopsies,
-        trials=run.trials,
-        predictions=run.out / "predictions",
-        crossings=run.settings.crossings,
-        fit=run.settings.fit,
-        um_per_px=run.um_per_px,
-        seed=run.settings.seed,
-        threads=run.resources.cpus_per_worker,
-    )
-    specs = [result.spec for result in trained]
-    scored = [*splits.folds]
-    if not splits.components_is_fold:
-        scored.append(splits.components)
-    jobs = [SplitJob(split, *_main_pair(specs, run.settings, split)) for split in scored]
-    by_split = dict(
-        zip(
-            (split.name for split in scored),
-            score_splits(jobs, scene, run.resources),
-            strict=True,
+    def _save_bundle(
+        self, run: TrainingRun, specs: Sequence[TrialSpec], measured: Measured
+    ) -> None:
+        pairs = [self._main_pair(specs, split) for split in self._members()]
+        nerve, dermis = (
+            [trained_network(spec, run.trials / spec.key) for spec in stage]
+            for stage in zip(*pairs, strict=True)
         )
-    )
-    rows = [spec for spec in specs if spec.split == splits.components.name]
-    arms = score_arms(rows, splits.components, scene, run.resources)
-    measured = Measured(
-        run_dir=run.out,
-        data=str(run.cohort.root.absolute()),
-        data_fingerprint=run.data,
+        info = BundleInfo(
+            models={
+                stage: spec.arm.model.override({"weights": None})
+                for stage, spec in zip(STAGES["biopsy"], pairs[0], strict=True)
+            },
+            crossings=self._final_crossings(run, measured),
+            um_per_px=self.um_per_px,
+            fold="folds" if self.settings.ensemble else self.splits.everything.name,
+            settings=self.settings.model_dump(mode="json"),
+            metrics=headline(measured, self.settings),
+            versions=versions(),
+            data_fingerprint=self.data,
+            images=len(self.cohort.biopsies),
+            subjects=_subjects(self.cohort),
+            created=now(),
+        )
+        bundles.save(run.out / "bundle", info, {"nerve": nerve, "dermis": dermis})
+
+    def _final_crossings(self, run: TrainingRun, measured: Measured) -> CrossingSettings:
+        """Search once more over all held-out maps; none is of a network trained on its image."""
+        places = {
+            image.position: run.out / "predictions" / split.name / image.prediction
+            for split in self.splits.folds
+            for image in measured.scores[split.name].images
+        }
+        search = self.settings.fit
+        pairs = [
+            stored_pair(places[at], run.source[at], self.um_per_px)
+            for at in images_to_fit(sorted(places), search, self.settings.seed)
+        ]
+        return fitted(pairs, self.settings.crossings, search)[0]
+
+
+def _checked(data: Path, asked: RunSettings, console: Console) -> BiopsyJob:
+    """Read the cohort and find whatever a user can have got wrong."""
+    settings, missing = usable_arms(asked)
+    with Steps("Checking images and labels", 1, console) as steps:
+        cohort = checked_cohort(data, settings.read, settings.folds, settings.seed, steps.tell)
+    splits = make_splits(cohort, settings)
+    data_fingerprint = fingerprint(cohort)
+    maker = SpecMaker(settings, cohort, data_fingerprint)
+    check_trials([*maker.search(splits), *maker.training(splits, {})])
+    scale = common_scale(cohort.biopsies)
+    return BiopsyJob(
+        data=data_fingerprint,
+        labelled=cohort.biopsies,
+        reader=LabelledReader(settings.read, scale),
+        summary=f"{len(cohort.biopsies)} images, {_subjects(cohort)} subjects, "
+        f"{len(splits.folds)} folds of {settings.folds.unit}s",
+        asked=asked,
+        settings=settings,
+        missing=missing,
+        cohort=cohort,
         splits=splits,
-        scores=by_split,
-        search=[(r.spec, r.outcome, r.error) for r in search],
-        trained=[(r.spec, r.outcome, r.error) for r in trained],
-        arms=list(zip(rows, arms, strict=True)),
-        um_per_px=run.um_per_px,
+        um_per_px=scale,
     )
-    _save_bundle(run, specs, by_split, splits, measured)
-    return measured
 
 
-def _trials(
-    run: Run, specs: list[TrialSpec], resources: Resources, title: str
-) -> list[TrialResult]:
-    if not specs:
-        return []
-    return run_trials(specs, run.source, run.trials, resources, run.settings.cluster, title)
-
-
-def _members(settings: RunSettings, splits: Splits) -> tuple[Split, ...]:
-    """Return the splits whose networks make the bundle."""
-    return splits.folds if settings.ensemble else (splits.everything,)
-
-
-def _is_kept(spec: TrialSpec, settings: RunSettings, splits: Splits) -> bool:
-    """Say whether a trial's network goes into the bundle."""
-    main = settings.stage(spec.stage).main.label
-    names = {split.name for split in _members(settings, splits)}
-    return spec.arm.label == main and spec.split in names
-
-
-def _main_pair(
-    specs: list[TrialSpec], settings: RunSettings, split: Split
-) -> tuple[TrialSpec, TrialSpec]:
-    def of(stage: str, label: str) -> TrialSpec:
-        return next(
-            s for s in specs if (s.stage, s.arm.label, s.split) == (stage, label, split.name)
-        )
-
-    nerve, dermis = (of(stage, settings.stage(stage).main.label) for stage in STAGES["biopsy"])
-    return nerve, dermis
-
-
-def _save_bundle(
-    run: Run,
-    specs: list[TrialSpec],
-    by_split: dict[str, SplitScores],
-    splits: Splits,
-    measured: Measured,
-) -> None:
-    pairs = [_main_pair(specs, run.settings, split) for split in _members(run.settings, splits)]
-    nerve, dermis = (
-        [trained_network(spec, run.trials / spec.key) for spec in stage]
-        for stage in zip(*pairs, strict=True)
-    )
-    info = BundleInfo(
-        models={
-            stage: spec.arm.model.override({"weights": None})
-            for stage, spec in zip(STAGES["biopsy"], pairs[0], strict=True)
-        },
-        crossings=_final_crossings(run, splits, by_split),
-        um_per_px=run.um_per_px,
-        fold="folds" if run.settings.ensemble else splits.everything.name,
-        settings=run.settings.model_dump(mode="json"),
-        metrics=headline(measured, run.settings),
-        versions=versions(),
-        data_fingerprint=run.data,
-        images=len(run.cohort.biopsies),
-        subjects=len({biopsy.subject for biopsy in run.cohort.biopsies}),
-        created=now(),
-    )
-    bundles.save(run.out / "bundle", info, {"nerve": nerve, "dermis": dermis})
-
-
-def _final_crossings(
-    run: Run, splits: Splits, by_split: dict[str, SplitScores]
-) -> CrossingSettings:
-    """Search once more over all held-out maps: each was made by networks not trained on it."""
-    places = {
-        image.position: run.out / "predictions" / split.name / image.prediction
-        for split in splits.folds
-        for image in by_split[split.name].images
-    }
-    search = run.settings.fit
-    pairs = [
-        stored_pair(places[at], run.source[at], run.um_per_px)
-        for at in looked_at_by_fit(sorted(places), search, run.settings.seed)
-    ]
-    return fitted(pairs, run.settings.crossings, search)[0]
+def _subjects(cohort: Cohort) -> int:
+    return len({biopsy.subject for biopsy in cohort.biopsies})

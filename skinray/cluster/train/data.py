@@ -1,7 +1,7 @@
-"""Ray Data feeds every training: a plan of rows, augmented by a pool of actors.
+"""Ray Data feeds every training: a pool of actors augments the rows of a plan.
 
-Each training worker runs a pipeline over its own rows of the plan, from the place of the stored
-state on. What it gets is fixed by the plan: no number of actors, workers or restarts changes it.
+Each training worker runs a pipeline over its own rows of the plan, starting at the stored state.
+The plan alone decides what the worker gets, whatever the number of actors, workers or restarts.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from skinray.cluster.train.augmenter import COLUMNS, Augmenter, rows_of
 from skinray.cluster.train.resources import Resources
-from skinray.cluster.train.sources import Source
+from skinray.cluster.train.sources import COLUMNS, Augmenter, Source, rows_of
 from skinray.errors import TrainingError
 from skinray.learning.crops import PlanRow, remaining_steps
 from skinray.learning.feed import Fed, Feed, InProcessFeed, Taken, as_batch
@@ -52,9 +51,9 @@ def plan_dataset(
 
     Parameters
     ----------
-    actors : fewest and most that augment; Ray Data adds some where the pool is the slower part.
-    cpus_per_actor : that each further actor takes. The first runs on this node, on CPUs that the
-        training holds already: it never waits for any.
+    actors : fewest and most that augment; Ray Data adds some when the pool is the slower part.
+    cpus_per_actor : of each further actor. The first runs on this node, on CPUs that the training
+        holds already, so it never waits for any.
     """
     context = DataContext.get_current().copy()
     context.execution_options.preserve_order = True
@@ -77,7 +76,7 @@ def plan_dataset(
 
 
 def _first_on_this_node(most: int) -> Callable[[], dict[str, Any]]:
-    """Return what Ray Data asks for the options of each actor that it starts."""
+    """Return the function that gives Ray Data the options of each actor that it starts."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     started = count()
 
@@ -90,19 +89,17 @@ def _first_on_this_node(most: int) -> Callable[[], dict[str, Any]]:
 
 def rows_per_block(spec: TrialSpec) -> int:
     """Return how many crops make a block that streams well."""
-    return max(
-        1, min(MOST_ROWS_PER_BLOCK, BLOCK_BYTES // (BYTES_PER_PIXEL * spec.augment.crop_px**2))
-    )
+    crop_bytes = BYTES_PER_PIXEL * spec.augment.crop_px**2
+    return max(1, min(MOST_ROWS_PER_BLOCK, BLOCK_BYTES // crop_bytes))
 
 
 class RayFeed:
-    """One worker's batches, out of a Ray Data pipeline over its rows of all epochs to come.
+    """One worker's batches, from a Ray Data pipeline over its rows of all epochs to come.
 
     Parameters
     ----------
-    actors : fewest and most actors that augment for this worker.
-    cpus_per_actor : that each takes but the first, for which the training holds them already.
-    stats_file : where Ray Data's own statistics of the pipeline go; None: nowhere.
+    actors, cpus_per_actor : as :func:`plan_dataset` takes them.
+    stats_file : receives Ray Data's own statistics of the pipeline; None: not stored.
     """
 
     def __init__(
@@ -123,21 +120,21 @@ class RayFeed:
     def batches(self, epoch: int, row: int = 0) -> Iterator[Batch]:
         """Yield this worker's part of each step of the epoch, from ``row`` of the plan on.
 
-        Epochs are asked for one after the other.
+        Call it for one epoch after the other.
         """
         if self._stream is None:
             self._stream = self._started(epoch, row)
         return self._taken.each(self._steps(self._stream, epoch, row))
 
     def fed(self) -> Fed:
-        """Return what was taken so far."""
+        """Return what the training has taken so far."""
         taken = self._taken
         return Fed(
             by="ray data", crops=taken.crops, waited_s=taken.waited_s, workers=self.world.size
         )
 
     def close(self) -> None:
-        """Stop the pipeline, whose actors end with it."""
+        """Stop the pipeline and with it its actors."""
         dataset, stream = self._dataset, self._stream
         self._stream = self._dataset = None
         try:
@@ -153,21 +150,15 @@ class RayFeed:
         for later in range(epoch + 1, self.spec.arm.train.epochs):
             rows += [each for step in self._own(later, 0) for each in step]
         self._dataset = plan_dataset(self.spec, self.source, rows, self.actors, self.cpus_per_actor)
-        return _each_row(
-            self._dataset.iter_batches(
-                batch_size=None, batch_format="numpy", prefetch_batches=AHEAD
-            )
+        blocks = self._dataset.iter_batches(
+            batch_size=None, batch_format="numpy", prefetch_batches=AHEAD
         )
+        return _each_row(blocks)
 
     def _own(self, epoch: int, row: int) -> list[list[PlanRow]]:
         return remaining_steps(self.spec, epoch, row, self.world.rank, self.world.size)
 
-    def _steps(
-        self,
-        stream: CropStream,
-        epoch: int,
-        row: int,
-    ) -> Iterator[Batch]:
+    def _steps(self, stream: CropStream, epoch: int, row: int) -> Iterator[Batch]:
         for step in self._own(epoch, row):
             crops = []
             for wanted in step:
@@ -175,7 +166,7 @@ class RayFeed:
                 if came != wanted:
                     raise TrainingError(
                         f"{self.spec.key}: Ray Data gave {came or 'nothing'} where the plan has "
-                        f"{wanted}; run again with --resume, or with cluster.data_workers=0"
+                        f"{wanted}; continue with --resume, or add --set cluster.data_workers=0"
                     )
                 crops.append(crop)
             images, masks = zip(*crops, strict=True)
@@ -188,19 +179,11 @@ def feed_for(
     """Return the feed of one worker: Ray Data, or its own process if ``data_workers`` is 0."""
     if not resources.data_workers[1]:
         return InProcessFeed(spec, source, resources.cpus_per_worker, world)
-    return RayFeed(
-        spec,
-        source,
-        world,
-        resources.data_workers,
-        resources.actor_cpus,
-        folder / f"ray_data-{world.rank}.txt",
-    )
+    stats_file = folder / f"ray_data-{world.rank}.txt"
+    return RayFeed(spec, source, world, resources.data_workers, resources.actor_cpus, stats_file)
 
 
-def _each_row(
-    blocks: Any,
-) -> CropStream:
+def _each_row(blocks: Any) -> CropStream:
     for block in blocks:
         for at, row in enumerate(rows_of(block)):
             yield row, block["pixels"][at], block["mask"][at]

@@ -1,4 +1,4 @@
-"""What a job holds on its cluster: placement groups and actors, so that none stays behind."""
+"""What a job holds on its cluster, so that no placement group or actor outlives its training."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ray.util.placement_group import (
 from ray.util.state import list_actors, list_placement_groups
 from ray.util.state.exception import RayStateApiException
 
-log = logging.getLogger(__name__)
+LOG = logging.getLogger(__name__)
 
-# Actors of which Ray Data keeps one for all of its pipelines, until the job ends; and the one that
-# brings Train's reports to Tune, which ends with the trial.
+# Actors that Ray Data keeps for all of its pipelines until the job ends, and the one that takes
+# Train's reports to Tune, which ends with the trial.
 STANDING = {"_StatsActor", "_AutoscalingCoordinatorActor", "ActorLocationTracker", "_QueueActor"}
 MOST = 10_000
 ASK_EVERY_S = 0.5
@@ -33,7 +33,7 @@ class Held:
     actors: dict[str, str]
 
     def beyond(self, before: Held) -> list[str]:
-        """Name what is held now and was not before."""
+        """Name what is held now but was not before."""
         groups = sorted(self.groups - before.groups)
         actors = [name for key, name in self.actors.items() if key not in before.actors]
         return [f"placement group {group}" for group in groups] + [
@@ -42,27 +42,27 @@ class Held:
 
 
 def held(patience_s: float = 5.0) -> Held | None:
-    """Return what this job holds; None where Ray cannot say, as without its dashboard.
+    """Return what this job holds; None if Ray cannot tell, for example without its dashboard.
 
     Parameters
     ----------
-    patience_s : a dashboard may still be starting.
+    patience_s : how long to try, as a dashboard may still be starting.
     """
     until = time.monotonic() + patience_s
     while ray.is_initialized():
         try:
-            return _asked()
+            return _listed()
         except (RayStateApiException, ConnectionError) as error:
             if time.monotonic() > until:
-                log.info("what trainings leave behind is not checked: %s", error)
+                LOG.info("cannot check what trainings leave on the cluster: %s", error)
                 break
             time.sleep(ASK_EVERY_S)
     return None
 
 
-def _asked() -> Held:
+def _listed() -> Held:
     context = ray.get_runtime_context()
-    # Named, since another run on this machine may have a Ray of its own.
+    # With the address, since another run on this machine may have a Ray of its own.
     job, where = context.get_job_id(), context.gcs_address
     groups = list_placement_groups(
         where, filters=[("creator_job_id", "=", job), ("state", "!=", "REMOVED")], limit=MOST
@@ -75,7 +75,7 @@ def _asked() -> Held:
 
 
 def unplaced(bundle: Mapping[str, float]) -> bool:
-    """Return whether a placement group with such a bundle waits for room on the cluster."""
+    """Return whether a placement group with such a bundle is waiting for room on the cluster."""
     return any(
         group["state"] in ("PENDING", "RESCHEDULING") and bundle in group["bundles"].values()
         for group in placement_group_table().values()
@@ -83,9 +83,9 @@ def unplaced(bundle: Mapping[str, float]) -> bool:
 
 
 def left_behind(before: Held | None, patience_s: float) -> list[str]:
-    """Wait until this job holds no more than before; name what it still holds after that.
+    """Wait until this job holds no more than before; name what it still holds in the end.
 
-    Placement groups among it are removed, so that the next training finds their CPUs free.
+    Removes the placement groups among them, so that the next training finds their CPUs free.
     """
     if before is None:
         return []

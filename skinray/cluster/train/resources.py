@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from skinray.cluster.capacity import HEAD, Capacity, side_by_side
+from skinray.cluster.capacity import (
+    ACTOR_CPUS_FOR_CPU,
+    ACTOR_CPUS_FOR_GPU,
+    HEAD,
+    Capacity,
+    ResourceBundle,
+    side_by_side,
+)
 from skinray.config.biopsies import ClusterSettings
 
-# A share of the head node's own marker: a driver of Ray Train runs there without taking a
-# worker's CPU. How many the head holds follows from its memory: two processes with torch and Ray.
+# A driver of Ray Train takes this share of the head node's own marker, so it runs there without a
+# worker's CPU. The head's memory limits the number of drivers: two processes with torch and Ray.
 DRIVER_SHARE, DRIVER_BYTES = 0.001, 1 << 30
-# An actor that augments keeps up with several workers that train on CPUs, but not with a GPU.
-ACTOR_CPUS_FOR_CPU, ACTOR_CPUS_FOR_GPU = 0.25, 1.0
 MOST_ACTORS = 8
 # Workers on CPUs that share the steps of a network of the bundle, if each sees some crops of
-# a step: batch norm has nothing to normalise by where a single crop comes to a single pixel.
+# a step: batch norm cannot normalise a single crop whose features come down to a single pixel.
 KEPT_WORKERS, LEAST_CROPS = 2, 2
 
 
@@ -24,13 +30,12 @@ class Resources:
 
     Attributes
     ----------
-    cpus_per_worker, gpus_per_worker : that each worker computes with; a share of a GPU for a
-        single worker alone.
+    cpus_per_worker, gpus_per_worker : of each worker; only a single worker may share a GPU.
     workers : fewest and most workers of one training.
     at_once : trainings side by side, at least 1.
     data_workers : fewest and most augmenting actors that feed ONE worker; (0, 0): it makes its
         crops itself.
-    kept : whether these are trainings of the networks that a run hands out in its bundle.
+    kept : whether these are trainings of the bundle's networks.
     """
 
     cpus_per_worker: int
@@ -47,17 +52,22 @@ class Resources:
 
     @property
     def actor_cpus(self) -> float:
-        """CPUs that an actor takes which augments for such a training."""
+        """CPUs of one actor that augments for such a training."""
         return ACTOR_CPUS_FOR_GPU if self.gpus_per_worker else ACTOR_CPUS_FOR_CPU
 
     @property
     def worker(self) -> dict[str, float]:
-        """What Ray is asked for, for each worker and the first actor that feeds it.
+        """The bundle of each worker and the first actor that feeds it.
 
-        They are one bundle: a worker that is placed can be fed, whatever else takes the CPUs.
+        Because they are one bundle, a worker that is placed can be fed, whatever else takes CPUs.
         """
         cpus = self.cpus_per_worker + (self.actor_cpus if self.data_workers[0] else 0)
         return {"CPU": cpus} | ({"GPU": self.gpus_per_worker} if self.gpus_per_worker else {})
+
+
+def bundles_of(one: Resources, workers: int) -> list[dict[str, float]]:
+    """Return everything that a training with ``workers`` workers holds while it runs."""
+    return [one.worker] * workers + [{HEAD: DRIVER_SHARE}] * one.nested
 
 
 def plan(
@@ -72,39 +82,40 @@ def plan(
     Parameters
     ----------
     gpus : of each worker.
-    cores : of this machine: if it is all there is, its logical CPUs may outnumber them, and more
-        trainings would only slow each other down.
+    cores : of this machine. If it is the whole cluster, it may count more logical CPUs than cores,
+        but more trainings than cores would only slow each other down.
     kept_step : crops of the smallest step, for trainings of the bundle's networks; 0: all others.
     """
-    workers = settings.worker_range
-    one = Resources(settings.cpus_per_worker, gpus, workers, at_once=1, kept=kept_step > 0)
-    if settings.data_workers != 0:
-        one = replace(one, data_workers=(1, 1))
+    actors = (0, 0) if settings.data_workers == 0 else (1, 1)
+    one = Resources(
+        settings.cpus_per_worker, gpus, settings.worker_range, 1, actors, kept=kept_step > 0
+    )
     if settings.workers == "auto" and not gpus and kept_step >= KEPT_WORKERS * LEAST_CROPS:
         several = replace(one, workers=(KEPT_WORKERS, KEPT_WORKERS))
         if cores > 1 and side_by_side(capacity.nodes, bundles_of(several, KEPT_WORKERS)):
-            one, workers = several, several.workers
-    nodes, bundles = capacity.at_most(one.worker), bundles_of(one, workers[1])
-    at_once = side_by_side(nodes, bundles)
+            one = several
+    nodes = capacity.at_most(one.worker)
     cpus = sum(node.get("CPU", 0) for node in nodes)
     if len(nodes) == 1 and not gpus:
         cpus = min(cpus, cores)
-        # Actors that augment share the cores: they rest for most of a step.
-        at_once = min(at_once, cores // (workers[1] * one.cpus_per_worker))
+    one = replace(one, at_once=_at_once(one, nodes, cores))
+    if not actors[1]:
+        return one
+    if settings.data_workers != "auto":
+        return replace(one, data_workers=(1, settings.data_workers))
+    training = one.at_once * one.workers[1]
+    spare = cpus - training * one.worker["CPU"]
+    return replace(one, data_workers=(1, min(MOST_ACTORS, max(1, 1 + int(spare // training)))))
+
+
+def _at_once(one: Resources, nodes: Sequence[ResourceBundle], cores: int) -> int:
+    """Return how many such trainings the nodes hold, at least 1."""
+    workers = one.workers[1]
+    found = side_by_side(nodes, bundles_of(one, workers))
+    if len(nodes) == 1 and not one.gpus_per_worker:
+        # The actors that augment share the cores: they are idle for most of a step.
+        found = min(found, cores // (workers * one.cpus_per_worker))
     head = next((node for node in nodes if HEAD in node), {})
     if one.nested and "memory" in head:
-        at_once = min(at_once, int(head["memory"] // DRIVER_BYTES))
-    at_once = max(1, at_once)
-    if not one.data_workers[0]:
-        return replace(one, at_once=at_once)
-    if settings.data_workers != "auto":
-        return replace(one, at_once=at_once, data_workers=(1, settings.data_workers))
-    training = at_once * workers[1]
-    spare = cpus - training * one.worker["CPU"]
-    most = 1 + int(spare // training)
-    return replace(one, at_once=at_once, data_workers=(1, min(MOST_ACTORS, max(1, most))))
-
-
-def bundles_of(one: Resources, workers: int) -> list[dict[str, float]]:
-    """Return all that a training of so many workers holds on to while it runs."""
-    return [one.worker] * workers + [{HEAD: DRIVER_SHARE}] * one.nested
+        found = min(found, int(head["memory"] // DRIVER_BYTES))
+    return max(1, found)

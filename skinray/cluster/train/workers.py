@@ -1,4 +1,4 @@
-"""Ray Train runs a training on a group of workers: the same loop, wrapped for data parallelism."""
+"""Ray Train runs one training on a group of workers: the same loop, with gradients averaged."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from skinray.cluster.malloc import keep_freed_memory
-from skinray.cluster.session import assigned_device, process_group, reason
+from skinray.cluster.device import process_group, ready_device
+from skinray.cluster.session import reason
 from skinray.cluster.train.data import feed_for
 from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.sources import Source
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 from skinray.errors import DivergedError, SkinrayError, TrainingError
 from skinray.files import write_whole
 from skinray.learning.checkpoint import EpochEnd, StateKeeper
@@ -31,21 +31,21 @@ from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import STATE, TrialOutcome, finished, run_trial
 from skinray.models.compute import synchronised
 
-# Asking for preemption news is a barrier over the workers, so not after every step. From the news
-# on the state is stored every few seconds: what a node trains in its last minute is not lost.
+# Asking whether a node will be preempted is a barrier over the workers, so not after every step.
+# Once one will be, the state is stored every few seconds, so that its last minute is not lost.
 STEPS_BETWEEN_PREEMPTION_CHECKS, STORED_AGAIN_S = 10, 5.0
 PREEMPTION_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 ELASTIC_MONITOR_S = 60.0
 # How long Ray Train waits for the CPUs and GPUs of a group. A group of a fixed size waits until
-# they come (here: a month). An elastic one asks Ray Train again for the size that the nodes allow,
-# as they may have come and gone; what other jobs hold on them is waited for (here: a day).
+# they are free (here: a month). An elastic group starts over with the size that the nodes allow
+# by then, as nodes come and go, and so waits for other jobs to end (here: a day).
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 FIXED_START_S, ELASTIC_START_S = 30 * 24 * 3600, 20
 ELASTIC_STARTS = 5000
-# Ray Train takes one report of each worker in two seconds, and a worker waits with the next one
-# until the last is taken: short epochs would all take two seconds.
+# Ray Train takes one report of each worker every two seconds, and a worker waits until its last
+# report is taken: without this limit every short epoch would take two seconds.
 REPORT_EVERY_S = 5.0
-# Files in a trial's folder: why no restart would help, and that the workers have begun.
+# Files in a trial's folder: why a restart would not help, and that the workers have started.
 REFUSED, BEGUN = "refused.txt", "workers-have-begun"
 
 
@@ -92,7 +92,7 @@ def train_on_workers(
         (folder / BEGUN).unlink(missing_ok=True)
     outcome = finished(spec, folder)
     if outcome is None:
-        why = "the workers ended without an outcome; run with --resume"
+        why = "the workers ended without an outcome; continue with --resume"
         raise _refusal(spec, refused, why)
     return outcome
 
@@ -105,7 +105,7 @@ def _trainer(work: Work, settings: ClusterSettings, callbacks: list[Any]) -> Tor
     return TorchTrainer(
         worker_loop,
         train_loop_config={"work": work},
-        torch_config=TorchConfig(backend=process_group(work.resources)),
+        torch_config=TorchConfig(backend=process_group(work.resources.gpus_per_worker)),
         scaling_config=ScalingConfig(
             num_workers=(low, high) if elastic else low,
             use_gpu=work.resources.gpus_per_worker > 0,
@@ -129,19 +129,17 @@ def worker_loop(config: dict[str, Any]) -> None:
     """Train on one worker of the group."""
     work: Work = config["work"]
     spec, folder = work.spec, work.folder
-    keep_freed_memory()
-    torch.set_num_threads(work.resources.cpus_per_worker)
     context = ray.train.get_context()
     rank, size = context.get_world_rank(), context.get_world_size()
     folder.mkdir(parents=True, exist_ok=True)
     if rank == 0:
         (folder / BEGUN).touch()
 
-    # Ray Train starts a group again after an error; one that settings caused would come again.
+    # Ray Train restarts a group after an error, but an error of the settings would only recur.
     if (folder / REFUSED).is_file():
         return
     try:
-        device = _own_device()
+        device = _own_device(work.resources.cpus_per_worker)
         world = World(
             rank,
             size,
@@ -170,7 +168,7 @@ def worker_loop(config: dict[str, Any]) -> None:
         why = {"error": str(error), "diverged": isinstance(error, DivergedError)}
         write_whole(folder / REFUSED, json.dumps(why))
         raise
-    # The others wait here until the first one has scored and stored the network.
+    # The other workers wait here until the first has scored and stored the network.
     ray.train.report({"epoch": spec.arm.train.epochs})
 
 
@@ -195,9 +193,9 @@ def _several() -> bool:
     return torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
 
 
-def _own_device() -> torch.device:
-    """Return this worker's own device: the workers of a node see all of its GPUs."""
-    device = assigned_device()
+def _own_device(threads: int) -> torch.device:
+    """Prepare this worker to compute; return its own device, as it sees all GPUs of its node."""
+    device = ready_device(threads)
     if device.type == "cuda":
         device = get_device()
         torch.cuda.set_device(device)
@@ -205,13 +203,13 @@ def _own_device() -> torch.device:
 
 
 class _Reports:
-    """Passes epochs on to Ray Train: the first, and then one every few seconds."""
+    """Reports epochs to Ray Train: the first, and then one every few seconds."""
 
     def __init__(self, world: World) -> None:
         self.world, self.reported_at = world, -math.inf
 
     def __call__(self, end: EpochEnd) -> None:
-        # To report is a barrier over the workers: the first one decides for all.
+        # A report is a barrier over the workers, so the first one decides for all.
         due = self.world.rank == 0 and time.monotonic() - self.reported_at >= REPORT_EVERY_S
         if self.world.mean(float(due)) > 0:
             ray.train.report({"epoch": end.epoch + 1, "loss": end.loss})
@@ -219,9 +217,9 @@ class _Reports:
 
 
 class _Preemption:
-    """Whether to store the state now, as a node of the group is about to be taken away.
+    """Whether to store the state now, because a node of the group is about to be preempted.
 
-    Asked after every step by every worker of the group.
+    Every worker of the group calls it after every step.
     """
 
     def __init__(self) -> None:
@@ -242,7 +240,7 @@ class _Preemption:
 
 
 def _refusal(spec: TrialSpec, refused: Path, otherwise: str) -> TrainingError:
-    """Return the error that a worker left in the trial's folder, or one of another reason."""
+    """Return the error that a worker left in the trial's folder, else one with ``otherwise``."""
     if not refused.is_file():
         return TrainingError(f"{spec.key}: {otherwise}")
     why = json.loads(refused.read_text(encoding="utf-8"))

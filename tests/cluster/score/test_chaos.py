@@ -11,10 +11,10 @@ from typing import Any
 import cv2
 import pyarrow.parquet as pq
 import pytest
-from chaos_jobs import Scoring
-from own_cluster import title
-from stand_in import drawn_image, stand_in_bundle
 
+from benchmarks.chaos.jobs import Scoring
+from benchmarks.own_cluster import title
+from benchmarks.stand_in import drawn_image, stand_in_bundle
 from tests.support.scored_cohorts import bad_files, sound_image, write
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from stand_in import stand_in_bundle
 
+from benchmarks.stand_in import stand_in_bundle
 from tests.support.commands import Command, everything_below
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from object_store import ObjectStore, client
-from stand_in import drawn_image, stand_in_bundle
 
+from benchmarks.object_store import ObjectStore, client
+from benchmarks.stand_in import drawn_image, stand_in_bundle
 from skinray.scoring.overlays import encode_png
 from tests.cluster.score.test_chaos import started
 from tests.support.scored_cohorts import bad_files, write

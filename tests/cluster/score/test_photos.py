@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 from rich.console import Console
-from stand_in import drawn_image
 
-from skinray.config.biopsies import ScoreSettings
+from benchmarks.stand_in import drawn_image
+from skinray.config.scoring import ScoreSettings
 from skinray.images.photos.skin import Skin
 from skinray.images.read import read_image
 from skinray.learning.bundle import load

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
-from stand_in import stand_in_bundle
 
-from skinray.config.biopsies import ScoreSettings
+from benchmarks.stand_in import stand_in_bundle
+from skinray.config.scoring import ScoreSettings
 from skinray.errors import BundleError, CohortError, ResourcesError, SettingsError
 from skinray.images.read import read_image
 from skinray.learning.bundle import load

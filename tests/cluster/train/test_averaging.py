@@ -51,7 +51,7 @@ def spec_of(name: str) -> TrialSpec:
 
 
 def trained(name: str, world: World) -> dict[str, torch.Tensor]:
-    """Train this worker's part; return the weights, and the losses beside them."""
+    """Train this worker's part; return the weights and the losses."""
     spec = spec_of(name)
     torch.manual_seed(3)
     network = build(name, **NETWORKS[name])
@@ -64,7 +64,7 @@ def trained(name: str, world: World) -> dict[str, torch.Tensor]:
 
 
 def work(rank: int, size: int, names: list[str], folder: str) -> None:
-    """Train every network as one worker of a group; the first stores what came of it."""
+    """Train every network as one worker of a group; the first worker stores the result."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous-{size}", rank=rank, world_size=size

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import fmean
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from chaos_jobs import tables
+from rich.console import Console
 
-from skinray.cluster.train import biopsies
-from skinray.cluster.train.biopsies import train_cv
+from benchmarks.chaos.jobs import tables
+from skinray.cluster.train import run as train_run
+from skinray.cluster.train.biopsies import BiopsyJob, train_cv
 from skinray.cluster.train.resources import Resources
-from skinray.cluster.train.sources import Source
+from skinray.cluster.train.run import TrainingRun
 from skinray.cluster.train.tune import TrialResult
 from skinray.config.biopsies import RunSettings
 from skinray.errors import SettingsError, TrainingError
@@ -63,7 +64,7 @@ def test_every_image_is_held_out_once(run: tuple[Path, RunResults], small_cohort
     assert sum(len(subjects) for subjects in by_fold.values()) == results.subjects == 6
 
 
-def test_the_search_has_one_trial_a_configuration_and_fold(run: tuple[Path, RunResults]) -> None:
+def test_the_search_has_one_trial_per_configuration_and_fold(run: tuple[Path, RunResults]) -> None:
     _, results = run
     search = [trial for trial in results.trials if trial.phase == "tune"]
     done = [trial for trial in search if trial.params["train.learning_rate"] != DIVERGES]
@@ -147,14 +148,20 @@ def test_a_diverging_configuration_is_reported_and_not_chosen(
 def test_a_search_that_a_full_disk_ended_chooses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is left of it would choose by chance; the run ends, and can be resumed."""
+    """What is left of it would choose by chance; the run ends and can be resumed."""
 
     def failing(specs: list[TrialSpec], *others: Any) -> list[TrialResult]:
         return [TrialResult(spec, tmp_path, None, "no space left on device") for spec in specs]
 
-    monkeypatch.setattr(biopsies, "run_trials", failing)
+    monkeypatch.setattr(train_run, "run_trials", failing)
     settings, cohort = tiny_run(), cohort_of([2] * 6)
-    one, nothing = Resources(1, 0, (1, 1), 1), cast(Source, None)
-    run = biopsies.Run(settings, cohort, "data", tmp_path, None, nothing, one)
+    nothing: Any = None
+    job = BiopsyJob(
+        settings.cluster, "data", cohort.biopsies, nothing, "images", "", asked=settings,
+        settings=settings, missing={}, cohort=cohort, splits=make_splits(cohort, settings),
+        um_per_px=None,
+    )  # fmt: skip
+    one = Resources(1, 0, (1, 1), 1)
+    run = TrainingRun(tmp_path, settings.cluster, nothing, one, Console(), "now", 0.0)
     with pytest.raises(TrainingError, match="no space left on device"):
-        biopsies._measure(run, make_splits(cohort, settings))
+        job.train(run)

@@ -18,15 +18,15 @@ import torch
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from skinray.cluster.train import data, sources
-from skinray.cluster.train.augmenter import Augmenter
 from skinray.cluster.train.data import RayFeed, plan_dataset, rows_per_block
 from skinray.cluster.train.held import held, left_behind
-from skinray.cluster.train.sources import DiskSource, StoreSource, open_source
+from skinray.cluster.train.sources import Augmenter, Source, open_source
 from skinray.config.biopsies import ClusterSettings, ReadSettings, RunSettings
 from skinray.errors import ImageError, TrainingError
 from skinray.images.augment import Sample
 from skinray.images.cohort.common_scale import LabelledReader
-from skinray.images.cohort.manifest import Biopsy, read_manifest
+from skinray.images.cohort.manifest import read_manifest
+from skinray.images.cohort.rows import Biopsy
 from skinray.images.photos.pairs import load_photo
 from skinray.learning.crops import PlanRow, epoch_plan, remaining_steps
 from skinray.learning.feed import ALONE, InProcessFeed
@@ -46,10 +46,10 @@ def spec(small_cohort: Path, small_settings: RunSettings) -> TrialSpec:
 
 
 @pytest.fixture
-def source(ray_session: Any, small_cohort: Path) -> StoreSource:
+def source(ray_session: Any, small_cohort: Path) -> Source:
     reader = LabelledReader(ReadSettings())
     opened = open_source(read_manifest(small_cohort).biopsies, reader, ClusterSettings())
-    assert isinstance(opened, StoreSource)
+    assert opened.refs
     return opened
 
 
@@ -64,7 +64,7 @@ def same(ours: Iterator[Batch], theirs: Iterator[Batch]) -> bool:
 
 
 def fed(
-    spec: TrialSpec, source: StoreSource, world: World = ALONE, actors: tuple[int, int] = (1, 1)
+    spec: TrialSpec, source: Source, world: World = ALONE, actors: tuple[int, int] = (1, 1)
 ) -> RayFeed:
     return RayFeed(spec, source, world, actors, 0.25)
 
@@ -72,9 +72,9 @@ def fed(
 def test_an_actor_that_augments_starts_without_torch(
     spec: TrialSpec, small_cohort: Path, tmp_path: Path
 ) -> None:
-    """Of biopsies and of photographs: what it is sent brings no torch either."""
-    biopsies = DiskSource(read_manifest(small_cohort).biopsies, LabelledReader(ReadSettings()))
-    photos = DiskSource((), partial(load_photo, side=8, settings=ReadSettings()))
+    """For biopsies and photographs; what it is sent needs no torch either."""
+    biopsies = Source(read_manifest(small_cohort).biopsies, LabelledReader(ReadSettings()))
+    photos = Source((), partial(load_photo, side=8, settings=ReadSettings()))
     sent = tmp_path / "sent.pickle"
     sent.write_bytes(pickle.dumps([(Augmenter, spec, biopsies), (Augmenter, spec, photos)]))
     code = (
@@ -91,7 +91,7 @@ def test_an_actor_that_augments_starts_without_torch(
 
 @pytest.mark.parametrize("actors", ACTORS)
 def test_any_number_of_actors_gives_the_batches_of_the_training_process(
-    spec: TrialSpec, source: StoreSource, actors: tuple[int, int]
+    spec: TrialSpec, source: Source, actors: tuple[int, int]
 ) -> None:
     spec = spec.override({"arm.train.epochs": 3, "arm.train.draws_per_image": 50})
     assert len(spec.train) * 50 * 3 > 2 * rows_per_block(spec)
@@ -105,7 +105,7 @@ def test_any_number_of_actors_gives_the_batches_of_the_training_process(
 
 @pytest.mark.parametrize("actors", [(1, 1), (1, 2)])
 def test_a_training_is_fed_where_others_hold_every_cpu(
-    spec: TrialSpec, source: StoreSource, actors: tuple[int, int]
+    spec: TrialSpec, source: Source, actors: tuple[int, int]
 ) -> None:
     """Its first actor runs on CPUs that it holds itself, so trainings never wait for each other."""
     others = placement_group([{"CPU": ray.cluster_resources()["CPU"]}])
@@ -119,9 +119,9 @@ def test_a_training_is_fed_where_others_hold_every_cpu(
 
 
 def test_each_worker_gets_its_own_rows_of_the_plan_from_any_step_on(
-    spec: TrialSpec, source: StoreSource, monkeypatch: pytest.MonkeyPatch
+    spec: TrialSpec, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All workers' rows together are the plan's, once each: after a restart within an epoch too."""
+    """All workers' rows together are the plan's, once each, even after a restart mid-epoch."""
     spec = spec.override({"step_crops": 6, "arm.train.epochs": 2})
     for row in (0, 6):
         taken = []
@@ -139,9 +139,9 @@ def test_each_worker_gets_its_own_rows_of_the_plan_from_any_step_on(
 
 @pytest.mark.parametrize("wrong", ["doubled", "left out", "of the other worker"])
 def test_rows_that_are_not_the_plans_end_the_training(
-    spec: TrialSpec, source: StoreSource, monkeypatch: pytest.MonkeyPatch, wrong: str
+    spec: TrialSpec, source: Source, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
-    def spoilt(spec: TrialSpec, source: StoreSource, rows: list[PlanRow], *more: Any) -> Any:
+    def spoilt(spec: TrialSpec, source: Source, rows: list[PlanRow], *more: Any) -> Any:
         other = [r for step in remaining_steps(spec, 0, 0, 1, 2) for r in step]
         changed = {"doubled": [rows[0], *rows], "left out": rows[1:], "of the other worker": other}
         return plan_dataset(spec, source, changed[wrong], *more)
@@ -154,7 +154,7 @@ def test_rows_that_are_not_the_plans_end_the_training(
 
 
 def test_a_training_that_stops_early_ends_its_pipeline(
-    ray_session: Any, spec: TrialSpec, source: StoreSource, tmp_path: Path
+    ray_session: Any, spec: TrialSpec, source: Source, tmp_path: Path
 ) -> None:
     spec = spec.override({"arm.train.epochs": 300, "arm.train.draws_per_image": 20})
     before = held()
@@ -170,12 +170,12 @@ def test_a_training_that_stops_early_ends_its_pipeline(
 
 
 def test_the_disk_and_the_object_store_hold_the_same_samples(
-    source: StoreSource, small_cohort: Path
+    source: Source, small_cohort: Path
 ) -> None:
     biopsies = read_manifest(small_cohort).biopsies
     reader = LabelledReader(ReadSettings())
     disk = open_source(biopsies, reader, ClusterSettings(decoded_cache="disk"))
-    assert isinstance(disk, DiskSource)
+    assert not disk.refs
     assert len(disk) == len(source) == len(biopsies)
     for ours, theirs in zip(disk, source, strict=True):
         np.testing.assert_array_equal(ours.image, theirs.image)
@@ -188,13 +188,13 @@ def test_a_cohort_larger_than_the_object_store_is_read_from_disk(
 ) -> None:
     biopsies = read_manifest(small_cohort).biopsies * 400
     opened = open_source(biopsies, LabelledReader(ReadSettings()), ClusterSettings())
-    assert isinstance(opened, DiskSource)
+    assert not opened.refs
 
 
 def test_images_lost_with_their_node_are_read_from_the_disk(
     ray_session: Any, small_cohort: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who waits for a CPU to decode them anew may wait for ever: here nothing ever decodes one."""
+    """Waiting for a CPU to decode them again may never end: here nothing ever decodes one."""
     monkeypatch.setattr(sources, "PATIENCE_S", 0.5)
     biopsies = read_manifest(small_cohort).biopsies[:2]
     reader = LabelledReader(ReadSettings())
@@ -204,7 +204,7 @@ def test_images_lost_with_their_node_are_read_from_the_disk(
 
     never = ray_session.remote(num_cpus=1, resources={"a node that is gone": 1})(decode)
     refs = [ray_session.put(reader(biopsies[0])), never.remote(biopsies[1])]
-    found = StoreSource(refs, DiskSource(biopsies, reader))
+    found = Source(biopsies, reader, refs)
     for at in (0, 1):
         assert np.array_equal(found[at].image, reader(biopsies[at]).image)
     assert found.lost == {1}
@@ -212,10 +212,10 @@ def test_images_lost_with_their_node_are_read_from_the_disk(
     assert np.array_equal(found[1].image, reader(biopsies[1]).image)
 
 
-def test_an_image_that_cannot_be_decoded_says_so_itself(ray_session: Any) -> None:
+def test_an_image_that_cannot_be_decoded_gives_its_own_error(ray_session: Any) -> None:
     def broken(name: str) -> Sample:
         raise ImageError(f"{name}: torn")
 
     ref = ray_session.remote(broken).remote("a.png")
     with pytest.raises(ImageError, match=r"^a.png: torn$"):
-        StoreSource([ref], DiskSource(["a.png"], broken))[0]
+        Source(["a.png"], broken, [ref])[0]

@@ -15,8 +15,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
-from skinray.config.biopsies import ModelSettings, ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import PhotoSettings
+from skinray.config.training import ModelSettings
 from skinray.errors import CohortError, SettingsError, WeightsError
 from skinray.images.photos.pairs import find_photos, split_photos
 from skinray.images.photos.skin import Skin
@@ -30,8 +31,8 @@ from tests.support.drawn_photos import write_photos
 from tests.support.fake_photo_run import untimed
 from tests.support.tiny import same_weights
 
-# Six runs of Ray: a minute each on a machine at rest, many where other work takes the cores. The
-# limit ends what hangs; it broke into Ray's own calls when it was taken for a measure of speed.
+# Six runs of Ray: a minute each on an idle machine, many minutes on a busy one. The limit only ends
+# a run that hangs: a tight one would interrupt Ray's own calls.
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
 
 # Two networks that take moments: the dense one needs ten times as long even this small, and its
@@ -105,7 +106,7 @@ def ran(
     return out
 
 
-def test_every_network_in_every_scenario_stands_in_the_table(ran: Path) -> None:
+def test_every_network_in_every_scenario_is_in_the_table(ran: Path) -> None:
     results = PhotoResults.load(ran)
     told = [(row.scenario, row.network, row.flips) for row in results.rows if row.members == 1]
     scenarios = ("direct transfer", "direct training", "fine-tuning")
@@ -154,7 +155,7 @@ def test_every_network_in_every_scenario_stands_in_the_table(ran: Path) -> None:
     assert plain != flipped
 
 
-def test_the_run_s_report_shows_its_table_its_views_and_its_pictures(ran: Path) -> None:
+def test_the_report_shows_the_table_the_views_and_the_pictures(ran: Path) -> None:
     page = (ran / "report.html").read_text(encoding="utf-8")
     results = PhotoResults.load(ran)
     assert f"{results.rows[0].summary.jaccard.value:.3f}" in page
@@ -167,7 +168,7 @@ def test_the_run_s_report_shows_its_table_its_views_and_its_pictures(ran: Path) 
 def test_the_bundle_finds_the_skin_that_its_row_says(
     ran: Path, folders: tuple[Path, list[Path]]
 ) -> None:
-    bundle = bundles.load(ran / "bundle", "cpu", packed=False)
+    bundle = bundles.load(ran / "bundle", "cpu")
     info = bundle.info
     (row,) = (
         row
@@ -272,17 +273,21 @@ def test_what_cannot_begin_leaves_nothing(folders: tuple[Path, list[Path]], tmp_
     few = write_photos(tmp_path / "few", 5, 99)
     with pytest.raises(CohortError, match="5 photographs cannot be split into 12"):
         train_photos(few, folders[1], tmp_path / "out", small())
-    with pytest.raises(CohortError, match="none of the layouts that are known"):
+    with pytest.raises(CohortError, match="none of the known layouts"):
         train_photos(folders[0], [tmp_path], tmp_path / "out", small())
     rooms, as_they_are = [folders[0].parent / "rooms"], PhotoSettings()
-    with pytest.raises(SettingsError, match="no part in a run whose paste_probability is 0"):
+    with pytest.raises(
+        SettingsError, match="--backgrounds has no effect while paste_probability is 0"
+    ):
         train_photos(*folders, tmp_path / "out", as_they_are, backgrounds=rooms)
     hands = find_photos(folders[1][0])[0]
     for name in ("images", "masks"):
         (tmp_path / "again" / name).mkdir(parents=True)
     shutil.copy(find_photos(folders[0])[-1].image, tmp_path / "again/images/1.jpg")
     shutil.copy(hands.mask, tmp_path / "again/masks/1.png")
-    with pytest.raises(CohortError, match=r"1\.jpg: the same bytes .*what it is tested on"):
+    with pytest.raises(
+        CohortError, match=r"1\.jpg: the same bytes .*tested on what they are trained"
+    ):
         train_photos(folders[0], [tmp_path / "again"], tmp_path / "out", small())
     for changes, error, said in (
         ({"networks.0.model.weights": "typo.safetensors"}, WeightsError, "U-Net: typo.safetensors"),
@@ -297,7 +302,7 @@ def test_what_cannot_begin_leaves_nothing(folders: tuple[Path, list[Path]], tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_all_photographs_that_cannot_be_read_are_told_at_once(
+def test_all_photographs_that_cannot_be_read_are_reported_at_once(
     folders: tuple[Path, list[Path]], tmp_path: Path
 ) -> None:
     from skinray.cluster.train.photos import train_photos
@@ -312,7 +317,7 @@ def test_all_photographs_that_cannot_be_read_are_told_at_once(
     with pytest.raises(CohortError) as caught:
         train_photos(ward, folders[1], tmp_path / "out", settings)
     said = str(caught.value)
-    assert "2 photographs or masks to correct or take out" in said
+    assert "2 photographs or masks to fix or remove" in said
     assert str(first) in said
     assert f"{mask}: mask of 9x9 px" in said
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""A run on photographs whose processes are killed while networks train, and which then goes on."""
+"""A run on photographs whose processes are killed while networks train, and which is resumed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos_jobs import Job, epochs_of
-from chaos_train import unfinished
 from PIL import Image as Pillow
 
+from benchmarks.chaos.jobs import Job, epochs_of
+from benchmarks.chaos.train import unfinished
 from skinray.learning.trial import LOG, STATE, WEIGHTS
 from tests.support.commands import Command
 from tests.support.drawn_photos import write_photos
@@ -38,7 +38,7 @@ SMALL = (
 class PhotoTraining(Job):
     """``jobs/train_photos.py``."""
 
-    script = "train_photos.py"
+    command = ("jobs/train_photos.py",)
 
     def progress(self) -> int:
         """Return the number of trained epochs, those trained again too."""
@@ -47,7 +47,7 @@ class PhotoTraining(Job):
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two members of a small U-Net, with all that "varied" has, on few photographs."""
+    """Two members of a small U-Net, with everything in "varied", on few photographs."""
     root = tmp_path_factory.mktemp("photos")
     write_photos(root / "ward", 12)
     write_photos(root / "hands", 8, seed=1)
@@ -63,7 +63,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def under_way(out: Path, parts: tuple[str, ...]) -> list[str]:
-    """Return the trainings of these parts of the run that have a state and epochs to go."""
+    """Return the trainings of these parts of the run that have a state and epochs left."""
     epochs = epochs_of(out)
     return [
         trial

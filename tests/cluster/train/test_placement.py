@@ -1,4 +1,4 @@
-"""What a training takes of the cluster: chosen, waited for, or refused at once."""
+"""What a training takes of the cluster: choose it, wait for it, or refuse at once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from skinray.cluster.capacity import HEAD, Capacity, side_by_side
-from skinray.cluster.session import logical_cpus
+from skinray.cluster import autoscaler
+from skinray.cluster.capacity import HEAD, Capacity, logical_cpus, side_by_side
 from skinray.cluster.train import placement
 from skinray.cluster.train.placement import trial_resources
 from skinray.cluster.train.resources import bundles_of, plan
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 from skinray.errors import ResourcesError
 from tests.support.tiny import tiny_spec
 
@@ -31,7 +31,7 @@ NOBODY_KNOWS = Capacity(({HEAD: 1.0},), None)
 
 
 class Offers:
-    """A cluster that offers what it is asked for at the ``after``-th look, or never."""
+    """A cluster that offers what is requested at the ``after``-th try, or never."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capacity: Capacity, after: float) -> None:
         self.after, self.looks = after, 0
@@ -39,9 +39,10 @@ class Offers:
         self.released = 0
         monkeypatch.setattr(placement, "capacity_at_hand", lambda: capacity)
         monkeypatch.setattr(placement, "alive_nodes", lambda: ({HEAD: 1.0}, {"CPU": 16, "GPU": 1}))
-        monkeypatch.setattr(placement, "placement_group", self.ask)
-        monkeypatch.setattr(placement, "remove_placement_group", lambda group: self.release())
-        monkeypatch.setattr(placement, "WAITING_SAID_EVERY_S", 0.05)
+        for module in (placement, autoscaler):
+            monkeypatch.setattr(module, "placement_group", self.ask)
+            monkeypatch.setattr(module, "remove_placement_group", lambda group: self.release())
+        monkeypatch.setattr(placement, "WAITING_SHOWN_EVERY_S", 0.05)
 
     def ask(self, bundles: list[dict[str, float]]) -> Offers:
         self.asked.append(bundles)
@@ -56,18 +57,18 @@ class Offers:
         return self.looks >= self.after
 
 
-def test_gpus_that_could_come_are_asked_for(
+def test_gpus_that_could_be_added_are_requested(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster = Offers(monkeypatch, GROWS, after=1)
     found = trial_resources(ClusterSettings())
     assert (found.gpus_per_worker, found.at_once, found.nested) == (1, 8, True)
     assert cluster.asked == [[{"CPU": 2, "GPU": 1}]]
-    said = "no GPU on the cluster now; its autoscaler can add up to 8: asking for them"
+    said = "No GPU on the cluster yet; its autoscaler can add up to 8: requesting them."
     assert capsys.readouterr().out == said + "\n"
 
 
-def test_what_can_come_is_waited_for_without_end_and_the_log_says_so(
+def test_the_run_waits_without_limit_for_what_can_be_added_and_shows_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cluster = Offers(monkeypatch, GROWS, after=4)
@@ -75,8 +76,8 @@ def test_what_can_come_is_waited_for_without_end_and_the_log_says_so(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert all(
-        line.startswith("waiting for 1 x (2 CPUs, 1 GPU), since ")
-        and line.endswith("its autoscaler can add 8 x (16 CPUs, 1 GPU)")
+        line.startswith("Waiting for 1 x (2 CPUs, 1 GPU) for ")
+        and line.endswith("its autoscaler can add 8 x (16 CPUs, 1 GPU).")
         for line in lines
     )
     assert cluster.released == len(cluster.asked) == 1
@@ -92,7 +93,7 @@ def test_what_can_come_is_waited_for_without_end_and_the_log_says_so(
     ],
     ids=["node too small", "too few nodes", "no CPU for data", "too few CPUs"],
 )
-def test_what_can_never_come_is_refused_and_not_waited_for(
+def test_what_can_never_be_added_is_refused_at_once(
     settings: ClusterSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = Offers(monkeypatch, GROWS, after=3)
@@ -101,17 +102,17 @@ def test_what_can_never_come_is_refused_and_not_waited_for(
     assert cluster.asked == []
 
 
-def test_without_gpus_and_an_autoscaler_cpus_are_chosen_and_said(
+def test_without_gpus_and_an_autoscaler_cpus_are_chosen_and_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = Capacity(({HEAD: 1.0, "CPU": 4.0}, {"CPU": 4.0}), (), 0)
     Offers(monkeypatch, here, after=1)
     assert trial_resources(ClusterSettings()).gpus_per_worker == 0
-    assert capsys.readouterr().out == "no GPU here and none can be added: training on CPUs\n"
+    assert capsys.readouterr().out == "No GPU here, and none can be added: training on CPUs.\n"
 
 
 @pytest.mark.parametrize(("after", "gpus"), [(1, 1), (math.inf, 0)], ids=["comes", "does not"])
-def test_where_nobody_knows_a_gpu_is_asked_for_once(
+def test_a_gpu_is_requested_once_if_the_autoscaler_is_unknown(
     after: float, gpus: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     has_cpus = replace(NOBODY_KNOWS, nodes=({HEAD: 1.0}, {"CPU": 16.0}))
@@ -126,11 +127,11 @@ def test_where_nobody_knows_a_gpu_is_asked_for_once(
     assert cluster.asked[0] == [{"GPU": 1}]
     assert len(cluster.asked) == cluster.released == 2
     said = capsys.readouterr().out
-    assert "nothing says whether its autoscaler can add any: asking for one, for 0.2 s" in said
-    assert ("a GPU has come: training on GPUs" if gpus else "no GPU has come") in said
+    assert "is unknown. Requesting one and waiting up to 0.2 s." in said
+    assert ("A GPU has been added: training on GPUs" if gpus else "No GPU was added") in said
 
 
-def test_where_nobody_knows_patience_ends_with_what_was_asked_for(
+def test_the_wait_is_limited_if_the_autoscaler_is_unknown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cluster = Offers(monkeypatch, NOBODY_KNOWS, math.inf)
@@ -141,20 +142,20 @@ def test_where_nobody_knows_patience_ends_with_what_was_asked_for(
     assert cluster.released == 1
 
 
-def test_a_run_that_can_never_get_its_resources_says_so_and_ends(ray_session: Any) -> None:
+def test_a_run_that_can_never_get_its_resources_ends_with_the_reason(ray_session: Any) -> None:
     began = time.monotonic()
     with pytest.raises(ResourcesError, match=r"can never offer .*lower cluster\.workers"):
         trial_resources(ClusterSettings(gpus_per_worker=1))
     with pytest.raises(
         ResourcesError,
-        match=r"can never offer 4 x \(1\.25 CPUs\).*data_workers=0 needs 0\.25 CPU less",
+        match=r"can never offer 4 x \(1\.25 CPUs\).*data_workers=0 .* needs 0\.25 CPU less",
     ):
         trial_resources(ClusterSettings(workers=4, data_workers=1))
     assert time.monotonic() - began < 60
 
 
 def test_busy_resources_are_waited_for(ray_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "WAITING_SAID_EVERY_S", 1.0)
+    monkeypatch.setattr(placement, "WAITING_SHOWN_EVERY_S", 1.0)
     busy = ray_session.util.placement_group([{"CPU": 3}])
     assert busy.wait(30)
     release = threading.Timer(4, lambda: ray_session.util.remove_placement_group(busy))
@@ -164,7 +165,7 @@ def test_busy_resources_are_waited_for(ray_session: Any, monkeypatch: pytest.Mon
     found = trial_resources(settings, said)
     release.join()
     assert found.cpus_per_worker == 4
-    assert "waiting for 1 x (4 CPUs), since 1 s" in said.file.getvalue()  # type: ignore[attr-defined]
+    assert "Waiting for 1 x (4 CPUs) for 1 s: " in said.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("cores", [1, 2, 4, 8, 64])

@@ -1,4 +1,4 @@
-"""As many trainings run at once as the GPUs allow, whatever the CPUs would."""
+"""As many trainings run at once as the GPUs allow, even if the CPUs would allow more."""
 
 from __future__ import annotations
 

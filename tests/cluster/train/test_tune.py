@@ -1,4 +1,4 @@
-"""What a search has trained is counted in crops; what came of a trial that failed is known."""
+"""Progress of a search counts crops; why a trial failed is recorded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ray.tune import (
 from skinray.cluster.train import tune
 from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.tune import TrialProgress
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 
 EPOCHS = {"pretraining": 2, "training": 10}
 CROPS = {"pretraining": 500, "training": 100}
@@ -54,7 +54,7 @@ def test_a_training_that_stops_early_has_nothing_left_to_do() -> None:
     assert progress.ended == 1
 
 
-def test_a_training_whose_own_settings_failed_is_known() -> None:
+def test_a_training_that_failed_by_its_own_settings_is_recorded() -> None:
     progress = TrialProgress("Training", EPOCHS, CROPS)
     progress.on_trial_result(
         0, [], trial("training"), {"epoch": 0, "error": "loss nan", "diverged": True}
@@ -89,7 +89,7 @@ def dying() -> type[Trainable]:
 @pytest.mark.ray
 @pytest.mark.parametrize("restarts", [1, 3])
 @pytest.mark.parametrize("reuse", [True, False])
-def test_a_trial_whose_worker_died_before_it_began_is_known(
+def test_a_trial_whose_worker_died_before_it_began_is_recorded(
     ray_session: Any, tmp_path: Path, reuse: bool, restarts: int
 ) -> None:
     """Whether it has a worker of its own or one that another trial had before."""

@@ -1,4 +1,4 @@
-"""Ray Train trains a trial on two workers, and goes on where it was stopped."""
+"""Ray Train trains a trial on two workers, and continues where it was stopped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.sources import Source, open_source
 from skinray.cluster.train.tune import TrialProgress, run_trials
 from skinray.cluster.train.workers import BEGUN, train_on_workers
-from skinray.config.biopsies import ClusterSettings, ReadSettings, RunSettings
+from skinray.config.biopsies import RunSettings
+from skinray.config.images import ReadSettings
+from skinray.config.training import ClusterSettings
 from skinray.errors import DivergedError
 from skinray.images.cohort.common_scale import LabelledReader
 from skinray.images.cohort.manifest import read_manifest
@@ -104,7 +106,7 @@ def test_twenty_trainings_in_a_row_leave_nothing(
     source: Source, small_cohort: Path, small_settings: RunSettings, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """The driver looks after each of them; its check warns of what stays."""
+    """The driver checks after each of them and warns about what stays."""
     spec = a_trial(small_cohort, small_settings, epochs=1).override({"step_crops": 4})
     specs = [spec.override({"key": f"training-{seed}", "seed": seed}) for seed in range(20)]
     before, cpus = held(), ray.cluster_resources()["CPU"]
@@ -136,14 +138,14 @@ def test_what_a_training_leaves_behind_is_named(
     assert eventually(lambda: placement_group_table(group)["state"] == "REMOVED")
 
 
-def test_what_a_training_waits_for_is_said_until_it_has_begun(
+def test_what_a_training_waits_for_is_shown_until_it_starts(
     ray_session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tune, "WAITING_SAID_EVERY_S", 0.2)
+    monkeypatch.setattr(tune, "WAITING_SHOWN_EVERY_S", 0.2)
     said: list[str] = []
     busy = placement_group([{"CPU": 3}])
     assert busy.wait(20)
-    with tune._said_while_waiting(TWO, tmp_path, said.append):
+    with tune._shown_while_waiting(TWO, tmp_path, said.append):
         time.sleep(1)
         assert said == []  # whoever has been placed is no longer waiting, but starting
         workers = placement_group([TWO.worker] * 2)
@@ -153,7 +155,7 @@ def test_what_a_training_waits_for_is_said_until_it_has_begun(
         told = len(said)
         time.sleep(1)
     assert len(said) == told
-    assert said[0].startswith("waiting for 2 x (1.25 CPUs), since ")
+    assert said[0].startswith("waiting for 2 x (1.25 CPUs) for ")
     for group in (workers, busy):
         remove_placement_group(group)
 
@@ -161,7 +163,7 @@ def test_what_a_training_waits_for_is_said_until_it_has_begun(
 def test_two_workers_that_share_a_step_train_as_one_does(
     source: Source, small_cohort: Path, small_settings: RunSettings, tmp_path: Path
 ) -> None:
-    """Of the same plan, so that a search may train with one and the last training with two."""
+    """Of the same plan, so a search may use one worker and the final training two."""
     spec = a_trial(small_cohort, small_settings, epochs=3).override({
         "phase": "fit", "arm.workers.optimizer": "sgd", "arm.workers.batch_size": 4,
         "arm.model.options.group_norm": True,
@@ -177,7 +179,7 @@ def test_two_workers_that_share_a_step_train_as_one_does(
 
 @pytest.fixture
 def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The clock of the training loop, to be set."""
+    """The clock of the training loop, which a test sets."""
     now = [0.0]
     monkeypatch.setattr(workers, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
@@ -212,7 +214,7 @@ def test_a_node_that_is_taken_away_has_the_state_stored_until_it_goes(
     assert news == []
 
 
-def test_an_error_that_tune_cannot_read_again_is_told_all_the_same(
+def test_an_error_that_tune_cannot_read_again_is_still_reported(
     ray_session: Any,
     small_cohort: Path,
     small_settings: RunSettings,
@@ -234,10 +236,10 @@ def test_an_error_that_tune_cannot_read_again_is_told_all_the_same(
     assert result.error == "TypeError: 'NoneType' object is not subscriptable"
 
 
-def test_one_worker_of_ray_train_goes_on_from_a_stored_state(
+def test_one_worker_of_ray_train_continues_from_a_stored_state(
     source: Source, small_cohort: Path, small_settings: RunSettings, tmp_path: Path
 ) -> None:
-    """What the loop stores alone, Ray Train takes up: two epochs there, two here."""
+    """Ray Train continues from a state that the loop stored without it."""
     spec = a_trial(small_cohort, small_settings, epochs=8)
     half = spec.override({"arm.train.epochs": 1})
     network = new_network(spec)
