@@ -141,9 +141,12 @@ def manifest_entries(store: Store, path: str) -> Iterator[Entry]:
     Raises
     ------
     CohortError
-        If the file as a whole is no such table.
+        If the file as a whole is not such a table.
     """
-    rows, problems = _table(store, path)
+    data = store.read(path, ReadSettings())
+    with tempfile.TemporaryDirectory() as folder:  # tables are read from disk, by this name
+        (Path(folder) / MANIFEST).write_bytes(data)
+        rows, problems = read_table(Path(folder))
     whole = [problem for problem in problems if problem.row in (None, 1)]
     if whole:
         raise CohortError(f"{path}: " + "; ".join(f"{p.reason}: {p.remedy}" for p in whole))
@@ -157,13 +160,6 @@ def manifest_entries(store: Store, path: str) -> Iterator[Entry]:
             yield _unusable(number, f"{line.reason}: {line.remedy}")
         else:
             yield _row_entry(store, root, line, seen)
-
-
-def _table(store: Store, path: str) -> tuple[list[ManifestRow], list[FileProblem]]:
-    data = store.read(path, ReadSettings())
-    with tempfile.TemporaryDirectory() as folder:  # tables are read from disk, by that name
-        (Path(folder) / MANIFEST).write_bytes(data)
-        return read_table(Path(folder))
 
 
 def _row_entry(store: Store, root: str, row: ManifestRow, seen: dict[str, int]) -> Entry:

@@ -60,9 +60,7 @@ class Team:
             actor, batch = self.calls.pop(ref)
             try:
                 images = ray.get(ref)
-            except (
-                RayTaskError
-            ):  # raised by the work itself, even if it is the death of another actor
+            except RayTaskError:  # from the work itself, be it the death of another actor
                 raise
             except (RayActorError, OutOfMemoryError) as death:
                 self._died(actor, batch, death)

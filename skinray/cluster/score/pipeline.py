@@ -34,7 +34,7 @@ def run_round(job: Job, images: int, machines: Machines, console: Console) -> No
     claims = ClaimActors.start(job.out, machines.nodes)
     scored = _fused if pools.layout == "fused" else _separate
     pace = Pace()
-    with quiet_data(), Steps("Scoring images", images, console) as steps:
+    with Steps("Scoring images", images, console) as steps:
         for done in scored(job, claims, pools, batches):
             pace.add(done)
             steps.set(pace.done, f"{pace.rate:.2f} images/s" if pace.rate else "")
@@ -83,6 +83,13 @@ def _fused(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iterato
 
 
 def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iterator[int]:
+    with quiet_data():
+        images = _dataset(job, claims, pools, batches)
+        for block in images.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+            yield int(block["done"].sum())
+
+
+def _dataset(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> ray.data.Dataset:
     settings = job.settings
     images = ray.data.range(batches, override_num_blocks=batches).map_batches(
         decode,
@@ -99,15 +106,13 @@ def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iter
             batch_format="pyarrow",
             **_resources(pool),
         )
-    images = images.map_batches(
+    return images.map_batches(
         finish,
         fn_args=(job,),
         batch_size=settings.images_per_part,
         batch_format="pyarrow",
         num_cpus=settings.crossing_cpus,
     )
-    for block in images.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-        yield int(block["done"].sum())
 
 
 def _resources(pool: Pool) -> dict[str, Any]:

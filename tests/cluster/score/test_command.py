@@ -16,7 +16,7 @@ def test_help_names_every_option(skinray: Command) -> None:
                  "--no-overlays", "--set", "s3://", "code 3", "ray job submit"):  # fmt: skip
         assert text in said, text
     verbs = skinray("--help").out
-    assert verbs.index("train-cv") < verbs.index("score") < verbs.index("report")
+    assert verbs.index("│ train-cv") < verbs.index("│ score") < verbs.index("│ report")
 
 
 @pytest.mark.parametrize(
