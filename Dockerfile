@@ -1,4 +1,4 @@
-# Serves a bundle over HTTP on CPUs, as a user without rights:
+# Serves a bundle over HTTP on CPUs, as an unprivileged user:
 #   docker build -t skinray .
 #   docker run --rm --shm-size=2g -p 127.0.0.1:8000:8000 -v "$PWD/bundle:/bundle:ro" skinray
 FROM python:3.11.7-slim-bookworm AS build
@@ -9,7 +9,7 @@ RUN python -m venv /opt/skinray \
     && /opt/skinray/bin/pip install --no-cache-dir --constraint constraints.txt .
 
 FROM python:3.11.7-slim-bookworm
-# What OpenCV's library links to. Patch versions are the distribution's own.
+# Libraries that OpenCV links to. The distribution chooses their patch versions.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 libxcb1 \

@@ -1,12 +1,12 @@
-# Two commands do it all on a fresh machine: `make demo` and `make test`.
+# On a fresh machine, start with `make demo` and `make test`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup demo test test-all chaos fuzz sbom lint format clean
+.PHONY: setup demo test test-all check format chaos fuzz sbom clean
 
-setup: $(VENV)/.installed
+setup: $(VENV)/.installed  ## install skinray and its tools into .venv
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -24,23 +24,23 @@ test: setup  ## the quick tests, with coverage of skinray/
 test-all: setup  ## every test: also slow, chaos and browser ones, and those on real data
 	$(PYTEST) --cov=skinray
 
-chaos: setup  ## break real jobs on purpose; benchmarks/chaos.py repeats it and writes the table
-	$(PYTEST) -m chaos
-
-fuzz: setup  ## 100,000 spoilt files through every decoder and parser; minutes on two cores that are free
-	$(BIN)/python benchmarks/fuzz.py --cases 100000 --keep findings
-
-sbom: setup  ## the parts with their licences as CycloneDX JSON: sbom.json
-	$(BIN)/python deploy/sbom.py > sbom.json
-
-lint: setup
+check: setup  ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: setup
+format: setup  ## format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+chaos: setup  ## break real jobs on purpose; benchmarks/chaos repeats it and writes the table
+	$(PYTEST) -m chaos
+
+fuzz: setup  ## 100,000 corrupted files through every decoder and parser; minutes on two free cores
+	$(BIN)/python -m benchmarks.fuzz.run --cases 100000 --keep findings
+
+sbom: setup  ## the parts with their licences as CycloneDX JSON: sbom.json
+	$(BIN)/python deploy/sbom.py > sbom.json
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache htmlcov .coverage

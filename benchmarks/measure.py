@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing in CPU time, and the machine's name."""
+"""Shared by the benchmarks: timing in turn, in CPU time, and the machine's name."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Time each contender on inputs 0 to ``repeats`` - 1, in turn, in ms of CPU time.
 
-    What slows the machine down for a while slows all contenders, so ratios stay good. One
-    round before the first is not counted.
+    Whatever slows the machine down slows all contenders, so ratios stay valid. A first round is
+    not counted.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for repeat in range(-1, repeats):

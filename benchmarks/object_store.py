@@ -1,7 +1,7 @@
-"""An S3-compatible server on loopback that can be killed, slowed and started again.
+"""An S3-compatible server on loopback that can be killed, slowed down and started again.
 
-Clients come through a door of ours, which forwards bytes: so the server can take up its state again
-behind the closed door, as one with disks would, and the way to it can be made slow.
+Clients connect through a port of ours that forwards bytes. So the server can restore its state
+while that port is closed, as one with disks would, and the connection can be made slow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 # moto keeps objects in memory alone. Here each is also a file, written before the answer, so that
-# whatever a client was told is there again after a kill.
+# whatever a client was told survives a kill.
 SERVER = """
 import datetime, os, sys, threading, urllib.parse
 from moto.core import DEFAULT_ACCOUNT_ID

@@ -1,6 +1,6 @@
-"""A Ray cluster of separate processes on this machine's loopback: every part can be killed alone.
+"""A Ray cluster of separate processes on this machine's loopback: each part can be killed alone.
 
-It has a token, ports and a folder of its own, and ends only the processes that it started.
+It has its own token, ports and folder, and ends only the processes that it started.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 START_S = 120
-# One for all clusters of a process, which keeps the first that it sees.
+# One for all clusters of a process, because Ray keeps the first that it sees.
 TOKEN = secrets.token_hex(32)
 STORE_BYTES = 200_000_000
-# Else Ray takes 127.0.0.1 for a slip, and listens at the machine's address in the network.
+# Otherwise Ray takes 127.0.0.1 for a mistake and listens on the machine's network address.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # `ray start` lets no node on loopback join; Ray's own tests join it in this way.
-# Each node would start as many processes as it has CPUs before any is asked for.
+# Otherwise each node starts as many processes as it has CPUs before any is needed.
 WITHOUT_PRESTART = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
 NODE = """
 import signal, sys
@@ -168,7 +168,7 @@ class OwnCluster:
             if self.head is None or self.head.process.poll() is not None:
                 raise RuntimeError(f"the head node ended before {what}: {self.said()}")
             if time.monotonic() - began > seconds:
-                raise RuntimeError(f"waited in vain for {what}: {self.said()}")
+                raise RuntimeError(f"timed out waiting for {what}: {self.said()}")
             time.sleep(0.2)
         return time.monotonic() - began
 

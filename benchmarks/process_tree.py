@@ -1,4 +1,4 @@
-"""CPU time and memory of a process and all that it started (Linux)."""
+"""CPU time and memory of a process and all its descendants (Linux)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _tree(root: int | None, proc: Path) -> Iterator[tuple[int, int]]:
 
 
 class CpuAtChange:
-    """Notes the tree's CPU time whenever a file is written anew, while the block runs.
+    """Records the tree's CPU time whenever a file is rewritten, while the block runs.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Bundles whose networks are stand-ins, and images drawn for them, where no training is needed."""
+"""Bundles with stand-in networks, and images drawn for them, where no training is needed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import CrossingSettings, ModelSettings
+from skinray.config.biopsies import CrossingSettings
+from skinray.config.training import ModelSettings
 from skinray.learning.bundle import save
 from skinray.learning.bundle.info import BundleInfo
 from skinray.learning.provenance import now, versions
 from skinray.models import build
 
-# Red marks nerves and green the dermis in drawn images: one look at a pixel tells the truth.
+# In drawn images red marks nerves and green the dermis, so each pixel shows the truth.
 SEES_RED = {"weights": (60.0, 0.0, 0.0), "bias": -30.0}
 SEES_GREEN = {"weights": (0.0, 60.0, 0.0), "bias": -30.0}
 
 
 def stand_in_bundle(folder: Path, um_per_px: float | None = 0.5, **changes: Any) -> Path:
-    """Write a bundle that counts drawn images exactly, at the cost of a glance."""
+    """Write a bundle that counts drawn images exactly, almost for free."""
     nerve = ModelSettings(name="pixel", options=SEES_RED)
     dermis = ModelSettings(name="pixel", options=SEES_GREEN)
     return bundle_of(folder, nerve, dermis, um_per_px, **changes)
@@ -34,7 +35,7 @@ def bundle_of(
     um_per_px: float | None = 0.5,
     **changes: Any,
 ) -> Path:
-    """Write a bundle of two networks as they are built, with random weights where they have any."""
+    """Write a bundle of two networks as they are built, with random weights if they have any."""
     info = BundleInfo(
         models={"nerve": nerve, "dermis": dermis},
         crossings=CrossingSettings(),

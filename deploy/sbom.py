@@ -1,4 +1,4 @@
-"""Print the parts that skinray is made of as a CycloneDX 1.6 list (SBOM), in JSON.
+"""Print the packages that skinray consists of as a CycloneDX 1.6 list (SBOM), in JSON.
 
     python deploy/sbom.py > sbom.json      # or `make sbom`
 
@@ -23,7 +23,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-# Names the list itself by its content.
+# Names the list by its content.
 SPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "skinray.invalid")
 
 

@@ -1,12 +1,12 @@
-"""One small tree of errors; each message names the thing, the reason and the remedy."""
+"""The errors of skinray; each message names the thing, the reason and the remedy."""
 
 
 class SkinrayError(Exception):
-    """Base of every error that a user can correct; the command line prints it without a trace."""
+    """Base of every error that a user can correct; the command line prints no traceback."""
 
 
 class SettingsError(SkinrayError):
-    """A settings file or option that does not fit (unknown key, value out of range)."""
+    """An invalid settings file or option (unknown key, value out of range)."""
 
 
 class ImageError(SkinrayError):
@@ -22,15 +22,15 @@ class CohortError(SkinrayError):
 
 
 class WeightsError(SkinrayError):
-    """Pretrained weights that are missing, damaged or of another architecture."""
+    """Pretrained weights that are missing, damaged, or of another architecture."""
 
 
 class BundleError(SkinrayError):
-    """A bundle folder that is incomplete, altered or made by an unknown version."""
+    """A bundle folder that is incomplete, altered, or written by an unknown version."""
 
 
 class TrainingError(SkinrayError):
-    """A training run that cannot go on (loss not finite, checkpoint of another run)."""
+    """A training run that cannot continue (loss not finite, checkpoint of another run)."""
 
 
 class DivergedError(TrainingError):
@@ -38,12 +38,12 @@ class DivergedError(TrainingError):
 
 
 class DamagedError(TrainingError):
-    """A checkpoint that is not what was written: cut off, or changed since."""
+    """A checkpoint that was truncated, or changed since it was written."""
 
 
 class ResourcesError(SkinrayError):
-    """The Ray cluster cannot give what the run asks for."""
+    """The Ray cluster lacks the resources that the run asks for."""
 
 
 class StorageError(SkinrayError):
-    """A store of images or results that does not answer; the work can be resumed."""
+    """A store of images or results that does not respond; the work can be resumed."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, however a run ends; and their hash."""
+"""Files that appear whole or not at all, however a run ends; their hash; cells of CSV files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PARTIAL = ".part"
 
@@ -50,3 +51,18 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# What begins a formula in some spreadsheet; the wide signs in East Asian ones.
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    """Return a value for a cell of a CSV file; text that looks like a formula gets a quote."""
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value

@@ -1,8 +1,8 @@
-"""The log as JSON lines, each with the run and the request that it is of.
+"""Log as JSON lines, each with its run and its request.
 
-``SKINRAY_LOG=json`` switches it on for commands, jobs and the service's replicas;
-``SKINRAY_LOG_LEVEL`` sets the level (INFO). ``SKINRAY_RUN_ID`` names the run; without it one is
-made, and the processes that a run starts inherit it. Lines name no file, subject or tag.
+``SKINRAY_LOG=json`` switches it on for commands, jobs and the service's replicas.
+``SKINRAY_LOG_LEVEL`` sets the level (default INFO). ``SKINRAY_RUN_ID`` names the run; otherwise an
+id is drawn, which the processes of the run inherit. No line names a file, a subject or a tag.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _FACTS = ("request", "step", "done", "total", "seconds", "code")
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line; a trace stands in ``trace``, never on lines of its own."""
+    """Writes each record as one line of JSON; a traceback goes into ``trace``."""
 
     def __init__(self, run: str) -> None:
         super().__init__()
         self._run = run
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record."""
+        """Return a record's line."""
         values: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -51,16 +51,13 @@ class JsonLines(logging.Formatter):
 def configure(
     environment: MutableMapping[str, str] = os.environ, stream: TextIO | None = None
 ) -> bool:
-    """Write our log as JSON lines if the environment asks for it; whether it does.
+    """Write the log as JSON lines if the environment asks for it, and return whether it does.
 
-    Raises
-    ------
-    SettingsError
-        If the form or the level is none that there is.
+    Raises SettingsError if the format or the level is unknown.
     """
     form = environment.get(FORM, "").lower()
     if form not in ("", "text", "json"):
-        raise SettingsError(f"{FORM} is '{form}': write json, or leave it out")
+        raise SettingsError(f"{FORM} is '{form}': write json, or remove it")
     if form != "json":
         return False
     level = environment.get(LEVEL, "INFO").upper()
@@ -80,7 +77,7 @@ def configure(
 
 @contextmanager
 def logged_run(environment: MutableMapping[str, str] = os.environ) -> Iterator[None]:
-    """Log begin, steps and end of a command, where JSON lines are asked for."""
+    """Log the beginning, the steps and the end of a command, if JSON lines are switched on."""
     if not configure(environment):
         yield
         return

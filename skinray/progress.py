@@ -1,4 +1,4 @@
-"""Progress with the time still to go: a bar where a person looks, lines in a log."""
+"""Progress with the time left: a bar in a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 LOG_EVERY_S = 15.0
-# Hears of a step: title, done, total, and whether it is "running", "done" or "stopped".
+# Called with title, done, total, and the state: "running", "done" or "stopped".
 Listener = Callable[[str, int, int, str], None]
 _LISTENERS: list[Listener] = []
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Tell ``listener`` of all steps in this process while the block runs."""
+    """Call ``listener`` about all progress in this process while the block runs."""
     _LISTENERS.append(listener)
     try:
         yield
@@ -36,7 +36,7 @@ def clock(seconds: float) -> str:
 
 
 class Steps:
-    """Shows how many of a known number of equal steps are done, and for how long to wait."""
+    """Shows how many of a number of equal steps are done, and the time left."""
 
     def __init__(
         self,
@@ -48,18 +48,21 @@ class Steps:
         self.title, self.total, self.done = title, max(1, total), 0
         self._now = now
         self.console = console or Console()
-        self._began = self._spoke = self._now()
+        self._began = self._printed = self._now()
         self._first: tuple[int, float] | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
     def __enter__(self) -> Self:
-        self._began = self._spoke = self._now()
+        self._began = self._printed = self._now()
         if self.console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(),
-                TextColumn("{task.fields[note]}"), console=self.console,
-            )  # fmt: skip
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self.console,
+            )
             self._task = self._bar.add_task(self.title, total=self.total, note="")
             self._bar.start()
         return self
@@ -73,29 +76,29 @@ class Steps:
         if self._bar is not None:
             self._bar.stop()
         took = clock(self._now() - self._began)
-        how = "done" if error is None else "stopped"
-        self._told(how)
-        self.console.print(f"{self.title}: {how} in {took}", highlight=False)
+        state = "done" if error is None else "stopped"
+        self._notify(state)
+        self.console.print(f"{self.title}: {state} in {took}", highlight=False)
 
     def resize(self, total: int) -> None:
-        """Tell how many steps there are, where that was not known at the start."""
+        """Set the number of steps, if it was not known at the start."""
         self.total = max(1, total)
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, total=self.total)
 
     def tell(self, done: int, total: int) -> None:
-        """Tell both at once, as the long functions of all packages do."""
+        """Set both numbers at once: the signature of every ``progress`` callback in skinray."""
         self.resize(total)
         self.set(done)
 
     def set(self, done: int, note: str = "") -> None:
-        """Tell that ``done`` of the steps are done.
+        """Report that ``done`` of the steps are done.
 
-        The time left is told from the second report on: the first steps also waited for workers
-        to start, or were done by a run before.
+        The time left is shown from the second report on: the first steps also include the time
+        for workers to start, or were done by an earlier run.
         """
         self.done = done
-        self._told("running")
+        self._notify("running")
         now, text = self._now(), note
         if done and self._first is None:
             self._first = (done, now)
@@ -105,13 +108,13 @@ class Steps:
             text = f"{note} ETA {clock(left)}".strip()
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, note=text)
-        elif now - self._spoke >= LOG_EVERY_S:
-            self._spoke = now
+        elif now - self._printed >= LOG_EVERY_S:
+            self._printed = now
             share = 100 * done / self.total
-            told = f"{self.title}: {share:.0f} %, {text}".removesuffix(", ")
-            self.console.print(told, highlight=False)
+            line = f"{self.title}: {share:.0f} %, {text}".removesuffix(", ")
+            self.console.print(line, highlight=False)
 
-    def _told(self, state: str) -> None:
+    def _notify(self, state: str) -> None:
         for listener in _LISTENERS:
             listener(self.title, self.done, self.total, state)
 

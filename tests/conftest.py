@@ -16,6 +16,18 @@ from tests.support.tiny import write_drawn_cohort
 REAL_DATA = Path(os.environ.get("SKINRAY_REAL_DATA", Path(__file__).parents[1] / "../shared/data"))
 
 
+# Ray gives its workers a niceness of 15: the tests of the other process would starve them.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files side by side (``-n 2 --dist loadgroup``), and all that share Ray one by one."""
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real images and weights; the test is skipped where it is missing."""

@@ -1,4 +1,4 @@
-"""docs/fidelity.md tells the truth; and small tests of readings that stand in no other file."""
+"""docs/fidelity.md is true; and small tests of readings that no other file tests."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from scipy import stats
 from torch import Tensor, nn
 
 from skinray.config.base import parse_yaml
-from skinray.config.biopsies import CrossingSettings, FitSettings, TrainSettings
+from skinray.config.biopsies import CrossingSettings, FitSettings
 from skinray.config.recipes import paper
+from skinray.config.training import TrainSettings
 from skinray.crossings import find_crossings
 from skinray.images.augment import Sample
 from skinray.learning.checkpoint import TrainState
-from skinray.learning.choice import choose
 from skinray.learning.held_out import SplitScores, expert_count, score_split
 from skinray.learning.loop import Batch, Objective, fit
 from skinray.learning.metrics import tolerant_dice
-from skinray.learning.search import SpecMaker, deciding, make_splits
+from skinray.learning.search import SpecMaker, choose, deciding, make_splits
 from skinray.learning.validation import image_scores
 from tests.support.tiny import (
     DERMIS_TRUTH,
@@ -46,9 +46,9 @@ ROWS = [
     for line in TEXT.splitlines()
     if line.startswith("| ") and line.count("|") == 6 and not line.startswith("| Detail ")
 ]
-# What decides how a run is spread over machines, or what it is called, is no reading of the paper.
+# How a run is spread over machines, or what it is called, is no reading of the paper.
 NO_METHOD = ("recipe", "seed", "read.", "cluster.", "nerve.main.label", "dermis.main.label")
-# Tested by themselves: equal to the nerve stage's, and trained as their stage's main network.
+# Tested separately: equal to the nerve stage's, and trained as their stage's main network.
 ELSEWHERE = ("dermis.augment.", "nerve.baselines", "dermis.baselines")
 
 
@@ -89,7 +89,7 @@ def test_every_setting_of_the_method_is_on_the_page() -> None:
     there = leaves(paper().model_dump(mode="json"))
     missing = [path for path in there if not path.startswith(NO_METHOD + ELSEWHERE)]
     missing = [path for path in missing if path not in told]
-    assert missing == [], f"add rows to {PAGE} that say how the paper stands to these"
+    assert missing == [], f"add rows to {PAGE} that say what the paper says about these"
 
 
 def test_baselines_train_as_the_main_network() -> None:
@@ -176,7 +176,7 @@ def test_adam_has_the_penalty_in_its_gradient() -> None:
 
 
 def test_the_rate_falls_when_the_training_loss_flattens() -> None:
-    better = count()  # the validation score rises all the time, and is not looked at
+    better = count()  # the validation score keeps rising, and must be ignored
     _, state = idle_training(
         lambda network: float(next(better)),
         learning_rate=1e-3, epochs=7, plateau_factor=0.1, plateau_patience_epochs=2,

@@ -1,4 +1,4 @@
-"""Who may import whom, read from the source; and that an import does nothing else."""
+"""Which module may import which, read from the source; and that an import does nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import pytest
@@ -89,6 +89,45 @@ def test_imports_point_downwards(path: Path) -> None:
 def test_heavy_packages_stay_in_their_layers(path: Path) -> None:
     used = {module.split(".")[0] for module in imports(path)} & HEAVY
     assert used <= ALLOWED.get(own_layer(path), set())
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Also not through imports within functions or for types."""
+    paths = {name_of(path): path for path in MODULES}
+    graph = {name: direct_imports(path, paths) for name, path in paths.items()}
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        ahead = set(graph[start])
+        while ahead:
+            seen |= ahead
+            ahead = set().union(*(graph[name] for name in ahead)) - seen
+        return seen
+
+    reach = {name: reached(name) for name in graph}
+    circles = {
+        tuple(sorted(other for other in reach[name] if name in reach[other]))
+        for name in graph
+        if name in reach[name]
+    }
+    assert circles == set()
+
+
+def direct_imports(path: Path, known: Container[str]) -> set[str]:
+    """The modules of skinray that a file imports; the package only where a name of it is taken."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in known}
+        elif isinstance(node, ast.ImportFrom) and node.module in known:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if name in known else str(node.module) for name in names}
+    return found
 
 
 def test_jobs_import_the_command_line_alone() -> None:

@@ -53,7 +53,7 @@ def test_a_run_keeps_the_id_it_is_given() -> None:
     assert lines(stream)[0]["run"] == "night-7"
 
 
-def test_without_a_word_nothing_changes(ours: logging.Logger) -> None:
+def test_without_the_variable_nothing_changes(ours: logging.Logger) -> None:
     assert not configure({})
     assert not [one for one in ours.handlers if isinstance(one.formatter, JsonLines)]
 
@@ -61,7 +61,7 @@ def test_without_a_word_nothing_changes(ours: logging.Logger) -> None:
 @pytest.mark.parametrize(
     "environment", [{"SKINRAY_LOG": "xml"}, {"SKINRAY_LOG": "json", "SKINRAY_LOG_LEVEL": "loud"}]
 )
-def test_unknown_words_are_refused(environment: dict[str, str]) -> None:
+def test_unknown_values_are_refused(environment: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="write"):
         configure(environment)
 
@@ -81,7 +81,7 @@ def test_a_command_logs_its_steps_and_its_end(capsys: pytest.CaptureFixture[str]
     assert found[2]["code"] == 3
 
 
-def test_a_failure_is_its_kind_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_logged_as_its_type_only(capsys: pytest.CaptureFixture[str]) -> None:
     """Messages of errors name files: the log does not."""
     with pytest.raises(SettingsError), logged_run({"SKINRAY_LOG": "json"}):
         raise SettingsError("patient-7.png: unreadable: copy it")

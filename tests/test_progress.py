@@ -40,7 +40,7 @@ def lines(console: Console) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
-def test_a_log_gets_a_line_now_and_then_with_the_time_left() -> None:
+def test_a_log_gets_regular_lines_with_the_time_left() -> None:
     console = log()
     with Steps("Working", 4, console, ticking()) as steps:  # begins at 110
         steps.set(1)  # 120: too soon for a line
@@ -71,14 +71,14 @@ def test_a_slow_start_and_what_was_done_before_do_not_count() -> None:
     ]  # fmt: skip
 
 
-def test_an_error_is_told_as_stopped() -> None:
+def test_an_error_is_reported_as_stopped() -> None:
     console = log()
     with pytest.raises(ValueError, match="no"), Steps("Working", 4, console, ticking()):
         raise ValueError("no")
     assert lines(console) == ["Working: stopped in 00:10"]
 
 
-def test_the_total_may_be_learnt_late() -> None:
+def test_the_total_may_be_set_late() -> None:
     console = log()
     with Steps("Working", 1, console, ticking()) as steps:
         steps.tell(1, 10)
@@ -87,7 +87,7 @@ def test_the_total_may_be_learnt_late() -> None:
     assert lines(console)[0] == "Working: 20 %, ETA 01:20"
 
 
-def test_no_steps_at_all_are_no_error() -> None:
+def test_no_steps_at_all_are_not_an_error() -> None:
     console = log()
     with Steps("Working", 0, console) as steps:
         steps.tell(0, 0)

@@ -56,7 +56,8 @@ def check(
     Lists all problems at once, each with its row, file, reason and remedy.
     """
     from skinray.config.base import validate
-    from skinray.config.biopsies import FoldSettings, ReadSettings
+    from skinray.config.biopsies import FoldSettings
+    from skinray.config.images import ReadSettings
     from skinray.images.cohort.check import checked_cohort, remarks
     from skinray.progress import bar
 
@@ -123,7 +124,7 @@ def pretrain_hed(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the images.")] = None,
 ) -> None:
     """Pretrain HED on BSDS500, if you cannot get the published weights."""
-    from skinray.config.biopsies import PretrainSettings
+    from skinray.config.training import PretrainSettings
     from skinray.learning.bsds import pretrain_hed as pretrain
     from skinray.progress import bar
 

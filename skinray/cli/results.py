@@ -65,14 +65,14 @@ def score(
     `areas.parquet` and `masks/`.
     """
     from skinray.config.base import validate
-    from skinray.config.biopsies import ScoreSettings
+    from skinray.config.scoring import ScoreSettings
 
     changes = dict(parse_assignment(text) for text in set_ or [])
     changes = {path.removeprefix("score."): value for path, value in changes.items()}
     chosen: dict[str, Any] = {"um_per_px": um_per_px} | ({"overlays": False} if no_overlays else {})
     settings = validate(ScoreSettings, chosen, "options").override(changes)
     from skinray.cluster.score.run import score as run
-    from skinray.scoring.image_store import without_password
+    from skinray.scoring.object_store import without_password
 
     began = time.monotonic()
     totals = run(bundle, images, out, settings, resume=resume)
@@ -118,7 +118,7 @@ def serve(
     To run on a cluster: `serve deploy serve_configs/gpu.yaml`.
     """
     from skinray.config.base import validate
-    from skinray.config.biopsies import ServeSettings
+    from skinray.config.scoring import ServeSettings
     from skinray.service.middleware.tokens import choose_access
 
     values: dict[str, Any] = {"bundle": str(bundle.absolute()), "layout": layout}
@@ -145,7 +145,7 @@ def report(
     from skinray.report.cohorts.page import render_again, write_cohort_report
     from skinray.report.cohorts.run import is_scoring_run
     from skinray.report.photos.csv_files import is_photo_run
-    from skinray.scoring.image_store import is_address
+    from skinray.scoring.object_store import is_address
 
     if is_address(run_dir):
         typer.echo(f"Report: {render_again(run_dir)}")

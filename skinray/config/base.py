@@ -1,4 +1,4 @@
-"""What all settings have in common: frozen, validated, overridden by path, YAML both ways."""
+"""What all settings share: frozen, validated, overridden by path, read and written as YAML."""
 
 from __future__ import annotations
 
@@ -25,12 +25,10 @@ class Settings(BaseModel):
     def override(self, changes: dict[str, Any]) -> Self:
         """Return a copy with dotted paths replaced, e.g. ``{"train.learning_rate": 1e-4}``.
 
-        Members of a list go by their number: ``nerve.baselines.0.train.epochs``.
+        Members of a list are addressed by number: ``nerve.baselines.0.train.epochs``.
 
-        Raises
-        ------
-        SettingsError
-            If a path names no setting (only ``options`` take new keys), or a value does not fit.
+        Raises SettingsError if a path names no setting (only ``options`` takes new keys), or a
+        value is invalid.
         """
         values = self.model_dump(mode="json")
         for path, value in changes.items():
@@ -48,17 +46,14 @@ class Settings(BaseModel):
         return validate(type(self), values)
 
     def fingerprint(self, without: frozenset[str] = frozenset()) -> str:
-        """SHA-256 of the settings as canonical JSON: equal settings, equal fingerprint.
-
-        ``without`` names settings of the top level that are not to count.
-        """
+        """Return the SHA-256 of the settings as canonical JSON, ``without`` some top-level ones."""
         values = self.model_dump(mode="json", exclude=set(without))
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _key(place: dict[str, Any] | list[Any], key: str) -> Any:
-    """Return what ``place`` is indexed with for ``key``; None where it has no such member."""
+    """Return the index of ``key`` in ``place``; None if it has no such member."""
     if isinstance(place, dict):
         return key if key in place else None
     return int(key) if key.isdecimal() and int(key) < len(place) else None
@@ -71,7 +66,7 @@ def _unknown(path: str, parents: list[str], place: dict[str, Any] | list[Any]) -
 
 
 def validate(kind: type[T], values: Any, source: str = "settings") -> T:
-    """Build settings of ``kind`` from plain values; every problem in one SettingsError."""
+    """Build settings of ``kind`` from plain values; one SettingsError lists every problem."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -80,17 +75,17 @@ def validate(kind: type[T], values: Any, source: str = "settings") -> T:
             where = ".".join(str(part) for part in problem["loc"]) or "(top level)"
             reason = problem["msg"]
             if problem["type"] == "extra_forbidden":
-                reason = "unknown key; remove it or correct its spelling"
+                reason = "unknown key: remove it or correct its spelling"
             lines.append(f"  {where}: {reason}")
-        raise SettingsError(f"{source}: settings do not fit\n" + "\n".join(lines)) from None
+        raise SettingsError(f"{source}: invalid settings\n" + "\n".join(lines)) from None
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads ``1e-4`` as the number it is in YAML 1.2; PyYAML alone takes it for a text."""
+    """Reads ``1e-4`` as a number, as YAML 1.2 does; PyYAML alone reads it as text."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what :class:`_Loader` reads: a text that looks like a number gets quotes."""
+    """Writes what :class:`_Loader` reads: quotes text that looks like a number."""
 
 
 for _kind in (_Loader, _Dumper):
@@ -102,12 +97,12 @@ for _kind in (_Loader, _Dumper):
 
 
 def parse_yaml(text: str) -> Any:
-    """Return the plain values of a YAML text; yaml.YAMLError if it is none."""
+    """Return the plain values of a YAML text; yaml.YAMLError if it is invalid."""
     loader = _Loader(text)
     try:
         return loader.get_single_data()
     except RecursionError:
-        raise yaml.YAMLError("nested too deep") from None
+        raise yaml.YAMLError("nested too deeply") from None
     finally:
         loader.dispose()
 
@@ -131,21 +126,18 @@ def from_yaml(kind: type[T], path: Path) -> T:
     try:
         values = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}): check the path") from None
     except UnicodeDecodeError:
-        raise SettingsError(f"{path}: not valid YAML (no UTF-8); save it as UTF-8") from None
+        raise SettingsError(f"{path}: not valid YAML (not UTF-8): save it as UTF-8") from None
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not valid YAML ({yaml_reason(error)}); mend it") from None
+        raise SettingsError(f"{path}: not valid YAML ({yaml_reason(error)}): correct it") from None
     return validate(kind, values, str(path))
 
 
 def by_name(kind: type[T], recipes: Mapping[str, Callable[[], T]], name: str) -> T:
     """Return the settings of a recipe, or read them from a YAML file of all settings.
 
-    Raises
-    ------
-    SettingsError
-        If there is neither a recipe nor a file of that name, or the file does not fit.
+    Raises SettingsError if no recipe has that name, or the file is missing or invalid.
     """
     if name in recipes:
         return recipes[name]()
@@ -158,20 +150,17 @@ def by_name(kind: type[T], recipes: Mapping[str, Callable[[], T]], name: str) ->
 
 
 def changes_of(assignments: Sequence[str] | None, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a command line changes, for :meth:`Settings.override`.
+    """Collect what a command line changes, for :meth:`Settings.override`.
 
-    Parameters
-    ----------
-    assignments : of ``--set``, each as :func:`parse_assignment` reads it.
-    options : path -> value of the options that have names of their own, which win over
-        ``--set``; None: the option was not given.
+    ``assignments`` are the values of ``--set``. ``options``, by path, are the settings with an
+    option of their own, which override ``--set``; None: not given.
     """
     given = {path: value for path, value in options.items() if value is not None}
     return dict(map(parse_assignment, assignments or [])) | given
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """Read ``path.to.setting=VALUE`` with the value in YAML; SettingsError if it is not that."""
+    """Read ``path.to.setting=VALUE``, the value in YAML; SettingsError if it is anything else."""
     path, sign, value = text.partition("=")
     if not sign or not path.strip():
         raise SettingsError(f"--set '{text}': write path.to.setting=VALUE")
@@ -179,4 +168,4 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         return path.strip(), parse_yaml(value)
     except yaml.YAMLError as error:
         reason = yaml_reason(error)
-        raise SettingsError(f"--set '{text}': value is not YAML ({reason}); quote it") from None
+        raise SettingsError(f"--set '{text}': the value is not YAML ({reason}): quote it") from None

@@ -8,15 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from skinray.config.base import Settings, by_name
-from skinray.config.biopsies import (
-    ArmSettings,
-    AugmentSettings,
-    ClusterSettings,
-    ModelSettings,
-    PredictSettings,
-    ReadSettings,
-    TrainSettings,
-)
+from skinray.config.images import AugmentSettings, PredictSettings, ReadSettings
+from skinray.config.training import ArmSettings, ClusterSettings, ModelSettings, TrainSettings
 
 TRAINING = TrainSettings(
     loss="jaccard",
@@ -31,9 +24,9 @@ TRAINING = TrainSettings(
     keep="best",
     validate_every_epochs=1,
 )
-# A network for photographs sees all of one at once, at its own size inside: never in tiles.
+# A network for photographs sees a whole one at once, resized to its own input size: no tiles.
 WHOLE = PredictSettings(max_pixels=1_000_000_000)
-# The paper names rotation, scale and crop, and no ranges.
+# The paper names rotation, scale and crop, but gives no ranges.
 AUGMENT = AugmentSettings(
     translate_px=0,
     rotate_deg=15,
@@ -50,20 +43,20 @@ def _network(label: str, name: str) -> ArmSettings:
 
 
 class SkinSettings(Settings):
-    """From the map of a photograph to the mask of its skin."""
+    """How a photograph's map becomes the mask of its skin."""
 
-    threshold: float = Field(0.5, gt=0, lt=1, description="probability from which on it is skin")
-    refine: bool = Field(False, description="let the photograph's edges draw the mask's")
+    threshold: float = Field(0.5, gt=0, lt=1, description="a pixel is skin from this probability")
+    refine: bool = Field(False, description="align the mask's edges with the photograph's")
     refine_radius: float = Field(
-        0.02, gt=0, le=0.5, description="of the filter, as a share of the longer side"
+        0.02, gt=0, le=0.5, description="radius of the filter, as a share of the longer side"
     )
     refine_eps: float = Field(
-        0.001, gt=0, description="variance of brightness (0..1) below which a place is flat"
+        0.001, gt=0, description="variance of brightness (0..1) below which an area is flat"
     )
 
 
-# How to train on few photographs, unlike the paper: each step smaller than the one before, to the
-# last; some cross-entropy; and the mean over the last many steps kept.
+# How to train on few photographs, unlike the paper: a rate that falls to 0 at the end, some
+# cross-entropy, and a running mean of the weights.
 STEADY = {
     "optimizer": "adamw",
     "learning_rate": 1e-3,
@@ -75,12 +68,12 @@ STEADY = {
     "average": 0.99,
     "cross_entropy": 0.3,
 }
-# U-Net's widest kernels are 11x11 over 96 channels. At one rate for all, many channels behind them
-# fell silent (docs/decisions/0031); 576 inputs are a 3x3 kernel's over 64 channels.
+# U-Net's widest kernels are 11x11 over 96 channels. With one rate for all weights, many channels
+# behind them died (docs/decisions/0031). A 3x3 kernel over 64 channels has 576 inputs.
 STEADY_FROM_RANDOM = {**STEADY, "rate_fan_in": 576, "batch_size": 8}
-# Rows beside the paper's, to be asked for by name: what a backbone pretrained on other images
-# gives. Its weights are published; without them it begins at random, and the table says so. There
-# is no training of the paper's to keep to, so they train steadily by every recipe.
+# Rows beyond the paper's, requested by name: networks whose backbone was pretrained on other
+# images. Without the published weights they start from random ones, and the table says so. The
+# paper does not train them, so every recipe trains them with STEADY.
 FURTHER = (
     ArmSettings(
         label="DeepLabV3",
@@ -107,89 +100,88 @@ class PhotoSettings(Settings):
         _network("U-Net", "skin_unet"),
     )
     fine_tuning_factor: float = Field(
-        0.1, gt=0, description="of a network's learning rate, where its pretrained weights go on"
+        0.1, gt=0, description="factor of the learning rate when pretrained weights are fine-tuned"
     )
-    train_images: int = Field(100, ge=2, description="clinical photographs to train or fine-tune")
+    train_images: int = Field(
+        100, ge=2, description="clinical photographs to train or fine-tune on"
+    )
     test_images: int = Field(300, ge=1, description="clinical photographs to test on")
     validation_fraction: float = Field(
-        0.2, gt=0, lt=1, description="of what trains, held out to stop early by"
+        0.2, gt=0, lt=1, description="share of the training photographs held out for early stopping"
     )
     pretraining_images: Annotated[int, Field(ge=2)] | Literal["all", "smallest"] = Field(
         1000,
-        description="most photographs of each public set; all: every one; smallest: as many of "
-        "each as the smallest set has",
+        description="most photographs per public set; all: every one; smallest: as many as the "
+        "smallest set has",
     )
     pretraining_epochs: int | None = Field(
-        None, ge=1, description="most epochs of pretraining; none: as the networks' training has"
+        None, ge=1, description="most epochs of pretraining; none: as in each network's training"
     )
     skin: SkinSettings = Field(
-        SkinSettings(), description="from map to mask, in the table and the bundle"
+        SkinSettings(), description="from map to mask, for the table and the bundle"
     )
     augment: AugmentSettings = AUGMENT
     paste_probability: float = Field(
         0,
         ge=0,
         le=1,
-        description="of a view in which the skin is put before another photograph that trains",
+        description="probability that the skin is put in front of another training photograph",
     )
     members: int = Field(
         1,
         ge=1,
-        description="trainings of each network in fine-tuning, each with another part of the "
+        description="trainings of each network in fine-tuning, each with a different part of the "
         "photographs held out; above 1, a row and the bundle average their probabilities",
     )
     load_px: int = Field(
-        144, ge=16, description="side that photographs are brought to for training"
+        144, ge=16, description="side to which photographs are resized for training"
     )
-    resamples: int = Field(2000, ge=100, description="of the bootstrap of each interval")
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples for each interval")
     flips: bool = Field(
-        False, description="add a row of each network that averages mirrored photographs"
+        False, description="add a row for each network that averages over mirrored photographs"
     )
     cluster: ClusterSettings = ClusterSettings()
 
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:
-        # They name the trials' folders.
+        # Labels become the names of the trials' folders.
         names = [arm.slug for arm in self.networks]
         if not names or not all(names) or len(set(names)) != len(names):
             raise ValueError(
-                "networks, at least one, need labels that differ in their letters (a to z) and "
-                f"digits, got {[arm.label for arm in self.networks]}"
+                "give at least one network, and labels that differ in their letters (a to z) and "
+                f"digits; got {[arm.label for arm in self.networks]}"
             )
         if self.augment.crop_px > self.load_px:
             raise ValueError(
-                f"augment.crop_px {self.augment.crop_px} is above load_px {self.load_px}"
+                f"augment.crop_px {self.augment.crop_px} is larger than load_px {self.load_px}"
             )
         return self
 
     def only(self, names: list[str]) -> PhotoSettings:
-        """Keep the networks of these names, in this order; ``FURTHER`` ones can be had too.
+        """Keep the networks with these names, in this order, ``FURTHER`` ones included.
 
-        Raises
-        ------
-        ValueError
-            If one is none of them.
+        Raises ValueError if there is no network of one of the names.
         """
         known = {arm.model.name: arm for arm in (*FURTHER, *self.networks)}
         unknown = [name for name in names if name not in known]
         if unknown:
-            raise ValueError(f"no network {', '.join(unknown)}: there are {', '.join(known)}")
+            raise ValueError(f"no network {', '.join(unknown)}: use {', '.join(known)}")
         return self.model_copy(update={"networks": tuple(known[name] for name in names)})
 
     def lasting(self, epochs: int) -> PhotoSettings:
-        """Let each training last so many epochs at most."""
+        """Limit each training to this many epochs."""
         networks = tuple(arm.override({"train.epochs": epochs}) for arm in self.networks)
         return self.model_copy(update={"networks": networks})
 
 
 def varied() -> PhotoSettings:
-    """Return the paper's run with skin shown in more ways, and steadier training.
+    """Return the paper's run with more augmentation and steadier training.
 
-    Eighty photographs show few rooms, lamps, cameras and poses. Here each is seen mirrored, turned
-    and scaled further, in other colours, and before other rooms; and large enough for networks
-    that take more than the paper's 128 px. With so much of that U-Net did not fit even the
-    photographs it learns from, so nothing drops out. As the rate falls to 0 at the last epoch,
-    nothing stops early, and fewer photographs are held out. Masks follow the photographs' edges.
+    Eighty photographs show few rooms, lamps, cameras and poses. So each is also mirrored, rotated
+    and scaled further, recoloured, and put in front of other backgrounds, and it stays larger than
+    the paper's 128 px. Under that much augmentation U-Net underfitted even its training
+    photographs, so there is no dropout. The rate falls to 0 at the last epoch, so there is no
+    early stopping, and fewer photographs are held out. Masks follow the photographs' edges.
     """
     paper = PhotoSettings()
     networks = tuple(
@@ -225,7 +217,7 @@ def varied() -> PhotoSettings:
     )
 
 
-# What every table that shows such a figure says of it. It is true of any photographs.
+# The note on every table that shows such a figure; it holds whatever the photographs.
 LOOKED_AT = (
     "developed while looking at these test images, if they are the torsos (abd_skin) of "
     "benchmarks/results"
@@ -233,15 +225,11 @@ LOOKED_AT = (
 
 
 def looked_at(settings: Mapping[str, Any], model: str) -> bool:
-    """Whether a network's training was developed with an eye on test images (``LOOKED_AT``).
+    """Say whether a network's training was developed while looking at test images (``LOOKED_AT``).
 
-    It was in the recipe ``varied`` and in settings derived from it, which keep its name; and of
-    the networks beyond the paper, which train steadily by every recipe.
-
-    Parameters
-    ----------
-    settings : of a run, as plain values.
-    model : the network's name.
+    True for the recipe ``varied`` and settings derived from it, which keep its name, and for the
+    networks in ``FURTHER``, which every recipe trains with ``STEADY``. ``settings`` are a run's, as
+    plain values; ``model`` is the network's name.
     """
     return settings.get("recipe") == "varied" or model in {arm.model.name for arm in FURTHER}
 
@@ -250,11 +238,5 @@ PHOTO_RECIPES: dict[str, Callable[[], PhotoSettings]] = {"paper": PhotoSettings,
 
 
 def photo_recipe(name: str) -> PhotoSettings:
-    """Return a recipe by name, or read one from a YAML file of all settings.
-
-    Raises
-    ------
-    SettingsError
-        If there is neither a recipe nor a file of that name.
-    """
+    """Return a recipe by name or from a YAML file of all settings; see :func:`by_name`."""
     return by_name(PhotoSettings, PHOTO_RECIPES, name)

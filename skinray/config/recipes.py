@@ -1,4 +1,4 @@
-"""Named complete runs. A variant is derived from another; the paper's is the root."""
+"""Named complete runs. Each is derived from another; the paper's is the root."""
 
 from __future__ import annotations
 
@@ -6,26 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 from skinray.config.base import by_name
-from skinray.config.biopsies import (
-    ArmSettings,
-    AugmentSettings,
-    ModelSettings,
-    RunSettings,
-    StageSettings,
-    TrainSettings,
-)
+from skinray.config.biopsies import RunSettings, StageSettings
+from skinray.config.images import AugmentSettings
+from skinray.config.training import ArmSettings, ModelSettings, TrainSettings
 
 SEARCH = {
     "train.learning_rate": (3e-5, 1e-4, 3e-4, 1e-3),
     "train.weight_decay": (1e-4, 1e-3, 1e-2),
 }
-
-
 DEMO_GRID = {"train.learning_rate": (1e-3, 3e-3)}
 
 
 def paper() -> RunSettings:
-    """Return every figure of the paper: HED and DeepLabV3, fine-tuned on crops of 800 px."""
+    """Return the paper's run: HED and DeepLabV3, fine-tuned on crops of 800 px."""
     nerve = TrainSettings(loss="dice", learning_rate=1e-4, weight_decay=1e-3, epochs=200)
     dermis = TrainSettings(loss="bce", learning_rate=3e-4, weight_decay=1e-3, epochs=300)
     return RunSettings(
@@ -53,7 +46,7 @@ def paper() -> RunSettings:
 
 
 def demo() -> RunSettings:
-    """Return minutes on two cores: narrow networks, random weights, small images, all stages."""
+    """Return a run of minutes on two cores: all stages, narrow networks, random weights."""
     nerve = TrainSettings(
         loss="dice", learning_rate=3e-3, weight_decay=1e-4, epochs=12, batch_size=4,
         plateau_factor=0.5, plateau_patience_epochs=2, clip_norm=1.0, validate_every_epochs=100,
@@ -95,9 +88,9 @@ def demo() -> RunSettings:
 
 
 def real_tissue() -> RunSettings:
-    """Return the demo for real PAS-stained tissue: folds of images, as sections are few.
+    """Return the demo for real PAS-stained tissue, with longer training and search.
 
-    It trains and searches longer: nobody waits for it as for the demo.
+    Folds are of images, because there are few sections.
     """
     return demo().override(
         {
@@ -119,13 +112,7 @@ RECIPES: dict[str, Callable[[], RunSettings]] = {
 
 
 def recipe(name: str) -> RunSettings:
-    """Return a recipe by name, or read one from a YAML file of all settings.
-
-    Raises
-    ------
-    SettingsError
-        If there is neither a recipe nor a file of that name.
-    """
+    """Return a recipe by name or from a YAML file of all settings; see :func:`by_name`."""
     return by_name(RunSettings, RECIPES, name)
 
 

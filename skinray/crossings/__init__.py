@@ -1,4 +1,4 @@
-"""Nerve and dermis maps in, crossings of the dermal-epidermal boundary out (paper 2.4)."""
+"""From nerve and dermis maps to the crossings of the dermal-epidermal boundary (paper 2.4)."""
 
 from skinray.config.biopsies import CrossingSettings
 from skinray.crossings.boundary import dermis_boundary

@@ -12,11 +12,11 @@ from skinray.config.biopsies import CrossingSettings
 from skinray.crossings.maps import as_map, true_pixels
 from skinray.crossings.regions import flip_enclosed
 
-# Weights reach out to 4 sigma (81 taps at sigma 10), and the image is mirrored beyond its frame.
+# The kernel reaches to 4 sigma (81 taps at sigma 10); the image is mirrored beyond its frame.
 TRUNCATE = 4.0
 BORDER = cv2.BORDER_REFLECT
-# Two single-precision passes of 81 taps are good to about 1e-6; a pixel this near to the
-# threshold is decided in double precision, so that turned images give turned masks.
+# Two single-precision passes of 81 taps are accurate to about 1e-6. Pixels this close to the
+# threshold are decided in double precision, so that a rotated image gives the rotated mask.
 DOUBT = 1e-5
 MANY_DOUBTS = 256
 PAPER_SETTINGS = CrossingSettings()
@@ -33,14 +33,8 @@ def dermis_boundary(
     dermis : (H, W) mask, or float probabilities in [0, 1].
     settings : lengths in pixels of this image; the paper's figures by default.
 
-    Returns
-    -------
-    (H, W) bool; the image frame is never boundary.
-
-    Raises
-    ------
-    SkinrayError
-        If ``dermis`` is not a map of one image.
+    Returns (H, W) bool; the image frame is never boundary.
+    Raises SkinrayError if ``dermis`` is not the map of one image.
     """
     values = as_map(dermis, "dermis map")
     smoothed = smooth(values, settings.sigma_px)
@@ -63,11 +57,9 @@ def dermis_area(
     ----------
     values : (H, W), the map before smoothing.
     smoothed : (H, W) float32, :func:`smooth` of it.
-    settings : gives the threshold, the largest flipped area, and sigma for doubtful pixels.
+    settings : the threshold, the largest area to flip, and sigma for doubtful pixels.
 
-    Returns
-    -------
-    (H, W) bool.
+    Returns (H, W) bool.
     """
     threshold = settings.dermis_threshold
     area = smoothed > threshold
@@ -81,9 +73,9 @@ def dermis_area(
 def edge_band(area: NDArray[np.bool_], width_px: float) -> NDArray[np.bool_]:
     """Return the pixels within half of ``width_px`` of the edge of ``area``.
 
-    The edge is every pixel of the area with a 4-neighbour outside the area; beyond the image
-    frame there is no neighbour. Distances are Euclidean, between pixel centres, so a width of
-    3 gives the edge pixels and one pixel to either side of them.
+    The edge is every pixel of the area with a 4-neighbour outside the area; pixels beyond the
+    image frame do not count. Distances are Euclidean, between pixel centres, so a width of 3
+    gives the edge pixels and one pixel on either side of them.
     """
     pixels = area.view(np.uint8)
     edge = pixels - cv2.erode(pixels, CROSS)

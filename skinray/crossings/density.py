@@ -13,7 +13,7 @@ from skinray.errors import SkinrayError
 def density_per_mm(count: int, boundary_mm: float | None) -> float | None:
     """Return crossings per millimetre of boundary.
 
-    None where the length is unknown (no um/px) or there is no boundary to count along.
+    None if the length is unknown (no um/px) or there is no boundary.
     """
     if boundary_mm is None or boundary_mm <= 0:
         return None
@@ -21,12 +21,9 @@ def density_per_mm(count: int, boundary_mm: float | None) -> float | None:
 
 
 def to_mm(length_px: float, um_per_px: float | None) -> float | None:
-    """Return a length of pixels in millimetres, None without a scale.
+    """Return a length in pixels as millimetres; None without a scale.
 
-    Raises
-    ------
-    SkinrayError
-        If the scale is not a positive, finite number.
+    Raises SkinrayError if the scale is not a positive, finite number.
     """
     if um_per_px is None:
         return None
@@ -40,16 +37,16 @@ def boundary_length_px(
 ) -> float:
     """Return the length of the dermis's edge within the image, in pixels.
 
-    The line is where the smoothed map passes the threshold, drawn by marching squares: in
-    each square of four pixel centres with both labels, from one side of the square to another,
-    placed by linear interpolation. It is accurate below a pixel at any slope. The image frame
-    does not count; at the frame the line goes on for the half pixel to the image's border.
+    The line follows the threshold in the smoothed map, by marching squares: in each square of
+    four pixel centres with both labels it runs from one side of the square to another, at the
+    places that linear interpolation gives. It is accurate to below a pixel at any slope. The
+    image frame does not count; there the line is extended by the half pixel to the border.
 
     Parameters
     ----------
     smoothed : (H, W) float32, the smoothed dermis map.
-    area : (H, W) bool, the same above ``threshold`` with small enclosed areas flipped. Both
-        sides of any edge of it lie on different sides of the threshold, also after flipping.
+    area : (H, W) bool, the same above ``threshold``, with small enclosed areas flipped. Any edge
+        of it has the threshold between its two sides, also after flipping.
     threshold : the level of the line.
     """
     frame = sum(
@@ -62,14 +59,14 @@ def boundary_length_px(
     levels = np.stack([smoothed[corner] for corner in corners]).astype(np.float64)
     passes = labels != np.roll(labels, -1, axis=0)
     points = _passing_points(levels, threshold)
-    # From the point on each side of the square to the next one round, and across.
+    # From the point on each side of the square to that on the next side, and on the opposite one.
     next_round = np.hypot(*(points - np.roll(points, -1, axis=0)).transpose(2, 0, 1))
     across = np.hypot(*(points[:2] - points[2:]).transpose(2, 0, 1))
     saddle = passes.all(axis=0)
     adjacent = passes & np.roll(passes, -1, axis=0) & ~saddle
     opposite = passes[:2] & passes[2:] & ~saddle
     inside = next_round[adjacent].sum() + across[opposite].sum()
-    # At a saddle the two segments can be drawn in two ways: the mean of both.
+    # At a saddle the two segments can be drawn in two ways: take the mean of both.
     inside += next_round[:, saddle].sum() / 2
     return float(inside) + 0.5 * frame
 
@@ -85,9 +82,9 @@ def _mixed_squares(area: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _passing_points(levels: NDArray[np.float64], threshold: float) -> NDArray[np.float64]:
-    """Return where each side of each square passes the threshold, (4, N, 2) in its square.
+    """Return where each side of each square crosses the threshold, (4, N, 2), within the square.
 
-    ``levels`` is (4, N): the corners in turn. A side that does not pass gives any point on it.
+    ``levels`` is (4, N), the corners in order. A side without a crossing gives any point on it.
     """
     corners = np.array([[0, 0], [0, 1], [1, 1], [1, 0]], dtype=np.float64)
     ends = np.roll(levels, -1, axis=0)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from functools import wraps
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from skinray.config.biopsies import CrossingSettings
 from skinray.crossings.boundary import PAPER_SETTINGS, dermis_area, edge_band, smooth
 from skinray.crossings.density import boundary_length_px, density_per_mm, to_mm
-from skinray.crossings.maps import as_map, check_same_shape, threshold_map, true_pixels
+from skinray.crossings.maps import as_map, threshold_map, true_pixels
+from skinray.errors import SkinrayError
 
-T = TypeVar("T")
+# What each step of the stage depends on.
+AREA = ("sigma_px", "dermis_threshold", "min_area_fraction")
+BOUNDARY = (*AREA, "boundary_width_px")
+CENTRES = (*BOUNDARY, "nerve_threshold", "eps_px", "min_points")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +33,7 @@ class Crossings:
     ----------
     points : (N, 2) float64, row and column of each crossing, sorted by row, then column.
     boundary : (H, W) bool, the pixels close to the edge of the dermis.
-    boundary_px : length of the boundary line in pixels, the image frame not counted.
+    boundary_px : length of the boundary line in pixels, without the image frame.
     boundary_mm : the same in millimetres; None without a scale.
     dermis : (H, W) bool, the dermis after smoothing and flipping of enclosed areas.
     """
@@ -51,6 +54,49 @@ class Crossings:
         """Crossings per millimetre of boundary; None without a scale or a boundary."""
         return density_per_mm(self.count, self.boundary_mm)
 
+    def __repr__(self) -> str:
+        text = f"{self.count} crossing{'s' if self.count != 1 else ''}"
+        text += f", boundary {self.boundary_px:.0f} px"
+        if self.boundary_mm is not None:
+            text += f" = {self.boundary_mm:.3f} mm"
+        if self.density_per_mm is not None:
+            text += f", {self.density_per_mm:.1f} per mm"
+        return f"<Crossings: {text}>"
+
+
+class CrossingsRecord(BaseModel):
+    """The crossings of one image for tables and answers, in pixels of the upright image."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: int = Field(ge=0, description="nerve crossings of the dermal-epidermal boundary")
+    boundary_px: float = Field(ge=0, description="length of the boundary in pixels")
+    boundary_mm: float | None = Field(description="the same in mm; null: the scale is unknown")
+    density_per_mm: float | None = Field(
+        description="crossings per mm of boundary; null: scale unknown, or no boundary"
+    )
+    um_per_px: float | None = Field(description="scale used; null: unknown, never guessed")
+    width: int = Field(ge=1, description="pixels")
+    height: int = Field(ge=1, description="pixels")
+    points: list[tuple[float, float]] = Field(
+        description="row and column of each crossing; whole numbers are centres of pixels"
+    )
+
+    @classmethod
+    def of(cls, found: Crossings, um_per_px: float | None) -> Self:
+        """Return the record of the crossings found at a scale."""
+        height, width = found.boundary.shape
+        return cls(
+            count=found.count,
+            boundary_px=found.boundary_px,
+            boundary_mm=found.boundary_mm,
+            density_per_mm=found.density_per_mm,
+            um_per_px=um_per_px,
+            width=width,
+            height=height,
+            points=[(float(row), float(column)) for row, column in found.points],
+        )
+
 
 def find_crossings(
     nerve: ArrayLike,
@@ -65,18 +111,15 @@ def find_crossings(
     nerve, dermis : (H, W) masks (bool, or integers of which those above 0 are true) or float
         probabilities in [0, 1], on the pixels of one image.
     settings : parameters at ``settings.reference_um_per_px``; the paper's by default.
-    um_per_px : scale of this image. With it, lengths are brought to the image's scale and
-        ``boundary_mm`` is known; without, pixels are taken as they are.
+    um_per_px : scale of this image. With it, lengths are converted to the image's scale and
+        ``boundary_mm`` is known; without it, lengths are taken as pixels of this image.
 
-    Raises
-    ------
-    SkinrayError
-        If a map is not two-dimensional, is empty, holds NaN or values outside [0, 1], if the
-        maps differ in shape, or if the scale is not above 0.
+    Raises SkinrayError if a map is not two-dimensional, is empty, holds NaN or values outside
+    [0, 1], if the maps differ in shape, or if the scale is not above 0.
     """
     to_mm(0, um_per_px)
     settings = settings.at_scale(um_per_px)
-    steps = Steps(nerve, dermis)
+    steps = CrossingSteps(nerve, dermis)
     length_px = boundary_length_px(
         steps.smoothed(settings), steps.area(settings), settings.dermis_threshold
     )
@@ -89,11 +132,30 @@ def find_crossings(
     )
 
 
-class Steps:
-    """The steps of the stage on one image, each done once for the settings it depends on.
+Step = Callable[["CrossingSteps", CrossingSettings], NDArray[Any]]
 
-    :func:`find_crossings` takes one way through them; the search of the parameters tries many
-    settings, most of which share most steps. All settings hold at the image's own scale.
+
+def _once_for(*names: str) -> Callable[[Step], Step]:
+    """Run a step once for each combination of the settings that it depends on."""
+
+    def once(step: Step) -> Step:
+        @wraps(step)
+        def kept(self: CrossingSteps, settings: CrossingSettings) -> NDArray[Any]:
+            key = (step.__name__, *(getattr(settings, name) for name in names))
+            if key not in self._done:
+                self._done[key] = step(self, settings)
+            return self._done[key]
+
+        return kept
+
+    return once
+
+
+class CrossingSteps:
+    """The steps of the stage on one image, each run once for the settings it depends on.
+
+    :func:`find_crossings` runs them once; the search for parameters tries many settings, most
+    of which share most steps. All settings are at the image's own scale.
 
     Parameters
     ----------
@@ -103,71 +165,43 @@ class Steps:
     def __init__(self, nerve: ArrayLike, dermis: ArrayLike) -> None:
         self._nerve = as_map(nerve, "nerve map")
         self._dermis = as_map(dermis, "dermis map")
-        check_same_shape(self._nerve, self._dermis)
-        self._done: dict[Hashable, Any] = {}
+        if self._nerve.shape != self._dermis.shape:
+            raise SkinrayError(
+                f"nerve map {self._nerve.shape} does not match dermis map {self._dermis.shape}: "
+                "make both from the same image at the same magnification"
+            )
+        self._done: dict[Hashable, NDArray[Any]] = {}
 
+    @_once_for("sigma_px")
     def smoothed(self, settings: CrossingSettings) -> NDArray[np.float32]:
         """Return the smoothed dermis map, (H, W)."""
-        return self._once(
-            ("smoothed", settings.sigma_px), lambda: smooth(self._dermis, settings.sigma_px)
-        )
+        return smooth(self._dermis, settings.sigma_px)
 
+    @_once_for(*AREA)
     def area(self, settings: CrossingSettings) -> NDArray[np.bool_]:
         """Return the dermis after smoothing and flipping, (H, W)."""
-        return self._once(
-            ("area", *_area_key(settings)),
-            lambda: dermis_area(self._dermis, self.smoothed(settings), settings),
-        )
+        return dermis_area(self._dermis, self.smoothed(settings), settings)
 
+    @_once_for(*BOUNDARY)
     def boundary(self, settings: CrossingSettings) -> NDArray[np.bool_]:
         """Return the pixels close to the dermis's edge, (H, W)."""
-        return self._once(
-            ("boundary", *_boundary_key(settings)),
-            lambda: edge_band(self.area(settings), settings.boundary_width_px),
-        )
+        return edge_band(self.area(settings), settings.boundary_width_px)
 
+    @_once_for("nerve_threshold")
     def fibres(self, settings: CrossingSettings) -> NDArray[np.bool_]:
         """Return the nerve mask, (H, W)."""
-        return self._once(
-            ("fibres", settings.nerve_threshold),
-            lambda: threshold_map(self._nerve, settings.nerve_threshold),
-        )
+        return threshold_map(self._nerve, settings.nerve_threshold)
 
+    @_once_for(*CENTRES)
     def centres(self, settings: CrossingSettings) -> NDArray[np.float64]:
         """Return the clusters' means before the two-sided filter, (K, 2)."""
-        return self._once(
-            (
-                "centres",
-                *_boundary_key(settings),
-                settings.nerve_threshold,
-                settings.eps_px,
-                settings.min_points,
-            ),
-            lambda: cluster_centres(
-                true_pixels(self.fibres(settings) & self.boundary(settings)),
-                settings.eps_px,
-                settings.min_points,
-            ),
-        )
+        pixels = true_pixels(self.fibres(settings) & self.boundary(settings))
+        return cluster_centres(pixels, settings.eps_px, settings.min_points)
 
     def points(self, settings: CrossingSettings) -> NDArray[np.float64]:
         """Return the crossings, (N, 2)."""
         centres = self.centres(settings)
         return centres[two_sided(centres, self.fibres(settings), self.area(settings), settings)]
-
-    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
-        if key not in self._done:
-            self._done[key] = make()
-        result: T = self._done[key]
-        return result
-
-
-def _area_key(settings: CrossingSettings) -> tuple[float, ...]:
-    return settings.sigma_px, settings.dermis_threshold, settings.min_area_fraction
-
-
-def _boundary_key(settings: CrossingSettings) -> tuple[float, ...]:
-    return *_area_key(settings), settings.boundary_width_px
 
 
 def two_sided(
@@ -178,9 +212,9 @@ def two_sided(
 ) -> NDArray[np.bool_]:
     """Return which crossings have nerve on both sides of the boundary, (K,) bool.
 
-    Counted are the nerve pixels whose centres lie inside the square of ``window_px`` round the
-    crossing: 17 rows of pixels, or 16 where the crossing lies midway between two rows, so that
-    a mirrored image gives the mirrored window.
+    Nerve pixels count if their centres lie inside the square of ``window_px`` around the
+    crossing: 17 rows of pixels, or 16 if the crossing lies midway between two rows, so that a
+    mirrored image gives the mirrored window.
     """
     half = settings.window_px / 2
     kept = np.zeros(len(centres), dtype=np.bool_)
@@ -204,58 +238,20 @@ def cluster_centres(
     A pixel is a core point if ``min_points`` pixels, itself included, lie within ``eps_px``. A
     cluster is a connected set of core points and every pixel within ``eps_px`` of one of them.
     As in the definition of Ester et al. (1996), a border pixel within reach of two clusters
-    belongs to both; libraries give it to the cluster they meet first, which would make the
-    result depend on how the image is turned.
+    belongs to both. scikit-learn assigns it to the cluster it meets first, which would make the
+    result depend on the image's orientation; so only the core points' clusters are taken from it.
     """
     if len(pixels) == 0:
         return np.empty((0, 2))
-    total = len(pixels)
-    pairs = cKDTree(pixels).query_pairs(eps_px, output_type="ndarray")
-    core = 1 + np.bincount(pairs.ravel(), minlength=total) >= min_points
-    linked = pairs[core[pairs].all(axis=1)]
-    graph = coo_array((np.ones(len(linked), dtype=np.int8), tuple(linked.T)), shape=(total, total))
-    cluster = connected_components(graph, directed=False)[1]
-    both_ways = np.concatenate([pairs, pairs[:, ::-1]])
-    border = both_ways[core[both_ways[:, 0]] & ~core[both_ways[:, 1]]]
-    cores = np.flatnonzero(core)
-    member = np.concatenate([cores, border[:, 1]])
-    owner = np.concatenate([cluster[cores], cluster[border[:, 0]]])
-    owner, member = np.unique(np.stack([owner, member]), axis=1)
-    _, index, size = np.unique(owner, return_inverse=True, return_counts=True)
-    sums = [np.bincount(index, weights=pixels[member, axis]) for axis in (0, 1)]
-    centres = np.stack(sums, axis=1) / size[:, None]
+    from sklearn.cluster import DBSCAN  # takes a second to import
+
+    found = DBSCAN(eps=eps_px, min_samples=min_points, algorithm="kd_tree").fit(pixels)
+    cores = found.core_sample_indices_
+    border = np.setdiff1d(np.flatnonzero(found.labels_ >= 0), cores)
+    reached = cKDTree(pixels[cores]).query_ball_point(pixels[border], eps_px)
+    owners = [np.unique(found.labels_[cores[near]]) for near in reached]
+    owner = np.concatenate([found.labels_[cores], *owners])
+    member = np.concatenate([cores, np.repeat(border, [len(each) for each in owners])])
+    sums = [np.bincount(owner, weights=pixels[member, axis]) for axis in (0, 1)]
+    centres = np.stack(sums, axis=1) / np.bincount(owner)[:, None]
     return np.asarray(centres[np.lexsort((centres[:, 1], centres[:, 0]))])
-
-
-class Count(BaseModel):
-    """The crossings of one image, in pixels of that image as it stands upright."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    count: int = Field(ge=0, description="nerve crossings of the dermal-epidermal boundary")
-    boundary_px: float = Field(ge=0, description="length of the boundary in pixels")
-    boundary_mm: float | None = Field(description="the same in mm; null: the scale is unknown")
-    density_per_mm: float | None = Field(
-        description="crossings per mm of boundary; null: scale unknown, or no boundary"
-    )
-    um_per_px: float | None = Field(description="scale used; null: unknown, never guessed")
-    width: int = Field(ge=1, description="pixels")
-    height: int = Field(ge=1, description="pixels")
-    points: list[tuple[float, float]] = Field(
-        description="row and column of each crossing; whole numbers are middles of pixels"
-    )
-
-    @classmethod
-    def of(cls, found: Crossings, um_per_px: float | None) -> Self:
-        """Tell of the crossings that were found at a scale."""
-        height, width = found.boundary.shape
-        return cls(
-            count=found.count,
-            boundary_px=found.boundary_px,
-            boundary_mm=found.boundary_mm,
-            density_per_mm=found.density_per_mm,
-            um_per_px=um_per_px,
-            width=width,
-            height=height,
-            points=[(float(row), float(column)) for row, column in found.points],
-        )

@@ -2,12 +2,12 @@
 
 "All parameters in this section were optimized by running the same process on the ground truth
 data and the model output on the same images, and maximizing their consistency." Consistency is
-Lin's concordance of the two counts over the images: 1 where they are equal on every image, lower
-where they scatter and where one of them counts more throughout.
+Lin's concordance of the two counts over the images: 1 if they are equal on every image, lower if
+they scatter or if one of them is consistently higher.
 
-Taken by itself this has worthless optima, e.g. parameters under which nothing is ever counted.
-So parameters are refused that change the truth's own counts, summed over the images, by more
-than a small share: agreement can only be gained on the side of the model.
+Alone, this has worthless optima, such as parameters under which nothing is ever counted. So
+parameters that change the truth's own counts, summed over the images, by more than a small share
+are rejected: agreement can only be gained on the model's side.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skinray.config.biopsies import CrossingSettings, FitSettings
-from skinray.crossings.detect import Steps
+from skinray.crossings.detect import CrossingSteps
 from skinray.errors import SkinrayError
 
 Counts = NDArray[np.int64]
@@ -28,7 +28,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class FitPair:
-    """What the model and the expert say of one training image.
+    """The model's maps and the expert's masks of one training image.
 
     Attributes
     ----------
@@ -46,13 +46,13 @@ class FitPair:
 
 @dataclass(frozen=True)
 class FitTrial:
-    """One value tried for one parameter, the others as they stood.
+    """One value tried for one parameter, with the others as they were.
 
     Attributes
     ----------
     round : sweep over the parameters, from 1.
     consistency : Lin's concordance of the two counts.
-    mean_difference : mean of the absolute difference of the two counts, an image.
+    mean_difference : mean absolute difference of the two counts per image.
     truth_shift : share by which the truth's own counts differ from those at the start.
     admissible : whether ``truth_shift`` is within the limit.
     chosen : whether this value was kept.
@@ -70,7 +70,7 @@ class FitTrial:
 
 @dataclass(frozen=True)
 class FitResult:
-    """The settings found, their consistency, that at the start, and every trial."""
+    """The settings found, their consistency, the consistency at the start, and every trial."""
 
     settings: CrossingSettings
     consistency: float
@@ -86,26 +86,28 @@ def fit_crossings(
 ) -> FitResult:
     """Search one parameter after the other, for at most ``fit.rounds`` sweeps.
 
-    Of equal concordance the smaller mean difference wins, then the value nearest to the start.
-    The settings at the start are always among the candidates, so the result is never worse.
+    If the concordance is equal, the smaller mean difference wins, then the value nearest to the
+    start. The settings at the start are always a candidate, so the result is never worse.
 
     Parameters
     ----------
-    pairs : training images only; the first ``fit.max_images`` are used. An image is fetched
-        once a parameter, so a lazy sequence keeps one image in memory.
-    settings : start of the search.
-    fit : parameters and values to try.
-    progress : called with parameters searched so far, and of how many at most.
+    pairs : training images only; the first ``fit.max_images`` are used. Each image is fetched
+        once per parameter, so a lazy sequence keeps one image in memory.
+    settings : the start of the search.
+    fit : the parameters and values to try.
+    progress : called with the number of parameters searched, and the most there can be.
 
     Raises
     ------
     SkinrayError
-        If there is no pair, or its maps do not fit each other.
+        If there is no pair, or the maps of one do not match.
     SettingsError
         If the grid names an unknown parameter or a value out of range.
     """
     if len(pairs) == 0:
-        raise SkinrayError("the crossing parameters cannot be fitted on no image: pass pairs")
+        raise SkinrayError(
+            "the crossing parameters cannot be fitted without images: pass at least one pair"
+        )
     candidates = {name: _candidates(settings, name, fit.grid[name]) for name in fit.grid}
     search = _Search(pairs, settings, fit)
     start = search.score(settings)
@@ -131,7 +133,7 @@ def fit_crossings(
 
 
 def concordance(first: ArrayLike, second: ArrayLike) -> float:
-    """Return Lin's concordance of two counts of the same images; 1 for equal constants."""
+    """Return Lin's concordance of two counts of the same images; 1 if both are one constant."""
     x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
     if spread == 0:
@@ -142,12 +144,12 @@ def concordance(first: ArrayLike, second: ArrayLike) -> float:
 def _candidates(
     settings: CrossingSettings, name: str, values: Sequence[float]
 ) -> list[float | int]:
-    """Return the values as the settings take them; an unknown name or bad value raises here."""
+    """Return the values as the settings store them; SettingsError for a bad name or value."""
     return [getattr(settings.override({name: value}), name) for value in values]
 
 
 class _Search:
-    """Counts by truth and model of the settings tried, each counted once an image."""
+    """Counts of truth and model under the settings tried; each is made once per image."""
 
     def __init__(
         self, pairs: Sequence[FitPair], settings: CrossingSettings, fit: FitSettings
@@ -160,7 +162,7 @@ class _Search:
         self.count([settings])
 
     def count(self, options: Sequence[CrossingSettings]) -> None:
-        """Count all images under all options, image by image, so that steps are shared."""
+        """Count all images under all options, image by image so that steps are shared."""
         missing = {
             (side, self._relevant(side, option))
             for option in options
@@ -174,7 +176,7 @@ class _Search:
             self._counts[key] = counts
 
     def score(self, option: CrossingSettings) -> tuple[float, float, float, bool]:
-        """Return consistency, mean difference, shift of the truth, and whether that is small."""
+        """Return consistency, mean difference, the truth's shift, and whether that is small."""
         model, truth = self._get("model", option), self._get("truth", option)
         at_start = self._get("truth", self._start)
         shift = float(np.abs(truth - at_start).sum() / max(1, at_start.sum()))
@@ -182,12 +184,12 @@ class _Search:
         return concordance(model, truth), difference, shift, shift <= self._fit.max_truth_shift
 
     def rank(self, option: CrossingSettings) -> tuple[bool, float, float, float]:
-        """Return what the best option is highest in, first things first."""
+        """Return what options are compared by; the best option has the highest."""
         consistency, difference, _, admissible = self.score(option)
         return admissible, round(consistency, 9), -round(difference, 9), -self._distance(option)
 
     def _distance(self, option: CrossingSettings) -> float:
-        """Distance to the start, each parameter in units of the range tried."""
+        """Return the distance to the start, each parameter in units of its range tried."""
         total = 0.0
         for name, values in self._fit.grid.items():
             start, here = getattr(self._start, name), getattr(option, name)
@@ -199,7 +201,7 @@ class _Search:
         return self._counts[side, self._relevant(side, option)]
 
     def _relevant(self, side: str, option: CrossingSettings) -> CrossingSettings:
-        """Drop what a side does not depend on: the truth's nerves are a mask already."""
+        """Reset what a side does not depend on: the truth's nerves are a mask already."""
         if side == "model":
             return option
         return option.override({"nerve_threshold": self._start.nerve_threshold})
@@ -207,8 +209,10 @@ class _Search:
 
 def _count_image(pair: FitPair, keys: Sequence[tuple[str, CrossingSettings]]) -> list[int]:
     steps = {
-        "model": Steps(_probability(pair.nerve_probability), _probability(pair.dermis_probability)),
-        "truth": Steps(pair.nerve_truth > 0, pair.dermis_truth > 0),
+        "model": CrossingSteps(
+            _probability(pair.nerve_probability), _probability(pair.dermis_probability)
+        ),
+        "truth": CrossingSteps(pair.nerve_truth > 0, pair.dermis_truth > 0),
     }
     return [len(steps[side].points(option.at_scale(pair.um_per_px))) for side, option in keys]
 

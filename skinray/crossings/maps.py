@@ -1,4 +1,4 @@
-"""What the crossing stage accepts as a map of nerves or dermis, checked once at the door."""
+"""What the crossing stage accepts as a map of nerves or dermis, checked once on entry."""
 
 from __future__ import annotations
 
@@ -9,39 +9,36 @@ from numpy.typing import ArrayLike, NDArray
 
 from skinray.errors import SkinrayError
 
-# Resampling a probability may leave [0, 1] by a rounding error, never by more.
+# Resampling may push a probability out of [0, 1] by a rounding error, never by more.
 RANGE_SLACK = 1e-3
 
 
 def as_map(values: ArrayLike, name: str) -> NDArray[Any]:
-    """Bring a mask or a probability map to the form that the stage computes with.
+    """Convert a mask or a probability map to the form that the stage computes with.
 
     Parameters
     ----------
     values : (H, W) bool or integer mask (above 0 is true), or float probabilities in [0, 1].
-    name : what the map is called in error messages.
+    name : what error messages call the map.
 
-    Returns
-    -------
-    (H, W) uint8 of 0 and 1 for a mask, (H, W) float32 for probabilities.
-
-    Raises
-    ------
-    SkinrayError
-        If the map is not two-dimensional, is empty, or holds values that are neither.
+    Returns (H, W) uint8 of 0 and 1 for a mask, (H, W) float32 for probabilities.
+    Raises SkinrayError if the map is not two-dimensional, is empty, or holds values that are
+    neither.
     """
     array = np.asarray(values)
     if array.ndim != 2:
         raise SkinrayError(f"{name} has shape {array.shape}: pass one (height, width) map")
     if array.size == 0:
-        raise SkinrayError(f"{name} has no pixel (shape {array.shape}): pass a whole image's map")
+        raise SkinrayError(
+            f"{name} has no pixels (shape {array.shape}): pass the map of a whole image"
+        )
     if array.dtype == np.bool_ or np.issubdtype(array.dtype, np.integer):
         return (np.ascontiguousarray(array) > 0).view(np.uint8)
     if not np.issubdtype(array.dtype, np.floating):
         raise SkinrayError(f"{name} holds {array.dtype}: pass a mask or float probabilities")
     low, high = float(array.min()), float(array.max())
     if np.isnan(low) or np.isnan(high):
-        raise SkinrayError(f"{name} holds NaN: find the step of the model that made it")
+        raise SkinrayError(f"{name} holds NaN: find the step of the model that produced it")
     if low < -RANGE_SLACK or high > 1 + RANGE_SLACK:
         raise SkinrayError(
             f"{name} ranges from {low:g} to {high:g}: probabilities lie in [0, 1] "
@@ -51,21 +48,12 @@ def as_map(values: ArrayLike, name: str) -> NDArray[Any]:
 
 
 def threshold_map(values: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
-    """Return where a map of :func:`as_map` is true: masks as they are, else above threshold."""
+    """Return where a map of :func:`as_map` is true: a mask as it is, probabilities by threshold."""
     if values.dtype == np.uint8:
         return values.view(np.bool_)
     return np.asarray(values > threshold)
 
 
 def true_pixels(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return row and column of every true pixel, (N, 2), in scan order."""
+    """Return the row and column of every true pixel, (N, 2), in scan order."""
     return np.stack(np.divmod(np.flatnonzero(mask), mask.shape[1]), axis=1)
-
-
-def check_same_shape(nerve: NDArray[Any], dermis: NDArray[Any]) -> None:
-    """Raise SkinrayError unless both maps lie on one pixel grid."""
-    if nerve.shape != dermis.shape:
-        raise SkinrayError(
-            f"nerve map {nerve.shape} does not match dermis map {dermis.shape}: "
-            "make both from the same image at one magnification"
-        )

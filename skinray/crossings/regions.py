@@ -1,7 +1,7 @@
-"""Enclosed areas of a mask, found on its runs instead of its pixels.
+"""Enclosed areas of a mask, found from its runs instead of its pixels.
 
-A row of a biopsy's mask changes its label a few times only, so a graph over runs is a
-hundred times smaller than one over pixels.
+A row of a biopsy's mask changes its label only a few times, so a graph of runs is a hundred
+times smaller than one of pixels.
 """
 
 from __future__ import annotations
@@ -15,18 +15,9 @@ from scipy.sparse.csgraph import connected_components
 def flip_enclosed(mask: NDArray[np.bool_], max_area_px: float) -> NDArray[np.bool_]:
     """Flip the label of every enclosed area smaller than ``max_area_px`` (paper 2.4).
 
-    An area is a 4-connected component of pixels of one label, either label. It is enclosed
-    where none of its pixels lies on the image frame. All areas are found on the mask as it
-    comes in and flipped at once, so an island within a hole keeps differing from the hole.
-
-    Parameters
-    ----------
-    mask : (H, W) bool.
-    max_area_px : areas of fewer pixels are flipped.
-
-    Returns
-    -------
-    (H, W) bool, a new array.
+    An area is a 4-connected component of pixels of either label. It is enclosed if none of its
+    pixels touches the image frame. All areas are found on the input mask and flipped at once,
+    so an island within a hole still differs from the hole. Takes and returns (H, W) bool.
     """
     height, width = mask.shape
     starts, lengths = _runs(mask)
@@ -45,7 +36,7 @@ def flip_enclosed(mask: NDArray[np.bool_], max_area_px: float) -> NDArray[np.boo
 
 
 def _runs(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return flat start and length of every run of one label within a row, in scan order."""
+    """Return the flat start and the length of every run of one label in a row, in scan order."""
     begins = np.ones(mask.shape, dtype=np.bool_)
     np.not_equal(mask[:, 1:], mask[:, :-1], out=begins[:, 1:])
     starts = np.flatnonzero(begins)
@@ -55,8 +46,8 @@ def _runs(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]
 def _components(mask: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the 4-connected component of every run.
 
-    Two runs of neighbouring rows touch where one of them begins under or over the other, so
-    it is enough to look below every start, and above every start.
+    If two runs of neighbouring rows touch, one of them begins below or above the other, so it is
+    enough to check below and above every start.
     """
     width = mask.shape[1]
     upper = np.concatenate([starts[starts < mask.size - width], starts[starts >= width] - width])

@@ -1,9 +1,11 @@
-"""Random views of a labelled image, as one affine map and one warp each (paper 2.1).
+"""Labelled images, and random views of them for training (paper 2.1).
 
-The chain is translation, rotation, scale, shear, a quarter turn, a square crop, flips, and a change
-of colour where one is asked for. ``draw`` takes all random decisions, ``apply`` is a pure function
-of them, and the generator is made of the run, the epoch and the image alone: who augments, and in
-which order, changes nothing.
+A view is one affine map and one warp: translation, rotation, scale, shear, a quarter turn, a square
+crop and flips; then a change of colour if the settings ask for one. ``draw`` makes every random
+decision, and ``apply`` is a pure function of them. The generator depends only on the run, the epoch
+and the image, so it does not matter which process augments, or in what order.
+
+``paste`` puts the skin of one photograph in front of another.
 """
 
 from __future__ import annotations
@@ -18,21 +20,51 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import AugmentSettings, ColourSettings
+from skinray.config.images import AugmentSettings, ColourSettings
 from skinray.config.kinds import Stage
+
+Matrix = NDArray[np.float64]
+BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "constant": cv2.BORDER_CONSTANT}
+# Cosine and sine of the quarter turns, exact.
+QUARTER_TURNS = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image and its masks on one pixel grid.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8, RGB.
+    masks : by stage, (H, W) uint8: 1 on a nerve, in the dermis, or on skin.
+    """
+
+    image: NDArray[np.uint8]
+    masks: Mapping[Stage, NDArray[np.uint8]]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width = self.image.shape[:2]
+        return int(height), int(width)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the image and its masks in memory."""
+        return self.image.nbytes + sum(mask.nbytes for mask in self.masks.values())
 
 
 @dataclass(frozen=True)
 class Colour:
-    """One change of colour. All are natural logarithms of a factor: 0 changes nothing.
+    """One change of colour. Every value is the natural logarithm of a factor: 0 changes nothing.
 
     Attributes
     ----------
     exposure : of all values.
-    balance : of red, green and blue, each by itself.
+    balance : of red, green and blue separately.
     contrast : of the distance from the image's mean.
-    saturation : of the distance from each pixel's own grey, the mean of its three values.
-    gamma : of the exponent that values in 0..1 are raised to; above 0 darkens.
+    saturation : of the distance from each pixel's grey, the mean of its three values.
+    gamma : of the exponent applied to values in 0..1; above 0 darkens.
     """
 
     exposure: float = 0.0
@@ -45,50 +77,21 @@ class Colour:
 UNCHANGED = Colour()
 
 
-def recolour(image: NDArray[np.uint8], colour: Colour) -> NDArray[np.uint8]:
-    """Return the image in other colours, changed in the order in which :class:`Colour` lists them.
-
-    Parameters
-    ----------
-    image : (H, W, 3) RGB.
-    colour : what changes. What leaves 0..255 is cut off, before gamma.
-
-    Returns
-    -------
-    (H, W, 3) RGB; the image itself where nothing changes.
-    """
-    if colour == UNCHANGED:
-        return image
-    gains = np.exp(np.array(colour.balance, dtype=np.float32) + np.float32(colour.exposure))
-    values = image * gains
-    values += (math.exp(colour.contrast) - 1) * (values - values.mean(dtype=np.float64))
-    values += (math.exp(colour.saturation) - 1) * (values - values.mean(axis=2, keepdims=True))
-    whole = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    curve = 255 * (np.arange(256) / 255) ** math.exp(colour.gamma)
-    return np.asarray(cv2.LUT(whole, np.rint(curve).astype(np.uint8)), dtype=np.uint8)
-
-
-Matrix = NDArray[np.float64]
-BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "constant": cv2.BORDER_CONSTANT}
-# Cosine and sine of the quarter turns, exact.
-QUARTER_TURNS = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}
-
-
 @dataclass(frozen=True)
 class Transform:
-    """One draw of the augmentation. Angles turn counter-clockwise, as the image is seen.
+    """One draw of the augmentation. Angles are counter-clockwise in the displayed image.
 
     Attributes
     ----------
     translate_px : shift to the right and down.
     rotate_deg : rotation about the image's centre.
     scale : magnification about the image's centre.
-    shear_deg : angle by which vertical lines lean to the right at the bottom, and by which
+    shear_deg : angle by which vertical lines lean to the right at the bottom, and angle by which
         horizontal lines fall to the right, about the image's centre.
-    orientation_deg : quarter turns of the whole frame, as :func:`numpy.rot90` makes them.
-    crop : place of the crop in the free range of rows and of columns, each in [0, 1].
+    orientation_deg : quarter turns of the whole frame, as with :func:`numpy.rot90`.
+    crop : position of the crop in the free range of rows and of columns, each in [0, 1].
     flip_columns, flip_rows : mirror the crop left to right, top to bottom.
-    colour : of the crop, after all else.
+    colour : applied to the crop, last.
     """
 
     translate_px: tuple[float, float] = (0.0, 0.0)
@@ -103,7 +106,7 @@ class Transform:
 
 
 def generator(run_seed: int, epoch: int, image_id: str, repeat: int = 0) -> np.random.Generator:
-    """Return the random generator of one view: of this run, epoch, image and repeat alone."""
+    """Return the random generator of one view, which depends on these arguments only."""
     key = f"{run_seed}:{epoch}:{repeat}:{image_id}"
     digest = hashlib.sha256(key.encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
@@ -114,11 +117,11 @@ def draw(rng: np.random.Generator, settings: AugmentSettings) -> Transform:
     translate = rng.uniform(-1, 1, 2) * settings.translate_px
     rotate = rng.uniform(-1, 1) * settings.rotate_deg
     shear = rng.uniform(-1, 1, 2) * settings.shear_deg
-    # Not by ``integers``, which takes no value from the stream where there is no choice.
+    # Not ``integers``, which takes no value from the stream if there is only one choice.
     orientation = settings.orientations_deg[int(rng.random() * len(settings.orientations_deg))]
     crop = rng.random(2)
     flips = rng.random(2) < settings.flip_probability
-    # Evenly on a logarithmic scale: twice as large is as likely as half as large.
+    # Uniform on a logarithmic scale: twice as large is as likely as half as large.
     low, high = settings.scale
     scale = low * (high / low) ** rng.random()
     colour = _draw_colour(rng, settings.colour)
@@ -147,23 +150,22 @@ def _draw_colour(rng: np.random.Generator, most: ColourSettings) -> Colour:
 
 
 def matrix(transform: Transform, shape: tuple[int, int], settings: AugmentSettings) -> Matrix:
-    """Return the affine map from a pixel of the crop to its place in the source.
+    """Return the affine map from a pixel of the crop to its position in the source.
 
     Parameters
     ----------
     transform : the draw.
     shape : height and width of the source.
-    settings : gives the side of the crop.
+    settings : the side of the crop.
 
-    Returns
-    -------
-    (2, 3) float64 that takes (x, y, 1), x to the right, y down, pixel centres at whole numbers.
+    Returns (2, 3) float64 that maps (x, y, 1): x to the right, y down, pixel centres at whole
+    numbers.
     """
     height, width = shape
     turned = (width, height) if transform.orientation_deg in (90, 270) else (height, width)
     source_centre = ((width - 1) / 2, (height - 1) / 2)
     turned_centre = ((turned[1] - 1) / 2, (turned[0] - 1) / 2)
-    # Undo the chain from its end: flips, crop, quarter turn, shear, rotation, translation.
+    # Undo the chain from its end: flips, crop, quarter turn, shear, scale, rotation, translation.
     steps = [
         _shift(-transform.translate_px[0], -transform.translate_px[1]),
         _shift(*source_centre),
@@ -184,10 +186,10 @@ def matrix(transform: Transform, shape: tuple[int, int], settings: AugmentSettin
 def apply(transform: Transform, sample: Sample, settings: AugmentSettings) -> Sample:
     """Return the crop of ``settings.crop_px`` that the transform shows of the sample.
 
-    Image and masks go through one affine map, straight to the crop: the image by linear, the
-    masks by nearest interpolation. Beyond the image it is mirrored about the outermost pixel
-    centres, or 0 with ``fill="constant"``. An image smaller than the crop is filled up in the
-    same way, around its centre. The masks come back as 0 and 1, whatever is true in them.
+    Image and masks go through one affine map straight to the crop, the image with linear and the
+    masks with nearest interpolation. Beyond its frame the image is mirrored about the outermost
+    pixel centres, or 0 with ``fill="constant"``; an image smaller than the crop is centred and
+    filled in the same way. Returned masks are 0 and 1; any value above 0 is true.
     """
     to_source = matrix(transform, sample.shape, settings)
     rows, columns = _window(to_source, sample.shape, settings.crop_px)
@@ -199,8 +201,8 @@ def apply(transform: Transform, sample: Sample, settings: AugmentSettings) -> Sa
         border = BORDERS[settings.fill]
         return cv2.warpAffine(array, to_source, size, flags=flags, borderMode=border)
 
-    # OpenCV warps four channels faster than three, and all masks faster as bits of one
-    # array; bringing what the crop can see to that form costs less than it saves.
+    # OpenCV warps four channels faster than three, and all masks faster as bits of one array;
+    # converting the part that the crop sees costs less than it saves.
     colours = cv2.cvtColor(sample.image[rows, columns], cv2.COLOR_RGB2RGBA)
     bits = np.zeros(colours.shape[:2], np.uint8)
     for at, mask in enumerate(sample.masks.values()):
@@ -220,7 +222,7 @@ def apply(transform: Transform, sample: Sample, settings: AugmentSettings) -> Sa
 def _window(to_source: Matrix, shape: tuple[int, int], crop_px: int) -> tuple[slice, slice]:
     """Return the rows and columns of the source that the crop can see.
 
-    Where it sees past the image, all of that axis: what is mirrored may lie anywhere on it.
+    If it sees past the image, all of that axis: mirrored pixels may come from anywhere on it.
     """
     last = crop_px - 1
     corners = to_source @ np.array([[0, last, 0, last], [0, 0, last, last], [1, 1, 1, 1]])
@@ -236,7 +238,7 @@ def _shift(x: float, y: float) -> Matrix:
 
 
 def _rotation(degrees: float) -> Matrix:
-    """Turn counter-clockwise as seen, y pointing down; exact at quarter turns."""
+    """Rotate counter-clockwise in the displayed image (y down); exact at quarter turns."""
     radians = math.radians(degrees)
     exact = QUARTER_TURNS.get(int(degrees % 360)) if degrees % 90 == 0 else None
     cosine, sine = exact or (math.cos(radians), math.sin(radians))
@@ -251,7 +253,7 @@ def _shear(degrees: tuple[float, float]) -> Matrix:
 def _crop_corner(
     transform: Transform, turned: tuple[int, int], crop_px: int
 ) -> tuple[float, float]:
-    """Return x and y of the crop's first pixel: whole numbers, so that a crop never blurs."""
+    """Return x and y of the crop's first pixel: whole numbers, so that cropping never blurs."""
     corner = []
     for share, size in zip(transform.crop, turned, strict=True):
         free = size - crop_px
@@ -265,17 +267,26 @@ def _flips(transform: Transform, crop_px: int) -> Matrix:
     return np.array([[x, 0, last * (x < 0)], [0, y, last * (y < 0)], [0, 0, 1]], dtype=np.float64)
 
 
+def recolour(image: NDArray[np.uint8], colour: Colour) -> NDArray[np.uint8]:
+    """Return an RGB image, (H, W, 3), with changes of colour in the order of ``Colour``'s fields.
+
+    Values are clipped to 0..255 before gamma. If nothing changes, it is the image itself.
+    """
+    if colour == UNCHANGED:
+        return image
+    gains = np.exp(np.array(colour.balance, dtype=np.float32) + np.float32(colour.exposure))
+    values = image * gains
+    values += (math.exp(colour.contrast) - 1) * (values - values.mean(dtype=np.float64))
+    values += (math.exp(colour.saturation) - 1) * (values - values.mean(axis=2, keepdims=True))
+    whole = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    curve = 255 * (np.arange(256) / 255) ** math.exp(colour.gamma)
+    return np.asarray(cv2.LUT(whole, np.rint(curve).astype(np.uint8)), dtype=np.uint8)
+
+
 def paste(front: Sample, back: Sample) -> Sample:
-    """Put what is skin in ``front`` before ``back``; skin is then what is skin in either.
+    """Put the skin of ``front`` in front of ``back``; the mask then has the skin of both.
 
-    Parameters
-    ----------
-    front, back : photographs of one size, each with its mask of skin.
-
-    Raises
-    ------
-    ValueError
-        If their sizes differ.
+    Both are photographs with a mask of skin; ValueError if their sizes differ.
     """
     if front.shape != back.shape:
         raise ValueError(f"sizes {front.shape} and {back.shape} differ")
@@ -284,28 +295,3 @@ def paste(front: Sample, back: Sample) -> Sample:
         image=np.where(skin[..., None], front.image, back.image),
         masks={"skin": np.where(skin, front.masks["skin"], back.masks["skin"])},
     )
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An image and its masks on one pixel grid.
-
-    Attributes
-    ----------
-    image : (H, W, 3) uint8, RGB.
-    masks : by stage, (H, W) uint8: 1 on a traced nerve, in the dermis, or on skin.
-    """
-
-    image: NDArray[np.uint8]
-    masks: Mapping[Stage, NDArray[np.uint8]]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        height, width = self.image.shape[:2]
-        return int(height), int(width)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the image and its masks in memory."""
-        return self.image.nbytes + sum(mask.nbytes for mask in self.masks.values())

@@ -1,22 +1,26 @@
-"""What is wrong with a file of a cohort: where, why, and what to do about it."""
+"""What is wrong with a file of a cohort: which file, the reason, and what to do about it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from skinray.errors import ImageError, LabelError, SkinrayError
+from skinray.errors import CohortError, ImageError, LabelError, SkinrayError
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One thing to mend in a cohort.
+class FileProblem:
+    """One thing to fix in a cohort.
 
     Attributes
     ----------
-    row : row of the manifest as a spreadsheet numbers it (the header is row 1); None: the whole.
-    file : the file meant, as the manifest writes it.
+    row : row of the manifest as a spreadsheet numbers it (the header is row 1); None if the
+        problem is not in one row.
+    file : the file, as the manifest gives it.
     reason : what is wrong.
-    remedy : what mends it.
+    remedy : how to fix it.
     """
 
     row: int | None
@@ -33,7 +37,7 @@ class FileError(SkinrayError):
     """A file that cannot be used; the message is ``file: reason: remedy``."""
 
     def __init__(self, file: str, reason: str, remedy: str) -> None:
-        # The three stay in args, so that the error crosses processes (pickle) whole.
+        # All three stay in args, so that the error survives pickling between processes.
         super().__init__(file, reason, remedy)
         self.file, self.reason, self.remedy = file, reason, remedy
 
@@ -46,4 +50,25 @@ class UnreadableImageError(FileError, ImageError):
 
 
 class UnfitLabelError(FileError, LabelError):
-    """A label file that does not fit its image."""
+    """A label file that cannot be read, or does not match its image."""
+
+
+@contextmanager
+def reading_label() -> Iterator[None]:
+    """Turn the ImageError of a label file that cannot be read into a LabelError."""
+    try:
+        yield
+    except UnreadableImageError as error:
+        raise UnfitLabelError(error.file, error.reason, error.remedy) from None
+
+
+def counted(number: int, thing: str) -> str:
+    """Return "1 image" or "3 images"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def refuse_problems(folder: Path, problems: Sequence[FileProblem]) -> None:
+    """Raise a CohortError that lists every problem; do nothing if there is none."""
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise CohortError(f"{folder}: {counted(len(problems), 'problem')}\n{lines}")

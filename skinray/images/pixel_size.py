@@ -1,9 +1,9 @@
-"""Micrometres a pixel, as image files state them, and which statements are believed.
+"""Micrometres per pixel, as image files and tables state them, and which values are believed.
 
-Resolution fields are mostly written for printers: 72, 96, 300 dpi are 353, 265, 85 um a pixel. A
-microscope or slide scanner lies below 20 um a pixel, so a statement outside
-[``MIN_UM_PER_PX``, ``MAX_UM_PER_PX``] is no scale at all, wherever it stands (converters copy
-printing resolutions into OME-XML too). A resolution without a unit is no scale either.
+Most resolution fields are meant for printers: 72, 96, 300 dpi are 353, 265, 85 um per pixel. A
+microscope or slide scanner is below 20 um per pixel, so a value outside [``MIN_UM_PER_PX``,
+``MAX_UM_PER_PX``] is ignored, wherever it comes from (converters copy printing resolutions into
+OME-XML too). So is a resolution without a unit.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from skinray.images.file_errors import UnreadableImageError
 
 MIN_UM_PER_PX = 0.01
 MAX_UM_PER_PX = 20.0
+
+SCALE_RANGE = f"a number of micrometres from {MIN_UM_PER_PX:g} to {MAX_UM_PER_PX:g}"
 
 UM_PER_INCH = 25_400.0
 UM_PER_CM = 10_000.0
@@ -38,24 +40,22 @@ _UM_PER_UNIT = {
 
 
 def um_per_unit(unit: str) -> float | None:
-    """Return micrometres of a length unit by its name; None for one that is no length."""
+    """Return the micrometres of a length unit, by name; None for any other name."""
     return _UM_PER_UNIT.get(unit.strip().lower())
 
 
 def from_resolution(pixels_x: float, pixels_y: float, um: float | None) -> tuple[float, ...]:
-    """Turn pixels per unit, along x and y, into micrometres a pixel along x and y."""
+    """Convert pixels per unit along x and y, with ``um`` in a unit, to micrometres per pixel."""
     if um is None or pixels_x <= 0 or pixels_y <= 0:
         return ()
     return um / pixels_x, um / pixels_y
 
 
 def believed(um_per_px: tuple[float, ...], source: str) -> float | None:
-    """Return the scale of square pixels of a microscope; None where there is none.
+    """Return the one scale of x and y; None if none is stated or it is not a microscope's.
 
-    Raises
-    ------
-    ImageError
-        The file states a microscope's scale, but pixels that are not square (by over 1 %).
+    Raises ImageError if the file states a microscope's scale, but pixels that are not square (by
+    over 1 %).
     """
     if not um_per_px or not all(is_plausible(value) for value in um_per_px):
         return None
@@ -64,11 +64,22 @@ def believed(um_per_px: tuple[float, ...], source: str) -> float | None:
         raise UnreadableImageError(
             source,
             f"pixels are not square ({um_per_px[0]:.4g} by {um_per_px[1]:.4g} um)",
-            "resample the image to one scale",
+            "resample the image to square pixels",
         )
     return um_per_px[0]
 
 
 def is_plausible(um_per_px: float) -> bool:
-    """Say whether a scale can be that of a microscope or slide scanner."""
+    """Return whether a scale can be that of a microscope or slide scanner."""
     return math.isfinite(um_per_px) and MIN_UM_PER_PX <= um_per_px <= MAX_UM_PER_PX
+
+
+def parse_um_per_px(text: str, *, decimal_comma: bool = False) -> float:
+    """Read the scale in a table's cell; ValueError, which says so, unless it is ``SCALE_RANGE``."""
+    try:
+        value = float(text.replace(",", ".") if decimal_comma else text)
+    except ValueError:
+        value = math.nan
+    if not is_plausible(value):
+        raise ValueError(f"'{text}' is not {SCALE_RANGE}")
+    return value

@@ -1,12 +1,12 @@
-"""Strict decoding of image files: whole and as written, or an error that says what to do.
+"""Strict decoding of image files: complete and as written, or an error that says what to do.
 
-PNG, JPEG, TIFF and OME-TIFF are told by their first bytes, never by the file's name. The size is
-checked on the header before pixels are decoded; a file that is truncated or damaged is refused,
-since a picture with a blank tail would be counted wrong without anyone noticing.
+PNG, JPEG, TIFF and OME-TIFF are recognised by their first bytes, never by the file's name. The
+size is checked in the header before pixels are decoded. A truncated or damaged file is refused,
+because a picture with a blank tail would give a wrong count without anyone noticing.
 
 ``formats/raster`` decides on colours, depth and masks, ``pixel_size`` on um/px, ``formats/tiff`` on
-stacks and pyramids. EXIF and TIFF orientation is applied: arrays are upright. Nothing else that a
-file says about camera, place or person is kept, shown in an error, or logged at any level.
+stacks and pyramids. EXIF and TIFF orientation is applied: arrays are upright. Nothing else in a
+file about camera, place or person is kept, shown in an error, or logged at any level.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import SkinrayError
-from skinray.images.file_errors import UnfitLabelError, UnreadableImageError
+from skinray.images.file_errors import UnreadableImageError, reading_label
 from skinray.images.formats.decoder_noise import meaning_of, quiet_decoders
 from skinray.images.formats.png_jpeg import decode_jpeg, decode_png
 from skinray.images.formats.raster import Raster, to_mask, to_rgb
 from skinray.images.formats.tiff import decode_tiff
 
-Decoder = Callable[[bytes, str, int], Raster]
-
-_DECODERS: tuple[tuple[str, bytes, Decoder], ...] = (
+# Format, first bytes, decoder.
+_Decode = Callable[[bytes, str, int], Raster]
+_DECODERS: tuple[tuple[str, bytes, _Decode], ...] = (
     ("PNG", b"\x89PNG\r\n\x1a\n", decode_png),
     ("JPEG", b"\xff\xd8\xff", decode_jpeg),
     ("TIFF", b"II*\0", decode_tiff),
@@ -37,7 +37,7 @@ _DECODERS: tuple[tuple[str, bytes, Decoder], ...] = (
     ("BigTIFF", b"II+\0", decode_tiff),
     ("BigTIFF", b"MM\0+", decode_tiff),
 )
-# 16-bit RGBA, stored plainly, and as much again for pyramid levels and metadata.
+# Uncompressed 16-bit RGBA, and as much again for pyramid levels and metadata.
 _MAX_BYTES_PER_PIXEL = 16
 _DEFAULT = ReadSettings()
 
@@ -49,8 +49,8 @@ class Image:
     Attributes
     ----------
     pixels : (H, W, 3) uint8, RGB, upright.
-    um_per_px : micrometres a pixel as the file states it; None: the file states none.
-    source : where it came from, for messages.
+    um_per_px : micrometres per pixel as stated in the file; None: not stated.
+    source : where the image came from, for messages.
     sha256 : of the file's bytes.
     """
 
@@ -59,10 +59,15 @@ class Image:
     source: str
     sha256: str
 
+    def __repr__(self) -> str:
+        height, width = self.pixels.shape[:2]
+        scale = "scale unknown" if self.um_per_px is None else f"{self.um_per_px:g} um/px"
+        return f"<Image: {width}x{height} px, {scale}>"
 
-def read_image(path: Path, settings: ReadSettings = _DEFAULT) -> Image:
+
+def read_image(path: Path | str, settings: ReadSettings = _DEFAULT) -> Image:
     """Read an image file; see :func:`decode_image`."""
-    return decode_image(read_bytes(path, settings), str(path), settings)
+    return decode_image(read_bytes(Path(path), settings), str(path), settings)
 
 
 def decode_image(data: bytes, source: str, settings: ReadSettings = _DEFAULT) -> Image:
@@ -71,14 +76,11 @@ def decode_image(data: bytes, source: str, settings: ReadSettings = _DEFAULT) ->
     Parameters
     ----------
     data : the bytes of a PNG, JPEG, TIFF or OME-TIFF file.
-    source : what to call it in messages.
-    settings : the limit of pixels.
+    source : what to call the image in messages.
+    settings : the limit on pixels.
 
-    Raises
-    ------
-    ImageError
-        The bytes are no whole image of these formats, or one of more pixels than allowed; the
-        message names the source, the reason and the remedy.
+    Raises ImageError if the bytes are not a complete image in one of these formats, or it has too
+    many pixels; the message gives the source, the reason and the remedy.
     """
     raster = _decode(data, source, settings)
     digest = hashlib.sha256(data).hexdigest()
@@ -88,20 +90,15 @@ def decode_image(data: bytes, source: str, settings: ReadSettings = _DEFAULT) ->
 def read_mask(path: Path, settings: ReadSettings = _DEFAULT) -> NDArray[np.bool_]:
     """Read a mask image as (H, W) bool, by the mask policy of :mod:`skinray.images.formats.raster`.
 
-    Raises
-    ------
-    LabelError
-        The file cannot be read, or its values tell no mask.
+    Raises LabelError if the file cannot be read, or its values are not those of a mask.
     """
-    try:
+    with reading_label():
         raster = _decode(read_bytes(path, settings), str(path), settings)
-    except UnreadableImageError as error:
-        raise UnfitLabelError(error.file, error.reason, error.remedy) from None
     return to_mask(raster, str(path))
 
 
 def read_bytes(path: Path, settings: ReadSettings) -> bytes:
-    """Read a file whole; ImageError where it is missing, empty, no file, or far too large."""
+    """Read a whole file; ImageError if it is missing, not a file, or far too large."""
     try:
         if not path.exists():
             raise UnreadableImageError(
@@ -113,7 +110,7 @@ def read_bytes(path: Path, settings: ReadSettings) -> bytes:
         if path.stat().st_size > limit:
             raise UnreadableImageError(
                 str(path),
-                f"{path.stat().st_size / 1e9:.1f} GB, more than images within the limit take",
+                f"{path.stat().st_size / 1e9:.1f} GB, too large for an image within the limit",
                 "crop or tile it, or raise read.max_pixels",
             )
         return path.read_bytes()
@@ -127,7 +124,7 @@ def read_bytes(path: Path, settings: ReadSettings) -> bytes:
 def _decode(data: bytes, source: str, settings: ReadSettings) -> Raster:
     if not data:
         raise UnreadableImageError(source, "the file is empty", "copy or export it again")
-    name, decoder = _told_by_magic(data, source)
+    name, decoder = _recognised(data, source)
     try:
         with quiet_decoders():
             return decoder(data, source, settings.max_pixels)
@@ -137,13 +134,13 @@ def _decode(data: bytes, source: str, settings: ReadSettings) -> Raster:
         raise UnreadableImageError(
             source, "does not fit in memory", "crop or tile it, or lower read.max_pixels"
         ) from None
-    except Exception as error:  # decoders of damaged files raise nearly every kind there is
+    except Exception as error:  # damaged files make decoders raise almost any exception
         raise UnreadableImageError(
             source, f"damaged {name} ({meaning_of(error)})", "copy or export it again"
-        ) from None  # nor may a trace tell the decoder's own words
+        ) from None  # no traceback either: the decoder's own words may quote the file
 
 
-def _told_by_magic(data: bytes, source: str) -> tuple[str, Decoder]:
+def _recognised(data: bytes, source: str) -> tuple[str, _Decode]:
     for name, magic, decoder in _DECODERS:
         if data.startswith(magic):
             return name, decoder

@@ -1,1 +1,1 @@
-"""Losses, metrics, the training loop, trials, bundles and prediction: torch, no Ray."""
+"""Training with torch, without Ray: losses, metrics, the loop, trials, the search, bundles."""

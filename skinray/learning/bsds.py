@@ -1,10 +1,10 @@
-"""HED trained on the edges of BSDS500, where the published weights cannot be had.
+"""Pretraining of HED on BSDS500, for when the published weights are not available.
 
-The data are Arbelaez et al.'s images with the boundaries of 4 to 9 annotators each. As in
-HED (Xie and Tu 2015): a pixel is an edge where at least three annotators drew one, whatever
-else they drew is background, the loss is class-balanced and acts on every side output and on
-the fusion, and crops are turned by any angle and mirrored. Unlike HED: Adam, and the plateau
-schedule of the other trainings here.
+The data are Arbelaez et al.'s images with the boundaries drawn by 4 to 9 annotators each. As in
+HED (Xie and Tu 2015): a pixel is an edge if at least three annotators drew one, and otherwise
+background; the loss is class-balanced and applies to every side output and the fusion; crops are
+rotated by any angle and mirrored. Unlike HED, the optimiser is Adam and the learning rate follows
+the plateau schedule of the other trainings here.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ import torch
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from skinray.config.biopsies import AugmentSettings, PretrainSettings, TrainSettings
+from skinray.config.images import AugmentSettings
+from skinray.config.training import PretrainSettings, TrainSettings
 from skinray.errors import CohortError, LabelError
 from skinray.images.augment import Sample
 from skinray.images.read import read_image
 from skinray.learning.checkpoint import EpochEnd, TrainState
 from skinray.learning.crops import augmented, epoch_plan
 from skinray.learning.feed import as_batch
-from skinray.learning.loop import Batch, Objective, fit, kept_weights
+from skinray.learning.loop import Batch, Objective, fit
 from skinray.models import build
 from skinray.models.weights.files import write_state
 from skinray.models.weights.load import load_weights
@@ -45,14 +46,14 @@ def pairs(data: Path, splits: tuple[str, ...]) -> list[tuple[Path, Path]]:
     Raises
     ------
     CohortError
-        When a split has no image, or images lack their annotations.
+        If a split has no image, or an image has no annotations.
     """
     found = []
     for split in splits:
         images = sorted((data / "images" / split).glob("*.jpg"))
         if not images:
             raise CohortError(
-                f"{data}: no image in images/{split}; give the folder of BSDS500 that holds "
+                f"{data}: no image in images/{split}; give the BSDS500 folder that holds "
                 "images/ and groundTruth/"
             )
         truths = data / "groundTruth" / split
@@ -60,30 +61,31 @@ def pairs(data: Path, splits: tuple[str, ...]) -> list[tuple[Path, Path]]:
     absent = [str(truth) for _, truth in found if not truth.is_file()]
     if absent:
         raise CohortError(
-            f"{data}: {len(absent)} images without annotations, the first {absent[0]}; "
-            "unpack groundTruth/ beside images/"
+            f"{data}: no annotations for {len(absent)} image(s), the first {absent[0]}; "
+            "unpack groundTruth/ next to images/"
         )
     return found
 
 
 def read_edges(path: Path, settings: PretrainSettings) -> NDArray[np.uint8]:
-    """Return the annotators' consensus, (H, W) uint8: 1 edge, 0 none, 255 left out.
+    """Return the annotators' consensus, (H, W) uint8: 1 edge, 0 background, 255 ignored.
 
     Raises
     ------
     LabelError
-        When the file is no ground truth of BSDS500.
+        If the file is not a ground truth of BSDS500.
     """
     try:
         annotations = loadmat(path)["groundTruth"].ravel()
         drawn = [np.asarray(one["Boundaries"][0, 0]) > 0 for one in annotations]
         votes = np.sum(drawn, axis=0, dtype=np.uint8)
-    except Exception as error:  # a damaged .mat file raises of many kinds
+    except Exception as error:  # damaged .mat files raise many kinds of error
         raise LabelError(
-            f"{path}: no ground truth of BSDS500 ({type(error).__name__}: {error}); unpack it again"
+            f"{path}: not a ground truth of BSDS500 ({type(error).__name__}: {error}); "
+            "unpack it again"
         ) from None
     if votes.ndim != 2:
-        raise LabelError(f"{path}: holds no annotator's boundaries; unpack it again")
+        raise LabelError(f"{path}: has no boundaries; unpack it again")
     agreed = votes >= min(settings.min_annotators, len(drawn))
     disputed = IGNORED if settings.disputed == "ignore" else 0
     return np.where(agreed, EDGE, np.where(votes > 0, disputed, 0)).astype(np.uint8)
@@ -106,21 +108,21 @@ def pretrain_hed(
     settings: PretrainSettings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Train HED on BSDS500; return a ``.safetensors`` file that ``weights=`` takes.
+    """Train HED on BSDS500; return a ``.safetensors`` file for the option ``weights``.
 
     Parameters
     ----------
     data : BSDS500, as in :func:`pairs`.
-    out : folder for the weights and the state of the training. Called again with the same
-        settings, it goes on after the last whole epoch.
-    progress : called with the epochs done and the epochs in all.
+    out : folder for the weights and the training state. Called again with the same settings,
+        training continues after the last complete epoch.
+    progress : called with the number of epochs done and in total.
 
     Raises
     ------
     CohortError, LabelError, ImageError
-        When the data do not fit.
+        If the data are incomplete or damaged.
     TrainingError
-        When ``out`` holds a training of other settings or images, or the loss is not finite.
+        If ``out`` holds a training with other settings or images, or the loss is not finite.
     """
     settings = settings or PretrainSettings()
     files = pairs(Path(data), settings.splits)
@@ -151,15 +153,15 @@ def pretrain_hed(
         on_epoch=on_epoch,
     )
     notes = {"trained_on": "BSDS500", "settings": json.dumps(settings.model_dump(mode="json"))}
-    write_state(Path(out) / WEIGHTS, kept_weights(state), notes)
+    write_state(Path(out) / WEIGHTS, state.kept, notes)
     return Path(out) / WEIGHTS
 
 
 def training(settings: PretrainSettings) -> TrainSettings:
-    """Return the training of :func:`pretrain_hed`: HED's loss on five sides and the fusion."""
+    """Return the training settings: HED's loss on five side outputs and the fusion."""
     return TrainSettings(
         loss="balanced_bce",
-        side_weight=5,  # times the mean of five side losses: their sum, as in HED
+        side_weight=5,  # times the mean of five side losses is their sum, as in HED
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         epochs=settings.epochs,
@@ -174,7 +176,7 @@ def _digest(names: list[str]) -> str:
 def _batches(
     samples: list[Sample], names: list[str], settings: PretrainSettings, epoch: int, row: int
 ) -> Iterator[Batch]:
-    """Yield an epoch's batches; of the int8 truth, a negative pixel is left out of the loss."""
+    """Yield an epoch's batches; negative pixels of the int8 truth are ignored by the loss."""
     size = settings.batch_size
     turned = AugmentSettings(
         translate_px=0,

@@ -1,7 +1,7 @@
-"""The state of a training between two steps: one safetensors file, no pickle.
+"""The state of a training between two steps, in one safetensors file, without pickle.
 
-Tensors are stored under dotted names (``model.conv.weight``, ``optimizer.3.exp_avg``); everything
-else is JSON in the file's header. The file appears whole or not at all.
+Tensors have dotted names (``model.conv.weight``, ``optimizer.3.exp_avg``); everything else is JSON
+in the file's header. The file is written atomically.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from safetensors.torch import save_file
 
 from skinray.errors import DamagedError, TrainingError
 from skinray.files import whole
+from skinray.models.weights.files import on_cpu
 
 Tensors = dict[str, torch.Tensor]
-# The file may be whole; to train its part anew would be wrong.
+# The disk failed, not the file: training again from the start would be wrong.
 _STORAGE_FAILS = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EACCES)
 
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """What one epoch came to. ``seconds`` is wall time, ``images`` counts all workers."""
+    """The result of one epoch. ``seconds`` is wall time; ``images`` is over all workers."""
 
     epoch: int
     loss: float
@@ -43,11 +44,11 @@ class EpochEnd:
 
 @dataclass
 class TrainState:
-    """Everything a training needs to go on as if it had never stopped.
+    """Everything that a training needs to continue as if it had never stopped.
 
-    ``epoch`` is the epoch to go on with and ``row`` the rows of its plan already used; the
-    loss sums belong to that part. ``best`` holds the weights to keep, where they are not the
-    last ones; ``average`` their running mean and how many steps it has seen.
+    ``epoch`` is the current epoch and ``row`` the number of rows of its plan that are done; the
+    loss sum and the steps are of these rows. ``best`` holds the weights to keep if they are not
+    the last; ``average`` holds the running mean of the weights and its number of updates.
     """
 
     model: Tensors
@@ -64,8 +65,15 @@ class TrainState:
     average: Tensors | None = None
     history: list[EpochEnd] = field(default_factory=list)
 
+    @property
+    def kept(self) -> Tensors:
+        """The weights to use: the best epoch's if kept, else the running mean, else the last."""
+        if self.best is not None:
+            return self.best
+        return self.model if self.average is None else _below("module.", self.average)
+
     def save(self, path: Path, owner: str = "") -> None:
-        """Write the state atomically; ``owner`` says whose it is and is checked on loading."""
+        """Write the state atomically; ``owner`` identifies the training and is checked by load."""
         tensors: Tensors = {f"model.{k}": v for k, v in self.model.items()}
         tensors |= {f"best.{k}": v for k, v in (self.best or {}).items()}
         tensors |= {f"average.{k}": v for k, v in (self.average or {}).items()}
@@ -88,10 +96,9 @@ class TrainState:
             "has_average": self.average is not None,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        told = json.dumps(rest)
+        kept, text = on_cpu(tensors), json.dumps(rest)
         with whole(path) as partial:
-            save_file(kept, partial, metadata={"state": told, "crc32": _checksum(told, kept)})
+            save_file(kept, partial, metadata={"state": text, "crc32": _checksum(text, kept)})
 
     @classmethod
     def load(cls, path: Path, owner: str = "") -> TrainState:
@@ -100,31 +107,31 @@ class TrainState:
         Raises
         ------
         DamagedError
-            If the file is cut off or was changed; a single flipped bit is noticed.
+            If the file is cut off or altered, even by a single bit.
         TrainingError
-            If it belongs to another training.
+            If it belongs to another training, or cannot be read from its disk.
         """
         try:
             with safe_open(path, framework="pt") as file:
                 facts = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if facts["crc32"] != _checksum(facts["state"], tensors):
-                raise ValueError("its checksum is not that of its content")
+                raise ValueError("its checksum does not match its content")
             rest = json.loads(facts["state"])
             if rest["owner"] != owner:
                 raise TrainingError(
-                    f"{path}: checkpoint of other settings or other data; "
-                    "choose another --out, or delete it to train this part anew"
+                    f"{path}: checkpoint with other settings or other data; "
+                    "choose another --out, or delete the file to train this part again"
                 )
             return cls._of(rest, tensors)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             if getattr(error, "errno", None) in _STORAGE_FAILS:
                 raise TrainingError(
-                    f"{path}: cannot be read ({error}); correct the disk or the connection to it, "
+                    f"{path}: cannot be read ({error}); fix the disk or the connection to it, "
                     "then continue with --resume"
                 ) from None
             raise DamagedError(
-                f"{path}: not a readable checkpoint ({error}); delete it to train this part anew"
+                f"{path}: not a readable checkpoint ({error}); delete it to train this part again"
             ) from None
 
     @classmethod
@@ -146,17 +153,18 @@ class TrainState:
 
 
 class StateKeeper:
-    """Stores a training's state every so many seconds, while the training continues.
+    """Saves a training's state at intervals, while the training continues.
 
-    Called after each step and each epoch. A thread of its own writes, and the file before stays
-    until the new one is whole. What a kill costs is ``every_s`` and the time of one write.
+    It is called after each step and each epoch, and writes in a separate thread. The previous
+    file stays until the new one is complete. If the training is killed, at most the work of
+    ``every_s`` and of one write is lost.
 
     Parameters
     ----------
     path, owner : as in :meth:`TrainState.save`.
-    every_s : seconds between two states; 0: after each step.
-    urgent : asked after each step by every worker; True: store now, and wait until it is written.
-    stores : whether this worker is the one that writes.
+    every_s : seconds between two saves; 0: save after each step.
+    urgent : called after each step by every worker; True: save now and wait for the write.
+    stores : whether this worker writes the file.
     """
 
     def __init__(
@@ -174,12 +182,12 @@ class StateKeeper:
         self._writing: Future[None] | None = None
 
     def __call__(self, snapshot: Callable[[], TrainState]) -> None:
-        """Store the state if it is time to.
+        """Save the state if it is due.
 
         Raises
         ------
         OSError
-            If the write before failed: a full disk is no reason to train in vain.
+            If the previous write failed: with a full disk, further training would be lost.
         """
         now = self.urgent()
         if not self.stores or not (now or time.monotonic() >= self._due):
@@ -198,26 +206,18 @@ class StateKeeper:
             self._pool.shutdown()
 
     def settle(self) -> None:
-        """Wait until the last state is written; OSError if that failed."""
+        """Wait for the current write, if any; OSError if it failed."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
 
 
-_NUMBERS = (
-    "epoch",
-    "row",
-    "loss_sum",
-    "steps",
-    "skipped_steps",
-    "best_score",
-    "stale_epochs",
-)
+_NUMBERS = ("epoch", "row", "loss_sum", "steps", "skipped_steps", "best_score", "stale_epochs")
 
 
-def _checksum(told: str, tensors: Tensors) -> str:
-    """Return the CRC-32 of all that a file holds; safetensors itself notices no changed value."""
-    found = zlib.crc32(told.encode())
+def _checksum(text: str, tensors: Tensors) -> str:
+    """Return the CRC-32 of the whole content, since safetensors does not detect altered values."""
+    found = zlib.crc32(text.encode())
     for name in sorted(tensors):
         found = zlib.crc32(name.encode(), found)
         found = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, found)

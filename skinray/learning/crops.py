@@ -1,4 +1,4 @@
-"""What is trained when: the plan's rows, and the crop each stands for. No torch in it."""
+"""The training plan: the rows of each epoch, and the crop of each row. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import AugmentSettings
+from skinray.config.images import AugmentSettings
 from skinray.images.augment import Sample, apply, draw, generator, paste
 from skinray.learning.spec import TrialSpec
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """One augmented crop: of which image, in which epoch, and which draw of it there."""
+    """One augmented crop: its epoch, its image and the number of the draw of that image."""
 
     epoch: int
     image: int
@@ -27,12 +27,12 @@ def epoch_plan(
 ) -> list[PlanRow]:
     """List an epoch's rows in training order.
 
-    Each image stands in ``draws`` rows, shuffled by (seed, epoch). Further draws of the epoch's
-    first images fill the last step: at most ``step - 1`` rows.
+    Each image has ``draws`` rows, shuffled by (seed, epoch). To complete the last step, the
+    images of the first rows are drawn once more: at most ``step - 1`` rows.
 
     Parameters
     ----------
-    step : crops that one step of the optimiser takes, over all workers.
+    step : crops in one step of the optimiser, over all workers.
     """
     order = generator(seed, epoch, "order").permutation(len(names) * draws)
     rows = [PlanRow(epoch, int(at) % len(names), int(at) // len(names)) for at in order]
@@ -46,15 +46,15 @@ def epoch_plan(
 def remaining_steps(
     spec: TrialSpec, epoch: int, row: int = 0, rank: int = 0, size: int = 1
 ) -> list[list[PlanRow]]:
-    """List one worker's rows of each step of an epoch, from ``row`` of the plan on.
+    """List one worker's rows of each step of an epoch, starting at ``row`` of the plan.
 
-    The i-th row of a step goes to worker i modulo ``size``, so the rows that all workers train
-    are the plan's, whatever their number, and a group of another size takes over at any step.
+    Row i of a step goes to worker i modulo ``size``. So any number of workers trains the same
+    rows, and a group of another size can continue at any step.
 
     Parameters
     ----------
-    row : a multiple of the step's size: rows that were trained before.
-    rank, size : of this worker, and the number of workers.
+    row : rows that are done already; a multiple of the step's size.
+    rank, size : this worker, and the number of workers.
     """
     draws, step = spec.arm.train.draws_per_image, spec.step
     rows = epoch_plan(spec.names, spec.seed, epoch, draws, step)
@@ -62,13 +62,13 @@ def remaining_steps(
 
 
 def augmented(sample: Sample, row: PlanRow, name: str, seed: int, how: AugmentSettings) -> Sample:
-    """Return the crop that the plan's row stands for."""
+    """Return the crop of one row of the plan."""
     rng = generator(seed, row.epoch, name, row.repeat)
     return apply(draw(rng, how), sample, how)
 
 
 class CropMaker:
-    """Makes a trial's crops, one row of its plan at a time.
+    """Makes a trial's crops, one row of its plan at a time, or those of several rows.
 
     Parameters
     ----------
@@ -76,30 +76,29 @@ class CropMaker:
     """
 
     def __init__(self, spec: TrialSpec, samples: Sequence[Sample]) -> None:
-        self.spec = spec
-        self.samples = samples
+        self.spec, self.samples = spec, samples
 
     def crop(self, row: PlanRow) -> Sample:
-        """Return one row's augmented sample."""
+        """Return the augmented sample of one row."""
         spec = self.spec
         sample = self.samples[spec.train[row.image]]
         crop = augmented(sample, row, spec.names[row.image], spec.seed, spec.augment)
-        behind = self._behind(row)
-        return crop if behind is None else paste(crop, behind)
+        background = self._background(row)
+        return crop if background is None else paste(crop, background)
 
     def stacked(self, rows: Sequence[PlanRow]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return the crops of some rows: images (N, S, S, 3) and masks (N, S, S)."""
+        """Return the crops of rows: images (N, S, S, 3) and masks (N, S, S)."""
         return self.stack([self.crop(row) for row in rows])
 
     def stack(self, crops: Sequence[Sample]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return crops as the arrays that a step takes."""
+        """Return crops as arrays: images (N, S, S, 3) and masks (N, S, S)."""
         truths = [crop.masks[self.spec.stage] for crop in crops]
         return np.stack([crop.image for crop in crops]), np.stack(truths)
 
-    def _behind(self, row: PlanRow) -> Sample | None:
-        """Return the view that this row's skin is put before, if any.
+    def _background(self, row: PlanRow) -> Sample | None:
+        """Return the crop onto which this row's skin is pasted, if any.
 
-        It is of any of the backgrounds, now and then of the row's own photograph.
+        It is of one of the backgrounds, which may be the row's own photograph.
         """
         spec = self.spec
         if spec.paste_probability == 0:

@@ -1,4 +1,4 @@
-"""What a training is fed with, one worker's part of every step; here by its own process."""
+"""Feeds: the source of one worker's batches, here crops made in its own process."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from skinray.learning.loop import Batch, World
 from skinray.learning.spec import TrialSpec
 
 ALONE = World()
-# Crops prepared ahead of the training step, per thread.
+# Crops prepared ahead of the training step, for each thread.
 AHEAD = 4
 
 
 class Fed(BaseModel):
-    """How a training was fed, as one of its workers saw it.
+    """Statistics of a feed, for one of the workers.
 
     Attributes
     ----------
     by : "ray data" or "in process".
-    crops : rows that this worker took.
-    waited_s : how long its steps waited for them.
-    workers : how many trained together.
+    crops : crops that this worker used.
+    waited_s : time that its steps waited for them.
+    workers : number of workers that trained together.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,24 +47,24 @@ class Feed(Protocol):
     """Gives one worker its batches, epoch by epoch."""
 
     def batches(self, epoch: int, row: int = 0) -> Iterator[Batch]:
-        """Yield this worker's part of each step of the epoch, from ``row`` of the plan on."""
+        """Yield this worker's part of each step of the epoch, starting at ``row`` of the plan."""
 
     def fed(self) -> Fed:
-        """Return what was taken so far."""
+        """Return the statistics so far."""
 
     def close(self) -> None:
-        """Let go of all that makes crops; the end of a training, good or bad."""
+        """Release all resources, at the end of a training or after an error."""
 
 
 @dataclass
 class Taken:
-    """Counts the crops of a feed, and the time that its steps waited for them."""
+    """Counts the crops of a feed and the time that steps waited for them."""
 
     crops: int = 0
     waited_s: float = 0.0
 
     def each(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Pass the batches on."""
+        """Yield the batches unchanged."""
         while True:
             began = time.perf_counter()
             batch = next(batches, None)
@@ -76,12 +76,12 @@ class Taken:
 
 
 class InProcessFeed:
-    """Crops made by a few threads of the training process (OpenCV frees the lock).
+    """Crops made by threads of the training process (OpenCV releases the GIL).
 
     Parameters
     ----------
     samples : the cohort by position.
-    threads : that make crops.
+    threads : number of threads that make crops.
     world : the workers that train together.
     """
 
@@ -104,12 +104,12 @@ class InProcessFeed:
         return self._taken.each(self._made(steps))
 
     def fed(self) -> Fed:
-        """Return what was taken so far."""
+        """Return the statistics so far."""
         taken = self._taken
         return Fed(crops=taken.crops, waited_s=taken.waited_s, workers=self.world.size)
 
     def close(self) -> None:
-        """Nothing is held between batches."""
+        """Do nothing: no resources are held between batches."""
 
     def _made(self, steps: list[list[PlanRow]]) -> Iterator[Batch]:
         crops = self._crops([row for step in steps for row in step])
@@ -132,8 +132,8 @@ class InProcessFeed:
 
 
 def as_batch(images: NDArray[np.uint8], masks: NDArray[Any], step: int) -> Batch:
-    """Turn (N, S, S, 3) images and (N, S, S) masks, uint8, into what the loop takes.
+    """Return a batch of (N, S, S, 3) images and (N, S, S) masks, uint8.
 
-    ``step``: crops of the whole step, over all workers.
+    ``step``: crops in the whole step, over all workers.
     """
     return Batch(torch.from_numpy(images), torch.from_numpy(masks), step)

@@ -1,4 +1,4 @@
-"""Score a split's held-out images through the whole pipeline: maps, crossings, counts."""
+"""Score the held-out images of a split with the whole pipeline: maps, crossings, counts."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from skinray.crossings import Crossings, find_crossings
 from skinray.crossings.fit import FitPair, fit_crossings
 from skinray.files import whole
 from skinray.images.augment import Sample, generator
-from skinray.images.cohort.manifest import Biopsy
+from skinray.images.cohort.rows import Biopsy
 from skinray.learning.validation import scores
 from skinray.models.predict import predict_map
 
-LONGEST_NAME = 200  # bytes; file systems take 255, of which some are for the name's ending
+LONGEST_NAME = 200  # bytes; file systems allow 255, and the ending needs some
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One held-out image: counts, scores, and where its maps lie."""
+    """One held-out image: counts, scores and the file of its maps."""
 
     position: int
     expert: int
@@ -39,7 +39,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class SplitScores:
-    """A split's held-out images and the crossing parameters they were counted with."""
+    """A split's held-out images, and the crossing parameters used to count them."""
 
     images: list[HeldOut]
     crossings: CrossingSettings
@@ -47,7 +47,7 @@ class SplitScores:
 
 
 def expert_count(biopsy: Biopsy, sample: Sample, um_per_px: float | None = None) -> int:
-    """Return the expert's count: the manifest's, else what the labels come to."""
+    """Return the expert's count from the manifest, or else the count of the labels."""
     if biopsy.count is not None:
         return biopsy.count
     return find_crossings(sample.masks["nerve"], sample.masks["dermis"], um_per_px=um_per_px).count
@@ -56,7 +56,7 @@ def expert_count(biopsy: Biopsy, sample: Sample, um_per_px: float | None = None)
 def fitted(
     pairs: Sequence[FitPair], settings: CrossingSettings, search: FitSettings
 ) -> tuple[CrossingSettings, float | None]:
-    """Search the crossing parameters on labelled maps; unchanged where the search is off."""
+    """Fit the crossing parameters to labelled maps, if the search is on."""
     if not search.enabled or not pairs:
         return settings, None
     result = fit_crossings(pairs, settings, search)
@@ -78,19 +78,19 @@ def score_split(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> SplitScores:
-    """Fit the crossing parameters on training images, then count the held-out ones.
+    """Fit the crossing parameters to training images, then count the held-out images.
 
     Parameters
     ----------
     networks : the nerve and the dermis network.
     samples, biopsies : the cohort by position, at one scale (``um_per_px``).
-    train, held_out : positions. The search sees ``train`` alone.
-    folder : receives one ``.npz`` of maps for each held-out image.
+    train, held_out : positions. Only ``train`` is used for fitting.
+    folder : receives one ``.npz`` file of maps for each held-out image.
     """
-    looked_at = looked_at_by_fit(train, search, seed)
-    total = len(looked_at) + len(held_out)
+    fitting = images_to_fit(train, search, seed)
+    total = len(fitting) + len(held_out)
     pairs = []
-    for at in looked_at:
+    for at in fitting:
         sample = samples[at]
         pairs.append(_pair(*_maps(networks, sample, device), sample, um_per_px))
         if progress is not None:
@@ -118,8 +118,8 @@ def score_split(
     return SplitScores(images, chosen, consistency)
 
 
-def looked_at_by_fit(positions: Sequence[int], search: FitSettings, seed: int) -> list[int]:
-    """Draw the positions whose images the parameter search looks at: at most ``max_images``."""
+def images_to_fit(positions: Sequence[int], search: FitSettings, seed: int) -> list[int]:
+    """Draw the images used to fit the crossing parameters: at most ``max_images``."""
     if not search.enabled:
         return []
     order = generator(seed, 0, "fit").permutation(len(positions))
@@ -127,7 +127,7 @@ def looked_at_by_fit(positions: Sequence[int], search: FitSettings, seed: int) -
 
 
 def stored_pair(path: Path, sample: Sample, um_per_px: float | None) -> FitPair:
-    """Read a held-out image's maps back, beside its truth."""
+    """Read the stored maps of a held-out image; return them with its truth."""
     with np.load(path, allow_pickle=False) as maps:
         nerve = maps["nerve"].astype(np.float32) / 255
         dermis = maps["dermis_probability"].astype(np.float32) / 255
@@ -146,14 +146,12 @@ def _pair(
 def _maps(
     networks: tuple[nn.Module, nn.Module], sample: Sample, device: torch.device | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    return (
-        predict_map(networks[0], sample.image, device),
-        predict_map(networks[1], sample.image, device),
-    )
+    nerve, dermis = (predict_map(network, sample.image, device) for network in networks)
+    return nerve, dermis
 
 
 def _file_name(name: str) -> str:
-    """Return a file name for an image's path, of its own and short enough for any file system."""
+    """Return a unique file name for an image's path, short enough for any file system."""
     plain = name.replace("/", "__")
     if "__" in name or len(plain.encode()) > LONGEST_NAME:
         plain = f"{plain[-40:]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"

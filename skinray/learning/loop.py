@@ -1,9 +1,8 @@
-"""The training loop: plain torch, one device, no word of Ray.
+"""The training loop: plain torch on one device, without Ray.
 
-Parallelism comes from outside: :class:`Objective` may be wrapped for data-parallel
-training, and :class:`World` averages a number over the workers. The loop calls ``on_step``
-and ``on_epoch`` with a function that takes a snapshot, so the caller decides what is stored and
-when.
+Parallelism is applied from outside: :class:`Objective` may be wrapped for data-parallel
+training, and :class:`World` averages a number over the workers. The loop passes ``on_step``
+and ``on_epoch`` a function that takes a snapshot, so the caller decides what to save and when.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from skinray.config.biopsies import TrainSettings
+from skinray.config.training import TrainSettings
 from skinray.errors import DivergedError, TrainingError
 from skinray.images.augment import generator
 from skinray.learning.checkpoint import EpochEnd, TrainState
@@ -40,7 +39,7 @@ class Batch(NamedTuple):
     ----------
     image : (N, H, W, 3) uint8, RGB.
     truth : (N, H, W) uint8 masks.
-    step : crops of the whole step, over all workers.
+    step : crops in the whole step, over all workers.
     """
 
     image: torch.Tensor
@@ -49,12 +48,12 @@ class Batch(NamedTuple):
 
 
 class Objective(nn.Module):
-    """A network with its loss, so that one call of one module trains it.
+    """A network with its loss, as one module whose forward pass returns the loss.
 
     Parameters
     ----------
     network : maps (N, 3, H, W) float RGB in 0..1 to (N, 1, H, W) logits.
-    settings : the loss and the weight of the side outputs.
+    settings : names the loss and weights the side outputs.
     """
 
     def __init__(self, network: nn.Module, settings: TrainSettings) -> None:
@@ -64,7 +63,7 @@ class Objective(nn.Module):
 
     def forward(self, image: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """Return the mean loss of (N, H, W, 3) uint8 images and (N, H, W) uint8 masks."""
-        # An NHWC array seen as NCHW is channels_last already: no copy.
+        # A permuted NHWC array is channels_last already: no copy.
         x = image.permute(0, 3, 1, 2).float().div_(255)
         sides = None
         if self.settings.side_weight > 0:
@@ -80,9 +79,9 @@ class World:
 
     Attributes
     ----------
-    rank, size : this worker's place, and their number.
-    mean : returns the mean of a number over all workers; each of them has to call it.
-    wrap : makes a module average its gradients over all workers.
+    rank, size : this worker's number, and the number of workers.
+    mean : returns the mean of a number over all workers; every worker has to call it.
+    wrap : wraps a module so that its gradients are averaged over all workers.
     """
 
     rank: int = 0
@@ -94,17 +93,19 @@ class World:
 def agreed(value: float, world: World, what: str) -> float:
     """Return the value if all workers have the same.
 
-    Each reads the trial's folder by itself, and a network file system may show one of them an
-    older file.
+    Each worker reads the trial's folder itself, and a network file system may show one of them
+    an older file.
 
     Raises
     ------
     RuntimeError
-        On one worker at least, if they differ: the group has to start again.
+        On at least one worker, if they differ: the group has to start again.
     """
     if world.mean(value) != value:
-        raise RuntimeError(f"the workers do not agree on {what}: the file system shows them "
-                           "different files; it is tried again")  # fmt: skip
+        raise RuntimeError(
+            f"the workers disagree on {what}, since the file system shows them different files; "
+            "training will be retried"
+        )
     return value
 
 
@@ -127,27 +128,27 @@ def fit(
     Parameters
     ----------
     objective : an :class:`Objective` of ``network``, possibly wrapped for several workers.
-    batches : ``batches(epoch, row)`` gives this worker's part of the epoch's steps, from row
-        ``row`` of its plan on. A part of more than ``batch_size`` crops goes through the network
-        in several passes, and all parts of a step together make one mean: the step is the same
-        for any number of workers.
-    start : a state to go on from, left as it is; none: begin anew.
-    validate : scores the network in eval mode, higher is better; called every
-        ``validate_every_epochs`` and after the last epoch. It gets a copy with the mean of the
-        weights where ``average`` asks for one.
+    batches : ``batches(epoch, row)`` yields this worker's part of each step of the epoch,
+        starting at ``row`` of its plan. A part of more than ``batch_size`` crops takes several
+        passes through the network. The loss of a step is the mean over all its crops, so a step
+        is the same for any number of workers.
+    start : state to continue from, which is not modified; None: start from the beginning.
+    validate : scores the network in evaluation mode, higher is better; called every
+        ``validate_every_epochs`` and after the last epoch. With ``average``, it is given a copy
+        with the averaged weights.
     on_step, on_epoch : called after each step and epoch; their last argument takes a snapshot.
 
     Raises
     ------
     DivergedError
-        When the loss or its gradient is not finite in more than ``max_skipped_steps`` steps.
+        If the loss or its gradient is not finite in more than ``max_skipped_steps`` steps.
     TrainingError
-        Without an image to train on.
+        If there is no image to train on.
     """
     world = world or World()
     if emulates_bfloat16(settings, device):
         LOG.warning(
-            "precision is bfloat16, and this processor has neither AVX512_BF16 nor AMX: training "
+            "precision is bfloat16, but this processor has neither AVX512_BF16 nor AMX: training "
             "is about ten times slower than with precision auto"
         )
     optimizer = new_optimizer(objective.parameters(), settings)
@@ -156,7 +157,7 @@ def fit(
     state = TrainState({}, {}, {}) if start is None else copy.copy(start)
     if start is not None:
         network.load_state_dict(start.model)
-        # The optimiser goes on in the very tensors it is given.
+        # The optimiser modifies the tensors that it is given.
         optimizer.load_state_dict(copy.deepcopy(start.optimizer))
         scheduler.load_state_dict(start.scheduler)
         if averaged is not None and start.average is not None:
@@ -173,7 +174,7 @@ def fit(
         began, rate = time.perf_counter(), optimizer.param_groups[0]["lr"]
         objective.train()
         for batch in batches(state.epoch, state.row):
-            # Dropout's draws depend on the place in the plan alone: a resumed run repeats them.
+            # Dropout depends only on the position in the plan, so a resumed run repeats it.
             draw = generator(seed, state.epoch, f"torch {state.row} {world.rank}")
             torch.manual_seed(int(draw.integers(2**62)))
             moved = _step(objective, optimizer, batch, settings, device, state, world)
@@ -204,20 +205,6 @@ def _copied(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
-def kept_weights(state: TrainState) -> dict[str, torch.Tensor]:
-    """Return the weights to use.
-
-    The best epoch's where they were kept, else the last ones; their running mean where one was
-    kept.
-    """
-    if state.best is not None:
-        return state.best
-    if state.average is None:
-        return state.model
-    inside = "module."
-    return {k.removeprefix(inside): v for k, v in state.average.items() if k.startswith(inside)}
-
-
 def _step(
     objective: nn.Module,
     optimizer: Optimizer,
@@ -227,11 +214,11 @@ def _step(
     state: TrainState,
     world: World,
 ) -> bool:
-    """Take one step; return whether the weights moved."""
+    """Take one step; return whether the weights changed."""
     optimizer.zero_grad(set_to_none=True)
-    # The mean of each step, not of the epoch: a stored state then holds the same sum for all.
+    # Averaged in each step, not each epoch, so that the state is the same on all workers.
     loss = world.mean(_gradient(objective, batch, settings, device, world))
-    # The gradient is the same on every worker after its reduction, so all skip together.
+    # The averaged gradient is the same on every worker, so all of them skip the step.
     limit = settings.clip_norm if settings.clip_norm is not None else math.inf
     norm = nn.utils.clip_grad_norm_(objective.parameters(), limit)
     if torch.isfinite(norm):
@@ -259,16 +246,18 @@ def _gradient(
     device: torch.device,
     world: World,
 ) -> float:
-    """Add up the gradient of this worker's part; return its share of the step's loss.
+    """Compute the gradient of this worker's part; return its share of the step's loss.
 
-    The workers' gradients are averaged, so each part weighs by its crops: their mean is the
-    gradient of the mean over all crops of the step, also where parts differ in size.
+    Each pass is weighted by its number of crops, so that the average over the workers is the
+    gradient of the mean over all crops of the step, even if the parts differ in size.
     """
     half = bfloat16_pays(settings, device)
+    # All passes but the last only add to this worker's own gradient.
+    no_averaging = getattr(objective, "no_sync", nullcontext)
     parts, total = passes(batch, settings.batch_size, world.size), 0.0
     for at, (image, truth) in enumerate(parts, 1):
         seen, wanted = (part.to(device, non_blocking=True) for part in (image, truth))
-        with nullcontext() if at == len(parts) else _without_averaging(objective):
+        with nullcontext() if at == len(parts) else no_averaging():
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
                 loss = objective(seen, wanted) * (len(image) * world.size / batch.step)
             loss.backward()
@@ -277,23 +266,16 @@ def _gradient(
 
 
 def passes(batch: Batch, size: int, workers: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Cut a worker's part of a step into passes of about ``size`` crops.
+    """Divide a worker's part of a step into passes of about ``size`` crops.
 
-    All workers make as many passes, also where their parts differ by a crop: batch norm that is
-    synchronised waits for all of them in each pass. None has a single crop where ``size`` is above
-    1, since batch norm has nothing to normalise by where that crop's map is one pixel.
+    All workers make the same number of passes, even if their parts differ by a crop, since
+    synchronised batch norm waits for all of them in each pass. No pass has a single crop if
+    ``size`` is above 1, since batch norm cannot normalise a single crop whose map is one pixel.
     """
     fewest, most = batch.step // workers, -(-batch.step // workers)
     count = max(1, min(-(-most // size), fewest // min(size, 2)))
     images, truths = batch.image.tensor_split(count), batch.truth.tensor_split(count)
     return list(zip(images, truths, strict=True))
-
-
-def _without_averaging(objective: nn.Module) -> AbstractContextManager[object]:
-    """Return the context in which a pass adds to this worker's own gradient alone."""
-    no_sync = getattr(objective, "no_sync", nullcontext)
-    context: AbstractContextManager[object] = no_sync()
-    return context
 
 
 def _no_step(state: TrainState) -> TrainingError:
@@ -314,27 +296,24 @@ def _is_due(epoch: int, settings: TrainSettings) -> bool:
 def _close_epoch(
     state: TrainState, end: EpochEnd, network: nn.Module, settings: TrainSettings, scored: bool
 ) -> None:
+    """Start the next epoch; keep the weights of this one if they are the best so far."""
     state.history = [*state.history, end]
     state.epoch, state.row, state.loss_sum, state.steps = end.epoch + 1, 0, 0.0, 0
-    value = end.validation if scored else -end.loss
-    if value is None:  # not scored this epoch
+    value = _value(end, scored)
+    if value is None:
         return
     if state.best_score is None or value > state.best_score:
         state.best_score, state.stale_epochs = value, 0
         if settings.keep == "best":
             state.best = _copied(network)
     else:
-        state.stale_epochs = end.epoch + 1 - _best_epoch(state, scored)
+        best = next(one for one in state.history if _value(one, scored) == state.best_score)
+        state.stale_epochs = end.epoch - best.epoch
 
 
-def _best_epoch(state: TrainState, scored: bool) -> int:
-    values = [
-        (end.validation if scored else -end.loss, end.epoch)
-        for end in state.history
-        if not scored or end.validation is not None
-    ]
-    best = max(value for value, _ in values if value is not None)
-    return 1 + min(epoch for value, epoch in values if value == best)
+def _value(end: EpochEnd, scored: bool) -> float | None:
+    """Return what is maximised: the validation score, or without one the negative loss."""
+    return end.validation if scored else -end.loss
 
 
 def _stopped_early(state: TrainState, settings: TrainSettings) -> bool:

@@ -1,6 +1,6 @@
-"""Losses of the two stages, always computed in float32.
+"""Losses of the stages, always computed in float32.
 
-Maps are (N, 1, H, W); truth has the same shape, 1 on the object and 0 elsewhere.
+Maps are (N, 1, H, W); the truth has the same shape, 1 on the object and 0 elsewhere.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skinray.config.biopsies import TrainSettings
+from skinray.config.training import TrainSettings
 
 _PER_IMAGE = (1, 2, 3)
 
@@ -41,17 +41,17 @@ def jaccard_loss(probability: Tensor, truth: Tensor) -> Tensor:
 
 
 def bce_loss(logits: Tensor, truth: Tensor) -> Tensor:
-    """Binary cross-entropy of logits, the mean over pixels (paper 2.3)."""
+    """Return the binary cross-entropy of logits, the mean over pixels (paper 2.3)."""
     return F.binary_cross_entropy_with_logits(logits.float(), truth.float())
 
 
 def balanced_bce(logits: Tensor, truth: Tensor) -> Tensor:
-    """HED's class-balanced cross-entropy (Xie and Tu 2015, equation 2) of logits.
+    """Return HED's class-balanced cross-entropy (Xie and Tu 2015, equation 2) of logits.
 
-    In each image the object weighs as the share of background and the background as the
-    share of object; pixels with a negative truth are left out. HED sums over pixels, here
-    it is the mean over those counted, which only scales the step. An image without object
-    gives 0, as the formula has it.
+    In each image the object is weighted by the share of background and the background by the
+    share of the object; pixels with a negative truth are ignored. HED sums over pixels; here it
+    is the mean over the other pixels, which only scales the step. As in the formula, an image
+    without object gives 0.
     """
     logits, truth = logits.float(), truth.float()
     counted, positive = truth >= 0, truth > 0.5
@@ -85,12 +85,12 @@ def stage_loss(
 
     Parameters
     ----------
-    logits : what the network's ``forward`` gives (HED: the fused map).
+    logits : output of the network's ``forward`` (HED: the fused map).
     truth : same shape, 0 or 1.
-    settings : ``loss`` names the loss, ``cross_entropy`` weighs that of the pixels beside it,
+    settings : ``loss`` names the loss; ``cross_entropy`` weights an added cross-entropy, and
         ``side_weight`` the side outputs.
     sides : HED's side outputs without the fused map, ``forward_sides(image)[:-1]``; their
-        mean loss, times ``side_weight``, is added (paper: silent; default weight 0).
+        mean loss times ``side_weight`` is added (not in the paper; the default weight is 0).
     """
 
     def loss(logits: Tensor, truth: Tensor) -> Tensor:

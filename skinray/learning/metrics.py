@@ -1,8 +1,7 @@
-"""Dice, the paper's tolerant Dice (paper 3.1) and Jaccard between two masks."""
+"""Dice and the paper's tolerant Dice (paper 3.1) of two masks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -18,18 +17,18 @@ def dice(pred: ArrayLike, truth: ArrayLike) -> float:
 
     Parameters
     ----------
-    pred, truth : (H, W) bool masks of the same pixels; integer masks count where not 0.
+    pred, truth : (H, W) bool masks of the same image, or integer masks, where not 0 is true.
 
     Raises
     ------
     LabelError
-        When the shapes differ, or an array is no mask.
+        If the shapes differ, or an array is not a mask.
     """
     return tolerant_dice(pred, truth, 0)
 
 
 def tolerant_dice(pred: ArrayLike, truth: ArrayLike, k: float) -> float:
-    """Return the Dice that forgives predictions up to ``k`` pixels off the truth.
+    """Return the Dice that accepts predictions up to ``k`` pixels from the truth.
 
     ``|TPk| / ((|P| + |T u TPk|) / 2)`` where TPk is the part of the prediction at most ``k``
     pixels (Euclidean; the paper names no norm) from the truth. ``k`` = 0 is :func:`dice`;
@@ -37,64 +36,29 @@ def tolerant_dice(pred: ArrayLike, truth: ArrayLike, k: float) -> float:
 
     Parameters
     ----------
-    pred, truth : (H, W) bool masks of the same pixels; integer masks count where not 0.
+    pred, truth : (H, W) bool masks of the same image, or integer masks, where not 0 is true.
     k : tolerance in pixels, at least 0.
 
     Raises
     ------
     LabelError
-        When the shapes differ, an array is no mask, or ``k`` is negative.
+        If the shapes differ, an array is not a mask, or ``k`` is negative.
     """
     if not k >= 0:
-        raise LabelError(f"tolerance k is {k}: give pixels, at least 0")
+        raise LabelError(f"tolerance k is {k}: give a number of pixels, at least 0")
     p, t = _pair(pred, truth)
     if p.size == 0:
         return 1.0
     both = cv2.countNonZero(cv2.bitwise_and(p, t))
     near = both
     if k >= 1:  # pixels closer than 1 are the pixel itself
-        # Dilating the truth by a disk marks what lies within k of it: exact, and in one pass.
+        # Dilating the truth by a disk marks all pixels within k of it: exact, and in one pass.
         near = cv2.countNonZero(cv2.bitwise_and(p, cv2.dilate(t, _disk(int(k * k)))))
     predicted, true = cv2.countNonZero(p), cv2.countNonZero(t)
     if predicted + true == 0:
         return 1.0
     # |T u TPk| = |T| + |TPk| - |T & TPk|, and T & TPk = T & P.
     return 2 * near / (predicted + true + near - both)
-
-
-def jaccard(pred: ArrayLike, truth: ArrayLike) -> float:
-    """Return ``|P & T| / |P u T|`` of two masks; empty against empty is 1.
-
-    Parameters
-    ----------
-    pred, truth : (H, W) bool masks of the same pixels; integer masks count where not 0.
-
-    Raises
-    ------
-    LabelError
-        When the shapes differ, or an array is no mask.
-    """
-    overlap = dice(pred, truth)
-    return overlap / (2 - overlap)
-
-
-def pooled_jaccard(masks: Iterable[tuple[ArrayLike, ArrayLike]]) -> float:
-    """Return the Jaccard of all pixels of many (prediction, truth) pairs taken together.
-
-    Large images weigh more than small ones, and images without skin count by what is falsely
-    found in them. No pair, or nothing in any, is 1.
-
-    Raises
-    ------
-    LabelError
-        As :func:`jaccard`.
-    """
-    both = either = 0
-    for pred, truth in masks:
-        p, t = _pair(pred, truth)
-        both += cv2.countNonZero(cv2.bitwise_and(p, t)) if p.size else 0
-        either += cv2.countNonZero(cv2.bitwise_or(p, t)) if p.size else 0
-    return both / either if either else 1.0
 
 
 @lru_cache(maxsize=16)
@@ -110,7 +74,7 @@ def _pair(pred: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.uint8], NDArray
     if p.shape != t.shape:
         raise LabelError(
             f"prediction {_size(p)} does not match truth {_size(t)} (height x width): "
-            "score the mask of the same image, at the same magnification"
+            "compare masks of the same image at the same magnification"
         )
     return p, t
 
@@ -121,7 +85,7 @@ def _mask(values: ArrayLike, what: str) -> NDArray[np.uint8]:
     if array.ndim != 2:
         raise LabelError(f"{what} has {array.ndim} dimensions: give one mask of height x width")
     if array.dtype.kind == "f" and not np.isin(array, (0, 1)).all():
-        raise LabelError(f"{what} holds fractions, not a mask: compare it with a threshold first")
+        raise LabelError(f"{what} holds fractions, not a mask: apply a threshold first")
     if array.dtype.kind not in "buif":
         raise LabelError(f"{what} has type {array.dtype}: give a bool mask")
     return np.ascontiguousarray(array.astype(bool, copy=False)).view(np.uint8)

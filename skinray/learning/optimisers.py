@@ -1,4 +1,4 @@
-"""What steps of training are made with: optimiser, rates, a running mean of the weights."""
+"""The optimiser, its learning rates and schedule, and the running mean of the weights."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
-from skinray.config.biopsies import TrainSettings
+from skinray.config.training import TrainSettings
 
 Scheduler = ReduceLROnPlateau | CosineAnnealingLR
 
 
 def new_optimizer(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> Optimizer:
-    """Return the optimiser that the settings name, for these parameters.
+    """Return the optimiser of the settings.
 
-    Its first group learns at the full rate; with ``rate_fan_in`` others follow, at less.
+    Its first group has the full learning rate; with ``rate_fan_in`` others have lower ones.
     """
     rate, decay = settings.learning_rate, settings.weight_decay
     groups = [
@@ -35,16 +35,16 @@ def new_optimizer(parameters: Iterable[nn.Parameter], settings: TrainSettings) -
 def rate_shares(
     parameters: Iterable[nn.Parameter], fan_in: int | None
 ) -> dict[float, list[nn.Parameter]]:
-    """Sort parameters by the share of the rate that they learn at, the full rate first.
+    """Group parameters by their share of the learning rate, the full rate first.
 
-    One step of Adam moves each weight about as far as the rate. A neuron's sum over n inputs can
-    then move n times as far, to where its ReLU answers to nothing and learns no more. So weights
-    of more than ``fan_in`` inputs learn at ``fan_in / n`` of the rate, as hidden layers do in muP
-    (Yang et al., 2022). Biases and scales learn at the full rate.
+    One step of Adam moves each weight by about the learning rate. A neuron's sum over n inputs
+    may then move n times as far, and its ReLU may die. So weights of n > ``fan_in`` inputs get
+    ``fan_in / n`` of the rate, as hidden layers do in muP (Yang et al., 2022). Biases and scales
+    get the full rate.
 
     Parameters
     ----------
-    fan_in : most inputs that learn at the full rate; none: all do.
+    fan_in : most inputs with the full rate; None: all parameters have the full rate.
     """
     shares: dict[float, list[nn.Parameter]] = {1.0: []}
     for parameter in parameters:
@@ -55,7 +55,7 @@ def rate_shares(
 
 
 def new_scheduler(optimizer: Optimizer, settings: TrainSettings) -> Scheduler:
-    """Return what lowers the optimiser's rate, told once an epoch by :func:`lower_rate`."""
+    """Return the learning rate schedule; :func:`lower_rate` is to be called after each epoch."""
     if settings.schedule == "cosine":
         return CosineAnnealingLR(optimizer, settings.epochs)
     return ReduceLROnPlateau(
@@ -64,7 +64,7 @@ def new_scheduler(optimizer: Optimizer, settings: TrainSettings) -> Scheduler:
 
 
 def lower_rate(scheduler: Scheduler, loss: float) -> None:
-    """Set the rate of the next epoch, after one of this mean training loss."""
+    """Set the rate of the next epoch, given the mean training loss of the last one."""
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(loss)
     else:
@@ -72,10 +72,10 @@ def lower_rate(scheduler: Scheduler, loss: float) -> None:
 
 
 def averaged_copy(network: nn.Module, share: float) -> AveragedModel:
-    """Return a copy of the network that is to hold the running mean of its weights.
+    """Return a copy of the network for the running mean of its weights.
 
-    Each update leaves ``share`` of the mean, the first ones less, lest the weights that training
-    began with stay in it for long. Buffers are the network's own after its last step.
+    Each update keeps ``share`` of the mean; the first updates keep less, so that the initial
+    weights fade quickly. Buffers are those of the network after its last step.
     """
 
     def move(
@@ -85,5 +85,5 @@ def averaged_copy(network: nn.Module, share: float) -> AveragedModel:
         for mean, weight in zip(means, weights, strict=True):
             mean.lerp_(weight, moved)
 
-    # All tensors in one call: on a GPU, to ask for the number of updates waits for it.
+    # All tensors in one call, since reading the number of updates waits for the GPU.
     return AveragedModel(network, multi_avg_fn=move)

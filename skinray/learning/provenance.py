@@ -1,4 +1,4 @@
-"""What a result was made with: versions and hardware, to stand beside every figure."""
+"""How a result was made: versions, hardware and time, recorded with every figure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of skinray, Python and the packages that decide results."""
+    """Return the versions of skinray, Python and the packages that affect results."""
     found = {"skinray": skinray.__version__, "Python": platform.python_version()}
     for package in PACKAGES:
         try:

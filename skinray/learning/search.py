@@ -1,43 +1,42 @@
-"""Who trains on what: splits of the cohort, the grid search's trials and the final trainings."""
+"""The nested grid search: splits of the cohort, trials, and the configuration they choose."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from statistics import fmean
 from typing import Any, Literal
 
-import torch
-
-from skinray.config.biopsies import ArmSettings, RunSettings
+from skinray.config.biopsies import RunSettings
 from skinray.config.kinds import STAGES, Stage
-from skinray.errors import CohortError, SettingsError, WeightsError
+from skinray.config.training import ArmSettings
+from skinray.errors import CohortError, TrainingError
 from skinray.images.cohort.folds import assign_folds, hold_out
-from skinray.images.cohort.manifest import Cohort
-from skinray.learning.spec import TrialSpec, configured, scaled
-from skinray.learning.trial import new_network
+from skinray.images.cohort.rows import Cohort
+from skinray.learning.spec import TrialSpec, configured, grid_points, scaled
 
 COMPONENTS, EVERYTHING = "components", "all"
-# The configuration of each arm on each split, by stage, label and the split's name.
-Choice = dict[tuple[Stage, str, str], dict[str, Any]]
-# A training of the search: its name, its images, and by split those that it is scored on.
-Look = tuple[str, tuple[int, ...], dict[str, tuple[int, ...]]]
+# The configuration chosen for an arm on a split, by stage, label and the split's name.
+Chosen = dict[tuple[Stage, str, str], dict[str, Any]]
+Images = tuple[int, ...]  # positions in the cohort
 
 
 @dataclass(frozen=True)
 class Split:
-    """Positions in the cohort: ``train`` teaches, ``held_out`` is scored.
+    """Images to train on and held-out images to score, as positions in the cohort.
 
-    ``inner`` are parts of ``train``. The grid search judges a configuration for this split by
-    networks trained on ``train`` without one part, and scored on that part.
+    ``inner`` are parts of ``train``. To rate a configuration for this split, the grid search
+    trains on ``train`` without one part and scores on that part.
     """
 
     name: str
-    train: tuple[int, ...]
-    held_out: tuple[int, ...]
-    inner: tuple[tuple[int, ...], ...] = ()
+    train: Images
+    held_out: Images
+    inner: tuple[Images, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Splits:
 
     @property
     def components_is_fold(self) -> bool:
-        """Whether tables 1 and 2 use the first fold's held-out images."""
+        """Whether tables 1 and 2 use the held-out images of the first fold."""
         return self.components.name == self.folds[0].name
 
     def trained(self, settings: RunSettings) -> tuple[Split, ...]:
@@ -60,15 +59,15 @@ class Splits:
 
 
 def make_splits(cohort: Cohort, settings: RunSettings) -> Splits:
-    """Split the cohort into folds, the component split, and everything.
+    """Return the folds, the component split (tables 1 and 2) and the split with all images.
 
-    A fold's inner parts are other folds, the nearest first, so they respect subjects as folds do.
+    A fold's inner parts are other folds, nearest first, so they also keep subjects together.
 
     Raises
     ------
     CohortError
-        If there are fewer subjects (or images) than folds, or too few beside the component
-        split's held-out images for a search of its own.
+        If there are fewer subjects (or images) than folds, or too few of them outside the
+        component split's held-out images for its own search.
     """
     count, everyone = settings.folds.count, range(len(cohort.biopsies))
     inner = settings.tune.inner_splits if settings.tune.validation == "inner" else 0
@@ -97,28 +96,26 @@ def make_splits(cohort: Cohort, settings: RunSettings) -> Splits:
 
 
 def _nearest(fold: int, count: int) -> list[int]:
-    """List the other folds, as if they stood in a circle: one on, one back, two on, two back."""
+    """List the other folds in a circle: next, previous, next but one, and so on."""
     both = [(fold + way * step) % count for step in range(1, count) for way in (1, -1)]
     return list(dict.fromkeys(both))[: count - 1]
 
 
-def _inner_parts(
-    cohort: Cohort, train: tuple[int, ...], settings: RunSettings
-) -> tuple[tuple[int, ...], ...]:
-    """Deal the images ``train`` as folds are dealt, and return as many parts as search trials."""
+def _inner_parts(cohort: Cohort, train: Images, settings: RunSettings) -> tuple[Images, ...]:
+    """Split the images ``train`` like folds; return as many parts as the search needs."""
     arms = (arm for stage in STAGES["biopsy"] for arm in settings.stage(stage).arms)
     if settings.tune.selection == "pooled" or all(len(grid_points(arm)) == 1 for arm in arms):
         return ()
     unit, rows = settings.folds.unit, [cohort.biopsies[i] for i in train]
     units = len({row.subject if unit == "subject" else row.name for row in rows})
-    # As many parts as a fold's training images have, unless too few subjects are left.
+    # As many parts as the training images of a fold have, unless too few subjects are left.
     count, inner = min(settings.folds.count - 1, units), settings.tune.inner_splits
     needed = max(2, inner)
     if count < needed:
         raise CohortError(
-            f"{cohort.root}: the {units} {unit}(s) beside the held-out images of tables 1 and 2 "
-            f"cannot fill {needed} parts for the grid search: lower folds.components_held_out, "
-            f"set it to null to use the first fold, or add {unit}s"
+            f"{cohort.root}: tables 1 and 2 hold out all but {units} {unit}(s), too few for the "
+            f"{needed} parts of the grid search: lower folds.components_held_out, set it to null "
+            f"to use the first fold, or add {unit}s"
         )
     folds = settings.folds.model_copy(update={"count": count})
     of = assign_folds(replace(cohort, biopsies=tuple(rows)), folds, settings.seed)
@@ -128,11 +125,11 @@ def _inner_parts(
 
 
 def deciding(splits: Splits, settings: RunSettings) -> dict[str, tuple[Split, ...]]:
-    """Return, by the name of each trained split, the splits whose evidence chooses for it.
+    """Return, for the name of each split trained on, the splits whose evidence counts for it.
 
-    Nested: its own, from networks that never saw the images that test the choice. No image
-    tests the networks trained on everything: there all folds' evidence counts. Pooled: all folds'
-    evidence, for every split.
+    Nested: only the split itself, so no image that tests a choice has helped to make it. The
+    networks trained on all images are not tested, so for them all folds count. Pooled: all folds
+    count for every split.
     """
     trained = splits.trained(settings)
     if settings.tune.selection == "pooled":
@@ -142,17 +139,8 @@ def deciding(splits: Splits, settings: RunSettings) -> dict[str, tuple[Split, ..
     }
 
 
-def grid_points(arm: ArmSettings) -> list[dict[str, Any]]:
-    """List an arm's configurations; one empty point where there is nothing to choose."""
-    paths = list(arm.grid)
-    return [
-        dict(zip(paths, values, strict=True))
-        for values in product(*(arm.grid[path] for path in paths))
-    ]
-
-
 class SpecMaker:
-    """Makes the trials of a run out of its settings, splits and cohort."""
+    """Makes the trials of a run from its settings, splits and cohort."""
 
     def __init__(self, settings: RunSettings, cohort: Cohort, data_fingerprint: str) -> None:
         self.settings = settings
@@ -160,7 +148,7 @@ class SpecMaker:
         self.data = data_fingerprint
 
     def search(self, splits: Splits) -> list[TrialSpec]:
-        """List the grid search: for each arm and grid point, its trials on the deciding splits."""
+        """List the trials of the grid search: each arm, each grid point, each deciding split."""
         by_split = deciding(splits, self.settings)
         specs = []
         for stage, arm, trained in self._arms(splits):
@@ -170,37 +158,40 @@ class SpecMaker:
                 specs += [
                     self.make("tune", stage, arm, name, train, point, evidence)
                     for point in points
-                    for name, train, evidence in self._looks(
+                    for name, train, evidence in self._inner_trainings(
                         list(where), configured(self.settings.stage(stage), arm, point)[0]
                     )
                 ]
         return specs
 
-    def _looks(self, where: list[Split], arm: ArmSettings) -> list[Look]:
-        """List what a configuration, here ``arm``, is trained on, and scored on for which split.
+    def _inner_trainings(
+        self, where: list[Split], arm: ArmSettings
+    ) -> list[tuple[str, Images, dict[str, Images]]]:
+        """List the search's trainings of one configuration, ``arm``.
 
-        Fold 1 without fold 2 and fold 2 without fold 1 leave the same images to train on: one
-        training gives evidence for both, unless its own scores choose the epoch that is kept.
+        Each has a name, the images to train on and, for each split, the images to score on.
+        Fold 1 without fold 2 and fold 2 without fold 1 have the same training images: one
+        training gives evidence for both, unless its own scores decide which epoch is kept.
         """
-        looks: dict[Any, tuple[tuple[int, ...], dict[str, tuple[int, ...]]]] = {}
+        found: dict[Any, tuple[Images, dict[str, Images]]] = {}
         shared = arm.train.keep == "last" and arm.train.early_stop_epochs is None
         held_out = self.settings.tune.validation == "held_out"
         for split in where:
             for part in (split.held_out,) if held_out else split.inner:
                 train = tuple(i for i in split.train if i not in part)
                 place = train if shared else (split.name, train)
-                looks.setdefault(place, (train, {}))[1][split.name] = part
-        named = ["-".join(evidence) for _, evidence in looks.values()]
+                found.setdefault(place, (train, {}))[1][split.name] = part
+        named = ["-".join(evidence) for _, evidence in found.values()]
         return [
             (name if named.count(name) == 1 else f"{name}-inner-{named[:at].count(name) + 1}",
              train, evidence)
-            for at, (name, (train, evidence)) in enumerate(zip(named, looks.values(), strict=True))
+            for at, (name, (train, evidence)) in enumerate(zip(named, found.values(), strict=True))
         ]  # fmt: skip
 
-    def training(self, splits: Splits, chosen: Choice) -> list[TrialSpec]:
-        """List the final trainings, each with what was chosen for its arm and split.
+    def training(self, splits: Splits, chosen: Chosen) -> list[TrialSpec]:
+        """List the final trainings, each with the configuration chosen for its arm and split.
 
-        What was not chosen is the grid's first point.
+        Without a choice, it is the first point of the grid.
         """
         return [
             self.make("fit", stage, arm, split.name, split.train, point)
@@ -210,7 +201,7 @@ class SpecMaker:
         ]
 
     def _arms(self, splits: Splits) -> list[tuple[Stage, ArmSettings, tuple[Split, ...]]]:
-        """List the arms with what each is trained on: the main arm on all splits, others on one."""
+        """List the arms and their splits: all for the main arms, the component split for others."""
         everywhere, one = splits.trained(self.settings), (splits.components,)
         arms = []
         for stage in STAGES["biopsy"]:
@@ -224,13 +215,13 @@ class SpecMaker:
         stage: Stage,
         arm: ArmSettings,
         name: str,
-        train: tuple[int, ...],
+        train: Images,
         point: dict[str, Any],
-        evidence: dict[str, tuple[int, ...]] | None = None,
+        evidence: dict[str, Images] | None = None,
     ) -> TrialSpec:
         """Make one trial on the images ``train``; its key names its folder.
 
-        ``evidence``: by the name of a split, the images whose scores help to choose for it.
+        ``evidence``: for each split's name, the images whose scores count in its choice.
         """
         evidence = evidence or {}
         resolved, augment = configured(self.settings.stage(stage), arm, point)
@@ -238,7 +229,7 @@ class SpecMaker:
             share = self.settings.tune.epochs_fraction
             epochs = max(1, round(resolved.train.epochs * share))
             resolved = resolved.override({"train.epochs": epochs})
-        # Labels may differ in nothing that a file name can show, so the mark stands for both.
+        # Different labels may have the same slug, so the hash is of the label as well.
         facts = json.dumps([arm.label, point], sort_keys=True)
         mark = hashlib.sha256(facts.encode()).hexdigest()[:8]
         resolved, step = scaled(resolved, self.settings.cluster)
@@ -252,7 +243,7 @@ class SpecMaker:
             params=point,
             train=train,
             names=tuple(self.names[i] for i in train),
-            # Two splits may ask for the same images: each is scored once.
+            # Two splits may need the same images; each image is scored once.
             validation=tuple(dict.fromkeys(i for part in evidence.values() for i in part)),
             evidence=evidence,
             step_crops=step,
@@ -261,31 +252,54 @@ class SpecMaker:
         )
 
 
-def check_trials(specs: Iterable[TrialSpec]) -> None:
-    """Raise now what a trial's network would raise later, on another machine.
+def choose(
+    specs: Sequence[TrialSpec],
+    scores: Mapping[str, Mapping[str, float] | None],
+    by_split: Mapping[str, Sequence[Split]],
+) -> Chosen:
+    """Choose each arm's configuration for each split: the one with the best mean score.
+
+    A configuration is excluded if any of its trials for the split failed. Of equal ones, the
+    first in the grid wins.
+
+    Parameters
+    ----------
+    specs : the trials of the search.
+    scores : for each trial's key, its score as evidence for each split; None or missing: failed.
+    by_split : for each split trained on, the splits whose evidence counts; see :func:`deciding`.
 
     Raises
     ------
-    SettingsError
-        If a network cannot be built with its options, or lacks what its loss asks for.
-    WeightsError
-        If pretrained weights do not fit it.
+    TrainingError
+        If every configuration of an arm failed for a split.
     """
-    distinct = {(s.arm.model.fingerprint(), s.arm.train.side_weight > 0): s for s in specs}
-    for spec in distinct.values():
-        model, where = spec.arm.model, f"{spec.stage} {spec.arm.label}"
-        try:
-            # Without weights to compare, the shapes are enough: no memory, no random numbers.
-            with torch.device("meta" if model.weights is None else "cpu"):
-                network = new_network(spec)
-        except (TypeError, ValueError) as error:
-            raise SettingsError(
-                f"{where}: options {model.options} do not describe a {model.name} ({error}); "
-                "correct model.options"
-            ) from None
-        except (SettingsError, WeightsError) as error:
-            raise type(error)(f"{where}: {error}") from None
-        if spec.arm.train.side_weight > 0 and not hasattr(network, "forward_sides"):
-            raise SettingsError(
-                f"{where}: {model.name} has no side outputs; set train.side_weight to 0"
-            )
+    chosen: Chosen = {}
+    for stage, label in dict.fromkeys((spec.stage, spec.arm.label) for spec in specs):
+        for name, deciders in by_split.items():
+            own = [
+                (spec.params, (scores.get(spec.key) or {}).get(split.name))
+                for spec in specs
+                if (spec.stage, spec.arm.label) == (stage, label)
+                for split in deciders
+                if split.name in spec.evidence
+            ]
+            if own:  # else the arm is not trained on this split
+                chosen[stage, label, name] = _best(own, f"{stage} {label}, {name}")
+    return chosen
+
+
+def _best(tried: Sequence[tuple[dict[str, Any], float | None]], where: str) -> dict[str, Any]:
+    points: dict[str, dict[str, Any]] = {}
+    values: dict[str, list[float]] = defaultdict(list)
+    for point, score in tried:
+        mark = json.dumps(point, sort_keys=True)
+        points[mark] = point
+        values[mark].append(math.nan if score is None else score)
+    means = {mark: fmean(found) for mark, found in values.items()}
+    good = {mark: mean for mark, mean in means.items() if not math.isnan(mean)}
+    if not good:
+        raise TrainingError(
+            f"{where}: every configuration of the grid failed; see the trials' errors; a "
+            "lower train.learning_rate usually helps"
+        )
+    return points[max(good, key=good.__getitem__)]

@@ -1,17 +1,17 @@
 """One trial: one configuration of one network, trained on one split.
 
-A trial is a pure function of its :class:`TrialSpec` and the images, and owns a folder:
-``epochs.jsonl`` from the start, ``state.safetensors`` while it runs, ``outcome.json`` and
-``weights.safetensors`` when it is done (not in a search, of which only the score is wanted).
-Called again, it returns at once or continues from the state stored last, so a run that was
-killed anywhere is continued by calling everything once more.
+A trial is a pure function of its :class:`TrialSpec` and the images. Its folder holds
+``epochs.jsonl``, while it runs ``state.safetensors``, and when it is done ``outcome.json`` and
+``weights.safetensors`` (no weights in a search, which only needs the score). Called again, a
+finished trial returns at once and an unfinished one continues from its last state. So to
+continue a run that was killed, call everything again.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -22,31 +22,32 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from skinray.errors import DamagedError, TrainingError
+from skinray.errors import DamagedError, SettingsError, TrainingError, WeightsError
 from skinray.files import whole, write_whole
 from skinray.images.augment import Sample, generator
 from skinray.learning.checkpoint import EpochEnd, StateKeeper, TrainState
 from skinray.learning.feed import ALONE, Fed, Feed, InProcessFeed
-from skinray.learning.loop import Objective, Snapshot, World, agreed, fit, kept_weights
+from skinray.learning.loop import Objective, Snapshot, World, agreed, fit
 from skinray.learning.spec import TrialSpec
-from skinray.learning.validation import image_scores
+from skinray.learning.validation import Judge
 from skinray.models import build
 from skinray.models.compute import placed
+from skinray.models.weights.files import on_cpu
 from skinray.models.weights.load import load_weights
 
 STATE, WEIGHTS = "state.safetensors", "weights.safetensors"
 OUTCOME, LOG = "outcome.json", "epochs.jsonl"
-# More than an epoch's plan has, so that epoch and row make one number.
+# More rows than any epoch has, so that epoch and row can be one number.
 ROWS_BELOW = 1 << 32
 
 
 class TrialOutcome(BaseModel):
-    """What a trial came to.
+    """The result of a trial.
 
     Attributes
     ----------
-    score : mean over the validation images; none: there were none.
-    evidence : the same over each part that ``TrialSpec.evidence`` names.
+    score : mean over the validation images; None without such images.
+    evidence : mean over each part of them in ``TrialSpec.evidence``.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,11 +62,11 @@ class TrialOutcome(BaseModel):
 
 
 def new_network(spec: TrialSpec, folder: Path | None = None) -> nn.Module:
-    """Build the trial's network: random weights from its seed, then pretrained ones if named.
+    """Build the trial's network with random weights from its seed, or pretrained weights.
 
     Parameters
     ----------
-    folder : the trial's own, needed where it goes on from another trial.
+    folder : the trial's folder; needed if it starts from the weights of another trial.
 
     Raises
     ------
@@ -78,9 +79,39 @@ def new_network(spec: TrialSpec, folder: Path | None = None) -> nn.Module:
         load_weights(network, spec.arm.model.weights)
     if spec.goes_on_from is not None:
         if folder is None:
-            raise ValueError(f"{spec.key} goes on from {spec.goes_on_from}: name its folder")
+            raise ValueError(f"{spec.key} starts from {spec.goes_on_from}: give its folder")
         load_weights(network, str(folder.parent / spec.goes_on_from / WEIGHTS))
     return network
+
+
+def check_trials(specs: Iterable[TrialSpec]) -> None:
+    """Raise now any error that building a trial's network would raise on another machine.
+
+    Raises
+    ------
+    SettingsError
+        If a network cannot be built with its options, or lacks the side outputs its loss needs.
+    WeightsError
+        If pretrained weights do not fit it.
+    """
+    distinct = {(s.arm.model.fingerprint(), s.arm.train.side_weight > 0): s for s in specs}
+    for spec in distinct.values():
+        model, where = spec.arm.model, f"{spec.stage} {spec.arm.label}"
+        try:
+            # Without weights to compare, shapes are enough: no memory, no random numbers.
+            with torch.device("meta" if model.weights is None else "cpu"):
+                network = new_network(spec)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(
+                f"{where}: {model.name} cannot be built with options {model.options} ({error}); "
+                "correct model.options"
+            ) from None
+        except (SettingsError, WeightsError) as error:
+            raise type(error)(f"{where}: {error}") from None
+        if spec.arm.train.side_weight > 0 and not hasattr(network, "forward_sides"):
+            raise SettingsError(
+                f"{where}: {model.name} has no side outputs; set train.side_weight to 0"
+            )
 
 
 def run_trial(
@@ -94,22 +125,22 @@ def run_trial(
     keeper: StateKeeper | None = None,
     on_epoch: Callable[[EpochEnd], None] | None = None,
 ) -> TrialOutcome | None:
-    """Train the trial in this process, or finish what an earlier call started.
+    """Train the trial in this process, or continue an interrupted one.
 
     Parameters
     ----------
-    samples : the cohort by position; only the positions that ``spec`` names are read.
-    folder : the trial's own; created if missing.
-    feed : gives the batches, and is closed in the end; none: crops made in this process.
-    world : the workers that train together. The first one writes, and alone has an outcome to
-        return; the others return None.
-    keeper : decides when the state is stored; none: every two minutes.
+    samples : the cohort by position; only positions in ``spec`` are read.
+    folder : the trial's folder; created if missing.
+    feed : source of the batches, closed at the end; None: this process makes the crops.
+    world : the workers that train together. Only the first writes files and returns the outcome;
+        the others return None.
+    keeper : decides when the state is saved; None: every two minutes.
     on_epoch : called by every worker after each epoch.
 
     Raises
     ------
     TrainingError
-        If the folder holds a trial of other settings, or the loss is not finite.
+        If the folder holds a trial with other settings, or the loss is not finite.
     """
     done = finished(spec, folder)
     if done is not None:
@@ -153,10 +184,10 @@ def run_trial(
     if not first:
         return None
     seconds = time.monotonic() - began
-    network.load_state_dict(kept_weights(state))
+    network.load_state_dict(state.kept)
     scored: list[float] = []
     if judge is not None:
-        # The last epoch's network, which it judged a moment ago, unless another epoch is kept.
+        # If the last epoch is kept, the judge has just scored this network.
         last = spec.arm.train.keep == "last" and state.history[-1].validation is not None
         scored = judge.scores if last and judge.scores else judge.each(network)
     return finish(spec, folder, network, state, scored, seconds, feed.fed())
@@ -165,39 +196,21 @@ def run_trial(
 def _on_the_first(
     judge: Callable[[nn.Module], float], world: World
 ) -> Callable[[nn.Module], float]:
-    """Let the first worker judge, and every worker have its verdict."""
+    """Return a judge that runs on the first worker and gives its score to all."""
     return lambda network: world.mean(judge(network) if world.rank == 0 else 0.0) * world.size
 
 
 def log_epoch(folder: Path, end: EpochEnd) -> None:
-    """Append an epoch to the trial's log; one that had to be repeated stands there twice."""
+    """Append an epoch to the trial's log; a repeated epoch appears twice."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(end)) + "\n")
 
 
-class Judge:
-    """Scores networks on the trial's validation images; keeps what the last one scored."""
-
-    def __init__(self, spec: TrialSpec, samples: Sequence[Sample], device: torch.device) -> None:
-        self.spec, self.samples, self.device = spec, samples, device
-        self.scores: list[float] = []
-
-    def __call__(self, network: nn.Module) -> float:
-        """Return the mean of :meth:`each`."""
-        return fmean(self.each(network))
-
-    def each(self, network: nn.Module) -> list[float]:
-        """Return the score of each validation image."""
-        seen = (self.samples[at] for at in self.spec.validation)
-        self.scores = image_scores(self.spec.stage, network, seen, self.device)
-        return self.scores
-
-
 def interrupted(spec: TrialSpec, folder: Path) -> TrainState | None:
-    """Return the state an earlier call left in the folder, if any.
+    """Return the state that an earlier call saved in the folder, if any.
 
-    A damaged one is ignored: the trial starts over and comes to the same result.
+    A damaged one is ignored: the trial starts again and gives the same result.
 
     Raises
     ------
@@ -212,12 +225,12 @@ def interrupted(spec: TrialSpec, folder: Path) -> TrainState | None:
 
 
 def finished(spec: TrialSpec, folder: Path) -> TrialOutcome | None:
-    """Return the outcome of an earlier call, if it came to its end.
+    """Return the outcome of the trial, if it is done.
 
     Raises
     ------
     TrainingError
-        If the file is damaged, or of other settings or other data.
+        If the file is damaged, or has other settings or other data.
     """
     path = folder / OUTCOME
     if not path.is_file():
@@ -226,11 +239,11 @@ def finished(spec: TrialSpec, folder: Path) -> TrialOutcome | None:
         outcome = TrialOutcome.model_validate_json(path.read_text(encoding="utf-8"))
     except ValueError:
         raise TrainingError(
-            f"{path}: damaged; delete the folder {folder} to train this part anew"
+            f"{path}: damaged; delete the folder {folder} to train this part again"
         ) from None
     if outcome.fingerprint != spec.fingerprint():
         raise TrainingError(
-            f"{folder}: holds a trial of other settings or other data; choose another --out"
+            f"{folder}: holds a trial with other settings or other data; choose another --out"
         )
     return outcome
 
@@ -244,9 +257,9 @@ def finish(
     seconds: float,
     fed: Fed,
 ) -> TrialOutcome:
-    """Store the network, which holds the weights to keep, and commit the outcome as the last step.
+    """Save the network, which has the weights to keep, and as the last step the outcome.
 
-    ``scored``: of each validation image.
+    ``scored``: the score of each validation image.
     """
     of = dict(zip(spec.validation, scored, strict=True))
     outcome = TrialOutcome(
@@ -259,32 +272,30 @@ def finish(
         fed=fed,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    if spec.phase == "fit":  # of a search only the score is wanted, and it has many trials
-        weights = network.state_dict()
-        kept = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
+    if spec.phase == "fit":  # a search has many trials and only needs their scores
         with whole(folder / WEIGHTS) as partial:
-            save_file(kept, partial)
+            save_file(on_cpu(network.state_dict()), partial)
     write_whole(folder / OUTCOME, outcome.model_dump_json(indent=1))
     (folder / STATE).unlink(missing_ok=True)
     return outcome
 
 
 def trained_network(spec: TrialSpec, folder: Path) -> nn.Module:
-    """Return the network of a finished trial, in eval mode on the CPU.
+    """Return the network of a finished trial, in evaluation mode on the CPU.
 
     Raises
     ------
     TrainingError
-        If the trial has not finished, or its folder was altered since.
+        If the trial is not finished, or its folder has been altered.
     """
     if finished(spec, folder) is None:
-        raise TrainingError(f"{folder}: trial {spec.key} has not finished; run it first")
+        raise TrainingError(f"{folder}: trial {spec.key} is not finished; run it first")
     network = build(spec.arm.model.name, **spec.arm.model.options)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise TrainingError(
             f"{folder / WEIGHTS}: missing or damaged ({error}); delete the folder {folder} to "
-            "train this part anew"
+            "train this part again"
         ) from None
     return network.eval()

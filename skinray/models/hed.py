@@ -1,8 +1,8 @@
 """Holistically-nested edge detection (Xie and Tu, ICCV 2015), the paper's nerve model.
 
 VGG16's five stages, a 1x1 side output after each, bilinear upsampling and a 1x1 fusion
-(paper 2.2, figure 1). With the default options the layout and the input convention are
-those of pytorch-hed, whose weights the paper starts from.
+(paper 2.2, figure 1). With default options, the layers and the normalisation are those of
+pytorch-hed, whose weights the paper starts from.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BGR_MEAN = (104.00698793, 116.66876762, 122.67891434)
 """Mean of the training images as pytorch-hed subtracts it: blue, green, red, 0-255."""
 
 TYPICAL_DEVIATION = 60.0
-"""Rough spread of 0-255 pixels round the mean; only random initial weights depend on it."""
+"""Rough deviation of 0-255 pixels from the mean; only random initial weights depend on it."""
 
 
 class HED(nn.Module):
@@ -31,14 +31,9 @@ class HED(nn.Module):
     width : factor on every stage's channels; 1 is VGG16 (14.7 million parameters).
     batch_norm : a batch norm after each convolution; the published network has none.
     group_norm : group norms instead of the batch norms, for training from random weights.
-    convolutions : 3x3 convolutions of each stage; a 2x2 max pooling lies between stages.
+    convolutions : number of 3x3 convolutions in each stage; between stages is a 2x2 max pooling.
     channels : channels of each stage at width 1.
-    bn_momentum : momentum of the running statistics, where there are batch norms.
-
-    Raises
-    ------
-    SettingsError
-        For options that describe no network.
+    bn_momentum : momentum of the running statistics of batch norms.
     """
 
     mean: Tensor
@@ -73,10 +68,10 @@ class HED(nn.Module):
         return self.forward_sides(image)[-1]
 
     def forward_sides(self, image: Tensor) -> list[Tensor]:
-        """Return the logits of every side output, finest first, and of the fusion, last.
+        """Return the logits of every side output, finest first, then of the fusion.
 
-        Each is (N, 1, H, W) float32. Sides that are no multiple of 16 are padded by
-        repetition and cropped back; at multiples the result is the published network's.
+        Each is (N, 1, H, W) float32. Images whose sides are not multiples of 16 are padded by
+        repetition, and the maps cropped; at multiples the result equals the published network's.
         """
         height, width = image.shape[-2:]
         features = pad_to_stride(image.flip(1) * 255 - self.mean.view(1, 3, 1, 1), self.stride)
@@ -89,20 +84,19 @@ class HED(nn.Module):
         return [logits[..., :height, :width].float() for logits in maps]
 
     def _initialise(self) -> None:
-        """He initialisation; fusion starts as the mean of the side outputs, as in HED."""
-        for module in self.stages.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                _zero_bias(module)
-        first = next(module for module in self.stages[0].modules() if isinstance(module, nn.Conv2d))
-        with torch.no_grad():  # the input is 0-255: bring the first features to unit size
-            first.weight.div_(TYPICAL_DEVIATION)
+        """Apply He initialisation; the fusion starts as the mean of the side outputs, as in HED."""
+        convolutions = [layer for layer in self.stages.modules() if isinstance(layer, nn.Conv2d)]
+        for layer in convolutions:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        with torch.no_grad():  # the input is 0-255: scale the first features to unit size
+            convolutions[0].weight.div_(TYPICAL_DEVIATION)
         for side in self.sides:
             assert isinstance(side, nn.Conv2d)  # noqa: S101 - for the type checker
             nn.init.normal_(side.weight, std=1 / math.sqrt(side.in_channels))
-            _zero_bias(side)
         nn.init.constant_(self.fuse.weight, 1 / self.fuse.in_channels)
-        _zero_bias(self.fuse)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _check(width: float, convolutions: Sequence[int], channels: Sequence[int]) -> None:
@@ -110,8 +104,8 @@ def _check(width: float, convolutions: Sequence[int], channels: Sequence[int]) -
         raise SettingsError(f"HED width is {width}: give a factor above 0")
     if len(convolutions) != len(channels) or not convolutions or min(convolutions) < 1:
         raise SettingsError(
-            f"HED stages do not fit: {len(convolutions)} counts of convolutions and "
-            f"{len(channels)} of channels; give as many of both, each at least 1"
+            f"HED has {len(convolutions)} counts of convolutions and {len(channels)} of "
+            "channels; give one of each per stage, all at least 1"
         )
 
 
@@ -125,8 +119,3 @@ def _stage(
             layers.append(nn.BatchNorm2d(outputs))
         layers.append(nn.ReLU())
     return nn.Sequential(*layers)
-
-
-def _zero_bias(layer: nn.Conv2d) -> None:
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)

@@ -1,8 +1,8 @@
-"""What the networks share: framing an input to their stride, and batch norms that fit them."""
+"""Shared parts of the networks: input normalisation, resizing, norms; and the pixel baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,89 +11,20 @@ from torch.nn import functional as F
 from skinray.errors import SettingsError
 
 MOST_GROUPS = 8
-
-
-def pad_to_stride(image: Tensor, stride: int) -> Tensor:
-    """Repeat the last row and column until both sides are multiples of ``stride``.
-
-    Parameters
-    ----------
-    image : (N, C, H, W) tensor.
-    stride : pixels of the input under one cell of the network's coarsest map.
-
-    Returns
-    -------
-    (N, C, H', W') tensor with H <= H' < H + stride; the image keeps its top left corner, so
-    ``result[..., :H, :W]`` undoes it. Coarse maps then lie exactly on the pixel grid, while
-    rounding them down would shift them by up to ``stride - 1`` pixels at the far edge.
-    """
-    height, width = image.shape[-2:]
-    below, right = -height % stride, -width % stride
-    if below == 0 and right == 0:
-        return image
-    return F.pad(image, (0, right, 0, below), mode="replicate")
-
-
-def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear, without aligned corners, to ``size`` (height, width)."""
-    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def set_norm_momentum(network: nn.Module, momentum: float) -> None:
-    """Give every batch norm below ``network`` this momentum of its running statistics.
-
-    A higher momentum makes the statistics of evaluation mode follow sooner in a short
-    training; torchvision's MobileNet has .01, which lags for hundreds of steps.
-    """
-    if not 0 < momentum <= 1:
-        raise SettingsError(f"bn_momentum is {momentum}: give a number above 0, at most 1")
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = momentum
-
-
-def use_group_norm(network: nn.Module) -> None:
-    """Put a group norm (Wu and He, 2018) in the place of every batch norm below ``network``.
-
-    It uses each image's own statistics, in training as in evaluation. With a few images a
-    batch and stains that differ between subjects, a batch norm's running statistics miss
-    what single images need, and the scores of evaluation mode jump from epoch to epoch.
-    """
-    for name, module in network.named_children():
-        if isinstance(module, nn.BatchNorm2d):
-            channels = module.num_features
-            groups = max(n for n in range(1, MOST_GROUPS + 1) if channels % n == 0)
-            setattr(network, name, nn.GroupNorm(groups, channels))
-        else:
-            use_group_norm(module)
-
-
-class LenientBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that uses its running statistics where a batch holds one value a channel.
-
-    Global pooling leaves one value of each image, so a batch of one image has no variance and
-    torch raises in training. The last batch of an epoch must not end a run.
-    """
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Normalise ``values``, (N, C, H, W)."""
-        if self.training and values.numel() == values.shape[1]:
-            return F.batch_norm(
-                values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        return super().forward(values)
+# Below this deviation a channel is constant except for rounding.
+CONSTANT = 1e-6
 
 
 class ChannelNormalise(nn.Module):
-    """``(image - mean) / std`` for each channel, with constants that are not in the state."""
+    """``(image - mean) / std`` for each channel, with constants that are not in the state dict."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        # One axis: with four, channels_last gives a lone buffer strides that the broadcast of
-        # buffers between training processes refuses.
+        # One axis: with four, channels_last would give strides that the broadcast of buffers
+        # between training processes rejects.
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
@@ -102,14 +33,11 @@ class ChannelNormalise(nn.Module):
         return (image - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)
 
 
-# Below this deviation a channel is constant, and what is left of it is rounding.
-CONSTANT = 1e-6
-
-
 def rgb_to_hsv(image: Tensor) -> Tensor:
     """Return hue, saturation and value, (N, 3, H, W) in 0..1, of RGB (N, 3, H, W) in 0..1.
 
-    Hue is the hexagon's (Smith, 1978), 0 for red, 1/3 for green; grey has hue and saturation 0.
+    Hue is that of the hexagon model (Smith, 1978): red 0, green 1/3; grey has hue and saturation
+    0.
     """
     red, green, blue = image.unbind(1)
     high, low = image.amax(1), image.amin(1)
@@ -126,7 +54,7 @@ def rgb_to_hsv(image: Tensor) -> Tensor:
 
 
 def standardise(values: Tensor) -> Tensor:
-    """Bring each channel of each image to mean 0 and deviation 1; a constant one to 0.
+    """Scale each channel of each image to mean 0 and deviation 1; a constant channel to 0.
 
     Parameters
     ----------
@@ -138,27 +66,107 @@ def standardise(values: Tensor) -> Tensor:
     return torch.where(constant, 0.0, (values - mean) / torch.where(constant, 1.0, deviation))
 
 
-class PixelClassifier(nn.Module):
-    """A weighted sum of a pixel's red, green and blue as logit.
-
-    The floor that a network must beat, and a stand-in that answers at once where the road to
-    and from a network is what matters.
+def pad_to_stride(image: Tensor, stride: int) -> Tensor:
+    """Repeat the last row and column until both sides are multiples of ``stride``.
 
     Parameters
     ----------
-    weights : start values for red, green and blue, on RGB in 0..1; by default dark is positive.
-    bias : start value of the bias.
+    image : (N, C, H, W) tensor.
+    stride : input pixels per cell of the network's coarsest map.
 
-    Raises
-    ------
-    SettingsError
-        If ``weights`` are not three.
+    Returns
+    -------
+    (N, C, H', W') tensor with H <= H' < H + stride. ``result[..., :H, :W]`` is the image. Coarse
+    maps are then aligned with the pixel grid; without padding they would be shifted by up to
+    ``stride - 1`` pixels at the far edge.
+    """
+    height, width = image.shape[-2:]
+    below, right = -height % stride, -width % stride
+    if below == 0 and right == 0:
+        return image
+    return F.pad(image, (0, right, 0, below), mode="replicate")
+
+
+def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize maps to ``size`` (height, width), bilinearly and without aligned corners."""
+    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def on_square(network: Callable[[Tensor], Tensor], image: Tensor, side: int) -> Tensor:
+    """Return the network's map of an image resized to a square, at the image's own size.
+
+    Parameters
+    ----------
+    network : maps (N, C, side, side) to (N, 1, side, side).
+    image : (N, C, H, W) tensor; the result is (N, 1, H, W).
+    """
+    size, square = image.shape[-2:], (side, side)
+    if size == square:
+        return network(image)
+    resized = F.interpolate(image, square, mode="bilinear", antialias=True)
+    return upsample(network(resized), size)
+
+
+def set_norm_momentum(network: nn.Module, momentum: float) -> None:
+    """Set the momentum of the running statistics of every batch norm in ``network``.
+
+    With a higher momentum, the statistics of evaluation mode follow sooner in a short training.
+    torchvision's MobileNet has .01, which lags by hundreds of steps.
+    """
+    if not 0 < momentum <= 1:
+        raise SettingsError(f"bn_momentum is {momentum}: give a number above 0, at most 1")
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = momentum
+
+
+def use_group_norm(network: nn.Module) -> None:
+    """Replace every batch norm in ``network`` by a group norm (Wu and He, 2018).
+
+    A group norm uses each image's own statistics, in training and evaluation. With few images
+    per batch and stains that differ between subjects, a batch norm's running statistics do not
+    fit single images, and scores in evaluation mode jump from epoch to epoch.
+    """
+    for name, module in network.named_children():
+        if isinstance(module, nn.BatchNorm2d):
+            channels = module.num_features
+            groups = max(n for n in range(1, MOST_GROUPS + 1) if channels % n == 0)
+            setattr(network, name, nn.GroupNorm(groups, channels))
+        else:
+            use_group_norm(module)
+
+
+class LenientBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that uses its running statistics if there is only one value per channel.
+
+    After global pooling, a batch of one image has no variance, and torch raises an error in
+    training. The last batch of an epoch must not stop a run.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalise ``values``, (N, C, H, W)."""
+        if self.training and values.numel() == values.shape[1]:
+            return F.batch_norm(
+                values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(values)
+
+
+class PixelClassifier(nn.Module):
+    """Logistic regression on a pixel's red, green and blue.
+
+    A baseline that every network must beat, and a fast substitute for one in tests.
+
+    Parameters
+    ----------
+    weights : initial weights of red, green and blue, in 0..1; by default dark is positive.
+    bias : initial bias.
     """
 
     def __init__(self, weights: Sequence[float] = (-4.0, -4.0, -4.0), bias: float = 6.0) -> None:
         super().__init__()
         if len(weights) != 3:
-            raise SettingsError(f"weights are {len(weights)}: give one each for red, green, blue")
+            raise SettingsError(f"{len(weights)} weights: give one each for red, green and blue")
         self.sum = nn.Conv2d(3, 1, 1)
         with torch.no_grad():
             self.sum.weight.copy_(torch.tensor(weights).view(1, 3, 1, 1))

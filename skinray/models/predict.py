@@ -1,4 +1,7 @@
-"""A network's probability maps of whole images: the one function that all callers share."""
+"""A network's probability maps of whole images, in overlapping tiles where images are large.
+
+Scoring, the service and training all predict with these functions.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from skinray.config.biopsies import PredictSettings
+from skinray.config.images import PredictSettings
 from skinray.errors import ImageError
 from skinray.images.cohort.common_scale import scale_factor
 
-# Sums over a stack of images may round differently than over one. This is the most that a
-# probability may differ from the one of the image alone, in float32 on a CPU
-# (benchmarks/serve_batches.py measures it).
+# In a stack of images, sums may round differently. This is the largest difference of a probability
+# from that of the image alone, in float32 on a CPU (measured by benchmarks/serve/batches.py).
 STACK_TOLERANCE = 1e-2
 WHOLE = PredictSettings()
-# Axes that an image is mirrored along: none, left and right, up and down, both.
+# Axes along which an image is mirrored: none, left-right, up-down, both.
 MIRRORED: tuple[tuple[int, ...], ...] = ((), (1,), (0,), (0, 1))
+# A multiple of the coarsest stride of the networks, 16.
+ALIGN_PX = 32
 
 
 def predict_map(
@@ -42,17 +46,17 @@ def predict_maps(
     device: torch.device | None = None,
     settings: PredictSettings = WHOLE,
 ) -> NDArray[np.float32]:
-    """Return the probability maps of images of one size, in tiles where they are large.
+    """Return the probability maps of images of one size, in tiles if they are large.
 
-    All images go through the network in one pass, or all tiles of one place. Alone, an image
-    always gives the same map; stacked, one within ``STACK_TOLERANCE`` of it.
+    All images, or all tiles at one position, go through the network in one pass. A single image
+    always gives the same map; in a stack, the map is within ``STACK_TOLERANCE`` of it.
 
     Parameters
     ----------
     network : maps (N, 3, H, W) float RGB in 0..1 to (N, 1, H, W) logits.
-    images : N of (H, W, 3) uint8, RGB; of any size, but all of the same.
-    device : where the network is; None: the CPU.
-    settings : from which size on tiles are cut, and how.
+    images : N of (H, W, 3) uint8, RGB; all of the same size.
+    device : the network's device; None: the CPU.
+    settings : when and how to cut tiles, and whether to average over mirrored images.
 
     Returns
     -------
@@ -61,13 +65,13 @@ def predict_maps(
     Raises
     ------
     ImageError
-        If an array is no RGB image of bytes: read as one, it would give a wrong map.
+        If an array is not an 8-bit RGB image, for which the map would be wrong.
     """
     for image in images:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
             raise ImageError(
                 f"image of shape {image.shape} and type {image.dtype}: give (height, width, 3) "
-                "uint8 in RGB order, as skinray.images.read gives it"
+                "uint8 in RGB order, as skinray.read_image returns it"
             )
     device = device or torch.device("cpu")
     with evaluating(network), torch.inference_mode():
@@ -78,6 +82,17 @@ def predict_maps(
             maps = _maps(network, [np.flip(image, axes) for image in images], device, settings)
             total += np.flip(maps, tuple(axis + 1 for axis in axes))
         return np.asarray(total / np.float32(settings.mirrored), np.float32)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Set the network to evaluation mode within a block, then restore its mode."""
+    before = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(before)
 
 
 def _maps(
@@ -94,7 +109,7 @@ def _maps(
         (t, _forward(network, [image[t.rows, t.columns] for image in images], device))
         for t in tiles
     )
-    # Weights sum to 1 but for rounding, which may lift a blend of ones a little above 1.
+    # Weights sum to 1 except for rounding, which may raise a blend slightly above 1.
     return np.minimum(blend(maps, (len(images), *shape)), np.float32(1))
 
 
@@ -115,21 +130,20 @@ def predict_at_scale(
     device: torch.device | None = None,
     settings: PredictSettings = WHOLE,
 ) -> NDArray[np.float32]:
-    """Predict at the scale the network was trained at, then bring the maps back, (N, H, W).
+    """Predict at the network's training scale; return the maps (N, H, W) at the images' scale.
 
-    With both scales known and different, the images, of one size and scale, are resampled first
-    (the remedy that the paper's discussion names for other magnifications); else they are taken
-    as they are.
+    If both scales are known and differ, the images are resampled first, as the paper's discussion
+    suggests for other magnifications.
 
     Parameters
     ----------
     network, images, device, settings : as in :func:`predict_maps`.
-    um_per_px, trained_um_per_px : scale of the images, and of those that the network learned from.
+    um_per_px, trained_um_per_px : scale of the images, and of the network's training images.
 
     Raises
     ------
     ImageError
-        If an array is no RGB image of bytes.
+        If an array is not an 8-bit RGB image.
     """
     factor = scale_factor(um_per_px, trained_um_per_px)
     if factor == 1.0:
@@ -143,30 +157,14 @@ def predict_at_scale(
     return np.asarray(back, np.float32)
 
 
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Set the network to evaluation for a while, then back to what it was."""
-    before = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(before)
-
-
-# The coarsest stride of the networks in use is 16; a power of two above it does no harm.
-ALIGN_PX = 32
-
-
 @dataclass(frozen=True)
 class Tile:
     """A part of an image.
 
     Attributes
     ----------
-    rows, columns : where it lies, in pixels of the image.
-    row_weights, column_weights : (h,) and (w,) float32; the weight of a pixel of the tile is
-        their product.
+    rows, columns : its position in the image.
+    row_weights, column_weights : (h,) and (w,) float32; a pixel's weight is their product.
     """
 
     rows: slice
@@ -181,9 +179,9 @@ def cut(shape: tuple[int, int], tile_px: int, overlap_px: int) -> Iterator[Tile]
     Parameters
     ----------
     shape : height and width of the image, each at least 1.
-    tile_px : side of a tile, a multiple of ``ALIGN_PX``; the last of a row or column may be
+    tile_px : side of a tile, a multiple of ``ALIGN_PX``; the last in a row or column may be
         smaller.
-    overlap_px : shared by neighbours, a multiple of ``ALIGN_PX`` and at most half of a tile.
+    overlap_px : overlap of neighbours, a multiple of ``ALIGN_PX``, at most half of a tile.
 
     Raises
     ------
@@ -201,9 +199,9 @@ def cut(shape: tuple[int, int], tile_px: int, overlap_px: int) -> Iterator[Tile]
 def blend(
     maps: Iterable[tuple[Tile, NDArray[np.float32]]], shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Mix the tiles' maps into one map of the image, (H, W) float32; or of N images, (N, H, W).
+    """Blend the tiles' maps into the map of the image, (H, W) float32, or of N images, (N, H, W).
 
-    Each map is (h, w) or (N, h, w) float32 on the pixels of its tile; one is held at a time.
+    Each map is (h, w) or (N, h, w) float32 on the pixels of its tile; only one is in memory.
     """
     whole = np.zeros(shape, np.float32)
     for tile, values in maps:
@@ -214,7 +212,7 @@ def blend(
 
 
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[slice, NDArray[np.float32]]]:
-    """Cut one side: where each span lies, and its weights; these sum to 1 at every pixel."""
+    """Cut one side into spans with weights, which sum to 1 at every pixel."""
     step = tile - overlap
     starts = [0]
     while starts[-1] + tile < length:
@@ -232,6 +230,6 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[slice, NDArray[np
 
 
 def _rise(overlap: int) -> NDArray[np.float32]:
-    """Weights over an overlap: 0 in the first quarter, 1 in the last, a slope between."""
+    """Return weights over an overlap: 0 in the first quarter, 1 in the last, linear between."""
     at = (np.arange(overlap) + 0.5) / overlap
     return np.clip(2 * at - 0.5, 0, 1).astype(np.float32)

@@ -1,7 +1,7 @@
 """DeepLabV3+ (Chen et al., 2018) on half of MobileNetV2's channels, for photographs of skin.
 
-It is as small as a network for telephones (0.8 million parameters), so it trains without a GPU,
-and its published weights know people, rooms and clothes before it sees skin.
+It is small enough for a phone (0.8 million parameters) and trains without a GPU. Its published
+weights were trained on photographs of people, rooms and clothes.
 """
 
 from __future__ import annotations
@@ -15,40 +15,36 @@ from skinray.errors import SettingsError
 WIDTH, DIVISOR = 0.5, 4
 STRIDE = 16
 FIRST_DILATED = 14
-"""Position of the block that would halve the map a fifth time; from it on the size stays."""
+"""Position of the block that would halve the map a fifth time; from there the size is kept."""
 SHALLOW, SHALLOW_CHANNELS, DEEP_CHANNELS = 3, 12, 160
-"""Position and channels of the last block at a quarter of the size; channels of the last one."""
+"""Position and channels of the last block at a quarter of the size; channels of the last block."""
 
 
 class ChannelBias(nn.Module):
-    """A bias for each channel, in the place of batch norms folded into the weights before them."""
+    """A bias per channel, in place of batch norms folded into the preceding weights."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return (N, C, H, W) of the same shape."""
+        """Add the bias to (N, C, H, W)."""
         return values + self.bias.view(-1, 1, 1)
 
 
 class SkinMobileNet(nn.Module):
-    """Features of MobileNetV2, the whole image's mean beside them, and edges from a shallow layer.
+    """MobileNetV2 features, their mean over the image, and edges from a shallow layer.
 
-    Photographs of any size are brought to one inside, and the map back to their size.
+    Photographs are resized to a square; the map has the photograph's size.
 
     Parameters
     ----------
-    side : pixels of the square that photographs are brought to. The published weights were
-        trained on 257; 16 n + 1 puts the coarse map's cells on the borders as they had them.
-    pyramid_channels : of the two views of the last features and of their merging; published 256.
+    side : pixels of the square. The published weights were trained on 257; with 16 n + 1, the
+        cells of the coarse map lie on the borders as they did then.
+    pyramid_channels : of the two branches after the last features, and of their merging;
+        published 256.
     decoder_channels : of the decoder's convolution.
-    dropout : share of the merged features' channels, in training.
-
-    Raises
-    ------
-    SettingsError
-        For options that describe no network.
+    dropout : share of the merged channels, in training.
     """
 
     def __init__(
@@ -58,12 +54,12 @@ class SkinMobileNet(nn.Module):
         decoder_channels: int = 64,
         dropout: float = 0.3,
     ) -> None:
-        from torchvision.models import mobilenet_v2  # takes seconds, and few processes need it
+        from torchvision.models import mobilenet_v2  # slow to import, and rarely needed
 
         super().__init__()
         if side < STRIDE or min(pyramid_channels, decoder_channels) < 1 or not 0 <= dropout < 1:
             raise SettingsError(
-                f"MobileNetV2 for skin of side {side}, {pyramid_channels} and {decoder_channels} "
+                f"skin_mobilenet with side {side}, {pyramid_channels} and {decoder_channels} "
                 f"channels and dropout {dropout}: give a side of at least {STRIDE} px, at least "
                 "1 channel, and a dropout from 0 to below 1"
             )
@@ -113,7 +109,7 @@ class SkinMobileNet(nn.Module):
 
 
 def _dilate(features: nn.Sequential) -> None:
-    """Let the last blocks look twice as far apart instead of halving the map once more."""
+    """Dilate the last blocks instead of halving the map once more."""
     for place in range(FIRST_DILATED, len(features)):
         for layer in features[place].modules():
             if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
@@ -124,10 +120,10 @@ def _dilate(features: nn.Sequential) -> None:
 
 
 def _draw(part: nn.Module) -> None:
-    """Draw weights for ReLUs (He et al., 2015), by what comes into a layer.
+    """Initialise weights for ReLUs (He et al., 2015), by a layer's number of inputs.
 
-    torchvision draws by what goes out, where batch norms follow; without them, depthwise layers
-    would then shrink every signal to nothing.
+    torchvision uses the number of outputs, which needs batch norms: without them, depthwise
+    layers would shrink every signal to zero.
     """
     for layer in part.modules():
         if isinstance(layer, nn.Conv2d):

@@ -1,9 +1,9 @@
 """U-Net, U-Net Large and Dense Residual U-Net for skin in photographs (Codella et al., 2018).
 
-The paper publishes the numbers of parameters (7.5, 150 and 149.9 million), the filters and the
-bottleneck of U-Net Large (45, 90, 180; 1450) and the rates of noise and dropout. Kernels are of
-the one design that meets U-Net Large's count; U-Net's 12, 24, 48 and 256 and the Dense Residual
-U-Net's bottleneck of 1057 are calibrated to the other two counts.
+The paper gives the numbers of parameters (7.5, 150 and 149.9 million), the filters and bottleneck
+of U-Net Large (45, 90, 180; 1450), and the noise and dropout. The kernel sizes are the only ones
+that give U-Net Large's number of parameters; U-Net's 12, 24, 48 and 256 and the Dense Residual
+U-Net's bottleneck of 1057 are chosen to give the other two numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skinray.errors import SettingsError
-from skinray.models.layers import rgb_to_hsv, standardise
+from skinray.models.layers import on_square, rgb_to_hsv, standardise
 from skinray.models.wide_conv import WideConv2d
 
 SIDE = 128
@@ -25,24 +25,19 @@ KERNEL, FIRST_OF_DECODER = 5, 11
 
 
 class SkinUNet(nn.Module):
-    """U-Net whose lowest map passes through a fully connected layer, which sees all of the image.
+    """U-Net with a fully connected layer over its lowest map, which covers the whole image.
 
-    Photographs of any size are brought to 128x128 inside, and the map back to their size.
+    Photographs are resized to 128x128; the map has the photograph's size.
 
     Parameters
     ----------
-    filters : of each level's convolutions, the highest level first.
+    filters : of each level's convolutions, top level first.
     bottleneck : neurons of the fully connected layer.
-    dense : blocks of densely connected convolutions (Huang et al., 2017) in the place of plain
-        ones, and ``residual_blocks`` at the end.
+    dense : densely connected convolutions (Huang et al., 2017) instead of plain ones, and
+        ``residual_blocks`` at the end.
     residual_blocks : residual blocks (He et al., 2016) after the last decoder of a dense network.
-    dropout : of the lowest encoder, the fully connected layer and all decoders, in training.
+    dropout : in the lowest encoder, the fully connected layer and all decoders, in training.
     noise : standard deviation of the noise before each encoder, in training.
-
-    Raises
-    ------
-    SettingsError
-        For options that describe no network.
     """
 
     def __init__(
@@ -58,28 +53,29 @@ class SkinUNet(nn.Module):
         side = SIDE // 2 ** len(filters)
         if not filters or min(filters) < 1 or bottleneck < 1 or side < 1:
             raise SettingsError(
-                f"skin U-Net of filters {tuple(filters)} and bottleneck {bottleneck}: give 1 to "
+                f"skin U-Net with filters {tuple(filters)} and bottleneck {bottleneck}: give 1 to "
                 "7 levels of at least 1 filter, and at least 1 neuron"
             )
         if not 0 <= dropout < 1 or noise < 0 or residual_blocks < 1:
             raise SettingsError(
-                f"skin U-Net of dropout {dropout}, noise {noise} and {residual_blocks} residual "
-                "blocks: give 0 <= dropout < 1, noise from 0 on, at least 1 block"
+                f"skin U-Net with dropout {dropout}, noise {noise} and {residual_blocks} residual "
+                "blocks: give 0 <= dropout < 1, noise of at least 0, at least 1 block"
             )
         self.noise = noise
         self.pool = nn.MaxPool2d(2)
-        block = DenseBlock if dense else PlainBlock
         self.encoders, width, skips = nn.ModuleList(), CHANNELS, []
         for count in filters:
-            self.encoders.append(block(width, count, KERNEL))
-            width = block.width(width, count)
+            encoder = Block(width, count, KERNEL, dense)
+            self.encoders.append(encoder)
+            width = encoder.width
             skips.append(width)
         self.dropout = nn.Dropout(dropout)
         self.global_view = GlobalView(width, side, bottleneck, dropout)
         self.decoders = nn.ModuleList()
         for count, skip in zip(reversed(filters), reversed(skips), strict=True):
-            self.decoders.append(block(width + skip, count, FIRST_OF_DECODER))
-            width = block.width(width + skip, count)
+            decoder = Block(width + skip, count, FIRST_OF_DECODER, dense)
+            self.decoders.append(decoder)
+            width = decoder.width
         self.end: nn.Module = nn.Conv2d(width, 1, 1)
         if dense:
             self.end = ResidualEnd(CONVOLUTIONS * filters[0], filters[0], residual_blocks)
@@ -88,11 +84,11 @@ class SkinUNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1.
 
-        The paper's confidence is (tanh(z) + 1) / 2 of the last value z: the sigmoid of 2 z.
+        The paper's confidence is (tanh(z) + 1) / 2 of the output z: the sigmoid of 2 z.
         """
-        size = image.shape[-2:]
-        if size != (SIDE, SIDE):
-            image = F.interpolate(image, (SIDE, SIDE), mode="bilinear", antialias=True)
+        return on_square(self._logits, image, SIDE)
+
+    def _logits(self, image: Tensor) -> Tensor:
         values = standardise(torch.cat([image, rgb_to_hsv(image.clamp(0, 1))], dim=1))
         skips = []
         for encoder in self.encoders:
@@ -108,63 +104,39 @@ class SkinUNet(nn.Module):
             values = F.interpolate(values, scale_factor=2.0, mode="nearest")
             values = self.dropout(decoder(torch.cat([values, skips.pop()], dim=1)))
         logits: Tensor = 2 * self.end(values).float()
-        if size != (SIDE, SIDE):
-            logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)
         return logits
 
 
-class PlainBlock(nn.Module):
-    """Three convolutions, each with a ReLU, one after the other."""
+class Block(nn.Module):
+    """Three convolutions, each with a ReLU.
 
-    def __init__(self, inputs: int, filters: int, first_kernel: int) -> None:
-        super().__init__()
-        kernels = [first_kernel] + [KERNEL] * (CONVOLUTIONS - 1)
-        widths = [inputs] + [filters] * (CONVOLUTIONS - 1)
-        self.convolutions = nn.ModuleList(
-            _convolution(width, filters, kernel)
-            for width, kernel in zip(widths, kernels, strict=True)
-        )
+    Plain: in a row. Dense: each has the block's input and all earlier convolutions as input, and
+    the output is the block's input followed by the convolutions in order.
 
-    @staticmethod
-    def width(inputs: int, filters: int) -> int:
-        """Return the channels that come out."""
-        return filters
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return (N, filters, H, W) of (N, inputs, H, W)."""
-        for convolution in self.convolutions:
-            values = F.relu(convolution(values))
-        return values
-
-
-class DenseBlock(nn.Module):
-    """Three convolutions, each of which sees the input and all before it; all of them come out.
-
-    The input comes out first and the newest convolution last.
+    Attributes
+    ----------
+    width : number of output channels.
     """
 
-    def __init__(self, inputs: int, filters: int, first_kernel: int) -> None:
+    def __init__(self, inputs: int, filters: int, first_kernel: int, dense: bool) -> None:
         super().__init__()
-        kernels = [first_kernel] + [KERNEL] * (CONVOLUTIONS - 1)
-        self.convolutions = nn.ModuleList(
-            _convolution(inputs + at * filters, filters, kernel)
-            for at, kernel in enumerate(kernels)
-        )
-
-    @staticmethod
-    def width(inputs: int, filters: int) -> int:
-        """Return the channels that come out."""
-        return inputs + CONVOLUTIONS * filters
+        self.dense = dense
+        self.width = inputs
+        self.convolutions = nn.ModuleList()
+        for kernel in [first_kernel] + [KERNEL] * (CONVOLUTIONS - 1):
+            self.convolutions.append(_convolution(self.width, filters, kernel))
+            self.width = self.width + filters if dense else filters
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return (N, inputs + 3 filters, H, W) of (N, inputs, H, W)."""
+        """Return (N, width, H, W) of (N, inputs, H, W)."""
         for convolution in self.convolutions:
-            values = torch.cat([values, F.relu(convolution(values))], dim=1)
+            found = F.relu(convolution(values))
+            values = torch.cat([values, found], dim=1) if self.dense else found
         return values
 
 
 class GlobalView(nn.Module):
-    """A fully connected layer over the whole lowest map, and back to its shape."""
+    """A fully connected layer over the whole lowest map, and another back to its shape."""
 
     def __init__(self, channels: int, side: int, bottleneck: int, dropout: float) -> None:
         super().__init__()
@@ -180,7 +152,7 @@ class GlobalView(nn.Module):
 
 
 class ResidualEnd(nn.Module):
-    """Merges the last dense block's convolutions, refines them in residual blocks, merges those."""
+    """Merges the last dense block's convolutions, applies residual blocks, and merges these."""
 
     def __init__(self, inputs: int, filters: int, blocks: int) -> None:
         super().__init__()
@@ -190,7 +162,7 @@ class ResidualEnd(nn.Module):
         self.head = nn.Conv2d(blocks * filters, 1, 1)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return (N, 1, H, W); only the last ``inputs`` channels are the block's own."""
+        """Return (N, 1, H, W) of the last ``inputs`` channels, the dense block's convolutions."""
         values = F.relu(self.merge(values[:, -self.inputs :]))
         seen = []
         for block in self.blocks:
@@ -201,7 +173,7 @@ class ResidualEnd(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions whose sum with the input comes out."""
+    """Two convolutions, whose result is added to the input."""
 
     def __init__(self, filters: int) -> None:
         super().__init__()
@@ -220,7 +192,7 @@ def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
 
 
 def _initialise(network: nn.Module) -> None:
-    """Draw weights for ReLUs (He et al., 2015)."""
+    """Initialise weights for ReLUs (He et al., 2015)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -1,8 +1,8 @@
 """U-Net with batch norm, the paper's baseline for nerves and dermis.
 
-The layout is that of Buda et al. (Computers in Biology and Medicine, 2019), pretrained there
-on brain MRI; two published files fit it (see :mod:`skinray.models.weights.load`), one of them with
-the same number of features on every level.
+The architecture is that of Buda et al. (Computers in Biology and Medicine, 2019), who trained it
+on brain MRI. Two published files fit it (see :mod:`skinray.models.weights.published`); one of them
+has the same number of features on every level.
 """
 
 from __future__ import annotations
@@ -22,18 +22,13 @@ class UNet(nn.Module):
     Parameters
     ----------
     features : channels of the first level.
-    doubling : each level has twice the channels of the one above; false: all the same.
-    depth : levels, the lowest included; 5 gives Buda's four poolings.
+    doubling : each level has twice the channels of the one above; False: all have the same.
+    depth : number of levels, including the lowest; Buda has 5.
     batch_norm : a batch norm after each 3x3 convolution.
     group_norm : group norms instead of the batch norms, for training from random weights.
-    standardise : bring each channel of each image to mean 0 and deviation 1 first, as Buda's
-        training did; false: leave it in 0..1.
+    standardise : first scale each channel of each image to mean 0 and deviation 1, as Buda did;
+        False: leave it in 0..1.
     bn_momentum : momentum of the running statistics.
-
-    Raises
-    ------
-    SettingsError
-        For options that describe no network.
     """
 
     def __init__(
@@ -49,7 +44,7 @@ class UNet(nn.Module):
         super().__init__()
         if features < 1 or depth < 2:
             raise SettingsError(
-                f"U-Net of {features} features and depth {depth}: "
+                f"U-Net with {features} features and depth {depth}: "
                 "give at least 1 feature and 2 levels"
             )
         sizes = [features * 2**level if doubling else features for level in range(depth)]
@@ -87,7 +82,7 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, batch_norm: bool) -> None:
         super().__init__()
-        # A bias before a batch norm has no effect; published ones go into its running mean.
+        # A bias before a batch norm has no effect; published biases go into its running mean.
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not batch_norm)
         self.norm1 = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=not batch_norm)

@@ -1,7 +1,7 @@
-"""Convolutions of wide kernels that train faster on CPUs: as products of Fourier transforms.
+"""Convolutions with wide kernels that train faster on CPUs, as products of Fourier transforms.
 
-An 11x11 kernel costs 121 products per pair of channels and pixel; the transform makes of them one
-per pair of channels and frequency, and what the transforms cost themselves is shared by the batch.
+An 11x11 kernel costs 121 products for each pair of channels and each pixel. After a Fourier
+transform it costs one for each pair and frequency, and a batch shares the kernels' transforms.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Few images do not pay for the kernels' transforms (benchmarks/results/wide_conv.md). A layer whose
-# kernels' transforms take more memory than this keeps plain convolution's peak.
+# The smallest batch that is faster with transforms (benchmarks/results/wide_conv.md), and the most
+# memory for the kernels' transforms; otherwise a plain convolution is used.
 LEAST_BATCH = 4
 MOST_BYTES = 64 * 2**20
 
 
 class WideConv2d(nn.Conv2d):
-    """A convolution of stride 1 that keeps the size of maps, for kernels from about 11x11.
+    """A convolution with stride 1 that keeps the map's size, for kernels from about 11x11.
 
-    In training on a CPU in float32, batches go through Fourier transforms (rounding apart, the
-    same result and gradients); all else is `torch.nn.Conv2d`'s: GPUs have good kernels of their
-    own, and predicting an image or two would not pay for the kernels' transforms.
+    In training on a CPU in float32, batches use Fourier transforms, with the same result and
+    gradients except for rounding. Otherwise it is `torch.nn.Conv2d`: GPUs have fast kernels for
+    this, and predicting one or two images is faster without transforms.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
@@ -56,8 +57,8 @@ class WideConv2d(nn.Conv2d):
 class _FourierConv(torch.autograd.Function):
     """Cross-correlation of square maps, zero outside, with odd square kernels.
 
-    Real and imaginary parts are stacked: of images below each other (rows), of kernels' inputs
-    beside each other, so that each step is one product of real matrices per frequency.
+    Real and imaginary parts are stacked, so that each step is one product of real matrices per
+    frequency: for images along the rows, for kernels along the inputs.
     """
 
     @staticmethod
@@ -96,29 +97,20 @@ class _FourierConv(torch.autograd.Function):
 
 
 def fast_side(least: int) -> int:
-    """Return the smallest even side from ``least`` on that has no prime factors above 5."""
-    side = least + least % 2
-    while _without_small_factors(side) != 1:
-        side += 2
-    return side
-
-
-def _without_small_factors(number: int) -> int:
-    for factor in (2, 3, 5):
-        while number % factor == 0:
-            number //= factor
-    return number
+    """Return the smallest even side of at least ``least`` without prime factors above 5."""
+    half: int = next_fast_len(-(-least // 2), real=True)
+    return 2 * half
 
 
 def _spectrum(maps: Tensor, side: int) -> Tensor:
-    """Return (frequencies, 2N, C): the maps' real parts, and then their imaginary parts."""
+    """Return the transforms (frequencies, 2N, C): first the real, then the imaginary parts."""
     spectrum = torch.view_as_real(torch.fft.rfft2(maps, s=(side, side)))
     count, channels = maps.shape[:2]
     return spectrum.permute(2, 3, 4, 0, 1).reshape(-1, 2 * count, channels)
 
 
 def _maps(real: Tensor, imaginary: Tensor, side: int, height: int) -> Tensor:
-    """Return (N, C, height, height) of spectra (frequencies, N, C)."""
+    """Return the maps (N, C, height, height) of transforms (frequencies, N, C)."""
     parts = torch.stack([real, imaginary], dim=-1).permute(1, 2, 0, 3).contiguous()
     spectrum = torch.view_as_complex(parts).reshape(*parts.shape[:2], side, side // 2 + 1)
     maps: Tensor = torch.fft.irfft2(spectrum, s=(side, side))[..., :height, :height]
@@ -127,10 +119,10 @@ def _maps(real: Tensor, imaginary: Tensor, side: int, height: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _waves(side: int, kernel: int) -> tuple[Tensor, Tensor]:
-    """Return the transform of a kernel about its centre, and of a spectrum back to a kernel.
+    """Return the matrices that transform a kernel about its centre, and a spectrum back.
 
-    The first is (2 x frequencies, kernel²), cosines and sines by turns, the second its transpose,
-    scaled: frequencies that `rfft2` leaves out count with those that mirror them.
+    The first is (2 x frequencies, kernel²), with alternating cosines and sines. The second is its
+    transpose, scaled to include the mirrored frequencies that `rfft2` leaves out.
     """
     down = torch.arange(side, dtype=torch.float64)[:, None, None, None]
     across = torch.arange(side // 2 + 1, dtype=torch.float64)[:, None, None]

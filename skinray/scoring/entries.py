@@ -1,11 +1,13 @@
-"""One image to score: what a listing says of it, in memory and as rows of a file."""
+"""One image to score: what the listing says about it, in memory and as rows of a file."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,15 +26,15 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Entry:
-    """An image that is to have one row in the results.
+    """An image that will have one row in the results.
 
     Attributes
     ----------
     image : its name, unique in the listing; printable, ``/`` between folders.
-    path : of the file within its store, undecodable bytes as Python has them.
-    size, stamp : bytes, and mtime or etag; with the name they tell whether it has changed.
-    subject : whose skin it is, where a manifest says so.
-    um_per_px : scale that a manifest gives.
+    path : of the file in its store, undecodable bytes as Python has them.
+    size, stamp : bytes, and mtime or etag; with the name they show whether the file has changed.
+    subject : from a manifest.
+    um_per_px : the scale, from a manifest.
     problem : why it cannot be scored, if that is known without reading the file.
     """
 
@@ -44,27 +46,52 @@ class Entry:
     um_per_px: float | None = None
     problem: str | None = None
 
+    @property
+    def identity(self) -> str:
+        """What tells this version of the image from any other of the same name."""
+        return json.dumps([self.size, self.stamp, self.um_per_px])
+
 
 def printable(name: str) -> str:
-    r"""Return a name as text that can be stored, different names staying different.
+    r"""Return a name as text that can be stored; different names stay different.
 
-    Bytes that are no UTF-8 are written as ``\xNN``, and a backslash as two.
+    Bytes that are not UTF-8 are written as ``\xNN``, and a backslash as two.
     """
     return os.fsencode(name.replace("\\", "\\\\")).decode("utf-8", "backslashreplace")
 
 
+class RowWriter:
+    """Writes rows to a parquet file in batches, so that memory does not grow with their number."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.schema, self.count, self.rows = schema, 0, list[dict[str, Any]]()
+        self.file = pq.ParquetWriter(path, schema)
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._flush()
+        self.file.close()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add one row."""
+        self.rows.append(row)
+        self.count += 1
+        if len(self.rows) == BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        self.file.write_table(pa.Table.from_pylist(self.rows, self.schema))
+        self.rows = []
+
+
 def write_entries(entries: Iterable[Entry], path: Path) -> int:
-    """Write entries as parquet, a batch at a time; return how many there are."""
-    count, batch = 0, []
-    with whole(path) as partial, pq.ParquetWriter(partial, SCHEMA) as writer:
+    """Write entries as parquet; return how many there are."""
+    with whole(path) as partial, RowWriter(partial, SCHEMA) as writer:
         for entry in entries:
-            batch.append(entry)
-            count += 1
-            if len(batch) == BATCH:
-                writer.write_table(to_table(batch))
-                batch = []
-        writer.write_table(to_table(batch))
-    return count
+            writer.add({**vars(entry), "path": os.fsencode(entry.path)})
+    return writer.count
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
@@ -74,15 +101,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
             yield from from_rows(batch.to_pylist())
 
 
-def to_table(entries: Iterable[Entry]) -> pa.Table:
-    """Return entries as a table of ``SCHEMA``."""
-    rows = [{**vars(entry), "path": os.fsencode(entry.path)} for entry in entries]
-    return pa.Table.from_pylist(rows, SCHEMA)
-
-
-def from_rows(rows: Iterable[dict[str, object]]) -> Iterator[Entry]:
-    """Yield the entries that rows of such a table tell of."""
+def from_rows(rows: Iterable[dict[str, Any]]) -> Iterator[Entry]:
+    """Yield the entries in rows of such a file."""
     for row in rows:
-        path = row["path"]
-        assert isinstance(path, bytes)  # noqa: S101 - the schema says so
-        yield Entry(**{**row, "path": os.fsdecode(path)})  # type: ignore[arg-type]
+        yield Entry(**{**row, "path": os.fsdecode(row["path"])})

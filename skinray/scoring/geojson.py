@@ -1,7 +1,7 @@
 """Crossings and boundary as GeoJSON that QuPath opens (File, Import objects).
 
-QuPath's coordinates are x, y in pixels of the full image with the corner of the first pixel at
-0, 0, so the middle of a pixel lies half a pixel further than its row and column say.
+QuPath's coordinates are x, y in pixels of the full image, with 0, 0 at the corner of the first
+pixel. The middle of a pixel is therefore half a pixel beyond its column and row.
 """
 
 from __future__ import annotations
@@ -24,26 +24,21 @@ def to_geojson(points: NDArray[np.float64], dermis: NDArray[np.bool_]) -> dict[s
     Parameters
     ----------
     points : (N, 2) row and column of the crossings.
-    dermis : (H, W) bool, the dermis whose edge within the image is the boundary.
+    dermis : (H, W) bool, the dermis; its edge within the image is the boundary.
     """
-    features = [
-        _feature({"type": "Point", "coordinates": _place(column, row)}, "Crossing", CROSSING, n)
+    crossings = [
+        _feature("Crossing", n, CROSSING, "Point", _place(column, row))
         for n, (row, column) in enumerate(points, start=1)
     ]
-    features += [
-        _feature(
-            {"type": "LineString", "coordinates": [_place(x, y) for x, y in line]},
-            "Boundary",
-            BOUNDARY,
-            n,
-        )
+    pieces = [
+        _feature("Boundary", n, BOUNDARY, "LineString", [_place(x, y) for x, y in line])
         for n, line in enumerate(edge_lines(dermis), start=1)
     ]
-    return {"type": "FeatureCollection", "features": features}
+    return {"type": "FeatureCollection", "features": crossings + pieces}
 
 
 def edge_lines(dermis: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """Return the edge of a mask as polylines, (N, 2) x and y, without what runs on the frame."""
+    """Return the edge of a mask as polylines, (N, 2) x and y, without the image's frame."""
     found, _ = cv2.findContours(
         np.ascontiguousarray(dermis).view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
     )
@@ -58,7 +53,7 @@ def edge_lines(dermis: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
 
 
 def _pieces(ring: NDArray[np.int64], inside: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """Cut a closed ring where it touches the frame; pieces keep the pixel they meet it at."""
+    """Cut a closed ring where it touches the frame; pieces keep the pixel where they meet it."""
     if inside.all():
         return [np.concatenate([ring, ring[:1]])] if len(ring) > 1 else []
     first = int(np.argmin(inside))
@@ -73,11 +68,11 @@ def _place(x: float, y: float) -> list[float]:
 
 
 def _feature(
-    geometry: dict[str, Any], kind: str, colour: tuple[int, int, int], number: int
+    kind: str, number: int, colour: tuple[int, int, int], shape: str, coordinates: list[Any]
 ) -> dict[str, Any]:
     return {
         "type": "Feature",
-        "geometry": geometry,
+        "geometry": {"type": shape, "coordinates": coordinates},
         "properties": {
             "objectType": "annotation",
             "name": f"{kind} {number}",

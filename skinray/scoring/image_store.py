@@ -1,27 +1,30 @@
-"""Where image files lie: on this machine's disks, or anywhere that fsspec can address.
+"""Where image files are: on this machine's disks, or anywhere that fsspec can reach.
 
-Both kinds of store list, look and read by path; whoever scores a cohort need not know which it is.
+Both kinds of store list and read files by path, so that scoring need not know which one it has.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import fsspec
-
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, StorageError
 from skinray.images.file_errors import UnreadableImageError
 from skinray.images.read import read_bytes
-from skinray.scoring.object_store import file_system, one_line, steadily
+from skinray.scoring.object_store import (
+    is_address,
+    one_line,
+    open_address,
+    steadily,
+    without_password,
+)
 
-# As for files on disk: 16-bit RGBA stored plainly, and as much again for levels and metadata.
+# As for files on disk: uncompressed 16-bit RGBA, and as much again for levels and metadata.
 MAX_BYTES_PER_PIXEL = 16
 # What tells one version of a remote file from another, best first, as the file systems name it.
 _STAMPS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated")
@@ -29,7 +32,7 @@ _STAMPS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", 
 
 @dataclass(frozen=True)
 class File:
-    """A file or folder; ``stamp`` changes whenever its content does (mtime or etag)."""
+    """A file or folder; ``stamp`` (mtime or etag) changes whenever its content does."""
 
     path: str
     size: int
@@ -37,97 +40,43 @@ class File:
     is_folder: bool
 
 
-class Store(Protocol):
-    """Lists, looks and reads."""
-
-    def look(self, path: str) -> File | None:
-        """Return what is at a path; None if there is nothing, OSError if it cannot be told."""
-
-    def children(self, folder: str) -> list[File]:
-        """Return what is directly below a folder, in no order; OSError if it cannot be told."""
-
-    def glob(self, pattern: str) -> list[File]:
-        """Return the files that match a pattern, in no order."""
-
-    def read(self, path: str, settings: ReadSettings) -> bytes:
-        """Return the bytes of a file; ImageError where it cannot be read or is far too large."""
-
-
-def is_address(images: str) -> bool:
-    """Say whether a text is an fsspec address and not a path."""
-    return "://" in images or "::" in images
-
-
-def open_store(images: str) -> tuple[Store, str]:
-    """Return the store that a path or address lies in, and its path within it.
-
-    Raises
-    ------
-    CohortError
-        If nothing can open such an address.
-    """
-    if not is_address(images):
-        return LocalStore(), os.path.abspath(os.path.expanduser(images))
-    try:
-        system, path = file_system(images)
-    except (ValueError, ImportError, OSError) as error:
-        raise CohortError(
-            f"{without_password(images)}: cannot be opened ({one_line(error)}); check the "
-            "address, and install the fsspec package for its kind (gcsfs, adlfs, ...)"
-        ) from None
-    if isinstance(system, fsspec.get_filesystem_class("file")):
-        return LocalStore(), os.path.abspath(path)
-    return RemoteStore(system, path), path
-
-
-def without_password(images: str) -> str:
-    """Return an address without the password that it may carry."""
-    return re.sub(r"://([^/@:]*):[^/@]*@", r"://\1@", images)
-
-
 class LocalStore:
     """Files on this machine's disks; paths are absolute, undecodable bytes as Python has them."""
 
     def look(self, path: str) -> File | None:
-        """Return what is at a path; links are followed."""
+        """Return what is at a path, None if nothing is; links are followed."""
         try:
-            state = os.stat(path)
+            return _local(path, os.stat(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return _local(path, state)
 
     def children(self, folder: str) -> list[File]:
-        """Return what is directly below a folder; links that lead nowhere as empty files."""
-        found = []
+        """Return what is directly in a folder, in no order; a link to nowhere counts as a file."""
         with os.scandir(folder) as places:
-            for place in places:
-                try:
-                    found.append(_local(place.path, place.stat()))
-                except OSError:
-                    found.append(_local(place.path, place.stat(follow_symlinks=False)))
-        return found
+            paths = [place.path for place in places]
+        return [self._look_or_link(path) or _local(path, os.lstat(path)) for path in paths]
 
     def glob(self, pattern: str) -> list[File]:
-        """Return the files that match; ``**`` stands for any depth."""
+        """Return the files that match a pattern, in no order; ``**`` stands for any depth."""
         found = (self._look_or_link(path) for path in glob.iglob(pattern, recursive=True))
         return [file for file in found if file is not None and not file.is_folder]
 
     def _look_or_link(self, path: str) -> File | None:
         try:
             return self.look(path)
-        except OSError:  # a link that leads in a circle: a row that says so, as in a folder
+        except OSError:  # a link to itself gets a row that says so, as in a folder
             return _local(path, os.lstat(path))
 
     def read(self, path: str, settings: ReadSettings) -> bytes:
-        """Return the bytes of a file."""
+        """Return a file's bytes; ImageError if it cannot be read or is far too large."""
         return read_bytes(Path(path), settings)
 
 
 @dataclass(frozen=True)
 class RemoteStore:
-    """Files behind an fsspec file system; paths are as that file system writes them.
+    """Files in an fsspec file system; paths are as that file system writes them.
 
-    ``root`` is what tells whether the store answers at all, be it there or not.
+    Asking for ``root``, whether it exists or not, shows if the store answers at all.
     """
 
     system: Any
@@ -141,7 +90,7 @@ class RemoteStore:
             return None
 
     def children(self, folder: str) -> list[File]:
-        """Return what is directly below a folder."""
+        """Return what is directly in a folder."""
         found = self._steadily(lambda: self.system.ls(folder, detail=True))
         marker = str(folder).rstrip("/")  # object stores list a folder's own marker in it
         return [self._whole(f) for f in found if str(f["name"]).rstrip("/") != marker]
@@ -152,7 +101,7 @@ class RemoteStore:
         return [self._whole(facts) for facts in found.values() if facts["type"] != "directory"]
 
     def read(self, path: str, settings: ReadSettings) -> bytes:
-        """Return the bytes of a file; StorageError where the store as a whole is away."""
+        """Return a file's bytes; StorageError if the whole store is away."""
         try:
             size = self._steadily(lambda: self.system.info(path)).get("size") or 0
             if size > settings.max_pixels * MAX_BYTES_PER_PIXEL + (1 << 20):
@@ -164,7 +113,7 @@ class RemoteStore:
             return bytes(self._steadily(lambda: self._all_of(path, size)))
         except (UnreadableImageError, StorageError):
             raise
-        except Exception as error:  # every kind of file system has errors of its own
+        except Exception as error:  # every kind of file system has its own errors
             raise UnreadableImageError(
                 path,
                 f"cannot be read ({one_line(error)})",
@@ -173,8 +122,8 @@ class RemoteStore:
 
     def _all_of(self, path: str, size: int) -> bytes:
         data = bytes(self.system.cat_file(path))
-        if len(data) < size:  # the connection broke, and not every client notices
-            raise OSError(f"{len(data)} of {size} bytes came")
+        if len(data) < size:  # the connection broke, which not every client notices
+            raise OSError(f"only {len(data)} of {size} bytes arrived")
         return data
 
     def _whole(self, facts: dict[str, Any]) -> File:
@@ -184,6 +133,19 @@ class RemoteStore:
 
     def _steadily(self, call: Any) -> Any:
         return steadily(call, lambda: self.system.info(self.root), without_password(self.root))
+
+
+Store = LocalStore | RemoteStore
+
+
+def open_store(images: str) -> tuple[Store, str]:
+    """Return the store of a path or address, and the path in it; CohortError if it has none."""
+    system, path = None, os.path.expanduser(images)
+    if is_address(images):
+        system, path = open_address(images, CohortError)
+    if system is None:
+        return LocalStore(), os.path.abspath(path)
+    return RemoteStore(system, path), path
 
 
 def _local(path: str, state: os.stat_result) -> File:

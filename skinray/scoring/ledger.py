@@ -1,7 +1,7 @@
-"""What is listed, what is scored, and the tables that follow, for cohorts larger than memory.
+"""Which images are listed, which are scored, and the rows that follow; for any cohort size.
 
-A temporary SQLite file on this machine holds it and does the sorting and joining. It is made anew
-from the listing and the parts whenever it is needed, so nothing in it can be lost.
+A temporary SQLite file on this machine does the sorting and joining. It is rebuilt from the listing
+and the parts whenever it is needed, so nothing can be lost with it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
 
 from skinray.scoring.entries import Entry
-from skinray.scoring.rows import identity
 
 _SCHEMA = """
 CREATE TABLE listed (
@@ -42,31 +40,32 @@ _LISTED_SCORED = "listed LEFT JOIN scored USING (image, identity)"
 
 
 class Ledger:
-    """Entries of a listing and the rows committed for them; use it as a context."""
+    """Entries of a listing and the rows committed for them; use it as a context.
+
+    Attributes
+    ----------
+    folder : of the files that hold it.
+    """
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="skinray-ledger-")
-        self._db = sqlite3.connect(Path(self._folder.name) / "ledger.sqlite")
+        self._scratch = tempfile.TemporaryDirectory(prefix="skinray-ledger-")
+        self.folder = Path(self._scratch.name)
+        self._db = sqlite3.connect(self.folder / "ledger.sqlite")
         self._db.executescript("PRAGMA synchronous=OFF; PRAGMA journal_mode=OFF;" + _SCHEMA)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._db.close()
-        self._folder.cleanup()
+        self._scratch.cleanup()
 
     def add_listing(self, entries: Iterable[Entry]) -> None:
-        """Take in the listing; its order is that of the results."""
+        """Add the listing; its order is the order of the results."""
         self._db.executemany(
             "INSERT INTO listed VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                (e.image, identity(e), os.fsencode(e.path), e.size, e.stamp, e.subject,
+                (e.image, e.identity, os.fsencode(e.path), e.size, e.stamp, e.subject,
                  e.um_per_px, e.problem)
                 for e in entries
             ),
@@ -74,17 +73,17 @@ class Ledger:
         self._db.commit()
 
     def add_parts(self, parts: Iterable[tuple[str, pa.Table]], *, retry: bool = False) -> None:
-        """Take in committed parts, each once, after the listing.
+        """Add committed parts, each once, after the listing.
 
-        Rows of what is not listed as it was then are left out: pictures lie under their images'
-        names, where those of another image may be by now. A result outlives a row that waited
-        for one, and a failure to read the image's bytes. A part with rows that wait is looked at
-        again: their results may take its place under the same name.
+        Rows of images that are no longer listed, or have changed since, are left out: pictures are
+        stored by image name, and another image may have that name now. A result replaces a row
+        that waited for one, and a failure to read the image's bytes. A part with waiting rows is
+        read again later: their results may come in a part of the same name.
 
         Parameters
         ----------
-        retry : leave out the images whose bytes could not be read, so that they are pending: a
-            disk may be back, a right given, without any file having changed.
+        retry : leave out images whose bytes could not be read, so that they are pending: the disk
+            may be back, or the permission granted, although no file has changed.
         """
         for name, table in parts:
             if self._db.execute("SELECT 1 FROM parts WHERE name = ?", (name,)).fetchone():
@@ -105,16 +104,12 @@ class Ledger:
                 self._db.execute("INSERT INTO parts VALUES (?)", (name,))
         self._db.commit()
 
-    def files(self) -> list[Path]:
-        """Return the files that hold it."""
-        return list(Path(self._folder.name).iterdir())
-
     def parts(self) -> set[str]:
-        """Return the names of the parts taken in."""
+        """Return the names of the parts that need not be read again."""
         return {name for (name,) in self._db.execute("SELECT name FROM parts")}
 
     def pending(self) -> Iterator[Entry]:
-        """Yield the entries that have no result yet and can have one, in order."""
+        """Yield, in order, the entries that have no result yet and can have one."""
         found = self._db.execute(
             "SELECT image, path, size, stamp, subject, um_per_px, problem FROM "  # noqa: S608
             f"{_LISTED_SCORED} WHERE problem IS NULL AND NOT {_HAS_RESULT} ORDER BY place"
@@ -128,19 +123,17 @@ class Ledger:
 
     def contents(self) -> Iterator[str]:
         """Yield the key of each content that has a result."""
-        yield from (
-            key
-            for (key,) in self._db.execute(
-                "SELECT DISTINCT key FROM scored WHERE status != 'same' AND key IS NOT NULL"
-            )
+        found = self._db.execute(
+            "SELECT DISTINCT key FROM scored WHERE status != 'same' AND key IS NOT NULL"
         )
+        yield from (key for (key,) in found)
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row for each entry, in order.
 
-        Its keys: image, subject, problem; sha256, status, error, result as they were found, which
-        are None where there is none; ``duplicate_of``, the first image of the same content where
-        that is another; ``source``, the image the result was computed on.
+        Its keys: image, subject, problem; sha256, status, error, result as committed, or None;
+        ``duplicate_of``, the first image of the same content if that is another image; ``source``,
+        the image that the result was computed on.
         """
         self._db.execute("DELETE FROM firsts")
         # SQLite gives the other columns of the row in which min() found its value.

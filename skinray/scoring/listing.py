@@ -1,22 +1,26 @@
-"""The images of a cohort to score: from a folder, a glob, a manifest or any fsspec address.
+"""The images of a cohort to score: from a folder, a pattern, a manifest or any fsspec address.
 
-Entries come one by one in an order that depends on nothing but the names, so that a cohort of any
-size needs little memory and two runs agree. Whether a file is an image is told by its bytes when
-it is decoded; the names of folders' files only tell what to try.
+Entries come one by one, in an order that depends on names alone, so that a cohort of any size needs
+little memory and two runs agree. File names only decide which files to try; whether one is an image
+is known when it is decoded.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError
-from skinray.images.cohort.csv_table import MANIFEST
+from skinray.images.cohort.csv_table import KEEP_INSIDE, MANIFEST, ManifestRow, read_table
+from skinray.images.file_errors import FileProblem
 from skinray.scoring.entries import Entry, printable
-from skinray.scoring.image_store import File, LocalStore, open_store, without_password
-from skinray.scoring.listed_manifest import manifest_entries
+from skinray.scoring.image_store import File, LocalStore, Store, open_store
+from skinray.scoring.object_store import without_password
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".btf")
 
@@ -28,8 +32,8 @@ class Listing:
     Attributes
     ----------
     images : what the user named.
-    skip : a folder to pass by, that of the results.
-    left_out : files passed by so far, as no image's name ends like theirs.
+    skip : a folder to skip, that of the results.
+    left_out : files skipped so far because their names do not end like an image's.
     """
 
     images: str
@@ -37,7 +41,7 @@ class Listing:
     left_out: int = 0
 
     def __post_init__(self) -> None:
-        """Look at what was named; CohortError if there is nothing."""
+        """Find what was named; CohortError if there is nothing."""
         self.store, self.path = open_store(self.images)
         magic = "*[" if self.images.startswith(("http:", "https:")) else "*?["
         shown = without_password(self.images)
@@ -45,27 +49,21 @@ class Listing:
             self.found = self.store.look(self.path)
             if self.found is None and not any(sign in self.path for sign in magic):
                 raise CohortError(f"{shown}: not found; name a folder, a pattern or a manifest.csv")
-            self.manifest = self._manifest()
+            self.manifest = self.found if self.path.lower().endswith(".csv") else None
+            if self.found is not None and self.found.is_folder:
+                self.manifest = self.store.look(f"{self.path.rstrip('/')}/{MANIFEST}")
         except (OSError, ValueError) as error:
             raise CohortError(
-                f"{shown}: cannot be read ({error}); check it and its rights"
+                f"{shown}: cannot be read ({error}); check the path and its permissions"
             ) from None
-
-    def _manifest(self) -> File | None:
-        if self.found is None:
-            return None
-        if self.found.is_folder:
-            file = self.store.look(f"{self.path.rstrip('/')}/{MANIFEST}")
-            return file if file is not None and not file.is_folder else None
-        return self.found if self.path.lower().endswith(".csv") else None
 
     def __iter__(self) -> Iterator[Entry]:
         """Yield every entry, in the manifest's order or sorted by name."""
         self.left_out = 0
-        if self.manifest is not None:
-            return manifest_entries(self.store, self.manifest.path)
         if self.found is None:
             return self._matching()
+        if self.manifest is not None and not self.manifest.is_folder:
+            return manifest_entries(self.store, self.manifest.path)
         if self.found.is_folder:
             return self._below(self.path, (self._key(self.path),))
         return iter([_entry(self.found, os.path.dirname(self.path))])
@@ -78,17 +76,16 @@ class Listing:
             plain.append(part)
         root = "/".join(plain)
         for file in sorted(self.store.glob(self.path), key=lambda file: file.path):
-            if not self._lies_in_skipped(file) and self._looks_like_image(file):
+            if not self._is_in_skipped(file) and self._looks_like_image(file):
                 yield _entry(file, root)
 
     def _below(self, folder: str, parents: tuple[str, ...]) -> Iterator[Entry]:
         try:
             children = self.store.children(folder)
         except OSError as error:
-            yield replace(
-                _entry(File(folder, 0, "", True), self.path),
-                problem=f"the folder cannot be read ({error.strerror or error}): check its rights",
-            )
+            reason = f"the folder cannot be read ({error.strerror or error})"
+            entry = _entry(File(folder, 0, "", True), self.path)
+            yield replace(entry, problem=f"{reason}: check its permissions")
             return
         for file in sorted(children, key=lambda f: f.path.rstrip("/") + "/" * f.is_folder):
             if not file.is_folder:
@@ -101,12 +98,12 @@ class Listing:
                 yield from self._below(file.path, (*parents, key))
 
     def _key(self, folder: str) -> str:
-        """Return a folder's place with links followed, to notice those that lead in a circle."""
+        """Return a folder's real path, to notice links that lead back to a parent."""
         return os.path.realpath(folder) if isinstance(self.store, LocalStore) else folder
 
     @cached_property
     def _skipped(self) -> str | None:
-        """The folder to pass by as ``_key`` writes it, without slashes around; None for none."""
+        """The folder to skip as ``_key`` writes it, without slashes around it; None for none."""
         if self.skip is None:
             return None
         # File systems write their paths without the kind of address in front.
@@ -118,7 +115,7 @@ class Listing:
     def _is_skipped(self, key: str) -> bool:
         return self._skipped is not None and key.strip("/") == self._skipped
 
-    def _lies_in_skipped(self, file: File) -> bool:
+    def _is_in_skipped(self, file: File) -> bool:
         if self._skipped is None:
             return False
         folder = self._key(os.path.dirname(file.path)).strip("/")
@@ -134,3 +131,64 @@ class Listing:
 def _entry(file: File, root: str) -> Entry:
     name = file.path.removeprefix(root).lstrip("/") or os.path.basename(file.path)
     return Entry(printable(name), file.path, file.size, file.stamp)
+
+
+def manifest_entries(store: Store, path: str) -> Iterator[Entry]:
+    """Yield an entry for each row of a manifest; a row that cannot be scored says why.
+
+    Only the columns ``image``, ``subject`` and ``um_per_px`` are read.
+
+    Raises
+    ------
+    CohortError
+        If the file as a whole is no such table.
+    """
+    rows, problems = _table(store, path)
+    whole = [problem for problem in problems if problem.row in (None, 1)]
+    if whole:
+        raise CohortError(f"{path}: " + "; ".join(f"{p.reason}: {p.remedy}" for p in whole))
+    lines: dict[int, ManifestRow | FileProblem] = {p.row: p for p in problems if p.row is not None}
+    lines |= {row.number: row for row in rows}
+    root = path.rpartition("/")[0]
+    seen: dict[str, int] = {}
+    for number in sorted(lines):
+        line = lines[number]
+        if isinstance(line, FileProblem):
+            yield _unusable(number, f"{line.reason}: {line.remedy}")
+        else:
+            yield _row_entry(store, root, line, seen)
+
+
+def _table(store: Store, path: str) -> tuple[list[ManifestRow], list[FileProblem]]:
+    data = store.read(path, ReadSettings())
+    with tempfile.TemporaryDirectory() as folder:  # tables are read from disk, by that name
+        (Path(folder) / MANIFEST).write_bytes(data)
+        return read_table(Path(folder))
+
+
+def _row_entry(store: Store, root: str, row: ManifestRow, seen: dict[str, int]) -> Entry:
+    name = row.path("image")
+    if not name:
+        return _unusable(row.number, "no image: enter its path, or delete the row", row)
+    if name in seen:
+        return _unusable(row.number, f"'{name}' is also in row {seen[name]}: delete one", row)
+    seen[name] = row.number
+    entry = Entry(name, f"{root}/{name}", 0, "", row.text("subject"))
+    if row.leaves_folder("image"):
+        return replace(entry, problem=f"the path leaves the cohort folder: {KEEP_INSIDE}")
+    try:
+        scale = row.um_per_px()
+    except ValueError as error:
+        return replace(entry, problem=f"um_per_px {error}: correct or empty the cell")
+    try:
+        file = store.look(entry.path)
+    except (OSError, ValueError) as error:  # a name too long, or with a NUL
+        return replace(entry, problem=f"the path cannot be used ({error}): correct it")
+    if file is None or file.is_folder:
+        return replace(entry, problem="no such file: restore it or correct the path")
+    return Entry(entry.image, file.path, file.size, file.stamp, entry.subject, scale)
+
+
+def _unusable(number: int, problem: str, row: ManifestRow | None = None) -> Entry:
+    subject = None if row is None else row.text("subject")
+    return Entry(f"{MANIFEST} row {number}", "", 0, "", subject, None, problem)

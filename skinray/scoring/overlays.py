@@ -1,4 +1,4 @@
-"""What was found, drawn on the image: on a biopsy in the colours of the paper's figure 4."""
+"""Findings drawn on the image: on a biopsy in the colours of the paper's figure 4."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# Blue nerves, green boundary, red crossings, as in the paper; the crossings are rings with a
-# white rim, so that red against green is not all that tells them apart.
+# Blue nerves, green boundary, red crossings, as in the paper. Crossings are rings with a white
+# rim, so that nobody needs to tell red from green.
 NERVE = (20, 70, 255)
 BOUNDARY = (0, 190, 70)
 CROSSING = (230, 0, 30)
 RIM = (255, 255, 255)
 OPACITY = 0.75
-# How much of a photograph stays where there is no skin.
+# Brightness of a photograph where there is no skin.
 SHADE = 0.35
 
 
@@ -26,22 +26,18 @@ def overlay(
     boundary: NDArray[np.bool_],
     points: NDArray[np.float64],
 ) -> NDArray[np.uint8]:
-    """Draw nerves, boundary and crossings over an image.
+    """Return a copy of an image with nerves, boundary and crossings drawn over it.
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 RGB; left as it is.
+    image : (H, W, 3) uint8 RGB, as is the result.
     nerve, boundary : (H, W) bool, pixels of the image.
     points : (N, 2) row and column of the crossings.
-
-    Returns
-    -------
-    (H, W, 3) uint8 RGB.
 
     Raises
     ------
     ValueError
-        A mask has another size than the image, or ``points`` is not (N, 2).
+        If a mask is not of the image's size, or ``points`` is not (N, 2).
     """
     points = np.asarray(points, dtype=np.float64)
     if nerve.shape != image.shape[:2] or boundary.shape != image.shape[:2]:
@@ -59,22 +55,18 @@ def overlay(
 def skin_overlay(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int] = NERVE
 ) -> NDArray[np.uint8]:
-    """Outline the skin of a photograph, all else in the shade.
+    """Return a copy of a photograph with the skin outlined and everything else darkened.
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 RGB; left as it is.
+    image : (H, W, 3) uint8 RGB, as is the result.
     mask : (H, W) bool, pixels that are skin.
     colour : RGB of the outline; blue is the network's on every page.
-
-    Returns
-    -------
-    (H, W, 3) uint8 RGB.
 
     Raises
     ------
     ValueError
-        The mask has another size than the image.
+        If the mask is not of the image's size.
     """
     if mask.shape != image.shape[:2]:
         raise ValueError(f"mask {mask.shape}; image {image.shape[:2]}")
@@ -89,15 +81,15 @@ def skin_overlay(
 def encode_png(image: NDArray[np.uint8]) -> bytes:
     """Return (H, W) grey, (H, W, 3) RGB or (H, W, 4) RGBA bytes as a PNG file."""
     stream = io.BytesIO()
-    # Fast: these pictures are sent once, or are masks, which are small at any level.
+    # Quick: these pictures are sent once, or are masks, which are small at any level.
     Image.fromarray(image).save(stream, "PNG", compress_level=1)
     return stream.getvalue()
 
 
 def encode_jpeg(image: NDArray[np.uint8], max_width: int = 1000, quality: int = 88) -> bytes:
-    """Return an RGB or grey image as JPEG, made smaller where it is wider than ``max_width``.
+    """Return an RGB or grey image as JPEG, scaled down if it is wider than ``max_width``.
 
-    The colours keep their full resolution: thin coloured lines would blur otherwise.
+    Colours keep their full resolution: thin coloured lines would blur otherwise.
     """
     height, width = image.shape[:2]
     if width > max_width:
@@ -109,7 +101,7 @@ def encode_jpeg(image: NDArray[np.uint8], max_width: int = 1000, quality: int = 
 
 
 def _draw_rings(image: NDArray[np.uint8], points: NDArray[np.float64]) -> None:
-    """Draw a red ring with a white rim round each crossing, sized to stay visible."""
+    """Draw a red ring with a white rim around each crossing, large enough to be seen."""
     width = image.shape[1]
     radius, thick = max(5, round(width / 110)), max(1, round(width / 500))
     for row, column in np.rint(points).astype(int).tolist():

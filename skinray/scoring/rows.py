@@ -1,10 +1,9 @@
-"""What scoring one image gives: a row that is committed, and the tables made of such rows."""
+"""What scoring one image gives: a row, committed with others as one part of the run."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import socket
 from collections.abc import Container, Iterator, Sequence
@@ -16,51 +15,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import ImageError, SkinrayError
 from skinray.images.cohort.common_scale import scale_factor
 from skinray.images.file_errors import FileError
 from skinray.images.photos.skin import SkinArea
-from skinray.scoring.entries import Entry
 from skinray.scoring.run_store import Output
 
 Status = Literal["ok", "failed", "same"]
 # A biopsy's, or a photograph's.
-Result = Count | SkinArea
+Result = CrossingsRecord | SkinArea
 
-COUNTS = pa.schema(
-    [
-        ("image", pa.string()), ("subject", pa.string()), ("sha256", pa.string()),
-        ("status", pa.string()), ("error", pa.string()), ("count", pa.int64()),
-        ("boundary_px", pa.float64()), ("boundary_mm", pa.float64()),
-        ("density_per_mm", pa.float64()), ("um_per_px", pa.float64()), ("width", pa.int64()),
-        ("height", pa.int64()), ("duplicate_of", pa.string()), ("overlay", pa.string()),
-        ("geojson", pa.string()),
-    ]
-)  # fmt: skip
-AREAS = pa.schema(
-    [
-        ("image", pa.string()), ("subject", pa.string()), ("sha256", pa.string()),
-        ("status", pa.string()), ("error", pa.string()), ("skin_px", pa.int64()),
-        ("skin_fraction", pa.float64()), ("confidence", pa.float64()), ("width", pa.int64()),
-        ("height", pa.int64()), ("duplicate_of", pa.string()), ("overlay", pa.string()),
-        ("mask", pa.string()),
-    ]
-)  # fmt: skip
-CROSSINGS = pa.schema(
-    [
-        ("image", pa.string()), ("crossing", pa.int64()), ("row", pa.float64()),
-        ("column", pa.float64()),
-    ]
-)  # fmt: skip
-PART = pa.schema(
-    [
-        ("image", pa.string()), ("identity", pa.string()), ("key", pa.string()),
-        ("sha256", pa.string()), ("status", pa.string()), ("error", pa.string()),
-        ("result", pa.string()),
-    ]
-)  # fmt: skip
+_PART = ("image", "identity", "key", "sha256", "status", "error", "result")
+PART = pa.schema([(name, pa.string()) for name in _PART])
+PARTS, LOG = "parts", "computed"
 LONGEST_REASON = 500
+# Parts read at once: an object store takes tens of milliseconds for each, whatever its size.
+READERS = 16
+READ_TOGETHER = 16 * READERS
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
 
 
@@ -70,10 +42,10 @@ class Scored:
 
     Attributes
     ----------
-    image, identity : which image, and which version of it; see :func:`identity`.
+    image, identity : which image, and which version of it; see :class:`Entry`.
     key : what its result depends on, see :func:`content_key`; None: its bytes could not be read.
     sha256 : of its bytes.
-    status : ``same``: another image of the same key has, or will have, the result.
+    status : ``same``: another image of the same key has the result, or will have it.
     error : reason and remedy of a failure.
     result : what was found.
     """
@@ -93,23 +65,13 @@ class Scored:
 
 
 def result_of(text: str) -> Result:
-    """Read the result of a part's row."""
+    """Read the result in a part's row."""
     return _RESULT.validate_json(text)
 
 
-def identity(entry: Entry) -> str:
-    """Return what tells this version of an image from any other of the same name."""
-    return json.dumps([entry.size, entry.stamp, entry.um_per_px])
-
-
 def content_key(sha256: str, um_per_px: float | None) -> str:
-    """Return what a result depends on: the bytes, and the scale where one is given beside them."""
+    """Return what a result depends on: the bytes, and the scale if one is given beside them."""
     return f"{sha256} {um_per_px!r}"
-
-
-def sha256_of(data: bytes) -> str:
-    """Return the SHA-256 of bytes as text."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def reason_of(error: Exception) -> str:
@@ -121,7 +83,7 @@ def reason_of(error: Exception) -> str:
     elif isinstance(error, MemoryError):
         text = "does not fit in memory: crop or tile it, or score it on a larger machine"
     else:
-        text = f"scoring failed ({type(error).__name__}: {error}): look at the image, and report it"
+        text = f"scoring failed ({type(error).__name__}: {error}): report it, with the image"
     line = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
     return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 3] + "..."
 
@@ -132,28 +94,22 @@ def refuse_too_large(
     trained_um_per_px: float | None,
     max_pixels: int,
 ) -> None:
-    """Raise ImageError if an image grows beyond ``max_pixels`` at the scale of the training."""
+    """Raise ImageError if an image exceeds ``max_pixels`` at the scale of the training."""
     factor = scale_factor(um_per_px, trained_um_per_px)
     pixels = shape[0] * shape[1] * factor**2
     if factor > 1 and pixels > max_pixels:
         raise ImageError(
-            f"at {um_per_px:g} um a pixel it has {pixels / 1e6:.0f} megapixels at the "
+            f"at {um_per_px:g} um per pixel it has {pixels / 1e6:.0f} megapixels at the "
             f"networks' {trained_um_per_px:g}: correct um_per_px, or raise read.max_pixels"
         )
 
 
-PARTS, LOG = "parts", "computed"
-# Parts read at once: an object store answers each after tens of milliseconds, whatever its size.
-READERS = 16
-READ_TOGETHER = 16 * READERS
-
-
 def commit(out: Output, rows: Sequence[Scored]) -> str:
-    """Write rows as one part of the run in ``out``; it appears whole, after all that it tells of.
+    """Write rows as one part of the run, after the files that they name; it appears whole.
 
     Returns
     -------
-    The part's name; the same rows give the same.
+    The part's name; the same rows give the same name.
     """
     digest = hashlib.sha256()
     for row in sorted(rows, key=lambda row: row.image):
@@ -165,10 +121,7 @@ def commit(out: Output, rows: Sequence[Scored]) -> str:
 
 
 def committed(out: Output, known: Container[str] = ()) -> Iterator[tuple[str, pa.Table]]:
-    """Yield name and rows of every part that is not known yet.
-
-    One that cannot be read is as good as not there.
-    """
+    """Yield name and rows of every part that is not known yet; unreadable parts are skipped."""
     files = out.files(PARTS)
     names = [n for n in files if n.endswith(".parquet") and n[0] != "." and n not in known]
     with ThreadPoolExecutor(READERS) as pool:
@@ -188,9 +141,9 @@ def _read(out: Output, name: str) -> pa.Table | None:
 
 
 def log_computed(out: Output, image: str) -> None:
-    """Note that an image went through the networks; a file for each process, a line each time.
+    """Note that an image went through the networks: a line in a file of this process.
 
-    An object store cannot append: no such notes are taken there.
+    An object store cannot append, so nothing is noted there.
     """
     if out.folder is None:
         return

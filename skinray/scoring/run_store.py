@@ -1,8 +1,8 @@
 """Where the results of a scoring run go: a folder that every node sees, or an object store.
 
 Both kinds hold files under names with ``/``, relative to the run; a file appears whole or not at
-all. What needs a real path (large tables, their readers) works at the ``desk``, which is the folder
-itself or a temporary one, and is published from there.
+all. What needs a real path (writing and reading large tables) works at the ``desk``: the folder
+itself, or a temporary one whose files are then published.
 """
 
 from __future__ import annotations
@@ -11,77 +11,26 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import fsspec
+from typing import Any
 
 from skinray.errors import SettingsError, StorageError
 from skinray.files import whole
-from skinray.scoring.image_store import is_address, without_password
-from skinray.scoring.object_store import file_system, one_line, steadily
-
-
-class Output(Protocol):
-    """Files of a run by name."""
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder; None in an object store."""
-
-    def write(self, name: str, data: bytes, *, durable: bool = False) -> None:
-        """Write a file whole; ``durable``: it is on the disk when this returns."""
-
-    def read(self, name: str) -> bytes:
-        """Return a file's bytes; FileNotFoundError where there is none."""
-
-    def copy(self, source: str, target: str) -> None:
-        """Copy a file, if it is there."""
-
-    def files(self, folder: str) -> list[str]:
-        """Return the names of all that is directly below a folder, sorted; hidden ones too."""
-
-    def remove(self, name: str) -> None:
-        """Remove a file or a folder with all in it, if it is there."""
-
-    def desk(self) -> AbstractContextManager[Path]:
-        """Give a folder on this machine to work in; what is published from it stays."""
-
-    def publish(self, desk: Path, name: str) -> None:
-        """Put a file or folder of the desk into the run."""
-
-    def fetch(self, desk: Path, name: str) -> None:
-        """Put a file of the run on the desk, if it is in the run."""
-
-
-def open_output(out: str | Path) -> Output:
-    """Return the place of results that a path or an fsspec address names.
-
-    Raises
-    ------
-    SettingsError
-        If nothing can open such an address.
-    """
-    text = str(out)
-    if not is_address(text):
-        return LocalOutput(Path(text).expanduser().absolute())
-    try:
-        system, path = file_system(text)
-    except (ValueError, ImportError, OSError) as error:
-        raise SettingsError(
-            f"{without_password(text)}: cannot be opened ({one_line(error)}); check the address, "
-            "and install the fsspec package for its kind (gcsfs, adlfs, ...)"
-        ) from None
-    if isinstance(system, fsspec.get_filesystem_class("file")):
-        return LocalOutput(Path(path))
-    return RemoteOutput(text.rstrip("/"))
+from skinray.scoring.object_store import (
+    file_system,
+    is_address,
+    one_line,
+    open_address,
+    steadily,
+    without_password,
+)
 
 
 @dataclass(frozen=True)
 class LocalOutput:
-    """A folder on disks that every node sees."""
+    """A folder on disks that every node sees. Names are relative to it."""
 
     root: Path
 
@@ -90,11 +39,11 @@ class LocalOutput:
 
     @property
     def folder(self) -> Path | None:
-        """The folder."""
+        """The folder; None in an object store."""
         return self.root
 
     def write(self, name: str, data: bytes, *, durable: bool = False) -> None:
-        """Write a file whole."""
+        """Write a file whole; ``durable``: it is on the disk when this returns."""
         with self._whole(name) as partial, partial.open("wb") as file:
             file.write(data)
             if durable:
@@ -102,24 +51,24 @@ class LocalOutput:
                 os.fsync(file.fileno())
 
     def read(self, name: str) -> bytes:
-        """Return a file's bytes."""
+        """Return a file's bytes; FileNotFoundError if there is none."""
         return (self.root / name).read_bytes()
 
     def copy(self, source: str, target: str) -> None:
-        """Copy a file, if it is there."""
+        """Copy a file, if it exists."""
         if (self.root / source).exists():
             with self._whole(target) as partial:
                 shutil.copyfile(self.root / source, partial)
 
     def files(self, folder: str) -> list[str]:
-        """Return the names of all that is directly below a folder."""
+        """Return the sorted names of everything directly in a folder; hidden ones too."""
         try:
             return sorted(os.listdir(self.root / folder))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def remove(self, name: str) -> None:
-        """Remove a file or a folder with all in it."""
+        """Remove a file, or a folder with everything in it, if it exists."""
         path = self.root / name
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -128,14 +77,14 @@ class LocalOutput:
 
     @contextmanager
     def desk(self) -> Iterator[Path]:
-        """Work in the folder itself."""
+        """Give a folder on this machine to work in: the run's own."""
         yield self.root
 
     def publish(self, desk: Path, name: str) -> None:
-        """Do nothing: the desk is the folder, so it is there already."""
+        """Do nothing: the desk is the folder itself."""
 
     def fetch(self, desk: Path, name: str) -> None:
-        """Do nothing: the desk is the folder, so it is there already."""
+        """Do nothing: the desk is the folder itself."""
 
     @contextmanager
     def _whole(self, name: str) -> Iterator[Path]:
@@ -147,9 +96,9 @@ class LocalOutput:
 
 @dataclass(frozen=True)
 class RemoteOutput:
-    """Files behind an fsspec address; an object store shows them only when they are whole.
+    """The same at an fsspec address; an object store shows a file only once it is whole.
 
-    It travels between processes as its address alone.
+    Only the address travels between processes.
     """
 
     address: str
@@ -159,7 +108,7 @@ class RemoteOutput:
 
     @property
     def folder(self) -> Path | None:
-        """There is none."""
+        """None."""
         return None
 
     def write(self, name: str, data: bytes, *, durable: bool = False) -> None:
@@ -171,7 +120,7 @@ class RemoteOutput:
         return bytes(self._steadily(lambda system, root: system.cat_file(f"{root}/{name}")))
 
     def copy(self, source: str, target: str) -> None:
-        """Copy a file, if it is there."""
+        """Copy a file, if it exists."""
         try:
             data = self.read(source)
         except FileNotFoundError:
@@ -179,7 +128,7 @@ class RemoteOutput:
         self.write(target, data)
 
     def files(self, folder: str) -> list[str]:
-        """Return the names of all that is directly below a folder."""
+        """Return the names of everything directly in a folder."""
 
         def names(system: Any, root: str) -> list[str]:
             system.invalidate_cache()
@@ -194,28 +143,22 @@ class RemoteOutput:
             return []
 
     def remove(self, name: str) -> None:
-        """Remove a file or a folder with all in it."""
-        try:
+        """Remove a file, or a folder with everything in it."""
+        with suppress(FileNotFoundError):
             self._steadily(lambda system, root: system.rm(f"{root}/{name}", recursive=True))
-        except FileNotFoundError:
-            return
 
     @contextmanager
     def desk(self) -> Iterator[Path]:
-        """Work in a temporary folder of this machine."""
+        """Give a temporary folder to work in; only what is published from it stays."""
         with tempfile.TemporaryDirectory(prefix="skinray-desk-") as folder:
             yield Path(folder)
 
     def publish(self, desk: Path, name: str) -> None:
-        """Put a file or folder of the desk into the run."""
-        if (desk / name).is_dir():
-            for child in sorted((desk / name).iterdir()):
-                self.publish(desk, f"{name}/{child.name}")
-        else:
-            self._steadily(lambda fs, root: fs.put_file(str(desk / name), f"{root}/{name}"))
+        """Put a file of the desk into the run."""
+        self._steadily(lambda system, root: system.put_file(str(desk / name), f"{root}/{name}"))
 
     def fetch(self, desk: Path, name: str) -> None:
-        """Put a file of the run on the desk, if it is in the run."""
+        """Put a file of the run on the desk, if it exists."""
         path = desk / name
         path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -239,3 +182,15 @@ class RemoteOutput:
                 f"{self}: cannot be used ({one_line(error)}); check the address, the credentials "
                 "and their rights"
             ) from None
+
+
+Output = LocalOutput | RemoteOutput
+
+
+def open_output(out: str | Path) -> Output:
+    """Return the place of results at a path or address; SettingsError if it cannot be opened."""
+    text = str(out)
+    if not is_address(text):
+        return LocalOutput(Path(text).expanduser().absolute())
+    system, path = open_address(text, SettingsError)
+    return LocalOutput(Path(path)) if system is None else RemoteOutput(text.rstrip("/"))

@@ -10,28 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from skinray.config.kinds import Kind
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
+from skinray.files import spreadsheet_cell
 from skinray.progress import clock
-from skinray.scoring.rows import AREAS, COUNTS, CROSSINGS, Result, result_of
+from skinray.scoring.entries import RowWriter
+from skinray.scoring.kinds import CROSSINGS, POINTS, ScoredKind
+from skinray.scoring.rows import Result, result_of
 from skinray.scoring.run_store import Output
-from skinray.scoring.score_image import copy_files, places
 
-LOST = "no result: its worker died again and again; score it with --resume, or look at the image"
-BATCH = 1024
+LOST = "no result: its worker died repeatedly; score it again with --resume, or check the image"
 REASONS = 10
-# By what the bundle is for: the tables' name, and the columns of the table of images.
-NAMES: dict[Kind, str] = {"biopsy": "counts", "photo": "areas"}
-SCHEMAS: dict[Kind, pa.Schema] = {"biopsy": COUNTS, "photo": AREAS}
-POINTS = "crossings.parquet"
 
 
 @dataclass
 class Totals:
-    """What came of a cohort: images with and without a result, failures by reason."""
+    """The outcome of a cohort: images with and without a result, failures by reason."""
 
     table: str = "counts.csv"
     scored: int = 0
@@ -43,7 +36,7 @@ class Totals:
         return sum(self.failed.values())
 
     def too_many_failed(self, most: int | None) -> bool:
-        """Say whether more than ``most`` failed; without a limit, whether all did."""
+        """Return whether more than ``most`` failed; without a limit, whether all did."""
         return not self.scored if most is None else self.failures > most
 
     def text(self, seconds: float) -> str:
@@ -54,18 +47,12 @@ class Totals:
             lines.append(f"{self.failures} failed:")
             lines += [f"  {number} {why}" for why, number in self.failed.most_common(REASONS)]
         if len(self.failed) > REASONS:
-            lines.append(f"  and {len(self.failed) - REASONS} further reasons, in {self.table}")
+            lines.append(f"  and {len(self.failed) - REASONS} more reasons, see {self.table}")
         return "\n".join(lines)
 
 
-def tables_of(kind: Kind) -> tuple[str, ...]:
-    """Return the names of a run's tables: that of images as parquet and CSV, that of crossings."""
-    name = NAMES[kind]
-    return (f"{name}.parquet", f"{name}.csv", *([POINTS] if kind == "biopsy" else []))
-
-
 def write_tables(
-    desk: Path, out: Output, rows: Iterable[dict[str, Any]], kind: Kind, *, overlays: bool
+    desk: Path, out: Output, rows: Iterable[dict[str, Any]], kind: ScoredKind, *, overlays: bool
 ) -> Totals:
     """Write the table of images as parquet and CSV, and that of crossings; each appears whole.
 
@@ -73,101 +60,55 @@ def write_tables(
     ----------
     desk : folder to write them in.
     out : the run, where the pictures are.
-    rows : as :meth:`skinray.scoring.ledger.Ledger.rows` gives them.
-    kind : what was scored; biopsies have ``counts`` and ``crossings``, photographs ``areas``.
+    rows : from :meth:`skinray.scoring.ledger.Ledger.rows`.
+    kind : what was scored.
     overlays : whether each image's own files were written.
     """
-    schema, finals = SCHEMAS[kind], tables_of(kind)
-    totals = Totals(f"{NAMES[kind]}.csv")
+    finals, names = kind.tables, kind.columns.names
+    totals = Totals(finals[1])
     partial = {name: desk / f".{name}.part" for name in finals}
     with ExitStack() as files:
-        images = files.enter_context(_Writer(partial[finals[0]], schema))
+        images = files.enter_context(RowWriter(partial[finals[0]], kind.columns))
         stream = files.enter_context(partial[finals[1]].open("w", newline="", encoding="utf-8"))
-        points = (
-            files.enter_context(_Writer(partial[POINTS], CROSSINGS)) if kind == "biopsy" else None
-        )
+        points = None
+        if kind.has_crossings:
+            points = files.enter_context(RowWriter(partial[POINTS], CROSSINGS))
         sheet = csv.writer(stream, lineterminator="\n")
-        sheet.writerow(schema.names)
+        sheet.writerow(names)
         for row in rows:
             record, result = _record(out, row, kind, overlays)
             images.add(record)
-            sheet.writerow([spreadsheet_cell(record[name]) for name in schema.names])
+            sheet.writerow([spreadsheet_cell(record[name]) for name in names])
             if result is None:
                 totals.failed[record["error"].split(": ")[0]] += 1
                 continue
             totals.scored += 1
-            if points is not None and isinstance(result, Count):
-                points.add_all(_points(record["image"], result))
+            if points is not None and isinstance(result, CrossingsRecord):
+                for crossing in _crossings(record["image"], result):
+                    points.add(crossing)
     for name, path in partial.items():
         path.replace(desk / name)
     return totals
 
 
 def _record(
-    out: Output, row: dict[str, Any], kind: Kind, overlays: bool
+    out: Output, row: dict[str, Any], kind: ScoredKind, overlays: bool
 ) -> tuple[dict[str, Any], Result | None]:
-    record = dict.fromkeys(SCHEMAS[kind].names)
+    record = dict.fromkeys(kind.columns.names)
     record |= {name: row[name] for name in ("image", "subject", "sha256", "duplicate_of")}
     if row["status"] != "ok":
         error = row["problem"] or row["error"] or LOST
         return record | {"status": "failed", "error": error}, None
     result = result_of(row["result"])
-    told = {name: value for name, value in vars(result).items() if name in record}
-    record |= {"status": "ok"} | told
+    found = {name: value for name, value in vars(result).items() if name in record}
+    record |= {"status": "ok"} | found
     if overlays:
         if row["source"] != row["image"]:
-            copy_files(out, row["source"], row["image"], kind)
-        record |= places(row["image"], kind)
+            kind.copy_files(out, row["source"], row["image"])
+        record |= kind.places(row["image"])
     return record, result
 
 
-def _points(image: str, count: Count) -> Iterator[dict[str, Any]]:
+def _crossings(image: str, count: CrossingsRecord) -> Iterator[dict[str, Any]]:
     for number, (row, column) in enumerate(count.points, start=1):
         yield {"image": image, "crossing": number, "row": row, "column": column}
-
-
-# What begins a formula in one spreadsheet or another; the wide signs in East Asian ones.
-FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-
-
-def spreadsheet_cell(value: Any) -> Any:
-    """Return what stands in a cell: no text that a spreadsheet would take for a formula."""
-    if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value):
-        return "'" + value
-    return value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-class _Writer:
-    """Writes rows as parquet, some at a time."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.schema, self.rows = schema, list[dict[str, Any]]()
-        self.file = pq.ParquetWriter(path, schema)
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._flush()
-        self.file.close()
-
-    def add(self, row: dict[str, Any]) -> None:
-        self.rows.append(row)
-        if len(self.rows) == BATCH:
-            self._flush()
-
-    def add_all(self, rows: Iterable[dict[str, Any]]) -> None:
-        for row in rows:
-            self.add(row)
-
-    def _flush(self) -> None:
-        self.file.write_table(pa.Table.from_pylist(self.rows, self.schema))
-        self.rows = []

@@ -1,1 +1,1 @@
-"""Counts over HTTP: the OpenAPI service, the page, and the engine behind them; no Ray here."""
+"""Counts over HTTP: the API, the page, and the engine behind them; without Ray."""

@@ -1,39 +1,37 @@
-"""The HTTP service, put together: an application that any engine can stand behind."""
+"""The HTTP service, assembled: an ASGI application in front of any engine."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
-from skinray.config.biopsies import ServiceSettings
-from skinray.config.kinds import STAGES
-from skinray.errors import SkinrayError
+from skinray.config.kinds import Kind
+from skinray.config.scoring import ServiceSettings
 from skinray.service import problems
 from skinray.service.engine import Engine
-from skinray.service.metrics import Meter, NoMeter
+from skinray.service.metrics import Meter
 from skinray.service.middleware.auth import Guard, open_paths
 from skinray.service.middleware.limits import Limits
 from skinray.service.middleware.request_log import Envelope
 from skinray.service.middleware.tokens import Tokens
 from skinray.service.routes import openapi
 from skinray.service.routes.biopsies import biopsies_router
-from skinray.service.routes.form import Decoder
+from skinray.service.routes.form import ImageDecoder
 from skinray.service.routes.health import Refusals, bundle_router, health_router
-from skinray.service.routes.inference import Inference
+from skinray.service.routes.inference import inference_router
+from skinray.service.routes.kinds import KINDS
 from skinray.service.routes.labels import labels_router
 from skinray.service.routes.one_image import Desk
 from skinray.service.routes.photos import photos_router
 
-LOG = logging.getLogger("skinray.service")
 PAGE = Path(__file__).parent / "page"
 _DEFAULT = ServiceSettings()
-_NO_METER = NoMeter()
+_NO_METER = Meter()
 
 
 def create_app(
@@ -46,17 +44,17 @@ def create_app(
 
     Parameters
     ----------
-    engine : judges images; the application neither starts nor ends it.
-    settings : what is taken in, and how much at once.
-    meter : told of requests, errors, times and counts.
-    refusals : kept by whoever changes the engine's bundle, if anybody does.
+    engine : processes images; the application neither starts nor stops it.
+    settings : which requests are accepted, and how many at once.
+    meter : receives requests, errors, times and counts.
+    refusals : kept by whatever changes the engine's bundle, if anything does.
 
     Raises
     ------
     SettingsError
-        If a tokens file is named that cannot be read or does not fit.
+        If the tokens file cannot be read or is invalid.
     """
-    decoder = Decoder(settings, meter)
+    decoder = ImageDecoder(settings, meter)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -70,18 +68,17 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    desk = Desk(engine, decoder, meter)
+    desk = Desk(engine, KINDS[engine.info.kind], decoder, meter)
     app.include_router(biopsies_router(desk))
     app.include_router(photos_router(desk))
     app.include_router(bundle_router(engine, refusals or Refusals()))
-    app.include_router(labels_router(engine, settings, decoder))
-    app.include_router(health_router(engine))
-    app.include_router(Inference(engine, settings, decoder, meter).router())
+    app.include_router(labels_router(desk, settings.labels))
+    app.include_router(health_router(engine, desk.kind))
+    app.include_router(inference_router(desk, settings.max_pixels))
     app.include_router(openapi.docs_router())
     openapi.install(app, guarded=settings.tokens is not None)
-    problems.install(app)
-    _install_errors(app, settings)
-    _install_page(app, engine)
+    problems.install(app, settings.retry_after_s)
+    _install_page(app, desk.kind.name)
     # The last one added is the outermost.
     app.add_middleware(Limits, settings=settings, meter=meter)
     if settings.tokens is not None:
@@ -92,26 +89,13 @@ def create_app(
     return app
 
 
-def _install_errors(app: FastAPI, settings: ServiceSettings) -> None:
-    """Answer errors of the layers below; those that are ours are logged."""
-
-    async def on_error(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, SkinrayError)  # noqa: S101 - registered for it alone
-        problem = problems.to_problem(error, settings.retry_after_s)
-        if problems.REASONS[problem.reason][0] == 500:
-            LOG.error("request %s failed", request.state.request_id, exc_info=error)
-        return problems.problem_response(request.scope, problem)
-
-    app.add_exception_handler(SkinrayError, on_error)
-
-
-def _install_page(app: FastAPI, engine: Engine) -> None:
-    # The file as it lies is for biopsies; what it is for is all that it is told.
+def _install_page(app: FastAPI, kind: Kind) -> None:
+    # The file itself is the page for biopsies; the attribute is all that differs.
     text = (PAGE / "index.html").read_text(encoding="utf-8")
-    pages = {kind: text.replace('data-kind="biopsy"', f'data-kind="{kind}"') for kind in STAGES}
+    html = text.replace('data-kind="biopsy"', f'data-kind="{kind}"')
 
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
-        return HTMLResponse(pages[engine.info.kind])
+        return HTMLResponse(html)
 
     app.mount("/static", StaticFiles(directory=PAGE), name="static")

@@ -1,7 +1,8 @@
-"""Errors as problem reports (RFC 9457): one form, one list of reasons, no inner workings."""
+"""Errors as problem reports (RFC 9457): one form, one list of reasons, no internal details."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -17,31 +18,33 @@ from skinray.errors import CohortError, LabelError, SkinrayError
 from skinray.images.file_errors import FileError
 from skinray.service.engine import BusyError, NotReadyError
 
+LOG = logging.getLogger("skinray.service")
 MEDIA_TYPE = "application/problem+json"
+INTERNAL = "search the service's log for this request id"
 
-# Reason code -> status and title. Codes are what programs and metrics go by; they stay.
+# Reason code -> status and title. Programs and metrics rely on the codes, so they never change.
 REASONS: dict[str, tuple[int, str]] = {
-    "bad_request": (400, "The request cannot be understood"),
-    "bad_tensor": (400, "A tensor does not fit"),
-    "unauthorized": (401, "A token is needed"),
-    "cross_site": (403, "Another website's page may not do this"),
-    "not_found": (404, "There is no such resource"),
-    "method_not_allowed": (405, "The resource does not take this method"),
-    "not_acceptable": (406, "None of the accepted media types can be given"),
+    "bad_request": (400, "Malformed request"),
+    "bad_tensor": (400, "Invalid tensor"),
+    "unauthorized": (401, "A token is required"),
+    "cross_site": (403, "Not allowed from another website"),
+    "not_found": (404, "Not found"),
+    "method_not_allowed": (405, "Method not allowed"),
+    "not_acceptable": (406, "None of the accepted media types is available"),
     "slow_upload": (408, "The request took too long to arrive"),
-    "wrong_bundle": (409, "The bundle in service is for other images"),
+    "wrong_bundle": (409, "The bundle in service is for another kind of image"),
     "too_many_bytes": (413, "The request is too large"),
-    "unsupported_media_type": (415, "The body has another media type than asked for"),
-    "invalid_field": (422, "A field does not fit"),
-    "bad_um_per_px": (422, "The scale is none of a microscope"),
+    "unsupported_media_type": (415, "Unsupported media type"),
+    "invalid_field": (422, "Invalid field"),
+    "bad_um_per_px": (422, "The scale is out of range"),
     "unreadable_image": (422, "The image cannot be read"),
     "too_many_pixels": (422, "The image is too large"),
-    "unfit_label": (422, "The correction does not fit"),
-    "internal": (500, "The service failed"),
+    "unfit_label": (422, "The correction cannot be used as a label"),
+    "internal": (500, "Internal error"),
     "labels_unwritable": (500, "The correction cannot be stored"),
-    "busy": (503, "The service has too much to do"),
-    "not_ready": (503, "The service cannot answer now"),
-    "timeout": (504, "The image took too long"),
+    "busy": (503, "The service is busy"),
+    "not_ready": (503, "The service is not ready"),
+    "timeout": (504, "Processing the image took too long"),
 }
 
 
@@ -65,25 +68,25 @@ class Problem(BaseModel):
         },
     )
 
-    type: str = Field(description="names the kind of problem")
+    type: str = Field(description="URN of the kind of problem")
     title: str = Field(description="the kind of problem, in words")
     status: int = Field(ge=400, le=599, description="HTTP status")
-    detail: str = Field(description="what is wrong with this request, and what mends it")
+    detail: str = Field(description="what is wrong with this request, and how to fix it")
     instance: str = Field(description="path of the request")
     request_id: str = Field(description="as in the header X-Request-ID and in the service's log")
     reason: str = Field(description="code of the kind of problem, for programs")
-    error: str | None = Field(None, description="the detail again, below /v2 (Open Inference)")
-    errors: list[dict[str, str]] | None = Field(None, description="field by field, where known")
+    error: str | None = Field(None, description="the detail again, under /v2 (Open Inference)")
+    errors: list[dict[str, str]] | None = Field(None, description="errors by field, where known")
 
 
 class ProblemError(Exception):
-    """An error to answer with; raised anywhere below the routes.
+    """An error to respond with; raised anywhere below the routes.
 
     Parameters
     ----------
     reason : a key of ``REASONS``.
-    detail : what is wrong with this request, and what mends it.
-    headers : to send along.
+    detail : what is wrong with this request, and how to fix it.
+    headers : to add to the response.
     """
 
     def __init__(self, reason: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
@@ -92,7 +95,7 @@ class ProblemError(Exception):
 
 
 def responses(*reasons: str) -> dict[int | str, dict[str, Any]]:
-    """Return what FastAPI documents of the reasons a route may answer with."""
+    """Return the error responses of a route, as FastAPI documents them."""
     found: dict[int | str, dict[str, Any]] = {}
     for reason in reasons:
         status, title = REASONS[reason]
@@ -103,7 +106,7 @@ def responses(*reasons: str) -> dict[int | str, dict[str, Any]]:
 
 
 def problem_response(scope: Scope, error: ProblemError, **members: Any) -> JSONResponse:
-    """Return the report of an error on the request of ``scope``."""
+    """Return the report of an error in the request of ``scope``."""
     status, title = REASONS[error.reason]
     state = scope.setdefault("state", {})
     state["reason"] = error.reason  # for the metrics and the log
@@ -124,7 +127,7 @@ def problem_response(scope: Scope, error: ProblemError, **members: Any) -> JSONR
 
 
 def to_problem(error: SkinrayError, retry_after_s: int) -> ProblemError:
-    """Translate an error of the layers below; file names and places on disk stay here."""
+    """Translate an error of a lower layer; file names and paths are left out."""
     retry = {"Retry-After": str(retry_after_s)}
     if isinstance(error, FileError):
         large = "more than the limit" in error.reason
@@ -132,25 +135,30 @@ def to_problem(error: SkinrayError, retry_after_s: int) -> ProblemError:
         code = "too_many_pixels" if large else "unreadable_image"
         return ProblemError(code, f"{error.reason}: {remedy}")
     if isinstance(error, BusyError):
-        return ProblemError("busy", "all places are taken: send it again later", retry)
+        return ProblemError("busy", "too many requests at once: try again later", retry)
     if isinstance(error, NotReadyError):
         return ProblemError("not_ready", str(error), retry)
     if isinstance(error, LabelError):
         return ProblemError("unfit_label", str(error))
     if isinstance(error, CohortError):
-        return ProblemError("labels_unwritable", "the labels folder cannot take it: see the log")
-    return ProblemError("internal", "see the service's log under this request id")
+        detail = "the labels folder cannot be written: see the service's log"
+        return ProblemError("labels_unwritable", detail)
+    return ProblemError("internal", INTERNAL)
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of the framework and of the routes with a problem report."""
+def install(app: FastAPI, retry_after_s: int) -> None:
+    """Turn every error of the framework, the routes and the lower layers into a problem report."""
 
-    async def on_problem(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, ProblemError)  # noqa: S101 - registered for it alone
+    async def on_problem(request: Request, error: Any) -> JSONResponse:
         return problem_response(request.scope, error)
 
-    async def on_invalid(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it alone
+    async def on_ours(request: Request, error: Any) -> JSONResponse:
+        problem = to_problem(error, retry_after_s)
+        if REASONS[problem.reason][0] == 500:
+            LOG.error("request %s failed", request.state.request_id, exc_info=error)
+        return problem_response(request.scope, problem)
+
+    async def on_invalid(request: Request, error: Any) -> JSONResponse:
         errors = [
             {"field": ".".join(str(part) for part in one["loc"]), "message": str(one["msg"])}
             for one in error.errors()
@@ -159,15 +167,15 @@ def install(app: FastAPI) -> None:
         problem = ProblemError("invalid_field", detail)
         return problem_response(request.scope, problem, errors=errors)
 
-    async def on_http(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
+    async def on_http(request: Request, error: Any) -> JSONResponse:
         codes = {404: "not_found", 405: "method_not_allowed"}
         reason = codes.get(error.status_code, "bad_request")
-        if error.status_code == 401:  # static files without permission: none of theirs to tell
+        if error.status_code == 401:  # an unreadable static file: do not reveal that it exists
             reason = "not_found"
         detail = HTTPStatus(REASONS[reason][0]).description or REASONS[reason][1]
         return problem_response(request.scope, ProblemError(reason, detail, error.headers))
 
     app.add_exception_handler(ProblemError, on_problem)
+    app.add_exception_handler(SkinrayError, on_ours)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http)

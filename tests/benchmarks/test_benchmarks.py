@@ -14,30 +14,31 @@ import numpy as np
 import pytest
 import torch
 
-from skinray.config.biopsies import AugmentSettings
+from skinray.config.images import AugmentSettings
 from skinray.errors import SkinrayError
-from skinray.report.photos.table import LOOKED
+from skinray.report.photos.rows import LOOKED
 from tests.support.drawn_photos import write_photos
 from tests.support.fake_photo_run import fake_photo_results
 from tests.support.photo_bundles import OPTIONS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    "augmentation", "chaos", "crossing_stage", "drive", "front_proxy", "paper_fold",
-    "photo_networks", "photo_table", "scaling", "score_efficiency", "score_feeding",
-    "score_memory", "serve_batches", "serve_overhead", "serve_overload", "serve_replica_kill",
-    "several_workers", "tolerant_dice", "train_overhead", "wide_conv",
+    "accuracy.drive", "accuracy.paper_fold", "accuracy.several_workers", "chaos.run",
+    "photos.networks", "photos.table", "photos.wide_conv", "serve.batches", "serve.front_proxy",
+    "serve.overhead", "serve.overload", "serve.replica_kill", "speed.augmentation",
+    "speed.crossing_stage", "speed.scaling", "speed.score_efficiency", "speed.score_feeding",
+    "speed.score_memory", "speed.tolerant_dice", "speed.train_overhead",
 )  # fmt: skip
+MOST_MODULES = 15
 
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Import a script as running it would; results go to a temporary folder."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
 
     def module(name: str) -> ModuleType:
-        found = importlib.import_module(name)
-        for one in (found, importlib.import_module("measure")):
+        found = importlib.import_module(f"benchmarks.{name}")
+        for one in (found, importlib.import_module("benchmarks.measure")):
             monkeypatch.setattr(one, "RESULTS", tmp_path / "results", raising=False)
         return found
 
@@ -57,7 +58,22 @@ def test_every_script_explains_itself(name, load, monkeypatch, capsys):
 
 def test_readme_names_every_script():
     text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
-    assert [name for name in SCRIPTS if f"python benchmarks/{name}.py" not in text] == []
+    assert [name for name in SCRIPTS if f"`python -m benchmarks.{name}`" not in text] == []
+
+
+def test_scripts_are_all_that_can_be_run():
+    """Except a load generator, a worker and a job, which other scripts start, and ``make fuzz``."""
+    found = {
+        ".".join(path.relative_to(BENCHMARKS).with_suffix("").parts)
+        for path in BENCHMARKS.rglob("*.py")
+        if "__main__" in path.read_text(encoding="utf-8")
+    }
+    assert found - {"serve.load", "fuzz.run", "fuzz.worker", "chaos.one_training"} == set(SCRIPTS)
+
+
+def test_no_folder_is_crowded():
+    for folder in (BENCHMARKS, *(path for path in BENCHMARKS.iterdir() if path.is_dir())):
+        assert len(list(folder.glob("*.py"))) <= MOST_MODULES, folder
 
 
 # --- drive ---------------------------------------------------------------------------------
@@ -78,16 +94,16 @@ def draw_drive(folder: Path, images: int, size: int = 64) -> None:
 
 def test_drive_reads_photographs_with_vessels_and_field(load, tmp_path):
     draw_drive(tmp_path / "drive", 2)
-    first, second = load("drive").read_drive(tmp_path / "drive")
+    first, second = load("accuracy.drive").read_drive(tmp_path / "drive")
     assert first.sample.image.shape == (64, 64, 3)
     assert first.sample.masks["nerve"].sum() == 3 * 64
     assert second.sample.masks["nerve"][0, 21:24].tolist() == [1, 1, 1]
     assert first.field.sum() == 32 * 64
-    assert not first.sample.masks["dermis"].any()
+    assert set(first.sample.masks) == {"nerve"}
 
 
 def test_drive_scores_inside_the_field_of_view_alone(load, tmp_path, monkeypatch):
-    drive = load("drive")
+    drive = load("accuracy.drive")
     draw_drive(tmp_path / "drive", 1)
     photographs = drive.read_drive(tmp_path / "drive")
     # A perfect map inside the field, everything claimed outside.
@@ -100,7 +116,7 @@ def test_drive_scores_inside_the_field_of_view_alone(load, tmp_path, monkeypatch
 
 
 def test_drive_compares_one_network_from_two_starts_with_hed(load, tmp_path):
-    drive = load("drive")
+    drive = load("accuracy.drive")
     random, brain, hed = drive.arms(tmp_path / "w.safetensors", drive.TRAIN)
     assert random.model.name == brain.model.name == "unet_lgg"
     assert (random.model.weights, brain.model.weights) == (None, str(tmp_path / "w.safetensors"))
@@ -110,25 +126,25 @@ def test_drive_compares_one_network_from_two_starts_with_hed(load, tmp_path):
 
 def test_drive_row_is_mean_and_sd_over_images(load):
     found = [{0: 0.5, 1: 0.6, 3: 1.0}, {0: 0.7, 1: 0.6, 3: 0.8}]
-    row = load("drive").row("HED", found, time.monotonic())
+    row = load("accuracy.drive").row("HED", found, time.monotonic())
     assert row == "| HED | 0.600 (0.100) | 0.600 (0.000) | 0.900 (0.100) | 0.0 min |"
 
 
-def test_drive_says_where_the_data_should_lie(load, tmp_path):
+def test_drive_says_where_the_data_should_be(load, tmp_path):
     with pytest.raises(SystemExit, match="SKINRAY_REAL_DATA"):
-        load("drive").arguments(["--data", str(tmp_path)])
+        load("accuracy.drive").arguments(["--data", str(tmp_path)])
 
 
 # --- paper_fold ----------------------------------------------------------------------------
 
 
 def test_paper_fold_without_gpu_says_not_measured(load, monkeypatch):
-    script = load("paper_fold")
+    script = load("accuracy.paper_fold")
     monkeypatch.setattr(sys, "argv", ["paper_fold.py"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     script.main()
     path = script.RESULTS / "paper_fold.md"
-    assert "Not measured: no GPU at hand" in path.read_text(encoding="utf-8")
+    assert "Not measured: no GPU here" in path.read_text(encoding="utf-8")
     path.write_text("measured elsewhere", encoding="utf-8")
     script.main()
     assert path.read_text(encoding="utf-8") == "measured elsewhere"
@@ -137,7 +153,7 @@ def test_paper_fold_without_gpu_says_not_measured(load, monkeypatch):
 def test_paper_fold_takes_random_weights_where_published_ones_are_missing(
     load, monkeypatch, tmp_path
 ):
-    script = load("paper_fold")
+    script = load("accuracy.paper_fold")
     monkeypatch.setenv("SKINRAY_CACHE", str(tmp_path))
     settings = script.settings_of()
     assert [arm.model.weights for arm in settings.nerve.arms] == [None, None]
@@ -155,7 +171,7 @@ def test_paper_fold_takes_random_weights_where_published_ones_are_missing(
 
 
 def test_paper_fold_runs_through(load, monkeypatch, tmp_path, capsys):
-    script = load("paper_fold")
+    script = load("accuracy.paper_fold")
     monkeypatch.setattr(
         sys, "argv", ["paper_fold.py", "--tiny", "--threads", "1", "--out", str(tmp_path / "run")]
     )
@@ -175,7 +191,7 @@ def test_paper_fold_runs_through(load, monkeypatch, tmp_path, capsys):
 
 
 def test_an_epoch_of_a_network_for_photographs_is_measured(load, tmp_path):
-    script = load("photo_networks")
+    script = load("photos.networks")
     write_photos(tmp_path / "set", 12)
     settings = script.PhotoSettings(train_images=10, test_images=1).lasting(1).only(["skin_unet"])
     narrow = settings.networks[0].override({"model.options": OPTIONS})
@@ -191,8 +207,8 @@ def test_an_epoch_of_a_network_for_photographs_is_measured(load, tmp_path):
 # --- photo_table ---------------------------------------------------------------------------
 
 
-def test_the_table_says_of_every_network_what_was_asked_and_met(load, tmp_path, monkeypatch):
-    script = load("photo_table")
+def test_the_table_says_for_every_network_what_was_asked_and_met(load, tmp_path, monkeypatch):
+    script = load("photos.table")
     monkeypatch.setattr(script, "ASKED", 0.85)  # between the two
     results = fake_photo_results(tmp_path / "run")
     told = script.lines(results)
@@ -212,7 +228,7 @@ def test_the_table_says_of_every_network_what_was_asked_and_met(load, tmp_path, 
 
 
 def test_the_tables_networks_and_epochs_can_be_chosen(load, tmp_path):
-    script = load("photo_table")
+    script = load("photos.table")
     home = ["--home", str(tmp_path)]
     both = script.settings(script.arguments(home))
     assert [arm.train.epochs for arm in both.networks] == [250, 80]
@@ -229,7 +245,7 @@ def test_the_tables_networks_and_epochs_can_be_chosen(load, tmp_path):
 
 
 def test_wide_convolutions_are_compared_on_the_same_weights(load):
-    script = load("wide_conv")
+    script = load("photos.wide_conv")
     before = script.wide_conv.LEAST_BATCH
     seconds, apart = script.measure(2, 4, filters=(2, 3, 4), bottleneck=5)
     assert before == script.wide_conv.LEAST_BATCH
@@ -241,8 +257,8 @@ def test_wide_convolutions_are_compared_on_the_same_weights(load):
     assert "| 4 | 3.00 | 2.00 | **2.00** | 1.50 - 3.00 | 3 | 2e-05 |" in told
 
 
-def test_no_time_is_told_where_the_gradients_differ(load, monkeypatch):
-    script = load("wide_conv")
+def test_nothing_is_timed_if_the_gradients_differ(load, monkeypatch):
+    script = load("photos.wide_conv")
     monkeypatch.setattr(script, "MOST_APART", 0)
     with pytest.raises(SkinrayError, match="nothing was timed"):
         script.measure(1, 4, filters=(2, 3, 4), bottleneck=5)
@@ -251,8 +267,8 @@ def test_no_time_is_told_where_the_gradients_differ(load, monkeypatch):
 # --- serve_batches -------------------------------------------------------------------------
 
 
-def test_stacks_are_compared_with_each_image_alone(load):
-    script = load("serve_batches")
+def test_batches_are_compared_with_each_image_alone(load):
+    script = load("serve.batches")
     options = script.arguments(["--images", "3", "--rounds", "2", "--steps", "1"])
     model, train = script.NETWORKS["U-Net, the demo's"]
     network = script.trained(model, train, options.steps)
@@ -262,8 +278,8 @@ def test_stacks_are_compared_with_each_image_alone(load):
     assert apart.most <= script.STACK_TOLERANCE
 
 
-def test_the_most_that_was_moved_is_held_against_what_is_stated(load):
-    script = load("serve_batches")
+def test_the_largest_change_is_compared_with_the_stated_limit(load):
+    script = load("serve.batches")
     options = script.arguments([])
     one, stack = np.float32([[[0.4, 0.49]]]), np.float32([[[0.4, 0.51]]])
     apart = script.Apart(gains=[1.0, 3.0, 2.0])
@@ -279,7 +295,7 @@ def test_the_most_that_was_moved_is_held_against_what_is_stated(load):
 
 
 def test_overhead_ratio_is_the_median_over_rounds(load):
-    script = load("train_overhead")
+    script = load("speed.train_overhead")
     times = {
         "plain": [1.0, 2.0, 4.0], "Train": [1.02, 2.2, 4.12], "Train and Data": [1.0, 3.3, 8.24],
     }  # fmt: skip
@@ -315,7 +331,7 @@ def test_cpu_of_a_tree_counts_descendants_and_their_ended_children(load, tmp_pat
     assert load("process_tree").tree_cpu_seconds(10, tmp_path) == 2 + 3 + 10 + 5 + 100
 
 
-def test_cpu_is_noted_at_every_change(load, tmp_path):
+def test_cpu_is_recorded_at_every_change(load, tmp_path):
     tree = load("process_tree")
     path = tmp_path / "state"
     with tree.CpuAtChange(path) as cpu:
@@ -333,7 +349,7 @@ def test_cpu_is_noted_at_every_change(load, tmp_path):
 def test_overhead_compares_the_same_training(load, request):
     from ray import cloudpickle
 
-    script = load("train_overhead")
+    script = load("speed.train_overhead")
     # Ray's workers cannot import it; run as a script, it would travel with what it sends them.
     cloudpickle.register_pickle_by_value(script)
     request.addfinalizer(lambda: cloudpickle.unregister_pickle_by_value(script))

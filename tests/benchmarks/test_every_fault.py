@@ -1,12 +1,13 @@
-"""Each fault of the chaos suite with one seed; ``benchmarks/chaos.py`` runs more of them."""
+"""Each fault of the chaos suite with one seed; ``benchmarks.chaos.run`` runs more of them."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
-from chaos import FAULTS, break_once
-from chaos_lab import Lab
+
+from benchmarks.chaos.lab import Lab
+from benchmarks.chaos.run import FAULTS, break_once
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(1800)]
 

@@ -8,13 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fuzz
-import fuzz_weights  # noqa: F401  (adds its targets)
 import pytest
-from fuzz_mutations import KINDS, mutate, png_chunk, split_png
-from fuzz_targets import TARGETS, GarbageError, Target, png_files, run_image, seeds
-from fuzz_worker import case, judge, warm
 
+from benchmarks.fuzz import run as fuzz
+from benchmarks.fuzz import weights as fuzz_weights  # noqa: F401  (adds its targets)
+from benchmarks.fuzz.mutations import KINDS, mutate, png_chunk, split_png
+from benchmarks.fuzz.targets import TARGETS, GarbageError, Target, png_files, run_image, seeds
+from benchmarks.fuzz.worker import case, judge, warm
 from skinray.errors import ImageError
 
 FOUND = Path(__file__).parent / "fuzz"  # TARGET-WHAT: what was wrong once
@@ -22,7 +22,7 @@ CASES = {name: 60 if name == "request" else 150 for name in TARGETS}
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_spoilt_files_give_a_sound_result_or_a_plain_error(name: str, tmp_path: Path) -> None:
+def test_corrupted_files_give_a_valid_result_or_a_plain_error(name: str, tmp_path: Path) -> None:
     outcomes = set()
     warm(name, tmp_path)
     for number in range(CASES[name]):
@@ -34,7 +34,7 @@ def test_spoilt_files_give_a_sound_result_or_a_plain_error(name: str, tmp_path: 
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_files_that_nobody_spoilt_are_taken(name: str, tmp_path: Path) -> None:
+def test_intact_files_are_accepted(name: str, tmp_path: Path) -> None:
     warm(name, tmp_path)
     outcomes = [judge(TARGETS[name], data, tmp_path) for data in seeds(name)]
     found = {outcome for outcome, _ in outcomes}
@@ -48,15 +48,15 @@ def test_files_that_nobody_spoilt_are_taken(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", sorted(FOUND.iterdir()), ids=lambda file: file.name)
-def test_what_was_found_before_stays_mended(file: Path, tmp_path: Path) -> None:
+def test_earlier_findings_stay_fixed(file: Path, tmp_path: Path) -> None:
     target = TARGETS[file.name.split("-")[0]]
     assert judge(target, file.read_bytes(), tmp_path)[0] != "finding"
 
 
-def test_damage_to_a_png_never_changes_its_pixels_unseen() -> None:
-    """Checksums tell: what is still taken has the pixels it had, and hardly anything is.
+def test_damage_never_changes_the_pixels_of_a_png_unnoticed() -> None:
+    """Thanks to checksums, what is still accepted has its old pixels, and hardly anything is.
 
-    A decoder that passed over the checksums would take most of these files.
+    A decoder that ignored the checksums would accept most of these files.
     """
     from random import Random
 
@@ -103,8 +103,8 @@ HUNGRY = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from fuzz_targets import Target
-from fuzz_worker import judge
+from benchmarks.fuzz.targets import Target
+from benchmarks.fuzz.worker import judge
 
 for mib in (1, 100):
     eat = lambda data, folder: np.ones(mib << 20, np.uint8).sum()
@@ -113,7 +113,7 @@ for mib in (1, 100):
 
 
 def test_memory_taken_by_a_case_is_a_finding() -> None:
-    """In a process of its own: one whose malloc keeps what is freed may have 100 MiB at hand."""
+    """In a separate process: one whose malloc keeps freed memory may have 100 MiB to spare."""
     done = subprocess.run(
         [sys.executable, "-c", HUNGRY],
         stdout=subprocess.PIPE,
@@ -140,10 +140,10 @@ print("=", json.dumps({"refused": last - first - 1, "finding": 1}), flush=True)
 @pytest.fixture
 def dying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
-    monkeypatch.setattr(fuzz, "WORKER", tmp_path / "worker.py")
+    monkeypatch.setattr(fuzz, "WORKER", (str(tmp_path / "worker.py"),))
 
 
-def test_a_death_is_a_finding_and_the_rest_is_run(dying: None) -> None:
+def test_a_crash_is_a_finding_and_the_rest_runs(dying: None) -> None:
     tally = fuzz.Tally()
     fuzz.fuzz("png", 0, 0, 6, tally)
     assert [finding.split(" ")[0] for finding in tally.findings] == ["png/0/2", "png/0/4"]

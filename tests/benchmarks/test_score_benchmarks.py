@@ -1,4 +1,4 @@
-"""What the benchmarks of scoring measure with, on figures that can be worked out by hand."""
+"""The arithmetic of the scoring benchmarks, on figures that can be checked by hand."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-import score_efficiency
-import score_feeding
-import score_memory
-from process_tree import Memory, tree_memory
 
+from benchmarks.process_tree import Memory, tree_memory
+from benchmarks.speed import score_efficiency, score_feeding, score_memory
 from skinray.learning.bundle import load
 
 
 def test_steady_rate_is_of_the_time_in_which_all_are_at_work() -> None:
     slow = [("a", at) for at in (10.0, 14.0, 18.0, 22.0)]
-    # Starts before the other does, and goes on after it.
+    # Starts before the other does, and continues after it.
     fast = [("b", at) for at in (5.0, 11.0, 13.0, 15.0, 17.0, 19.0, 21.0, 99.0)]
     assert score_efficiency.steady_rate(slow + fast) == pytest.approx(1 / 4 + 1 / 2)
     assert score_efficiency.steady_rate(fast[1:-1]) == pytest.approx(1 / 2)
@@ -28,7 +26,7 @@ def test_too_few_images_give_no_rate() -> None:
         score_efficiency.steady_rate([("a", 1.0), ("a", 2.0), ("b", 5.0), ("b", 6.0)])
 
 
-def test_cpu_an_image_is_without_start_and_end() -> None:
+def test_cpu_per_image_leaves_out_start_and_end() -> None:
     cpu = [(0, 0.0), (1, 50.0), (2, 60.0), (4, 70.0), (7, 85.0), (8, 90.0)]
     assert score_efficiency.cpu_an_image(cpu) == pytest.approx(25 / 5)
     with pytest.raises(SystemExit, match="more --images"):
@@ -41,22 +39,20 @@ def test_efficiency_is_against_the_faster_bare_pass_of_each_round() -> None:
         score=[pace(0.9, 2.0), pace(1.9, 2.0)],
         start_s=[10, 20],
         bare={(1, 2): [pace(1.0, 1.8), pace(1.0, 9.0)], (2, 1): [pace(0.5, 9.0), pace(2.0, 1.6)]},
-        packed={(1, 2): [pace(1.2, 1.5), pace(1.9, 1.5)], (2, 1): [pace(1.0, 1.5)] * 2},
     )
-    assert [found for two in rounds.ratios(rounds.bare) for found in two] == pytest.approx(
+    assert [found for two in rounds.ratios() for found in two] == pytest.approx(
         [0.9, 0.9, 0.95, 0.8]
     )
     told = "\n".join(
         score_efficiency.lines(rounds, Namespace(images=8, rounds=2, networks="paper"))
     )
     assert (
-        "Ratio of images/s to plain passes: **0.925** (asked: at least 0.95; NOT met), 0.900 - "
+        "Ratio of images/s to bare passes: **0.925** (asked: at least 0.95; NOT met), 0.900 - "
         "0.950 over" in told
     )
-    assert "To packed passes: 0.875, 0.750 - 1.000." in told
     assert "| `skinray score` | 1.400 | 0.900 - 1.900 | 2.00 |" in told
-    assert "Ratio of CPU, plain passes over scoring: 0.850, 0.800 - 0.900" in told
-    assert "| plain passes, 2 processes x 1 thread | 1.250 | 0.500 - 2.000 | 5.30 |" in told
+    assert "Ratio of CPU, bare passes over scoring: 0.850, 0.800 - 0.900" in told
+    assert "| bare passes, 2 processes x 1 thread | 1.250 | 0.500 - 2.000 | 5.30 |" in told
 
 
 def test_bundle_of_random_networks_finds_something(tmp_path: Path) -> None:
@@ -98,7 +94,7 @@ def test_memory_of_this_process_is_seen() -> None:
     assert found.rss >= found.pss > 1 << 20
 
 
-def test_both_ways_of_feeding_are_told_by_their_medians() -> None:
+def test_both_ways_of_feeding_are_reported_by_their_medians() -> None:
     run = score_feeding.Run
     found = {
         (2, "actors"): [run(4.0, 3.0, 0.01, 0.03), run(6.0, 3.9, 0.03, 0.05)],
@@ -115,7 +111,7 @@ def test_both_ways_of_feeding_are_told_by_their_medians() -> None:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("feed", score_feeding.FEEDS)
-def test_a_run_is_measured_in_a_ray_of_its_own(feed: str, tmp_path: Path) -> None:
+def test_a_run_is_measured_in_its_own_ray(feed: str, tmp_path: Path) -> None:
     found = score_feeding.started(feed, 2, 12, tmp_path, 0)
     # Two actors that wait do 4 images/s, and some more over so few; without the wait, dozens.
     assert 0 < found.images_per_s < 2 * 2 / score_feeding.WAIT_S

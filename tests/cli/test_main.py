@@ -83,8 +83,8 @@ def test_check_notes_what_the_user_should_know(skinray: Command, cohort: Path) -
     write_manifest(cohort, rows)
     ended = skinray("check", "--data", cohort)
     assert ended.code == 0
-    assert "note: group A has 3 subject(s): some of the 5 folds lack it" in ended.out
-    assert "note: 1 image(s) without the expert's count" in ended.out
+    assert "note: group A has 3 subjects: some of the 5 folds will not contain it" in ended.out
+    assert "note: 1 image without an expert's count" in ended.out
 
 
 def test_check_lists_every_problem_at_once(skinray: Command, cohort: Path) -> None:
@@ -93,8 +93,8 @@ def test_check_lists_every_problem_at_once(skinray: Command, cohort: Path) -> No
     ended = skinray("check", "--data", cohort, "--folds", 6)
     assert ended.code == 1
     lines = ended.err.splitlines()
-    assert lines[0] == f"error: {cohort}: 3 problem(s)"
-    assert lines[1].startswith("  manifest.csv: 5 subject(s) cannot fill 6 folds")
+    assert lines[0] == f"error: {cohort}: 3 problems"
+    assert lines[1].startswith("  manifest.csv: 5 subjects cannot fill 6 folds")
     assert lines[2].startswith("  row 4, images/02.png: ")
     assert lines[3].startswith("  row 7, images/05.png: nerves file 'nerves/05.png' is missing")
     assert len(lines) == 4
@@ -106,7 +106,7 @@ def test_check_lists_every_problem_at_once(skinray: Command, cohort: Path) -> No
         (["--size", "800"], "size '800': write WIDTHxHEIGHT in pixels"),
         (["--size", "0x600"], "size '0x600'"),
         (["--size", "\N{SUPERSCRIPT TWO}x600"], "write WIDTHxHEIGHT"),
-        (["--size", "20x20"], "ask for 192 px at least"),
+        (["--size", "20x20"], "use at least 192 px"),
         (["--tissue", "nowhere"], "nowhere"),
     ],
 )

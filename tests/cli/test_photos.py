@@ -85,7 +85,7 @@ def test_by_default_the_papers_three_networks_are_trained(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--networks", "hed"], "--networks: no network hed: there are skin_deeplabv3, "),
+        (["--networks", "hed"], "--networks: no network hed: use skin_deeplabv3, "),
         (["--recipe", "best"], "no recipe 'best': use one of paper, varied"),
         (["--networks", "skin_unet", "--set", "networks.1.train.epochs=9"], "networks.1"),
         (["--resume"], "give its folder with --out"),

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos_lab import quick_settings
 
+from benchmarks.chaos.lab import quick_settings
 from skinray.config.biopsies import RunSettings
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from own_cluster import ROOT
-from stand_in import drawn_image, stand_in_bundle
 
+from benchmarks.own_cluster import ROOT
+from benchmarks.stand_in import drawn_image, stand_in_bundle
 from skinray.config.base import to_yaml
 from skinray.report.biopsies.results import RunResults
 from skinray.scoring.overlays import encode_png

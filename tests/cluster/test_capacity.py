@@ -20,7 +20,7 @@ from skinray.cluster.capacity import (
 )
 from skinray.cluster.ray_internals import autoscaler_config
 from skinray.cluster.train.resources import Resources, plan
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 
 ROOT = Path(__file__).parents[2]
 CLOUD: dict[str, Any] = yaml.safe_load((ROOT / "cluster.yaml").read_text(encoding="utf-8"))

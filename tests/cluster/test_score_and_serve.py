@@ -15,11 +15,14 @@ import requests
 import torch
 from PIL import Image as Pillow
 from rich.console import Console
-from serve_running import deploy, free_port, small_config
-from stand_in import bundle_of, drawn_image
 
-from skinray.config.biopsies import CrossingSettings, ModelSettings, PredictSettings, ScoreSettings
+from benchmarks.serve.running import deploy, free_port, small_config
+from benchmarks.stand_in import bundle_of, drawn_image
+from skinray.config.biopsies import CrossingSettings
+from skinray.config.images import PredictSettings
 from skinray.config.photos import WHOLE, SkinSettings
+from skinray.config.scoring import ScoreSettings
+from skinray.config.training import ModelSettings
 from skinray.learning.bundle import load, save
 from tests.support.drawn_photos import drawn_photo
 from tests.support.photo_bundles import photo_bundle
@@ -52,7 +55,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
     torch.manual_seed(0)  # whatever ran before
     tiles = PredictSettings(max_pixels=50_000, tile_px=192, overlap_px=32)
-    loaded = load(bundle_of(folder, UNET, UNET, predict=tiles), "cpu", packed=False)
+    loaded = load(bundle_of(folder, UNET, UNET, predict=tiles), "cpu")
     nerve, dermis = loaded.maps(drawn_image(), 0.5).values()
     crossings = CrossingSettings(
         nerve_threshold=float(np.quantile(nerve, 0.7)),

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import ray
-from own_cluster import ROOT, OwnCluster
 from ray.exceptions import NodeDiedError
 
+from benchmarks.own_cluster import ROOT, OwnCluster
 from skinray.cluster import shared_folder
 from skinray.cluster.shared_folder import MARKER, check_shared, sees
 from skinray.errors import ResourcesError

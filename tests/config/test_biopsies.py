@@ -8,13 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from skinray.config.base import Settings, from_yaml, parse_yaml, to_yaml, validate
-from skinray.config.biopsies import (
-    ClusterSettings,
-    CrossingSettings,
-    RunSettings,
-    StageSettings,
-    TrainSettings,
-)
+from skinray.config.biopsies import CrossingSettings, RunSettings, StageSettings
+from skinray.config.training import ClusterSettings, TrainSettings
 from skinray.errors import SettingsError
 from tests.support.tiny import arm, tiny_run
 
@@ -59,7 +54,7 @@ def test_members_of_a_list_go_by_number() -> None:
         ("", "", "seed"),
     ],
 )
-def test_an_unknown_path_is_named_with_what_stands_there(
+def test_an_unknown_path_is_answered_with_the_known_ones(
     path: str, where: str, remedy: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -70,11 +65,11 @@ def test_an_unknown_path_is_named_with_what_stands_there(
     assert text.endswith(where)
 
 
-def test_every_unfit_value_is_named() -> None:
+def test_every_invalid_value_is_named() -> None:
     with pytest.raises(SettingsError) as caught:
         tiny_run().override({"seed": -1, "folds.count": "many", "nerve.main.train.loss": "mse"})
     lines = str(caught.value).splitlines()
-    assert lines[0] == "settings: settings do not fit"
+    assert lines[0] == "settings: invalid settings"
     assert [line.split(":")[0].strip() for line in lines[1:]] == [
         "seed",
         "folds.count",
@@ -83,7 +78,7 @@ def test_every_unfit_value_is_named() -> None:
 
 
 def test_an_unknown_key_among_values_is_an_error_with_a_remedy() -> None:
-    with pytest.raises(SettingsError, match=r"eps: unknown key; remove it or correct its spelling"):
+    with pytest.raises(SettingsError, match=r"eps: unknown key: remove it or correct its spelling"):
         validate(CrossingSettings, {"eps": 3})
 
 
@@ -109,7 +104,7 @@ def test_worker_range() -> None:
 
 
 @pytest.mark.parametrize("words", ["many", "1,2,3", "1-4", "-1", "1,", ""])
-def test_workers_that_are_no_number_are_refused_with_the_forms(words: str) -> None:
+def test_workers_that_are_not_numbers_are_refused_with_examples(words: str) -> None:
     with pytest.raises(SettingsError, match=rf"'{words}': write a number such as 4, a range"):
         validate(ClusterSettings, {"workers": words})
 
@@ -169,9 +164,9 @@ def test_exponents_are_numbers(text: str, value: object) -> None:
     ("content", "said"),
     [
         (None, "cannot be read .*check the path"),
-        (b"seed: 1\nfolds: [1", r"not valid YAML \(line 2, column 10: expected .*\); mend it"),
-        (b"seed: \x00", r"not valid YAML \(.*\); mend it"),
-        (b"\xff\xfe\x00", r"not valid YAML \(no UTF-8\); save it as UTF-8"),
+        (b"seed: 1\nfolds: [1", r"not valid YAML \(line 2, column 10: expected .*\): correct it"),
+        (b"seed: \x00", r"not valid YAML \(.*\): correct it"),
+        (b"\xff\xfe\x00", r"not valid YAML \(not UTF-8\): save it as UTF-8"),
         (b"", r"\(top level\)"),
         (b"sead: 1\n", "sead: unknown key"),
     ],

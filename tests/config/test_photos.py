@@ -45,12 +45,12 @@ def test_networks_are_chosen_by_name() -> None:
     chosen = PhotoSettings().only(["skin_unet", "skin_dense_unet"])
     assert [arm.label for arm in chosen.networks] == ["U-Net", "Dense Residual U-Net"]
     with pytest.raises(
-        ValueError, match="no network hed: there are skin_deeplabv3, skin_mobilenet, skin_dense"
+        ValueError, match="no network hed: use skin_deeplabv3, skin_mobilenet, skin_dense"
     ):
         PhotoSettings().only(["hed"])
 
 
-def test_trainings_last_as_long_as_told() -> None:
+def test_trainings_last_as_long_as_requested() -> None:
     assert {arm.train.epochs for arm in PhotoSettings().lasting(7).networks} == {7}
 
 
@@ -68,7 +68,7 @@ def test_trainings_last_as_long_as_told() -> None:
         {"networks.1.label": "皮膚"},
     ],
 )
-def test_settings_that_make_no_run(changes: dict[str, object]) -> None:
+def test_invalid_settings_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
         PhotoSettings().override(changes)
 
@@ -103,7 +103,7 @@ def test_varied_is_the_papers_but_for_augmentation_and_training() -> None:
         photo_recipe("best")
 
 
-def test_what_a_run_leaves_of_its_settings_is_a_recipe(tmp_path: Path) -> None:
+def test_the_settings_saved_by_a_run_are_a_recipe(tmp_path: Path) -> None:
     settings = photo_recipe("varied").only(["skin_unet", "skin_deeplabv3"]).lasting(7)
     (tmp_path / "settings.yaml").write_text(to_yaml(settings), encoding="utf-8")
     assert photo_recipe(str(tmp_path / "settings.yaml")) == settings
@@ -117,7 +117,7 @@ def test_every_network_trains_as_varied_says() -> None:
         assert (train.learning_rate, train.early_stop_epochs) == (1e-3, None)
 
 
-def test_a_label_names_no_folder_but_its_own() -> None:
+def test_a_label_makes_one_safe_folder_name() -> None:
     networks = [
         arm.model_copy(update={"label": label})
         for arm, label in zip(PhotoSettings().networks, ("a/b: c", "../d", "e -- f"), strict=True)

@@ -9,8 +9,9 @@ from skinray.config.base import from_yaml, to_yaml
 from skinray.config.biopsies import RunSettings
 from skinray.config.recipes import RECIPES, demo, paper, recipe
 from skinray.errors import SettingsError
-from skinray.learning.search import SpecMaker, check_trials, make_splits
+from skinray.learning.search import SpecMaker, make_splits
 from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import check_trials
 from skinray.models import build
 from skinray.models.weights.published import WEIGHTS
 from tests.support.tiny import cohort_of
@@ -82,7 +83,7 @@ def test_the_paper_recipe_holds_every_figure(path: str, value: object) -> None:
     assert place == value
 
 
-def test_both_stages_of_the_paper_are_augmented_alike() -> None:
+def test_both_stages_of_the_paper_have_the_same_augmentation() -> None:
     assert paper().nerve.augment == paper().dermis.augment
 
 
@@ -109,7 +110,7 @@ def test_the_search_of_the_paper_tries_what_it_found() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_is_whole(name: str, tmp_path: Path) -> None:
+def test_every_recipe_is_complete(name: str, tmp_path: Path) -> None:
     settings = recipe(name)
     assert settings.recipe == name
     path = tmp_path / "recipe.yaml"
@@ -157,7 +158,7 @@ def test_real_tissue_is_the_demo_with_folds_of_images_and_longer_trainings() -> 
 
 
 @pytest.mark.parametrize("name", ["papre", "", "paper.yml.bak", "Paper"])
-def test_an_unknown_recipe_is_an_error_that_lists_the_known(name: str) -> None:
+def test_an_unknown_recipe_is_answered_with_the_known_ones(name: str) -> None:
     with pytest.raises(
         SettingsError, match=r"use one of demo, paper, real-tissue, or a \.yaml file"
     ):

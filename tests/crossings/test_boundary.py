@@ -39,7 +39,7 @@ def test_enclosed_areas_are_flipped(before, after):
     np.testing.assert_array_equal(flip_enclosed(drawn(before), 100), drawn(after))
 
 
-def test_an_island_in_a_hole_keeps_differing_from_it():
+def test_an_island_in_a_hole_still_differs_from_it():
     mask = np.ones((9, 9), bool)
     mask[2:7, 2:7] = False
     mask[4, 4] = True

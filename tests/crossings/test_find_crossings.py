@@ -79,7 +79,7 @@ def test_lines_nearer_than_eps_are_one_crossing(gap, count):
     assert find_crossings(nerve, dermis).count == count
 
 
-def test_masks_of_any_kind_are_one_mask():
+def test_masks_of_any_type_give_the_same_result():
     nerve, dermis = draw_scene(3)
     expected = find_crossings(nerve, dermis)
     assert expected.count > 3
@@ -100,7 +100,7 @@ def test_inputs_are_left_as_they_were():
     np.testing.assert_array_equal(again.points, found.points)
 
 
-def test_nothing_drawn_nothing_found():
+def test_empty_maps_have_no_crossings():
     nothing = np.zeros((50, 70), bool)
     for nerve, dermis in ((nothing, nothing), (~nothing, nothing), (~nothing, ~nothing)):
         found = find_crossings(nerve, dermis, um_per_px=0.5)
@@ -110,7 +110,7 @@ def test_nothing_drawn_nothing_found():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 90), (90, 1), (2, 3)])
-def test_images_smaller_than_the_filter_pass(shape):
+def test_images_smaller_than_the_filter_are_accepted(shape):
     found = find_crossings(np.ones(shape), np.ones(shape))
     assert found.count == 0
     assert found.boundary.shape == shape
@@ -130,7 +130,7 @@ def test_scale_gives_millimetres_and_scales_the_lengths():
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_scale_that_is_none_is_refused(scale):
+def test_an_invalid_scale_is_refused(scale):
     nerve, dermis = straight_skin()
     with pytest.raises(SkinrayError, match="micrometres per pixel above 0"):
         find_crossings(nerve, dermis, um_per_px=scale)
@@ -152,7 +152,7 @@ GOOD = np.zeros((20, 30))
         (GOOD, GOOD.astype(complex), "dermis map holds complex128"),
     ],
 )
-def test_what_is_no_map_is_refused_with_the_remedy(nerve, dermis, message):
+def test_invalid_maps_are_refused_with_a_remedy(nerve, dermis, message):
     with pytest.raises(SkinrayError, match=message):
         find_crossings(nerve, dermis)
 

@@ -101,7 +101,7 @@ def test_ties_stay_nearest_to_the_start(phantoms):
     assert {trial.consistency for trial in result.table} == {1.0}
 
 
-def test_the_table_tells_every_trial(phantoms):
+def test_the_table_lists_every_trial(phantoms):
     grid = {"nerve_threshold": (0.3, 0.5), "min_points": (4.0, 6.0)}
     result = fit_crossings(faint(phantoms), START, FitSettings(grid=grid, rounds=3))
     tried = [(trial.round, trial.parameter, trial.value) for trial in result.table]
@@ -159,7 +159,7 @@ def test_images_are_fetched_one_by_one_and_no_more_than_allowed(phantoms):
 
 def test_bad_searches_are_refused(phantoms):
     pairs = faint(phantoms[:1])
-    with pytest.raises(SkinrayError, match="no image"):
+    with pytest.raises(SkinrayError, match="without images"):
         fit_crossings([], START, FitSettings())
     with pytest.raises(SettingsError, match="unknown settings key 'nerve_treshold'"):
         fit_crossings(pairs, START, FitSettings(grid={"nerve_treshold": (0.3,)}))

@@ -50,7 +50,7 @@ def test_ray_accepts_it() -> None:
     assert lint(CLUSTER) == []
 
 
-def test_a_misspelt_key_is_seen_by_ray_or_by_the_lint() -> None:
+def test_a_misspelt_key_is_caught_by_ray_or_by_the_lint() -> None:
     misspelt = deepcopy(CLUSTER)
     misspelt["idle_timeout_minute"] = 5
     with pytest.raises(Exception, match="idle_timeout_minute"):
@@ -70,7 +70,7 @@ def test_every_worker_comes_and_goes_with_the_work() -> None:
     assert any("GPU" not in kind["resources"] for kind in WORKERS.values())
 
 
-def test_spot_comes_first_and_on_demand_can_stand_in() -> None:
+def test_spot_comes_first_and_on_demand_can_replace_it() -> None:
     assert not spot(TYPES["head"])
     spots = [kind for kind in WORKERS.values() if spot(kind)]
     assert len(spots) == 2
@@ -84,7 +84,7 @@ def test_spot_comes_first_and_on_demand_can_stand_in() -> None:
         assert all(kind["priority"] > other["priority"] for other in stand_ins)
 
 
-def test_the_token_is_asked_for_and_brought_along() -> None:
+def test_a_token_is_required_and_copied_to_every_node() -> None:
     assert len(STARTS) == 2
     assert all("RAY_AUTH_MODE=token " in command for command in STARTS)
     assert CLUSTER["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"  # noqa: S105

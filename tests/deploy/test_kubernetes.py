@@ -25,7 +25,7 @@ RAY = {m["kind"]: m for m in MANIFESTS if m["apiVersion"].startswith("ray.io/")}
 PINS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
 
 
-def test_the_service_asks_for_tokens_of_a_secret() -> None:
+def test_the_service_takes_its_tokens_from_a_secret() -> None:
     service = RAY["RayService"]["spec"]
     (application,) = yaml.safe_load(service["serveConfigV2"])["applications"]
     folder, _, name = application["args"]["service"]["tokens"].rpartition("/")
@@ -96,7 +96,7 @@ def test_they_fit_the_schemas_of_their_kinds(kind: str) -> None:
     assert any("rayStartParam" in error.message for error in validator.iter_errors(misspelt))
 
 
-def test_the_three_kinds_are_there_and_all_live_in_one_namespace() -> None:
+def test_the_three_kinds_exist_in_one_namespace() -> None:
     assert set(RAY) == {"RayCluster", "RayJob", "RayService"}
     assert all(m["apiVersion"] == "ray.io/v1" for m in RAY.values())
     (namespace,) = (m for m in MANIFESTS if m["kind"] == "Namespace")
@@ -106,7 +106,7 @@ def test_the_three_kinds_are_there_and_all_live_in_one_namespace() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(RAY))
-def test_every_cluster_asks_for_a_token_and_is_of_the_pinned_version(kind: str) -> None:
+def test_every_cluster_requires_a_token_and_has_the_pinned_version(kind: str) -> None:
     cluster = cluster_of(RAY[kind])
     assert cluster["authOptions"] == {"mode": "token"}
     assert f"ray=={cluster['rayVersion']}\n" in PINS
@@ -200,10 +200,10 @@ def test_the_service_is_that_of_the_serve_file() -> None:
         assert group["template"]["spec"]["terminationGracePeriodSeconds"] > longest
 
 
-def test_the_jobs_words_are_those_of_the_command_line() -> None:
+def test_the_jobs_options_exist_on_the_command_line() -> None:
     entry = RAY["RayJob"]["spec"]["entrypoint"].split()
     assert entry[:2] == ["skinray", "train-cv"]
-    assert "--resume" in entry, "the job is tried again, and must go on where it was"
+    assert "--resume" in entry, "the job is retried, and must continue where it was"
     assert "cluster.gpus_per_worker=1" in entry, "a cluster at rest has no GPU, so auto means none"
     source = (ROOT / "skinray/cli/biopsies.py").read_text(encoding="utf-8")
     body = source[source.index("def train_cv(") : source.index("def pretrain_hed(")]

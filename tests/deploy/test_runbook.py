@@ -36,6 +36,6 @@ def test_every_quoted_word_is_the_programs_own() -> None:
     assert [words for words in QUOTED if words not in text] == []
 
 
-def test_every_reason_that_an_operator_can_mend_is_in_it() -> None:
+def test_every_reason_that_an_operator_can_fix_is_in_it() -> None:
     assert set(REASONS) >= OF_THE_CLIENT
     assert [one for one in REASONS if one not in OF_THE_CLIENT and one not in QUOTED] == []

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "deploy" / "sbom.py"
 SBOM = runpy.run_path(str(SCRIPT))
 PINS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
-# What CycloneDX 1.6 asks of the parts that are used here; its own schema is not at hand offline.
+# What CycloneDX 1.6 requires of the parts used here; its own schema is not available offline.
 PART = {
     "type": "object",
     "required": ["type", "name"],

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from skinray.config.biopsies import AugmentSettings, ColourSettings
+from skinray.config.images import AugmentSettings, ColourSettings
 from skinray.images.augment import (
     UNCHANGED,
     Colour,
@@ -128,7 +128,7 @@ def test_combinations_of_exact_elements_are_exact():
 
 @pytest.mark.parametrize("shape", [(40, 50), (41, 90), (90, 41), (20, 21), (5, 64)])
 @pytest.mark.parametrize("fill", ["reflect", "constant"])
-def test_an_image_smaller_than_the_crop_is_filled_up_round_its_centre(shape, fill):
+def test_an_image_smaller_than_the_crop_is_centred_and_filled(shape, fill):
     sample, crop = noise(shape), (0.3, 0.6)
 
     def filled(array):
@@ -317,7 +317,7 @@ def test_draws_fill_the_papers_ranges_evenly():
         assert 900 < sum(flips) < 1100
 
 
-def test_settings_switch_elements_off_without_moving_the_others():
+def test_switching_an_element_off_does_not_change_the_others():
     off = {"translate_px": 0, "rotate_deg": 0, "flip_probability": 0, "orientations_deg": (0,)}
     full, still = (draw(generator(1, 1, "a"), AugmentSettings(**some)) for some in ({}, off))
     assert still == Transform(shear_deg=full.shear_deg, crop=full.crop)
@@ -332,7 +332,7 @@ def test_scale_magnifies_about_the_centre():
     assert_same(each(lambda a: a[::2, ::2], found), each(lambda a: a[16:49, 16:49], sample))
 
 
-def test_scales_fill_their_range_and_move_nothing_else():
+def test_scales_fill_their_range_and_change_nothing_else():
     photo = AugmentSettings(scale=(0.8, 1.25))
     drawn = [draw(generator(0, epoch, "a"), photo) for epoch in range(2000)]
     logs = np.log([d.scale for d in drawn]) / np.log(1.25)
@@ -341,7 +341,7 @@ def test_scales_fill_their_range_and_move_nothing_else():
     assert share.min() > 140, "of 200 in each tenth of the range"
     plain = draw(generator(0, 7, "a"), AugmentSettings())
     assert plain == replace(drawn[7], scale=1.0)
-    with pytest.raises(ValueError, match="least <= most"):
+    with pytest.raises(ValueError, match="low <= high"):
         AugmentSettings(scale=(1.2, 0.8))
 
 
@@ -357,14 +357,14 @@ def test_crops_reach_every_place():
     assert corners == {(row, column) for row in range(3) for column in range(4)}
 
 
-def test_flips_of_columns_alone_leave_the_top_above():
+def test_flips_of_columns_keep_the_top_on_top():
     photo = AugmentSettings(flip_axes="columns")
     for epoch in range(50):
         full = draw(generator(0, epoch, "a"), AugmentSettings())
         assert draw(generator(0, epoch, "a"), photo) == replace(full, flip_rows=False)
 
 
-def test_colours_fill_their_ranges_and_move_nothing_else():
+def test_colours_fill_their_ranges_and_change_nothing_else():
     most = ColourSettings(exposure=0.3, balance=0.1, contrast=0.4, saturation=0.5, gamma=0.2)
     colourful = AugmentSettings(colour=most)
     drawn = [draw(generator(0, epoch, "a"), colourful) for epoch in range(2000)]

@@ -12,13 +12,13 @@ def flat(value: int, skin: list[list[int]]) -> Sample:
     return Sample(np.full((*mask.shape, 3), value, np.uint8), {"skin": mask})
 
 
-def test_skin_hides_what_lies_behind_and_is_skin_of_either() -> None:
+def test_skin_hides_the_background_and_the_mask_has_both() -> None:
     both = paste(flat(200, [[1, 0, 0], [1, 0, 0]]), flat(9, [[1, 1, 0], [0, 0, 0]]))
     assert both.image[..., 0].tolist() == [[200, 9, 9], [200, 9, 9]]
     assert both.masks["skin"].tolist() == [[1, 1, 0], [1, 0, 0]]
 
 
-def test_without_skin_there_is_only_what_lies_behind() -> None:
+def test_without_skin_only_the_background_is_left() -> None:
     back = as_photo(drawn_sample(1))
     front = Sample(drawn_sample(2).image, {"skin": np.zeros_like(back.masks["skin"])})
     both = paste(front, back)

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import ImageError, LabelError
 from skinray.images.read import decode_image, read_image, read_mask
 
@@ -114,7 +114,7 @@ def test_a_declared_depth_of_12_bits_is_used():
     assert pixels(statistic)[0, :, 0].tolist() == [0, 0, 8, 15]
 
 
-def test_alpha_is_composed_on_white():
+def test_alpha_is_composited_on_white():
     rgba = np.zeros((1, 3, 4), np.uint8)
     rgba[0, :, 0] = 200
     rgba[0, :, 3] = (255, 0, 51)
@@ -243,7 +243,7 @@ def test_ome_overrides_the_tags(attributes, expected):
     assert scale(data) == (None if expected is None else pytest.approx(expected))
 
 
-def test_imagej_states_its_unit_in_words():
+def test_imagej_gives_its_unit_as_a_word():
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, GREY, imagej=True, resolution=(4, 4), metadata={"unit": "um"})
     assert scale(buffer.getvalue()) == pytest.approx(0.25)
@@ -289,7 +289,7 @@ def test_three_ome_channels_are_red_green_blue():
 def test_stacks_are_refused_with_a_remedy(kind):
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, np.zeros((4, 8, 8), np.uint8), photometric="minisblack", **kind)
-    with pytest.raises(ImageError, match=r"holds 4 images.*flatten"):
+    with pytest.raises(ImageError, match=r"contains 4 images.*flatten"):
         decode_image(buffer.getvalue(), "stack.tif")
 
 
@@ -345,8 +345,8 @@ def test_white_is_zero_masks_count_as_stored(tmp_path):
     ]
 
 
-def test_a_map_of_classes_is_no_mask(tmp_path):
-    with pytest.raises(LabelError, match=r"4 values \(0, 1, 2, 3\).*export the one class"):
+def test_a_map_of_classes_is_not_a_mask(tmp_path):
+    with pytest.raises(LabelError, match=r"4 values \(0, 1, 2, 3\).*export one class"):
         mask_of(tmp_path, png(np.array([[0, 1, 2, 3]], np.uint8)))
 
 

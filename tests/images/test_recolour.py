@@ -29,11 +29,11 @@ IMAGE = np.array([[[20, 40, 60], [80, 60, 100]]], dtype=np.uint8)
         (Colour(gamma=TWICE), [[2, 6, 14], [25, 14, 39]]),
     ],
 )
-def test_each_by_itself(colour: Colour, expected: list[list[int]]) -> None:
+def test_each_change_alone(colour: Colour, expected: list[list[int]]) -> None:
     np.testing.assert_array_equal(recolour(IMAGE, colour)[0], expected)
 
 
-def test_they_come_in_their_order() -> None:
+def test_changes_are_applied_in_order() -> None:
     """Exposure first, so that what it brings to more than 255 is there for the contrast."""
     found = recolour(IMAGE, Colour(exposure=2 * TWICE, contrast=-2 * TWICE))
     np.testing.assert_array_equal(found[0], [[200, 220, 240], [255, 240, 255]])

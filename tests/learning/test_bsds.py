@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from scipy.io import savemat
 
-from skinray.config.biopsies import PretrainSettings
+from skinray.config.training import PretrainSettings
 from skinray.errors import CohortError, LabelError, TrainingError
 from skinray.learning.bsds import pairs, pretrain_hed, read_edges, read_sample
 from skinray.models import build
@@ -78,7 +78,7 @@ def test_missing_parts_are_named(data: Path) -> None:
     with pytest.raises(CohortError, match="images/val"):
         pairs(data, ("train", "val"))
     (data / "groundTruth/train/1.mat").unlink()
-    with pytest.raises(CohortError, match=r"1 images without annotations.*1\.mat"):
+    with pytest.raises(CohortError, match=r"no annotations for 1 image\(s\).*1\.mat"):
         pairs(data, ("train",))
 
 
@@ -95,7 +95,7 @@ def test_bad_annotations_are_named(data: Path, tmp_path: Path) -> None:
         read_sample(data / "images/train/0.jpg", broken, PretrainSettings())
 
 
-def test_pretraining_gives_weights_that_hed_takes(data: Path, tmp_path: Path) -> None:
+def test_pretraining_gives_weights_that_fit_hed(data: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     path = pretrain_hed(data, tmp_path / "out", TINY, lambda *done: told.append(done))
     assert told == [(1, 3), (2, 3), (3, 3)]

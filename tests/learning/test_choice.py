@@ -13,8 +13,15 @@ from scipy import stats
 
 from skinray.config.biopsies import RunSettings
 from skinray.errors import TrainingError
-from skinray.learning.choice import choose
-from skinray.learning.search import Choice, SpecMaker, Split, Splits, deciding, make_splits
+from skinray.learning.search import (
+    Chosen,
+    SpecMaker,
+    Split,
+    Splits,
+    choose,
+    deciding,
+    make_splits,
+)
 from skinray.learning.spec import TrialSpec
 from tests.support.tiny import cohort_of, tiny_run, tiny_spec
 
@@ -40,7 +47,7 @@ def scored(rows: dict[float, list[float | None]], stage: str = "nerve") -> Any:
     return specs, scores
 
 
-def rates(chosen: Choice, stage: str = "nerve") -> dict[str, float]:
+def rates(chosen: Chosen, stage: str = "nerve") -> dict[str, float]:
     return {split: p["train.learning_rate"] for (of, _, split), p in chosen.items() if of == stage}
 
 
@@ -221,14 +228,14 @@ def means(**changes: Any) -> tuple[list[float], list[float]]:
 
 
 @pytest.mark.parametrize("inner", [1, 2, 3, 4])
-def test_where_nothing_can_be_learnt_the_nested_score_is_zero(inner: int) -> None:
+def test_the_nested_score_of_random_labels_is_zero(inner: int) -> None:
     for values in means(tune__inner_splits=inner):
         low, high = interval(values)
         assert low < 0 < high
 
 
 @pytest.mark.parametrize("changes", [{"tune__selection": "pooled"}, HELD_OUT])
-def test_where_nothing_can_be_learnt_the_pooled_score_is_optimistic(
+def test_the_pooled_score_of_random_labels_is_too_high(
     changes: dict[str, Any],
 ) -> None:
     """So the test of the nested score can fail: this is the same trainer on the same cohorts."""

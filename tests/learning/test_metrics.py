@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from skinray.errors import LabelError, SkinrayError
-from skinray.learning.metrics import dice, jaccard, pooled_jaccard, tolerant_dice
+from skinray.learning.metrics import dice, tolerant_dice
 
 Mask = NDArray[np.bool_]
 SHAPES = st.tuples(st.integers(1, 14), st.integers(1, 14))
@@ -112,29 +112,7 @@ def test_the_masks_are_left_as_they_were() -> None:
         (np.full((3, 3), "x"), np.ones((3, 3), bool), 0, "bool mask"),
     ],
 )
-def test_what_is_no_pair_of_masks_is_refused(pred: Any, truth: Any, k: float, says: str) -> None:
+def test_arrays_that_are_not_masks_are_refused(pred: Any, truth: Any, k: float, says: str) -> None:
     with pytest.raises(LabelError, match=says) as caught:
         tolerant_dice(pred, truth, k)
     assert isinstance(caught.value, SkinrayError)
-
-
-@given(PAIRS)
-def test_jaccard_is_overlap_over_union(pair: tuple[Mask, Mask]) -> None:
-    pred, truth = pair
-    union = np.count_nonzero(pred | truth)
-    expected = np.count_nonzero(pred & truth) / union if union else 1.0
-    assert jaccard(pred, truth) == pytest.approx(expected)
-
-
-def test_pooled_jaccard_takes_all_pixels_together() -> None:
-    small, large = np.ones((1, 4), bool), np.ones((10, 10), bool)
-    half = large.copy()
-    half[:5] = False
-    nothing = np.zeros((3, 3), bool)
-    # 4 of 4 pixels, 50 of 100, and nothing in nothing.
-    pairs = [(small, small), (half, large), (nothing, nothing)]
-    assert pooled_jaccard(pairs) == pytest.approx(54 / 104)
-    assert np.mean([jaccard(*pair) for pair in pairs]) == pytest.approx(2.5 / 3)
-    assert pooled_jaccard([]) == 1.0
-    with pytest.raises(LabelError, match="does not match"):
-        pooled_jaccard([(small, large)])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skinray.learning.checkpoint import TrainState
-from skinray.learning.loop import Batch, fit, kept_weights
+from skinray.learning.loop import Batch, fit
 from tests.support.tiny import same_weights, train_settings
 from tests.support.toy_training import CPU, network, train
 
@@ -57,14 +57,14 @@ def test_the_best_epochs_weights_are_kept() -> None:
     state, states = scored([0.1, 0.5, 0.4, 0.5], epochs=4, keep="best")
     assert [end.validation for end in state.history] == [0.1, 0.5, 0.4, 0.5]
     assert state.best_score == 0.5
-    assert same_weights(kept_weights(state), states[1].model)
+    assert same_weights(state.kept, states[1].model)
     assert not same_weights(state.model, states[1].model)
 
 
 def test_the_last_weights_are_kept_where_that_is_wished() -> None:
     state, states = scored([0.5, 0.1], epochs=2, keep="last")
     assert state.best is None
-    assert same_weights(kept_weights(state), states[1].model)
+    assert same_weights(state.kept, states[1].model)
 
 
 def test_training_stops_early_and_stays_stopped() -> None:
@@ -73,7 +73,7 @@ def test_training_stops_early_and_stays_stopped() -> None:
     settings = train_settings(epochs=9, early_stop_epochs=2)
     again = train(network(), settings, start=state, batches=lambda epoch, row: 1 / 0)
     assert len(again.history) == 4
-    assert same_weights(kept_weights(state), states[1].model)
+    assert same_weights(state.kept, states[1].model)
 
 
 def test_without_validation_the_loss_decides() -> None:
@@ -141,19 +141,19 @@ def test_a_running_mean_of_the_weights_is_validated_and_kept() -> None:
         expected.append(mean)
     assert seen == pytest.approx([expected[1], expected[4]])
     assert float(state.model["at"]) == 6
-    assert float(kept_weights(state)["at"]) == pytest.approx(expected[4])
-    assert kept_weights(state).keys() == state.model.keys()
+    assert float(state.kept["at"]) == pytest.approx(expected[4])
+    assert state.kept.keys() == state.model.keys()
     assert buffers == [3, 6]
 
 
 def test_the_best_epochs_mean_is_kept() -> None:
     state, seen, _ = climb(average=0.25, keep="best")
     assert seen[0] < seen[1]
-    assert float(kept_weights(state)["at"]) == seen[0]
+    assert float(state.kept["at"]) == seen[0]
 
 
 def test_without_a_mean_the_weights_themselves_are_kept() -> None:
     state, seen, _ = climb()
     assert seen == [3, 6]
     assert state.average is None
-    assert float(kept_weights(state)["at"]) == 6
+    assert float(state.kept["at"]) == 6

@@ -1,4 +1,4 @@
-"""DeepLabV3 for photographs is DeepLabV3 on one size, whose published weights fit."""
+"""DeepLabV3 for photographs is DeepLabV3 at a fixed size, and published weights fit it."""
 
 from __future__ import annotations
 

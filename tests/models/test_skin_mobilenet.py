@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from phone_files import BLOCKS, Graph, random_state, tflite_file, to_bytes
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from skinray.config.biopsies import ReadSettings
+from benchmarks.photos.phone_files import BLOCKS, Graph, random_state, tflite_file, to_bytes
+from skinray.config.images import ReadSettings
 from skinray.config.photos import FURTHER
 from skinray.errors import SettingsError, WeightsError
 from skinray.images.photos.pairs import find_photos, load_photo
@@ -107,7 +107,7 @@ def test_other_files_of_tensorflow_lite_are_refused_with_the_remedy(tmp_path: Pa
     other = Graph()
     other.convolve(random_state(), "stem", other.tensor())
     path.write_bytes(to_bytes(other))
-    with pytest.raises(WeightsError, match="holds another network; get the float file"):
+    with pytest.raises(WeightsError, match="has another network; get the float file"):
         import_file(NAME, path)
     for cut in range(8, 400):  # whatever a hostile file holds, the error is ours
         path.write_bytes(data[:cut])

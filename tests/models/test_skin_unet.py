@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from skinray.errors import SettingsError
 from skinray.models import build
 from skinray.models.layers import rgb_to_hsv, standardise
-from skinray.models.skin_unet import DenseBlock, PlainBlock, ResidualBlock, SkinUNet
+from skinray.models.skin_unet import Block, ResidualBlock, SkinUNet
 
 SMALL = {"filters": (2, 3, 4), "bottleneck": 5}
 
@@ -40,7 +40,9 @@ def test_each_channel_of_each_image_is_standardised_and_a_constant_one_is_0() ->
 
 
 @pytest.mark.parametrize("name", ["skin_unet", "skin_unet_large", "skin_dense_unet"])
-def test_six_channels_go_in_and_the_whole_lowest_map_is_seen(name: str) -> None:
+def test_six_input_channels_and_a_layer_over_the_whole_lowest_map(
+    name: str,
+) -> None:
     with torch.device("meta"):
         network = build(name)
     assert isinstance(network, SkinUNet)
@@ -52,25 +54,27 @@ def test_six_channels_go_in_and_the_whole_lowest_map_is_seen(name: str) -> None:
     assert network.global_view.down.in_features == channels * 16 * 16
 
 
-def test_dense_and_residual_parts_are_the_dense_networks_alone() -> None:
+def test_only_the_dense_network_has_dense_and_residual_blocks() -> None:
     with torch.device("meta"):
         plain, dense = build("skin_unet_large"), build("skin_dense_unet")
-    kinds = [{type(part) for part in network.modules()} for network in (plain, dense)]
-    assert PlainBlock in kinds[0]
-    assert not {DenseBlock, ResidualBlock} & kinds[0]
-    assert PlainBlock not in kinds[1]
-    assert sum(isinstance(part, ResidualBlock) for part in dense.modules()) == 4
-    assert sum(isinstance(part, DenseBlock) for part in dense.modules()) == 6
-    # The merge before them sees the last block's three convolutions, and no more.
+    residual = [
+        sum(isinstance(part, ResidualBlock) for part in network.modules())
+        for network in (plain, dense)
+    ]
+    assert residual == [0, 4]
+    for network in (plain, dense):
+        blocks = [part for part in network.modules() if isinstance(part, Block)]
+        assert [block.dense for block in blocks] == [network is dense] * 6
+    # The merge before the residual blocks has only the last block's three convolutions as input.
     assert dense.end.merge.in_channels == 36
     assert dense.end.head.in_channels == 48
 
 
 def test_a_dense_block_hands_on_its_input_and_all_its_convolutions() -> None:
-    block = DenseBlock(4, 3, 5)
+    block = Block(4, 3, 5, dense=True)
     values = photo(1, 4, 6, 6)
     found = block(values)
-    assert found.shape[1] == 4 + 3 * 3 == DenseBlock.width(4, 3)
+    assert found.shape[1] == 4 + 3 * 3 == block.width
     assert torch.equal(found[:, :4], values)
     assert [one.in_channels for one in block.convolutions] == [4, 7, 10]
 
@@ -99,7 +103,7 @@ def test_photographs_of_any_size_and_constant_colour_give_numbers(
         assert torch.isfinite(logits).all()
 
 
-def test_noise_and_dropout_are_training_s_alone() -> None:
+def test_noise_and_dropout_are_for_training_only() -> None:
     torch.manual_seed(0)
     image = photo(1, 3, 128, 128)
     network = SkinUNet(**SMALL, dropout=0.0)
@@ -122,6 +126,6 @@ def test_noise_and_dropout_are_training_s_alone() -> None:
 @pytest.mark.parametrize(
     "options", [{"filters": ()}, {"bottleneck": 0}, {"dropout": 1.0}, {"residual_blocks": 0}]
 )
-def test_options_that_are_no_network(options: dict[str, object]) -> None:
-    with pytest.raises(SettingsError, match="skin U-Net of"):
+def test_invalid_options_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match="skin U-Net with"):
         SkinUNet(**options)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Crossings and boundary as QuPath takes them: exact places on drawn masks."""
+"""Crossings and boundary as QuPath reads them: exact coordinates on drawn masks."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def mask(*rows: str) -> np.ndarray:
 
 
 def lines(area: np.ndarray) -> list[list[tuple[int, int]]]:
-    """Lines as (x, y), each from its lesser end, in order: the way round does not matter."""
+    """Lines as (x, y), each from its smaller end, sorted: their direction does not matter."""
     found = [[tuple(point) for point in line.tolist()] for line in edge_lines(area)]
     return sorted(min(line, line[::-1]) for line in found)
 
 
-def test_a_crossing_lies_half_a_pixel_further_with_x_first():
+def test_coordinates_are_x_y_at_the_middle_of_the_pixel():
     answer = to_geojson(np.array([[0.0, 0.0], [2.5, 7.25]]), np.zeros((4, 9), bool))
     places = [feature["geometry"] for feature in answer["features"]]
     assert places == [
@@ -70,7 +70,7 @@ def test_an_island_is_a_closed_line():
     assert set(found[0]) == {(x, y) for x in (1, 2, 3) for y in (1, 2, 3)} - {(2, 2)}
 
 
-def test_a_hole_has_a_line_of_its_own():
+def test_a_hole_has_its_own_line():
     area = np.ones((9, 9), bool)
     area[3:6, 3:6] = False
     found = lines(area)
@@ -81,7 +81,7 @@ def test_a_hole_has_a_line_of_its_own():
 
 def test_two_pieces_of_dermis_are_two_lines():
     found = lines(mask(".....", "#...#", "#...#", "....."))
-    assert found == []  # all of them runs along the frame
+    assert found == []  # all of it is along the frame
     found = lines(mask(".......", "##...##", "##...##", "......."))
     assert [set(line) for line in found] == [
         {(0, 1), (1, 1), (1, 2), (0, 2)},
@@ -94,7 +94,7 @@ def test_without_an_edge_there_is_no_line(area):
     assert to_geojson(NONE, area) == {"type": "FeatureCollection", "features": []}
 
 
-def test_features_are_objects_that_qupath_takes():
+def test_qupath_accepts_the_features():
     area = np.zeros((6, 5), bool)
     area[3:] = True
     answer = json.loads(json.dumps(to_geojson(np.array([[3.0, 2.0]]), area)))
@@ -113,7 +113,7 @@ def test_features_are_objects_that_qupath_takes():
     ]
 
 
-def test_numbers_are_plain_and_one_line_per_piece_is_numbered():
+def test_numbers_are_plain_and_lines_are_numbered():
     area = mask("...........", "##...###...", "##...###...", "...........")
     answer = to_geojson(NONE, area)
     assert sorted(f["properties"]["name"] for f in answer["features"]) == [

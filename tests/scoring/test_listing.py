@@ -1,4 +1,4 @@
-"""What is listed: order, names, what is left out, and rows that cannot be scored."""
+"""The listing: order, names, skipped files, and rows that cannot be scored."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, ImageError
 from skinray.scoring.entries import Entry, printable, read_entries, write_entries
-from skinray.scoring.image_store import without_password
 from skinray.scoring.listing import Listing
+from skinray.scoring.object_store import without_password
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -31,19 +31,19 @@ def names(images: object, **options: object) -> list[str]:
 # folders
 
 
-def test_a_folder_is_listed_with_its_folders_in_order(tmp_path: Path) -> None:
+def test_a_folder_is_listed_in_order_with_its_subfolders(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "a/2.TIFF", "a/1.jpg", "a.tif", "c.txt", ".hidden.png", ".git/x.png")
     listing = Listing(str(tmp_path))
     entries = list(listing)
     assert [entry.image for entry in entries] == ["a.tif", "a/1.jpg", "a/2.TIFF", "b.png"]
-    assert listing.left_out == 2  # a hidden folder is not even looked into
+    assert listing.left_out == 2  # hidden folders are not opened, so not counted
     assert {entry.size for entry in entries} == {5}
     assert entries[0].path == str(tmp_path / "a.tif")
     assert list(listing) == entries
     assert listing.left_out == 2
 
 
-def test_an_entry_tells_a_changed_file(tmp_path: Path) -> None:
+def test_an_entry_shows_that_its_file_has_changed(tmp_path: Path) -> None:
     path = touch(tmp_path, "a.png") / "a.png"
     (before,) = Listing(str(tmp_path))
     os.utime(path, ns=(1, 1))
@@ -51,12 +51,12 @@ def test_an_entry_tells_a_changed_file(tmp_path: Path) -> None:
     assert before.stamp != after.stamp == "1"
 
 
-def test_the_results_are_no_images(tmp_path: Path) -> None:
+def test_results_are_not_listed(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "out/overlays/a.png.jpg", "out2/b.png")
     assert names(tmp_path, skip=str(tmp_path / "out")) == ["a.png", "out2/b.png"]
 
 
-def test_the_results_are_no_images_of_a_pattern_or_a_file_address(tmp_path: Path) -> None:
+def test_results_are_not_listed_by_a_pattern_or_a_file_address(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "out/overlays/a.png.jpg", "out2/b.png")
     results = str(tmp_path / "out")
     assert names(f"{tmp_path}/**", skip=results) == ["a.png", "out2/b.png"]
@@ -65,13 +65,13 @@ def test_the_results_are_no_images_of_a_pattern_or_a_file_address(tmp_path: Path
     assert names(tmp_path, skip="s3://elsewhere/out") == names(tmp_path)
 
 
-def test_a_link_to_itself_is_a_row_of_a_pattern_too(tmp_path: Path) -> None:
+def test_a_link_to_itself_has_a_row_in_a_pattern_too(tmp_path: Path) -> None:
     touch(tmp_path, "a.png")
     (tmp_path / "round.png").symlink_to("round.png")
     assert names(f"{tmp_path}/*.png") == names(tmp_path) == ["a.png", "round.png"]
 
 
-def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
+def test_links_are_followed_once(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.png", "elsewhere/b.png")
     (tmp_path / "in" / "round").symlink_to(tmp_path / "in")
     (tmp_path / "in" / "there").symlink_to(tmp_path / "elsewhere")
@@ -79,7 +79,7 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
     assert names(tmp_path / "in") == ["a.png", "nowhere.png", "there/b.png"]
 
 
-def test_names_that_are_no_text_stay_different(tmp_path: Path) -> None:
+def test_undecodable_names_stay_different(tmp_path: Path) -> None:
     odd = os.fsencode(tmp_path) + b"/caf\xe9.png"
     Path(os.fsdecode(odd)).write_bytes(b"image")
     touch(tmp_path, "caf\\xe9.png", "line\nbreak.png", "é.png")
@@ -100,7 +100,7 @@ def test_any_number_of_entries_is_stored(tmp_path: Path, count: int) -> None:
     assert list(read_entries(tmp_path / "listing.parquet")) == entries
 
 
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+def test_missing_images_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match=r"nothing-here: not found; name a folder"):
         Listing(str(tmp_path / "nothing-here"))
     with pytest.raises(CohortError, match=r"cannot be opened .*install the fsspec package"):
@@ -108,14 +108,14 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_a_single_file_whatever_it_is_called(tmp_path: Path) -> None:
+def test_a_single_file_of_any_name(tmp_path: Path) -> None:
     assert names(touch(tmp_path, "slide.dat") / "slide.dat") == ["slide.dat"]
 
 
-# globs
+# patterns
 
 
-def test_a_glob_names_images_from_where_it_begins_to_vary(tmp_path: Path) -> None:
+def test_a_pattern_names_images_from_its_first_wildcard_on(tmp_path: Path) -> None:
     touch(tmp_path, "s2/a.png", "s1/a.png", "s1/deep/b.jpg", "s1/c.txt", "t/a.png")
     assert names(tmp_path / "s*" / "*.png") == ["s1/a.png", "s2/a.png"]
     listing = Listing(f"{tmp_path}/s1/**")
@@ -124,7 +124,7 @@ def test_a_glob_names_images_from_where_it_begins_to_vary(tmp_path: Path) -> Non
     assert names(tmp_path / "z*") == []
 
 
-def test_a_folder_called_like_a_glob(tmp_path: Path) -> None:
+def test_a_folder_named_like_a_pattern(tmp_path: Path) -> None:
     touch(tmp_path, "run[1]/a.png", "run1/b.png")
     assert names(tmp_path / "run[1]") == ["a.png"]
 
@@ -132,7 +132,7 @@ def test_a_folder_called_like_a_glob(tmp_path: Path) -> None:
 # manifests
 
 
-def test_a_manifest_gives_every_row_in_its_order(tmp_path: Path) -> None:
+def test_a_manifest_gives_every_row_in_order(tmp_path: Path) -> None:
     touch(tmp_path, "images/b.png", "images/a.png", "images/c.png", "d.png", "nerves/a.png")
     (tmp_path / "manifest.csv").write_text(
         "image,subject,um_per_px,count,nerves\n"
@@ -160,7 +160,7 @@ def test_a_manifest_gives_every_row_in_its_order(tmp_path: Path) -> None:
     assert len({entry.image for entry in entries}) == 12
     reasons = [
         "no such file", "no image", "leaves the cohort folder", "leaves the cohort folder",
-        "leaves the cohort folder", "um_per_px '300' is not", "also stands in row 2",
+        "leaves the cohort folder", "um_per_px '300' is not", "is also in row 2",
         "no such file", "cannot be used", "7 cells under 5 columns",
     ]  # fmt: skip
     for entry, reason in zip(entries[2:], reasons, strict=True):
@@ -176,7 +176,7 @@ def test_a_manifest_of_another_name_and_with_decimal_commas(tmp_path: Path) -> N
     assert entry.um_per_px == 0.5
 
 
-def test_a_table_that_is_no_manifest(tmp_path: Path) -> None:
+def test_a_table_that_is_not_a_manifest(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("file,subject\na.png,1\n", encoding="utf-8")
     with pytest.raises(CohortError, match="column 'image' is missing"):
         list(Listing(str(tmp_path)))
@@ -194,7 +194,7 @@ def bucket() -> str:
     return "memory://bucket"
 
 
-def test_an_address_is_listed_and_read_as_a_folder_is(bucket: str) -> None:
+def test_an_address_is_listed_and_read_like_a_folder(bucket: str) -> None:
     listing = Listing(bucket)
     entries = list(listing)
     assert [entry.image for entry in entries] == ["b.png", "deep/a.tif"]
@@ -206,16 +206,16 @@ def test_an_address_is_listed_and_read_as_a_folder_is(bucket: str) -> None:
     assert names(f"{bucket}/**") == ["b.png", "deep/a.tif"]
 
 
-def test_results_below_the_images_are_passed_by_at_an_address_too(bucket: str) -> None:
+def test_results_among_the_images_are_not_listed_at_an_address(bucket: str) -> None:
     listing = Listing(bucket, skip=f"{bucket}/deep")
     assert [entry.image for entry in listing] == ["b.png"]
 
 
-def test_results_are_passed_by_in_a_pattern_at_an_address_too(bucket: str) -> None:
+def test_results_are_not_listed_by_a_pattern_at_an_address(bucket: str) -> None:
     assert names(f"{bucket}/**", skip=f"{bucket}/deep") == ["b.png"]
 
 
-def test_what_an_address_cannot_give_is_an_image_error(bucket: str) -> None:
+def test_a_file_that_cannot_be_read_at_an_address_is_an_image_error(bucket: str) -> None:
     store = Listing(bucket).store
     with pytest.raises(ImageError, match="cannot be read"):
         store.read("/bucket/gone.png", ReadSettings())
@@ -238,7 +238,7 @@ def test_a_manifest_at_an_address(bucket: str) -> None:
     ]  # fmt: skip
 
 
-def test_an_archive_within_an_address(tmp_path: Path) -> None:
+def test_an_archive_in_an_address(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "scans.zip", "w") as archive:
         archive.writestr("in/b.png", b"b")
         archive.writestr("in/a.png", b"a")
@@ -257,5 +257,5 @@ def test_passwords_are_not_shown() -> None:
     assert without_password("s3://bucket/a@b") == "s3://bucket/a@b"
 
 
-def test_printable_keeps_what_can_be_kept() -> None:
+def test_printable_keeps_text() -> None:
     assert printable("a/é b.png") == "a/é b.png"

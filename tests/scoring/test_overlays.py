@@ -44,12 +44,12 @@ def test_a_crossing_is_a_red_ring_with_a_white_rim_round_its_place() -> None:
     changed = (drawn != 100).any(axis=2)
     rows, columns = np.nonzero(changed)
     assert (rows.mean(), columns.mean()) == pytest.approx((20, 30), abs=0.1)
-    assert not changed[18:23, 28:33].any()  # what lies at the crossing stays in sight
+    assert not changed[18:23, 28:33].any()  # the crossing itself stays visible
     assert drawn[20, 25].tolist() == pytest.approx(CROSSING, abs=40)  # its edges are smoothed
     assert drawn[20, 24].min() > 150  # grey was 100
 
 
-def test_a_crossing_at_the_frame_is_drawn_as_far_as_it_shows() -> None:
+def test_a_crossing_at_the_frame_is_drawn_in_part() -> None:
     drawn = overlay(grey(), NONE, NONE, np.array([[0.0, 59.0]]))
     assert (drawn != 100).any()
 
@@ -58,12 +58,12 @@ def test_a_crossing_at_the_frame_is_drawn_as_far_as_it_shows() -> None:
     ("nerve", "points"),
     [(np.zeros((60, 40), bool), NO_POINTS), (NONE, np.zeros((2, 3))), (NONE, np.zeros(2))],
 )
-def test_what_does_not_fit_the_image_is_refused(nerve: np.ndarray, points: np.ndarray) -> None:
+def test_masks_and_points_must_fit_the_image(nerve: np.ndarray, points: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"masks|points"):
         overlay(grey(), nerve, NONE, points)
 
 
-def test_jpeg_is_made_smaller_and_keeps_thin_colours() -> None:
+def test_jpeg_is_scaled_down_and_keeps_thin_colours() -> None:
     image = np.full((30, 2000, 3), 255, np.uint8)
     image[:, 1000:1004] = (230, 0, 30)
     shown = np.asarray(Image.open(io.BytesIO(encode_jpeg(image, max_width=1000))))

@@ -1,4 +1,4 @@
-"""Rows of scored images, parts that are committed whole, and whose a run folder is."""
+"""Rows of scored images, parts that are committed whole, and who owns a run folder."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from stand_in import stand_in_bundle
 
-from skinray.config.biopsies import ScoreSettings
-from skinray.crossings.detect import Count
+from benchmarks.stand_in import stand_in_bundle
+from skinray.config.scoring import ScoreSettings
+from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import ImageError, SettingsError, SkinrayError
 from skinray.images.file_errors import UnreadableImageError
 from skinray.learning.bundle.info import read_info
@@ -20,13 +20,13 @@ from skinray.scoring.rows import (
     commit,
     committed,
     content_key,
-    identity,
     reason_of,
     refuse_too_large,
     result_of,
 )
 from skinray.scoring.run_folder import alone, claim_folder, clear_traces, refuse_foreign
 from skinray.scoring.run_store import LocalOutput
+from skinray.scoring.score_image import Job
 
 # rows
 
@@ -40,15 +40,15 @@ def test_a_reason_is_one_line_without_the_image() -> None:
     reason_of(RuntimeError("\udce9")).encode()
 
 
-def test_identity_tells_versions_and_key_tells_contents() -> None:
+def test_identity_separates_versions_and_key_separates_contents() -> None:
     entry = Entry("a", "/a", 1, "s")
     others = [Entry("a", "/a", 2, "s"), Entry("a", "/a", 1, "t"), Entry("a", "/a", 1, "s", None, 1)]
-    assert len({identity(each) for each in (entry, *others)}) == 4
-    assert identity(entry) == identity(Entry("b", "/b", 1, "s", "subject"))
+    assert len({each.identity for each in (entry, *others)}) == 4
+    assert entry.identity == Entry("b", "/b", 1, "s", "subject").identity
     assert len({content_key("x", None), content_key("x", 0.5), content_key("y", None)}) == 3
 
 
-def test_a_wrong_scale_does_not_make_a_giant() -> None:
+def test_a_wrong_scale_does_not_make_an_image_huge() -> None:
     refuse_too_large((1000, 1000), 20, None, 10)
     refuse_too_large((1000, 1000), 0.1, 0.5, 1000)  # shrinks
     refuse_too_large((1000, 1000), 1.0, 0.5, 4_000_000)
@@ -64,16 +64,16 @@ def entry(image: str, **facts: object) -> Entry:
 
 
 def result(image: str, sha: str, crossings: int = 1) -> Scored:
-    count = Count(
+    count = CrossingsRecord(
         count=crossings, boundary_px=0.1 + 0.2, boundary_mm=None, density_per_mm=None,
         um_per_px=None, width=4, height=3, points=[(1 / 3, 2.0)] * crossings,
     )  # fmt: skip
     key = content_key(sha, None)
-    return Scored(image, identity(entry(image)), key, sha, "ok", None, count)
+    return Scored(image, entry(image).identity, key, sha, "ok", None, count)
 
 
 def same(image: str, sha: str) -> Scored:
-    return Scored(image, identity(entry(image)), content_key(sha, None), sha, "same")
+    return Scored(image, entry(image).identity, content_key(sha, None), sha, "same")
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def out(tmp_path: Path) -> LocalOutput:
     return LocalOutput(tmp_path)
 
 
-def test_a_batch_that_is_tried_again_replaces_its_part(out: LocalOutput) -> None:
+def test_a_retried_batch_replaces_its_part(out: LocalOutput) -> None:
     first = commit(out, [result("a", "1"), result("b", "2")])
     assert commit(out, [result("b", "2"), result("a", "1")]) == first
     commit(out, [result("a", "other content")])
@@ -89,13 +89,13 @@ def test_a_batch_that_is_tried_again_replaces_its_part(out: LocalOutput) -> None
     assert not [path for path in (out.root / "parts").iterdir() if path.name.startswith(".")]
 
 
-def test_a_part_that_was_cut_off_is_not_there(out: LocalOutput) -> None:
+def test_a_truncated_part_is_ignored(out: LocalOutput) -> None:
     part = out.root / "parts" / commit(out, [result("a", "1")])
     part.write_bytes(part.read_bytes()[:-9])
     assert list(committed(out)) == []
 
 
-def test_the_ledger_knows_what_is_to_do_and_joins_what_is_equal(out: LocalOutput) -> None:
+def test_the_ledger_knows_pending_images_and_joins_equal_ones(out: LocalOutput) -> None:
     listing = [entry(name) for name in ("b", "a", "twin", "lost", "late")]
     listing.append(entry("bad", problem="no such file: restore it"))
     commit(out, [same("b", "1"), result("a", "2", 0)])
@@ -121,7 +121,7 @@ def test_the_ledger_knows_what_is_to_do_and_joins_what_is_equal(out: LocalOutput
     assert rows[5]["problem"] == "no such file: restore it"
 
 
-def test_a_result_outlives_a_row_that_waited(out: LocalOutput) -> None:
+def test_a_result_replaces_a_row_that_waited(out: LocalOutput) -> None:
     commit(out, [same("a", "1"), result("z", "9")])
     commit(out, [result("a", "1")])
     for order in (1, -1):
@@ -132,16 +132,18 @@ def test_a_result_outlives_a_row_that_waited(out: LocalOutput) -> None:
             assert [row["status"] for row in ledger.rows()] == ["ok"]
 
 
-def test_an_image_that_could_not_be_read_is_tried_again_by_a_resumed_run(out: LocalOutput) -> None:
-    unread = Scored("a", identity(entry("a")), None, None, "failed", "no such file")
-    spoilt = Scored("b", identity(entry("b")), "k", "k", "failed", "damaged")
+def test_a_resumed_run_retries_images_that_could_not_be_read(out: LocalOutput) -> None:
+    unread = Scored("a", entry("a").identity, None, None, "failed", "no such file")
+    spoilt = Scored("b", entry("b").identity, "k", "k", "failed", "damaged")
     commit(out, [unread, spoilt])
     listing = [entry("a"), entry("b")]
     with Ledger() as ledger:
         ledger.add_listing(listing)
         ledger.add_parts(committed(out), retry=True)
         assert list(ledger.pending()) == [entry("a")]
-        ledger.add_parts(committed(out, ledger.parts()))  # it failed again, in the very same part
+        ledger.add_parts(
+            committed(out, ledger.parts())
+        )  # it failed again, in a part of the same name
         assert list(ledger.pending()) == []
         assert [row["error"] for row in ledger.rows()] == ["no such file", "damaged"]
         commit(out, [result("a", "1")])
@@ -149,7 +151,7 @@ def test_an_image_that_could_not_be_read_is_tried_again_by_a_resumed_run(out: Lo
         assert [row["status"] for row in ledger.rows()] == ["ok", "failed"]
 
 
-def test_another_version_of_a_file_is_to_do(out: LocalOutput) -> None:
+def test_a_changed_file_is_pending(out: LocalOutput) -> None:
     commit(out, [result("a", "1")])
     with Ledger() as ledger:
         changed = Entry("a", "/in/a", 1, "later")
@@ -158,8 +160,8 @@ def test_another_version_of_a_file_is_to_do(out: LocalOutput) -> None:
         assert list(ledger.pending()) == [changed]
 
 
-def test_a_picture_is_never_that_of_another_image_of_the_name(out: LocalOutput) -> None:
-    """a is called b by now, and another image a: what lies under a's name is no longer b's."""
+def test_a_picture_is_never_that_of_another_image_with_the_same_name(out: LocalOutput) -> None:
+    """a was renamed to b, and another image is now a: the files named a are not b's."""
     commit(out, [result("a", "1")])
     renamed, another = entry("b"), Entry("a", "/in/a", 2, "later")
     with Ledger() as ledger:
@@ -172,7 +174,7 @@ def test_a_picture_is_never_that_of_another_image_of_the_name(out: LocalOutput) 
         assert [row["source"] for row in ledger.rows()] == [None, "b"]
 
 
-def test_a_result_under_the_name_of_a_row_that_waited_is_seen(out: LocalOutput) -> None:
+def test_a_result_in_a_part_of_the_same_name_is_seen(out: LocalOutput) -> None:
     waiting = commit(out, [same("b", "1")])
     with Ledger() as ledger:
         ledger.add_listing([entry("a"), entry("b")])
@@ -193,9 +195,8 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
     info, out, settings = read_info(bundle), tmp_path / "out", ScoreSettings()
 
     def claim(resume: bool = True, images: str = "in", info=info, **changes: object) -> None:
-        claim_folder(
-            LocalOutput(out), info, bundle, images, settings.override(changes), resume=resume
-        )
+        job = Job(images, str(bundle), info, LocalOutput(out), settings.override(changes))
+        claim_folder(job, resume=resume)
 
     claim(resume=False)
     told = (out / "run.json").read_text()
@@ -204,12 +205,12 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
         claim(resume=False)
     claim(layout="separate", images_per_part=2)  # only how the work is spread
     for changes in ({"um_per_px": 0.5}, {"overlays": False}, {"read.max_pixels": 5}):
-        with pytest.raises(SettingsError, match="its run has other settings"):
+        with pytest.raises(SettingsError, match="its run had other settings"):
             claim(**changes)
-    with pytest.raises(SettingsError, match="its run has other images"):
+    with pytest.raises(SettingsError, match="its run had other images"):
         claim(images="elsewhere")
     other = read_info(stand_in_bundle(tmp_path / "other", um_per_px=0.25))
-    with pytest.raises(SettingsError, match="its run has another bundle"):
+    with pytest.raises(SettingsError, match="its run had another bundle"):
         claim(info=other)
     assert (out / "run.json").read_text() == told
     (out / "parts" / ".half").touch()
@@ -217,20 +218,20 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
     assert list((out / "parts").iterdir()) == []
 
 
-def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+def test_only_one_process_works_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
-    for _ in range(2):  # it is let go of
+    for _ in range(2):  # the lock is released
         with (
             alone(LocalOutput(tmp_path)),
-            pytest.raises(SettingsError, match="another process is at work"),
+            pytest.raises(SettingsError, match="another process is working"),
             alone(LocalOutput(tmp_path)),
         ):
             pass
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for place, reason in ((tmp_path, "not empty and not a scoring run"),
+    for place, reason in ((tmp_path, "not empty and not a run"),
                           (tmp_path / "file", "is a file")):  # fmt: skip
         with pytest.raises(SettingsError, match=reason):
             refuse_foreign(LocalOutput(place), resume=True)

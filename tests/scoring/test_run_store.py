@@ -1,4 +1,4 @@
-"""A run's files by name: in a folder and behind an address they behave alike."""
+"""A run's files by name: a folder and an address behave the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import SettingsError, StorageError
 from skinray.scoring import object_store
 from skinray.scoring.image_store import RemoteStore
@@ -26,7 +26,7 @@ def out(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Output]:
         fsspec.filesystem("memory").rm("/outputs", recursive=True)
 
 
-def test_what_is_written_is_read_listed_copied_and_removed(out: Output) -> None:
+def test_files_are_written_read_listed_copied_and_removed(out: Output) -> None:
     assert out.files("") == []
     out.write("a/b.bin", b"1")
     out.write("a/b.bin", b"2", durable=True)
@@ -45,23 +45,22 @@ def test_what_is_written_is_read_listed_copied_and_removed(out: Output) -> None:
         out.read("c.bin")
 
 
-def test_what_is_made_at_the_desk_is_in_the_run(out: Output) -> None:
+def test_files_of_the_desk_are_published(out: Output) -> None:
     out.write("run.json", b"{}")
     with out.desk() as desk:
         out.fetch(desk, "run.json")
         out.fetch(desk, "pictures/none.jpg")
         assert (desk / "run.json").read_bytes() == b"{}"
         assert not (desk / "pictures/none.jpg").exists()
-        (desk / "table").write_bytes(b"rows")
         (desk / "more").mkdir()
-        (desk / "more" / "x").write_bytes(b"y")
-        out.publish(desk, "table")
-        out.publish(desk, "more")
-    assert out.read("table") == b"rows"
-    assert out.read("more/x") == b"y"
+        for name in ("table", "more/x"):
+            (desk / name).write_bytes(name.encode())
+            out.publish(desk, name)
+    assert out.read("table") == b"table"
+    assert out.read("more/x") == b"more/x"
 
 
-def test_a_name_as_long_as_file_systems_bear_can_be_written(tmp_path: Path) -> None:
+def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
     out = LocalOutput(tmp_path)
     out.write("ü" * 110 + ".jpg", b"1")
     assert out.files("") == ["ü" * 110 + ".jpg"]
@@ -71,13 +70,13 @@ def test_a_file_address_is_a_folder(tmp_path: Path) -> None:
     assert open_output(f"file://{tmp_path}") == LocalOutput(tmp_path)
 
 
-def test_an_address_that_nothing_opens_is_refused() -> None:
+def test_an_unknown_kind_of_address_is_refused() -> None:
     with pytest.raises(SettingsError, match="install the fsspec package"):
         open_output("nonesuch://x/y")
     assert str(RemoteOutput("sftp://lab:secret@host/x")) == "sftp://lab@host/x"
 
 
-def test_what_a_store_refuses_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_by_the_store_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuses(*_: object) -> None:
         raise OSError("When writing: AWS Error ACCESS_DENIED")
 
@@ -92,7 +91,7 @@ def test_what_a_store_refuses_is_said_with_the_remedy(monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Pauses, on a clock that only they move."""
+    """The pauses made; only they move the clock."""
     pauses: list[float] = []
     monkeypatch.setattr(object_store.time, "sleep", pauses.append)
     monkeypatch.setattr(object_store.time, "monotonic", lambda: sum(pauses))
@@ -118,7 +117,7 @@ def test_a_store_that_comes_back_is_waited_for(waits: list[float]) -> None:
     assert 20 < sum(waits) < 60
 
 
-def test_a_store_that_stays_away_is_no_files_fault(waits: list[float]) -> None:
+def test_a_store_that_stays_away_is_a_storage_error(waits: list[float]) -> None:
     def away() -> None:
         raise OSError("connection refused")
 
@@ -127,7 +126,7 @@ def test_a_store_that_stays_away_is_no_files_fault(waits: list[float]) -> None:
     assert object_store.PATIENCE_S <= sum(waits) < object_store.PATIENCE_S + 10
 
 
-def test_a_file_that_fails_while_the_store_answers_is_at_fault_itself(waits: list[float]) -> None:
+def test_a_file_that_fails_while_the_store_answers_is_to_blame(waits: list[float]) -> None:
     def fails() -> None:
         raise OSError("bad block")
 
@@ -146,8 +145,8 @@ def test_a_file_that_fails_while_the_store_answers_is_at_fault_itself(waits: lis
 
 
 @pytest.mark.parametrize("down", range(1, 12))
-def test_no_file_is_blamed_whenever_the_store_comes_back(waits: list[float], down: int) -> None:
-    """It comes back between two requests: also between a call and the question if it is there."""
+def test_no_file_is_blamed_when_the_store_comes_back(waits: list[float], down: int) -> None:
+    """It comes back between two requests, also between a call and the check that follows."""
     requests = iter(range(99))
 
     def request() -> str:
@@ -158,7 +157,7 @@ def test_no_file_is_blamed_whenever_the_store_comes_back(waits: list[float], dow
     assert steadily(request, request, "s3://lab") == "done"
 
 
-def test_bytes_that_a_broken_connection_kept_back_are_asked_for_again(waits: list[float]) -> None:
+def test_a_file_cut_short_by_the_connection_is_read_again(waits: list[float]) -> None:
     class Breaking:
         left = 2
 

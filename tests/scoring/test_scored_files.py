@@ -1,4 +1,4 @@
-"""Where files of scored images go, and the tables of a cohort."""
+"""Where the files of scored images go, and the tables of a cohort."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
+from skinray.scoring.kinds import SCORED_KINDS
 from skinray.scoring.run_store import LocalOutput
-from skinray.scoring.score_image import places
 from skinray.scoring.tables import LOST, Totals, write_tables
 
 
@@ -21,23 +21,26 @@ from skinray.scoring.tables import LOST, Totals, write_tables
      "é" * 127, "dir.jpg/a.png", "nul\0.png"],
 )  # fmt: skip
 def test_files_stay_inside_the_run_folder_and_can_be_written(tmp_path: Path, image: str) -> None:
-    for kind, place in [*places(image, "biopsy").items(), *places(image, "photo").items()]:
-        path = tmp_path / place
-        assert path.resolve().is_relative_to(tmp_path / place.split("/")[0]), kind
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
+    for kind in SCORED_KINDS.values():
+        for place in kind.places(image).values():
+            path = tmp_path / place
+            assert path.resolve().is_relative_to(tmp_path / place.split("/")[0])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
 
 
 def test_no_two_images_share_a_file() -> None:
     names = ["a.png", "a.jpg", "a", "a/b.png", "..", ".", "a.png.jpg/x", "a.png/x", "n" * 240,
              "n" * 241]  # fmt: skip
-    for kind, what in (("biopsy", "overlay"), ("biopsy", "geojson"), ("photo", "mask")):
-        found = [places(name, kind)[what] for name in names]
+    biopsy, photo = SCORED_KINDS["biopsy"], SCORED_KINDS["photo"]
+    for kind, what in ((biopsy, "overlay"), (biopsy, "geojson"), (photo, "mask")):
+        found = [kind.places(name)[what] for name in names]
         assert len(set(found)) == len(names)
         files = {Path(place) for place in found}
         assert not any(parent in files for place in files for parent in place.parents)
-    assert places("s 1/a.png", "biopsy")["overlay"] == "overlays/s 1/a.png.jpg"
-    assert places("s 1/a.png", "biopsy")["geojson"] == "geojson/s 1/a.png.geojson"
+    assert biopsy.places("s 1/a.png") == {
+        "overlay": "overlays/s 1/a.png.jpg", "geojson": "geojson/s 1/a.png.geojson",
+    }  # fmt: skip
 
 
 def row(image: str, **facts: Any) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def row(image: str, **facts: Any) -> dict[str, Any]:
 
 
 def test_the_tables_hold_every_row(tmp_path: Path) -> None:
-    count = Count(
+    count = CrossingsRecord(
         count=2, boundary_px=7.5, boundary_mm=None, density_per_mm=None, um_per_px=None, width=4,
         height=3, points=[(0.1, 1.0), (2.5, 3.0)],
     )  # fmt: skip
@@ -59,7 +62,7 @@ def test_the_tables_hold_every_row(tmp_path: Path) -> None:
         row("e.png"),
     ]
     run = LocalOutput(tmp_path)
-    totals = write_tables(tmp_path, run, iter(rows), "biopsy", overlays=False)
+    totals = write_tables(tmp_path, run, iter(rows), SCORED_KINDS["biopsy"], overlays=False)
     assert (totals.scored, totals.failures) == (2, 3)
     table = pq.read_table(tmp_path / "counts.parquet").to_pylist()
     assert [each["image"] for each in table] == [each["image"] for each in rows]

@@ -1,4 +1,4 @@
-"""Bundles of stand-in networks, the service in front of it, and one client of it."""
+"""Bundles with stand-in networks, services for them, and their clients."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
-from stand_in import stand_in_bundle
 
-from skinray.config.biopsies import PredictSettings, ServiceSettings
+from benchmarks.stand_in import stand_in_bundle
+from skinray.config.images import PredictSettings
 from skinray.config.photos import SkinSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.learning import bundle as bundles
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
@@ -20,7 +21,7 @@ SMALL = ServiceSettings(max_body_bytes=2_000_000, max_pixels=400_000, timeout_s=
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> bundles.Bundle:
-    """Networks that see red as nerve and green as dermis; larger images go through in tiles."""
+    """Networks that take red for nerve and green for dermis; larger images are split into tiles."""
     folder = tmp_path_factory.mktemp("service") / "bundle"
     tiles = PredictSettings(max_pixels=40_000, tile_px=128, overlap_px=64)
     return bundles.load(stand_in_bundle(folder, predict=tiles), "cpu")
@@ -29,7 +30,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> bundles.Bundle:
 @pytest.fixture(scope="session")
 def client(bundle: bundles.Bundle) -> Iterator[TestClient]:
     engine = LocalEngine(bundle)
-    # Errors are answered, not raised through the client: that is what is tested.
+    # Errors become responses instead of being raised by the client, as the tests need.
     with TestClient(create_app(engine, SMALL), raise_server_exceptions=False) as client:
         yield client
     engine.close()
@@ -37,7 +38,7 @@ def client(bundle: bundles.Bundle) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="session")
 def skin_bundle(tmp_path_factory: pytest.TempPathFactory) -> bundles.Bundle:
-    """A small network of random weights; the photographs' edges draw its masks."""
+    """A small network with random weights; its masks follow the photographs' edges."""
     folder = tmp_path_factory.mktemp("photographs") / "bundle"
     return bundles.load(photo_bundle(folder, skin=SkinSettings(refine=True, threshold=0.65)), "cpu")
 

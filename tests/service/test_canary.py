@@ -1,4 +1,4 @@
-"""Nothing of an image comes into a log: no name, no tag, no subject, no pixel; at any level."""
+"""No log contains anything of an image, at any level: no name, tag, subject or pixel."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import tifffile
 from fastapi.testclient import TestClient
 from PIL import Image as Pillow
 from PIL.PngImagePlugin import PngInfo
-from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from benchmarks.stand_in import drawn_image
+from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
 
@@ -24,7 +24,7 @@ WORD = "canary"
 
 
 class Keeper(logging.Handler):
-    """Keeps everything that any logger says, with its arguments and traces."""
+    """Keeps everything that any logger emits, with arguments and tracebacks."""
 
     def __init__(self) -> None:
         super().__init__(logging.NOTSET)
@@ -54,7 +54,7 @@ def kept() -> Iterator[Keeper]:
 
 @pytest.fixture(scope="module")
 def tagged() -> dict[str, bytes]:
-    """Images with the word wherever formats have a place for words; made before anyone listens."""
+    """Images with the word wherever a format has room for text; written before logs are kept."""
     pixels = drawn_image()
     exif = Pillow.Exif()
     for tag in (0x010E, 0x013B, 0x8298, 0x010F, 0x0131):  # description, artist, copyright, ...
@@ -75,7 +75,7 @@ def tagged() -> dict[str, bytes]:
 
 
 def spoilt(data: bytes) -> list[bytes]:
-    """Return the file cut off, and with a byte changed before its pixels and within them."""
+    """Return the file truncated, and with a byte changed in its header or its pixels."""
     changed = bytearray(data)
     changed[len(data) // 2] ^= 0xFF
     early = bytearray(data)
@@ -83,7 +83,7 @@ def spoilt(data: bytes) -> list[bytes]:
     return [data[: len(data) * 3 // 4], data[:200], bytes(changed), bytes(early)]
 
 
-def test_no_log_tells_anything_of_an_image(
+def test_no_log_reveals_anything_about_an_image(
     tagged: dict[str, bytes], bundle: Any, tmp_path: Path, kept: Keeper
 ) -> None:
     app = create_app(LocalEngine(bundle), ServiceSettings(labels=str(tmp_path / "labels")))
@@ -104,13 +104,13 @@ def test_no_log_tells_anything_of_an_image(
     assert {200, 422} <= statuses
     ours = [line for line in kept.lines if line.startswith("skinray.service")]
     assert len(ours) > 50
-    # What the client of this test says of its own requests is no log of the service.
+    # What this test's own client logs about its requests is not a log of the service.
     said = [line for line in kept.lines if not line.startswith(("httpx", "httpcore"))]
     assert [line for line in said if WORD in line] == []
 
 
-def test_no_log_holds_pixels(bundle: Any, kept: Keeper) -> None:
-    value = 173  # of every pixel: its like stands in no time, size or status by chance
+def test_no_log_contains_pixels(bundle: Any, kept: Keeper) -> None:
+    value = 173  # of every pixel: unlikely to appear by chance in a time, size or status
     pixels = np.full((40, 50, 3), value, np.uint8)
     stream = io.BytesIO()
     Pillow.fromarray(pixels).save(stream, "PNG")
@@ -125,8 +125,8 @@ def test_no_log_holds_pixels(bundle: Any, kept: Keeper) -> None:
     assert [line for line in said if f"{value}, {value}" in line or "\\xad\\xad" in line] == []
 
 
-def test_the_keeper_hears_every_logger(kept: Keeper) -> None:
-    """Else the tests above could not fail."""
+def test_the_keeper_receives_every_logger(kept: Keeper) -> None:
+    """Otherwise the tests above could not fail."""
     logging.getLogger("PIL.anything").debug("a %s", WORD)
     logging.getLogger("skinray.service").info(WORD)
     assert [line for line in kept.lines if WORD in line] != []

@@ -1,4 +1,4 @@
-"""The engine in this process: bounded, honest about its networks, and ended in order."""
+"""The engine in this process: limited threads, networks that fail, and shutdown."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from skinray.service.answers.biopsies import CountWant
 from skinray.service.engine import LocalEngine, NotReadyError
 
 
 @dataclass
 class Stage:
-    """A stage that counts who is in it at once, or does not answer."""
+    """A stage that counts the images in it at once, or does not answer."""
 
     inner: object
     sound: bool = True
@@ -44,7 +44,7 @@ class Stage:
 
 
 def changed(bundle, **stages):
-    """The bundle with other stages in the place of its own."""
+    """The bundle with some stages replaced."""
     return replace(bundle, stages={**bundle.stages, **stages})
 
 
@@ -54,7 +54,7 @@ async def until(condition) -> None:
             await asyncio.sleep(0.002)
 
 
-def test_no_more_images_at_once_than_threads_and_who_leaves_is_not_counted(bundle):
+def test_images_at_once_are_limited_and_cancelled_ones_are_skipped(bundle):
     async def run() -> None:
         nerve = Stage(bundle.stages["nerve"])
         engine = LocalEngine(changed(bundle, nerve=nerve), threads=2)
@@ -66,14 +66,14 @@ def test_no_more_images_at_once_than_threads_and_who_leaves_is_not_counted(bundl
         await asyncio.gather(tasks[5], return_exceptions=True)
         nerve.gate.set()
         answers = await asyncio.gather(*tasks[:5])
-        assert {answer.count.count for answer in answers} == {2}
+        assert {answer.count for answer in answers} == {2}
         assert (nerve.most, nerve.calls) == (2, 5)
         engine.close()
 
     asyncio.run(run())
 
 
-def test_both_networks_see_an_image_at_once(bundle):
+def test_both_networks_process_an_image_at_the_same_time(bundle):
     async def run() -> None:
         nerve, dermis = (Stage(bundle.stages[name]) for name in ("nerve", "dermis"))
         engine = LocalEngine(changed(bundle, nerve=nerve, dermis=dermis))
@@ -81,7 +81,7 @@ def test_both_networks_see_an_image_at_once(bundle):
         await until(lambda: nerve.inside == dermis.inside == 1)
         nerve.gate.set()
         dermis.gate.set()
-        assert (await answer).count.count == 2
+        assert (await answer).count == 2
         engine.close()
 
     asyncio.run(run())

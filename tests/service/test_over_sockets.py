@@ -1,4 +1,4 @@
-"""The service behind a real server: refusals arrive whole, also at clients that still send."""
+"""The service behind a real server: refusals arrive complete, even while the client still sends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 import uvicorn
-from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from benchmarks.stand_in import drawn_image
+from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
 from tests.support.service.asgi_driver import BOUNDARY, form
@@ -25,7 +25,7 @@ SETTINGS = ServiceSettings(max_in_flight=1, max_queued=1, max_body_bytes=3_000_0
 
 @pytest.fixture(scope="module")
 def address(bundle) -> Iterator[tuple[str, int]]:
-    """Host and port of a server in a thread of its own."""
+    """Host and port of a server in its own thread."""
     app = create_app(LocalEngine(bundle), SETTINGS)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     listening = socket.create_server(("127.0.0.1", 0))
@@ -39,7 +39,7 @@ def address(bundle) -> Iterator[tuple[str, int]]:
     assert not thread.is_alive()
 
 
-def test_a_client_that_sends_on_still_reads_why_it_was_refused(address):
+def test_a_client_that_keeps_sending_still_receives_the_refusal(address):
     head = (
         f"POST /v1/biopsies HTTP/1.1\r\nHost: here\r\nContent-Length: 9000000\r\n"
         f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
@@ -55,10 +55,10 @@ def test_a_client_that_sends_on_still_reads_why_it_was_refused(address):
             answer += piece
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b'"reason":"too_many_bytes"' in answer
-    assert b'{"live":true}' in answer  # and the connection is good for the next request
+    assert b'{"live":true}' in answer  # and the connection can be used for the next request
 
 
-def test_of_many_at_once_each_is_counted_or_told_to_come_again(address):
+def test_of_many_requests_at_once_each_is_counted_or_told_to_retry(address):
     url = f"http://{address[0]}:{address[1]}/v1/biopsies"
 
     def ask(_: int) -> tuple[int, object]:
@@ -75,7 +75,7 @@ def test_of_many_at_once_each_is_counted_or_told_to_come_again(address):
         assert client.post(url, files={"image": FILE}).json()["count"] == 2
 
 
-def test_a_client_that_breaks_off_leaves_the_service_well(address):
+def test_a_client_that_disconnects_does_no_harm(address):
     body = form(FILE)
     head = (
         f"POST /v1/biopsies HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import PhotoSettings
 from skinray.images.photos.pairs import find_photos
 from skinray.learning.photos.scores import Look, PhotoScore, summarise
@@ -18,7 +18,8 @@ from skinray.learning.photos.trials import SCENARIOS, Scenario
 from skinray.learning.photos.views import views
 from skinray.report.biopsies.results import Curve, CurvePoint
 from skinray.report.photos.examples import write_examples
-from skinray.report.photos.table import PhotoResults, PhotoRow
+from skinray.report.photos.rows import PhotoRow
+from skinray.report.photos.table import PhotoResults
 from tests.support.drawn_photos import write_photos
 
 PHOTOS = 60
@@ -70,7 +71,9 @@ def fake_rows(run: Path) -> list[PhotoRow]:
                 run, f"{scenario}-{label}-{flips}".replace(" ", "-"), photos, scores[:3],
                 red_is_skin, ReadSettings(),
             )  # fmt: skip
-            lacking = "random weights, since deeplabv3_mobilenet_v3_large_coco_voc is not at hand"
+            lacking = (
+                "random weights, since deeplabv3_mobilenet_v3_large_coco_voc was not available"
+            )
             rows.append(
                 PhotoRow(
                     network=label, model=model, scenario=scenario, epochs=20, flips=flips,

@@ -11,17 +11,9 @@ import yaml
 from numpy.typing import NDArray
 
 from skinray.config.base import validate
-from skinray.config.biopsies import (
-    ArmSettings,
-    CrossingSettings,
-    FoldSettings,
-    ModelSettings,
-    RunSettings,
-    Scalar,
-    StageSettings,
-    TrainSettings,
-)
+from skinray.config.biopsies import CrossingSettings, FoldSettings, RunSettings, StageSettings
 from skinray.config.kinds import Stage
+from skinray.config.training import ArmSettings, ModelSettings, Scalar, TrainSettings
 from skinray.report.biopsies.results import (
     ArmRow,
     CountRow,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from own_cluster import OwnCluster
+from benchmarks.own_cluster import OwnCluster
 
 PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider"
 HEAD_ID = "f" * 51 + "00000"

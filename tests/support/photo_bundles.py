@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from skinray.config.biopsies import ModelSettings
 from skinray.config.photos import WHOLE, SkinSettings
+from skinray.config.training import ModelSettings
 from skinray.learning.bundle import save
 from skinray.learning.bundle.info import BundleInfo
 from skinray.models import build

@@ -18,7 +18,7 @@ from skinray.cluster.train.held import held, left_behind
 from skinray.cluster.train.placement import trial_resources
 from skinray.cluster.train.sources import Source
 from skinray.cluster.train.tune import run_trials
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 from skinray.images.augment import Sample
 from tests.support.tiny import drawn_sample, tiny_spec
 

@@ -1,4 +1,4 @@
-"""Cohorts to score: images of every format and size, and files of every bad kind."""
+"""Cohorts to score: images of every format and size, and bad files of every kind."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tifffile
 from PIL import Image as Pillow
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from tests.images.formats.test_bad_input import bomb_jpeg, bomb_png, bomb_tiff, sound_files
 from tests.images.formats.test_metadata import ASCII, CANARY, ORIENTATION, directory
 
@@ -18,14 +18,14 @@ SIZES = ((96, 128), (70, 50), (128, 200), (33, 47), (180, 90))
 
 
 def sound_image(at: int) -> tuple[str, bytes]:
-    """A drawn biopsy: its name and its file, format and size by turns."""
+    """A drawn biopsy, its name and its file; format and size vary with the number."""
     pixels = drawn_image(at, SIZES[at % len(SIZES)], nerves=at % 4)
     writer, ending = WRITERS[at % len(WRITERS)]
     return f"{at:03d}.{ending}", writer(pixels)
 
 
 def bad_files() -> dict[str, tuple[bytes, str]]:
-    """Files that cannot be scored, by name, with what is said of them."""
+    """Files that cannot be scored, by name, each with the reason reported."""
     png, jpeg, tiff = (sound_files()[kind] for kind in ("png", "jpeg", "tiff-zlib"))
     frames = [Pillow.fromarray(drawn_image(at)) for at in range(2)]
     animated = io.BytesIO()
@@ -66,15 +66,15 @@ def told_all_over(pixels: np.ndarray) -> bytes:
 
 
 def told_as_orientation(pixels: np.ndarray) -> bytes:
-    """A JPEG with the canary where its orientation belongs."""
+    """A JPEG with the canary in place of its orientation."""
     words = directory(ORIENTATION, ASCII, len(CANARY), CANARY.encode())
     return bytes(_pil("JPEG", exif=b"Exif\0\0" + words)(pixels))
 
 
 def canary_logs(ray_session: Any) -> list[str]:
-    """Return the files of the session's log folder that have the canary."""
-    folder = Path(ray_session._private.worker._global_node.get_logs_dir_path())
-    logs = [path for path in folder.rglob("*") if path.is_file()]
+    """Return the files in the session's log folder that contain the canary."""
+    session = ray_session.init(ignore_reinit_error=True).address_info["session_dir"]
+    logs = [path for path in Path(session, "logs").rglob("*") if path.is_file()]
     assert logs
     return [path.name for path in logs if CANARY.encode() in path.read_bytes()]
 
@@ -111,14 +111,14 @@ def _grey(pixels: np.ndarray) -> bytes:
 
 
 def _turned(pixels: np.ndarray) -> bytes:
-    """A JPEG that says in its EXIF that it lies on its side."""
+    """A JPEG whose EXIF says that it is rotated."""
     exif = Pillow.Exif()
     exif[0x0112] = 6
     return bytes(_pil("JPEG", quality=95, exif=exif)(np.rot90(pixels)))
 
 
 def _scaled(pixels: np.ndarray) -> bytes:
-    """A TIFF that states .25 um a pixel: 40,000 pixels a centimetre."""
+    """A TIFF with 0.25 um per pixel: 40,000 pixels per centimetre."""
     return _tiff(pixels, resolution=(4e4, 4e4), resolutionunit=3, compression="lzw")
 
 

@@ -1,4 +1,4 @@
-"""Rows of a run's table made by hand, and the folder of a run that would have written them."""
+"""Rows of a run's table made by hand, and the folder of a run with those rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skinray.scoring.rows import AREAS, COUNTS
+from skinray.scoring.kinds import AREAS, COUNTS
 
 Row = dict[str, Any]
 
@@ -29,7 +29,7 @@ def scored(
 
 
 def area(image: str, fraction: float, confidence: float = 0.95, **others: Any) -> Row:
-    """A photograph with its skin."""
+    """A photograph with its area of skin."""
     return blank(AREAS) | {
         "image": image, "status": "ok", "skin_px": round(64 * 48 * fraction),
         "skin_fraction": fraction, "confidence": confidence, "width": 64, "height": 48,
@@ -48,7 +48,7 @@ def blank(schema: pa.Schema = COUNTS) -> Row:
 
 
 def write_scored(folder: Path, rows: Sequence[Row], **told: Any) -> Path:
-    """Write the run's folder as scoring leaves it, without pictures."""
+    """Write a run folder as scoring leaves it, without pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = {
         "bundle": "ab" * 32, "bundle_path": str(folder / "none"), "images": "/cohort",

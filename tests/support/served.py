@@ -1,4 +1,4 @@
-"""Bundles to change over to, and one request."""
+"""Bundles to switch to, and one request."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import requests
 from numpy.typing import NDArray
-from stand_in import SEES_GREEN, bundle_of
 
-from skinray.config.biopsies import ModelSettings
+from benchmarks.stand_in import SEES_GREEN, bundle_of
+from skinray.config.training import ModelSettings
 from skinray.learning.bundle import save
 from skinray.learning.bundle.info import read_info
 from skinray.models import build
@@ -20,13 +20,13 @@ BLIND = {"weights": (0.0, 0.0, 0.0), "bias": -30.0}
 
 
 def blind_bundle(folder: Path) -> Path:
-    """Write a bundle that sees no nerve anywhere."""
+    """Write a bundle that finds no nerves."""
     nerve = ModelSettings(name="pixel", options=BLIND)
     return bundle_of(folder, nerve, ModelSettings(name="pixel", options=SEES_GREEN))
 
 
 def sick_bundle(folder: Path) -> Path:
-    """Write a bundle with right hashes, whose nerve network gives no number."""
+    """Write a bundle with correct hashes whose nerve network returns NaN."""
     info = read_info(blind_bundle(folder))
     nerve, dermis = (build(info.models[s].name, **info.models[s].options) for s in info.stages)
     for values in nerve.parameters():

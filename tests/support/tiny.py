@@ -13,14 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from skinray.config.base import validate
-from skinray.config.biopsies import (
-    ArmSettings,
-    AugmentSettings,
-    ModelSettings,
-    RunSettings,
-    StageSettings,
-    TrainSettings,
-)
+from skinray.config.biopsies import RunSettings, StageSettings
+from skinray.config.images import AugmentSettings
+from skinray.config.training import ArmSettings, ModelSettings, TrainSettings
 from skinray.images.augment import Sample
 from skinray.images.cohort.rows import Biopsy, Cohort
 from skinray.learning.spec import TrialSpec

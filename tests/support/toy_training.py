@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from skinray.config.biopsies import TrainSettings
+from skinray.config.training import TrainSettings
 from skinray.learning.checkpoint import TrainState
 from skinray.learning.loop import Batch, Objective, fit
 from tests.support.tiny import ConvNetwork, drawn_sample, train_settings

@@ -1,13 +1,14 @@
-"""Scoring in actors that do all stages: whole batches are handed to them, without Ray Data.
+"""Scoring in actors that do all stages: the driver hands them whole batches, without Ray Data.
 
-Such a batch is seconds of work in one place, and nothing streams from stage to stage. Ray Data's
-loop and its helpers would only take CPU time, and more of it with more actors (decision 28).
+A batch is seconds of work in one place, and nothing streams between stages. Ray Data's loop and
+helpers would only take CPU time, more of it with more actors (decision 28).
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import ray
@@ -15,34 +16,33 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from skinray.cluster.score.claims import ClaimActors
 from skinray.cluster.score.pools import Pool
-from skinray.cluster.score.stages import Fused, Job
+from skinray.cluster.score.stages import Scorer
+from skinray.scoring.score_image import Job
 
-AHEAD = 2  # batches that an actor has: the one it works at, and the next
-MOST_STARTS = 8  # so many actors in a row that die before they are ready end the round
+AHEAD = 2  # batches that an actor has: the one it works on, and the next
+MOST_STARTS = 8  # this many actors in a row that die before they are ready end the round
 
 
 class Team:
     """Actors of all stages, and what each of them has to do.
 
-    In the place of one that dies comes another, wherever there is room; until it is ready the
+    An actor that dies is replaced wherever there is room; until its replacement is ready, the
     others do its batches.
 
     Parameters
     ----------
     job, claims : of the run.
-    pool : how many actors, and what each takes. Those without room wait for it, and begin as soon
-        as the cluster has grown.
+    pool : how many actors, and what each takes. Actors without room wait until the cluster has
+        grown.
     batches : how many there are, each of ``images_per_part`` images.
     """
 
     def __init__(self, job: Job, claims: ClaimActors, pool: Pool, batches: int) -> None:
-        kind = ray.remote(num_cpus=pool.cpus, num_gpus=pool.gpus, scheduling_strategy="SPREAD")(
-            Fused
-        )
-        self._new: Callable[[], Any] = lambda: kind.remote(job, claims)
+        options = ray.remote(num_cpus=pool.cpus, num_gpus=pool.gpus, scheduling_strategy="SPREAD")
+        self._new: Callable[[], Any] = partial(options(Scorer).remote, job, claims)
         self.pending, self.left = deque(range(batches)), batches
-        self.starts: dict[Any, int] = {}  # of every actor: how many before it died at their start
-        self.load: Counter[Any] = Counter()  # of every actor that is ready: its batches
+        self.starts: dict[Any, int] = {}  # by actor: how many before it died at their start
+        self.load: Counter[Any] = Counter()  # by actor that is ready: how many batches it has
         self.calls: dict[Any, tuple[Any, int | None]] = {}
         for _ in range(pool.most):
             self._start()
@@ -53,14 +53,16 @@ class Team:
         Raises
         ------
         RayError
-            What was raised in an actor; or its death, if it happens at every start.
+            What an actor raised; or its death, if it dies at every start.
         """
         while self.left:
             ref = ray.wait(list(self.calls))[0][0]
             actor, batch = self.calls.pop(ref)
             try:
                 images = ray.get(ref)
-            except RayTaskError:  # raised by the work itself, be it the death of another actor
+            except (
+                RayTaskError
+            ):  # raised by the work itself, even if it is the death of another actor
                 raise
             except (RayActorError, OutOfMemoryError) as death:
                 self._died(actor, batch, death)
@@ -69,13 +71,13 @@ class Team:
                     self.load[actor] = 0
                 else:
                     self.left -= 1
-                    if actor in self.load:  # else it has died since, at its next batch
+                    if actor in self.load:  # else it has died since, in its next batch
                         self.load[actor] -= 1
                     yield images
             self._feed()
 
     def end(self) -> None:
-        """End the actors, also those in the middle of a batch."""
+        """End the actors, even in the middle of a batch."""
         for actor in self.starts:
             ray.kill(actor)
 
@@ -87,10 +89,10 @@ class Team:
     def _died(self, actor: Any, batch: int | None, death: Exception) -> None:
         if batch is not None:
             self.pending.appendleft(batch)
-        if actor not in self.starts:  # it was seen with its other batch
+        if actor not in self.starts:  # seen before, with its other batch
             return
         before = self.starts.pop(actor)
-        ray.kill(actor)  # it may only be out of reach
+        ray.kill(actor)  # it may be alive and only out of reach
         if self.load.pop(actor, None) is not None:
             self._start()
         elif before + 1 < MOST_STARTS and not getattr(death, "actor_init_failed", False):

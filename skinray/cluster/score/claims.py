@@ -1,7 +1,7 @@
-"""Who computes which content, so that the same bytes are computed once, whoever comes across them.
+"""Who computes which content, so that the same bytes are computed once under any name.
 
-One actor answers some thousand questions a second and remembers every content: on large clusters
-several share the contents.
+One actor answers some thousand questions a second and remembers every content; on large clusters
+several actors share the contents.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ NODES_PER_ACTOR = 4
 class Claims:
     """One actor's share of the contents.
 
-    A claim is its holder's for good: a worker that tries again after its death gets it back. If
-    this actor dies, contents may be computed twice, with the same result.
+    A claim is never given up: an image that is tried again after its worker's death gets it back.
+    If this actor dies, contents may be computed twice, with the same result.
 
     Parameters
     ----------
-    out : the run, whose contents with a result are listed in it.
-    number, of : which share of how many this is.
+    out : the run; a file in it lists the contents that have a result.
+    number, of : which share this is, out of how many.
     """
 
     def __init__(self, out: Output, number: int = 0, of: int = 1) -> None:
@@ -56,13 +56,13 @@ class Claims:
 
 @dataclass(frozen=True)
 class ClaimActors:
-    """All shares, each in an actor of its own."""
+    """All shares, each in its own actor."""
 
     actors: tuple[Any, ...]
 
     @classmethod
     def start(cls, out: Output, nodes: int) -> ClaimActors:
-        """Start as many as a cluster of so many nodes needs."""
+        """Start as many as a cluster of this many nodes needs."""
         of = claim_actors(nodes)
         kind = ray.remote(
             num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD"
@@ -75,7 +75,7 @@ class ClaimActors:
         return turn
 
     def ended(self, key: str | None, image: str) -> None:
-        """Note that an image did not kill its worker; without a key nothing was asked of it."""
+        """Note that an image did not kill its worker; without a key it asked nothing."""
         if key is not None:
             self._holder(key).ended.remote(image)
 
@@ -84,7 +84,7 @@ class ClaimActors:
 
 
 def claim_actors(nodes: int) -> int:
-    """Return how many actors share the contents on so many nodes."""
+    """Return how many actors share the contents on this many nodes."""
     return -(-nodes // NODES_PER_ACTOR)
 
 

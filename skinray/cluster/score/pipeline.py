@@ -17,23 +17,24 @@ from rich.console import Console
 from skinray.cluster.score.actors import Team
 from skinray.cluster.score.claims import ClaimActors
 from skinray.cluster.score.pools import Machines, Pool, Pools, plan_pools
-from skinray.cluster.score.stages import Decode, Finish, Job, Predict
+from skinray.cluster.score.stages import Predict, decode, finish
 from skinray.progress import Steps
+from skinray.scoring.score_image import Job
 
-# Large blocks of images would lie in memory by the dozen.
+# Large blocks of images would fill the memory by the dozen.
 BLOCK_BYTES = 32 << 20
-# Not Ray's half an hour: a batch of whole slides on a CPU may take longer.
+# Longer than Ray's half hour: a batch of whole slides may take longer on a CPU.
 NO_PROGRESS_S = 24 * 3600
 
 
 def run_round(job: Job, images: int, machines: Machines, console: Console) -> None:
-    """Send so many pending images, as the run folder lists them, through the stages."""
+    """Send the pending images (their number, listed in the run folder) through the stages."""
     batches = -(-images // job.settings.images_per_part)
     pools = plan_pools(job.settings, job.info.stages, machines, batches)
     claims = ClaimActors.start(job.out, machines.nodes)
     scored = _fused if pools.layout == "fused" else _separate
     pace = Pace()
-    with Steps("Scoring images", images, console) as steps:
+    with quiet_data(), Steps("Scoring images", images, console) as steps:
         for done in scored(job, claims, pools, batches):
             pace.add(done)
             steps.set(pace.done, f"{pace.rate:.2f} images/s" if pace.rate else "")
@@ -42,37 +43,35 @@ def run_round(job: Job, images: int, machines: Machines, console: Console) -> No
 
 @dataclass
 class Pace:
-    """Images done and how fast, the start of the actors and networks not counted.
+    """Images done and how fast, not counting the start of actors and networks.
 
     Attributes
     ----------
-    done : images so far.
-    first, first_s : images of the first block, and seconds until it was there.
-    last_s : seconds until the last block.
+    done, done_s : images so far, and seconds until the last of them was done.
+    first, first_s : the same for the first block.
     """
 
     done: int = 0
+    done_s: float = 0.0
     first: int = 0
     first_s: float = 0.0
-    last_s: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
     def add(self, images: int) -> None:
-        """Note that so many more are done."""
-        self.last_s = time.monotonic() - self.began
-        if not self.done:
-            self.first, self.first_s = images, self.last_s
-        self.done += images
+        """Note that this many more are done."""
+        self.done, self.done_s = self.done + images, time.monotonic() - self.began
+        if not self.first:
+            self.first, self.first_s = self.done, self.done_s
 
     @property
     def rate(self) -> float:
-        """Images a second since the first block; 0 before there is a second one."""
-        under_way = self.last_s - self.first_s
-        return (self.done - self.first) / under_way if under_way > 0 else 0.0
+        """Images per second since the first block; 0 before the second."""
+        took = self.done_s - self.first_s
+        return (self.done - self.first) / took if took > 0 else 0.0
 
     def __str__(self) -> str:
-        text = f"{self.done} images went through, the first after {self.first_s:.1f} s"
-        return f"{text}; once under way {self.rate:.2f} images/s" if self.rate else text
+        text = f"{self.done} images processed, the first after {self.first_s:.1f} s"
+        return f"{text}, then {self.rate:.2f} images/s" if self.rate else text
 
 
 def _fused(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iterator[int]:
@@ -86,7 +85,8 @@ def _fused(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iterato
 def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iterator[int]:
     settings = job.settings
     images = ray.data.range(batches, override_num_blocks=batches).map_batches(
-        Decode(job, claims).__call__,
+        decode,
+        fn_args=(job, claims),
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=settings.decode_cpus,
@@ -100,14 +100,14 @@ def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iter
             **_resources(pool),
         )
     images = images.map_batches(
-        Finish(job).__call__,
+        finish,
+        fn_args=(job,),
         batch_size=settings.images_per_part,
         batch_format="pyarrow",
         num_cpus=settings.crossing_cpus,
     )
-    with quiet_data():
-        for block in images.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-            yield int(block["done"].sum())
+    for block in images.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+        yield int(block["done"].sum())
 
 
 def _resources(pool: Pool) -> dict[str, Any]:
@@ -120,22 +120,15 @@ def _resources(pool: Pool) -> dict[str, Any]:
 
 @contextmanager
 def quiet_data() -> Iterator[None]:
-    """Keep Ray Data's own progress away and its blocks small, for a while."""
-    context, logger = DataContext.get_current(), logging.getLogger("ray.data")
-    changes: dict[str, Any] = {
-        "enable_progress_bars": False,
-        "print_on_execution_start": False,
-        "target_max_block_size": BLOCK_BYTES,
-        "execution_no_progress_timeout_s": NO_PROGRESS_S,
-    }
-    before = {name: getattr(context, name) for name in changes}
+    """Turn off Ray Data's progress lines and keep blocks small, for datasets made meanwhile."""
+    context, logger = DataContext.get_current().copy(), logging.getLogger("ray.data")
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.target_max_block_size = BLOCK_BYTES
+    context.execution_no_progress_timeout_s = NO_PROGRESS_S
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        for name, value in changes.items():
-            setattr(context, name, value)
-        yield
+        with DataContext.current(context):
+            yield
     finally:
-        for name, value in before.items():
-            setattr(context, name, value)
         logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""How many actors each stage of scoring gets on the cluster at hand, and what each takes."""
+"""How many actors each stage of scoring gets on the current cluster, and what each takes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Literal
 import ray
 
 from skinray.cluster.autoscaler import offered
-from skinray.config.biopsies import PoolSettings, ScoreSettings
 from skinray.config.kinds import Stage
+from skinray.config.scoring import PoolSettings, ScoreSettings
 from skinray.errors import ResourcesError
 
-Layout = Literal["fused", "separate"]
+ActorLayout = Literal["fused", "separate"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Machines:
 
     @classmethod
     def at_hand(cls) -> Machines:
-        """Look at the cluster that is joined."""
+        """Return what the joined cluster has."""
         have = ray.cluster_resources()
-        # Without an address it is this machine alone, which does not grow.
+        # Without an address the cluster is this machine alone, which does not grow.
         may_grow = "RAY_ADDRESS" in os.environ
         return cls(have.get("CPU", 0), have.get("GPU", 0), len(ray.nodes()), _cores(), may_grow)
 
@@ -43,7 +43,7 @@ class Pool:
     Attributes
     ----------
     least : as many as fit on the cluster as it is; the pool starts with them.
-    most : it grows to so many where the cluster does.
+    most : the pool grows to this many if the cluster grows.
     cpus, gpus : of each.
     """
 
@@ -55,18 +55,18 @@ class Pool:
 
 @dataclass(frozen=True)
 class Pools:
-    """The pools of a layout: one, or one for each network."""
+    """The pools of a layout: one in all, or one for each network."""
 
-    layout: Layout
+    layout: ActorLayout
     actors: tuple[Pool, ...]
 
 
 def machines_for(settings: ScoreSettings, stages: Sequence[Stage], images: int) -> Machines:
-    """Look at the cluster; if it is smaller than what is asked for, first let it grow.
+    """Return what the cluster has; if it is smaller than the settings ask for, first let it grow.
 
-    A cluster with an autoscaler may be at rest, without a single CPU. What is asked for is the
-    actors that the settings number, one of each kind else; it is waited for at most
-    ``resources_timeout_s``, and whatever came then has to do.
+    A cluster with an autoscaler may be idle, without a single CPU. This asks it for the number of
+    actors in the settings (one of each kind if they say "auto"), waits at most
+    ``resources_timeout_s``, and takes what there is then.
     """
     machines = Machines.at_hand()
     if not machines.may_grow:
@@ -100,7 +100,7 @@ def plan_pools(
     settings : what the user asks for.
     stages : of the bundle.
     machines : what there is.
-    batches : how many there are to score: more actors would have nothing to do.
+    batches : how many there are to score: further actors would have nothing to do.
 
     Raises
     ------
@@ -114,17 +114,17 @@ def plan_pools(
         raise ResourcesError(
             f"the cluster has {machines.cpus:g} CPUs and {machines.gpus:g} GPUs; layout {layout} "
             f"needs {cpus:g} and {gpus:g} at least: lower cpus_per_actor or gpus_per_actor, add "
-            "nodes, or raise resources_timeout_s where nodes start slowly"
+            "nodes, or raise resources_timeout_s if nodes start slowly"
         )
     return Pools(layout, pools)
 
 
 def _layout(
     settings: ScoreSettings, stages: Sequence[Stage], machines: Machines
-) -> tuple[Layout, list[PoolSettings], float]:
-    """Return the layout, its pools, and the CPUs that tasks which feed them need.
+) -> tuple[ActorLayout, list[PoolSettings], float]:
+    """Return the layout, its pools, and the CPUs of the tasks that feed them.
 
-    Actors of all stages need none: the driver tells them what to do.
+    Actors of all stages need no such tasks: the driver feeds them.
     """
     layout = settings.layout
     if layout == "auto":
@@ -136,7 +136,7 @@ def _layout(
 
 
 def _gpus(asked: PoolSettings, machines: Machines, pools: int) -> float:
-    """Return the GPUs of an actor: all networks live on one unless the settings say otherwise."""
+    """Return the GPUs of an actor: all networks share one unless the settings say otherwise."""
     if asked.gpus_per_actor == "auto":
         return 1 / pools if machines.gpus > 0 else 0.0
     return asked.gpus_per_actor
@@ -149,7 +149,7 @@ def _pool(
     feeding: float,
     batches: int,
 ) -> Pool:
-    """Size one of the layout's pools, which share what there is evenly."""
+    """Size one of the layout's pools; they share what there is evenly."""
     gpus = _gpus(asked, machines, len(pools))
     fit = int((machines.cpus - feeding) / (asked.cpus_per_actor * len(pools)))
     if gpus:

@@ -1,96 +1,43 @@
 """The stages of scoring, in one actor or through Ray Data: batches in, committed parts out.
 
-From stage to stage images travel as plain bytes with their shape; a row whose fate is settled (a
-failure, a second name of the same bytes) travels along as its finished row, so that every entry is
-committed.
+Between stages an image travels as plain bytes with its shape. A row that is already settled (a
+failure, or bytes seen under another name) travels along as it is, so that every entry is committed.
 """
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from skinray.cluster.device import assigned_device
 from skinray.cluster.malloc import keep_freed_memory
 from skinray.cluster.score.claims import ClaimActors
-from skinray.config.biopsies import ScoreSettings
 from skinray.config.kinds import Stage
-from skinray.errors import BundleError
 from skinray.learning.bundle import load, load_stage
-from skinray.learning.bundle.info import BundleInfo, read_info
-from skinray.scoring.entries import Entry, from_rows
-from skinray.scoring.image_store import Store, open_store
 from skinray.scoring.rows import Scored, commit, result_of
-from skinray.scoring.run_folder import PENDING
-from skinray.scoring.run_store import Output
-from skinray.scoring.score_image import Opened, finish_image, open_image
+from skinray.scoring.score_image import Job, Opened
 
-BATCHES_PER_FILE = 128
+_ARRAYS = ("pixels", "nerve", "dermis", "skin")
 WIRE = pa.schema(
     [
-        ("image", pa.string()), ("identity", pa.string()), ("key", pa.string()),
-        ("sha256", pa.string()), ("um_per_px", pa.float64()), ("height", pa.int64()),
-        ("width", pa.int64()), ("settled", pa.string()), ("pixels", pa.large_binary()),
-        ("nerve", pa.large_binary()), ("dermis", pa.large_binary()), ("skin", pa.large_binary()),
+        *((name, pa.string()) for name in ("image", "identity", "key", "sha256", "settled")),
+        ("um_per_px", pa.float64()), ("height", pa.int64()), ("width", pa.int64()),
+        *((name, pa.large_binary()) for name in _ARRAYS),
     ]
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Job:
-    """What all stages of a run share."""
-
-    images: str
-    bundle: str
-    info: BundleInfo
-    out: Output
-    settings: ScoreSettings
-
-    def entries(self, batch: int) -> list[Entry]:
-        """Return the entries of one batch, out of the run."""
-        size = self.settings.images_per_part
-        file, at = divmod(batch, BATCHES_PER_FILE)
-        data = io.BytesIO(self.out.read(f"{PENDING}/{file:06d}.parquet"))
-        table = pq.read_table(data, partitioning=None)
-        return list(from_rows(table.slice(at * size, size).to_pylist()))
-
-    def check_bundle(self) -> None:
-        """Raise BundleError if the bundle is not the one the run began with."""
-        if read_info(Path(self.bundle)).id != self.info.id:
-            raise BundleError(f"{self.bundle}: replaced while it was used; start the run again")
-
-
-@dataclass
-class Opener:
-    """Opens the entries of batches, one image at a time."""
-
-    job: Job
-    claims: ClaimActors
-    store: Store | None = None
-
-    def __call__(self, entry: Entry) -> Opened | Scored:
-        """Open one entry."""
-        if self.store is None:
-            self.store, _ = open_store(self.job.images)
-        job = self.job
-        return open_image(entry, self.store, job.settings, job.info.um_per_px, self.claims.ask)
-
-
-class Fused:
+class Scorer:
     """All stages in one actor."""
 
     def __init__(self, job: Job, claims: ClaimActors) -> None:
         device = _device(job)
-        self.job, self.claims, self.opener = job, claims, Opener(job, claims)
+        self.job, self.claims = job, claims
         self.bundle = load(job.bundle, device)
         job.check_bundle()
 
@@ -101,7 +48,7 @@ class Fused:
         """Score and commit a whole batch; return how many images."""
         rows = []
         for entry in self.job.entries(batch):
-            opened = self.opener(entry)
+            opened = self.job.open(entry, self.claims.ask)
             rows.append(self._row(opened))
             self.claims.ended(opened.key, entry.image)
         commit(self.job.out, rows)
@@ -114,28 +61,20 @@ class Fused:
             maps = self.bundle.maps(opened.pixels, opened.um_per_px)
         except Exception as error:  # whatever it is, it is this image's row
             return opened.failed(error)
-        return finish_image(opened, maps, self.job.info, self.job.settings, self.job.out)
+        return self.job.finish(opened, maps)
 
 
-@dataclass
-class Decode:
-    """Reads and decodes batches of entries, an image a table, so that large ones fit in memory."""
-
-    job: Job
-    claims: ClaimActors
-
-    def __call__(self, batches: pa.Table) -> Iterator[pa.Table]:
-        """Yield the images of whole batches."""
-        opener = Opener(self.job, self.claims)
-        for batch in batches["id"].to_pylist():
-            for entry in self.job.entries(batch):
-                opened = opener(entry)
-                self.claims.ended(opened.key, entry.image)
-                yield _to_wire(opened)
+def decode(batches: pa.Table, job: Job, claims: ClaimActors) -> Iterator[pa.Table]:
+    """Read and decode whole batches; yield an image per table, so that large ones fit in memory."""
+    for batch in batches["id"].to_pylist():
+        for entry in job.entries(batch):
+            opened = job.open(entry, claims.ask)
+            claims.ended(opened.key, entry.image)
+            yield _to_wire(opened)
 
 
 class Predict:
-    """One stage's networks in an actor of their own."""
+    """One stage's networks, in their own actor."""
 
     def __init__(self, job: Job, stage: Stage) -> None:
         device = _device(job)
@@ -155,31 +94,24 @@ class Predict:
         return pa.Table.from_pylist(rows, WIRE)
 
 
-@dataclass
-class Finish:
-    """Counts, writes and commits."""
+def finish(images: pa.Table, job: Job) -> pa.Table:
+    """Count, write files and commit the images as one part; return how many."""
+    rows = [_finished(row, job) for row in images.to_pylist()]
+    if rows:
+        commit(job.out, rows)
+    return pa.table({"done": [len(rows)]})
 
-    job: Job
 
-    def __call__(self, images: pa.Table) -> pa.Table:
-        """Commit the images as one part; return how many."""
-        rows = [self._row(row) for row in images.to_pylist()]
-        if rows:
-            commit(self.job.out, rows)
-        return pa.table({"done": [len(rows)]})
-
-    def _row(self, row: dict[str, Any]) -> Scored:
-        if row["settled"] is not None:
-            facts = json.loads(row["settled"])
-            result = facts.pop("result")
-            return Scored(**facts, result=result and result_of(result))
-        opened = _from_wire(row)
-        shape = opened.pixels.shape[:2]
-        job = self.job
-        maps = {
-            stage: np.frombuffer(row[stage], np.float32).reshape(shape) for stage in job.info.stages
-        }
-        return finish_image(opened, maps, job.info, job.settings, job.out)
+def _finished(row: dict[str, Any], job: Job) -> Scored:
+    if row["settled"] is not None:
+        facts = json.loads(row["settled"])
+        result = facts.pop("result")
+        return Scored(**facts, result=result and result_of(result))
+    opened = _from_wire(row)
+    shape = opened.pixels.shape[:2]
+    stages = job.info.stages
+    maps = {stage: np.frombuffer(row[stage], np.float32).reshape(shape) for stage in stages}
+    return job.finish(opened, maps)
 
 
 def _device(job: Job) -> torch.device:
@@ -198,8 +130,7 @@ def _to_wire(opened: Opened | Scored) -> pa.Table:
 
 
 def _settled(row: Scored) -> dict[str, Any]:
-    nothing = dict.fromkeys(("pixels", "nerve", "dermis", "skin"))
-    return {"settled": json.dumps(row.as_row()), **nothing}
+    return {"settled": json.dumps(row.as_row()), **dict.fromkeys(_ARRAYS)}
 
 
 def _from_wire(row: dict[str, Any]) -> Opened:

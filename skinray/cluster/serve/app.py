@@ -13,70 +13,66 @@ from ray.serve.config import BackpressureConfig
 
 from skinray.cluster.ray_token import refuse_open_cluster
 from skinray.cluster.serve.bundles import BundleRef
-from skinray.cluster.serve.ingress import Fused, Ingress
-from skinray.cluster.serve.stages import LAST, NETWORKS
+from skinray.cluster.serve.ingress import Fused, Ingress, build_app
+from skinray.cluster.serve.stages import LAST, LastStage, NetworkStage
 from skinray.config.base import validate
-from skinray.config.biopsies import ServeSettings
+from skinray.config.scoring import ServeSettings
 from skinray.errors import SettingsError
 from skinray.learning.bundle import check
 from skinray.service.middleware.tokens import ENVIRONMENT, read_tokens
+from skinray.service.routes.kinds import KINDS
 
-# Beyond the images that the service itself admits: pages, health, and refusals in the making.
+# Requests beyond the images that the service itself admits: pages, health checks and refusals.
 SPARE_REQUESTS = 100
-# Images a stage's replica holds: one in work, the next at hand.
+# Images that a stage's replica holds: one in progress, the next one ready.
 AHEAD = 2
 
 
 def app(args: dict[str, Any]) -> Application:
     """Build the application from the ``args`` of a Serve YAML file.
 
-    What is set here of replicas, CPUs and queues are defaults for a small machine: YAML sets
-    them by the deployments' names.
+    The replicas, CPUs and queues set here are defaults for a small machine: the YAML file overrides
+    them by deployment name ("Ingress", "Fused", "NerveStage", ...).
 
     Raises
     ------
     SettingsError, BundleError
-        If the arguments do not fit, together or the bundle, or its hashes are wrong.
+        If the arguments are invalid, do not suit the bundle, or its hashes are wrong.
     ResourcesError
-        If the cluster asks for no token.
+        If the cluster needs no token.
     """
     settings = guarded(validate(ServeSettings, args, "args of skinray.cluster.serve:app"))
     if ray.is_initialized():
         refuse_open_cluster()
     path = Path(settings.bundle).absolute()
     info = check(path)
-    if info.kind != "biopsy" and settings.service.labels is not None:
+    if settings.service.labels is not None and not KINDS[info.kind].labels:
         raise SettingsError(
-            f"service.labels: corrections are of crossings, and {path} is a {info.kind} bundle: "
+            f"service.labels: only crossings can be corrected, and {path} is a {info.kind} bundle: "
             "serve it without a labels folder"
         )
     ref = BundleRef.of(path, info)
     front = _front_options(settings)
     if settings.layout == "fused":
-        cpus = {"num_cpus": 2}
-        return _deployment(Fused, http=True, ray_actor_options=cpus, **front).bind(settings, ref)
-    stage: dict[str, Any] = {
-        "ray_actor_options": {"num_cpus": 1},
-        "max_ongoing_requests": max(AHEAD, 2 * settings.batch_size),
-    }
+        return _front(Fused, num_cpus=2, **front).bind(settings, ref)
+    most = max(AHEAD, 2 * settings.batch_size)
     networks = {
-        name: _deployment(NETWORKS[name], **stage).bind(settings, ref) for name in info.stages
+        stage: _stage(NetworkStage, stage, 1, most).bind(settings, ref, stage)
+        for stage in info.stages
     }
-    # It counts as ongoing what still waits for its maps, so it takes all that is admitted.
-    last = _deployment(
-        LAST[info.kind], ray_actor_options={"num_cpus": 0.5}, max_ongoing_requests=SPARE_REQUESTS
-    ).bind()
-    ingress = _deployment(Ingress, http=True, ray_actor_options={"num_cpus": 0.5}, **front)
-    return ingress.bind(settings, ref, networks, last)
+    # Requests that still wait for their maps count as ongoing, so it takes all that are admitted.
+    name = LAST[info.kind]
+    last = _stage(LastStage, name, 0.5, SPARE_REQUESTS).bind(name)
+    return _front(Ingress, num_cpus=0.5, **front).bind(settings, ref, networks, last)
 
 
 def guarded(settings: ServeSettings) -> ServeSettings:
-    """Return the settings with their tokens file found and read once.
+    """Return the settings with the path of their tokens file, which is read once to check it.
 
     Raises
     ------
     SettingsError
-        If no file is named and ``without_tokens`` is not said, both are, or the file does not fit.
+        If neither a file nor ``without_tokens`` is given, or both are, or the file is invalid.
     """
     service = settings.service
     named = service.tokens or (None if service.without_tokens else os.environ.get(ENVIRONMENT))
@@ -84,22 +80,33 @@ def guarded(settings: ServeSettings) -> ServeSettings:
         if service.without_tokens:
             return settings
         raise SettingsError(
-            f"the service asks for tokens: name their file as service.tokens or in {ENVIRONMENT}, "
-            "or say service.without_tokens: true where nobody else reaches the port"
+            f"the service needs a tokens file: name it as service.tokens or in {ENVIRONMENT}, or "
+            "set service.without_tokens: true if nobody else can reach the port"
         )
     if service.without_tokens:
-        raise SettingsError("service.tokens and service.without_tokens: take one of them")
+        raise SettingsError("service.tokens and service.without_tokens: use only one of them")
     path = Path(named).expanduser().absolute()
     read_tokens(path)
     changed = service.model_copy(update={"tokens": str(path)})
     return settings.model_copy(update={"service": changed})
 
 
-def _deployment(kind: type, http: bool = False, **options: Any) -> Any:
-    name = kind.__name__
+def _stage(kind: type, stage: str, cpus: float, most: int) -> Any:
+    """Return the deployment of a stage; YAML files know it as, for example, "NerveStage"."""
+    name = f"{stage.capitalize()}Stage"
+    return _deployment(kind, name, cpus, max_ongoing_requests=most)
+
+
+def _front(kind: type, num_cpus: float, **options: Any) -> Any:
+    """Return a deployment with the HTTP service in it, named after its class."""
+    return _deployment(serve.ingress(build_app)(kind), kind.__name__, num_cpus, **options)
+
+
+def _deployment(kind: type, name: str, cpus: float, **options: Any) -> Any:
     return serve.deployment(
-        serve.ingress()(kind) if http else kind,
+        kind,
         name=name,
+        ray_actor_options={"num_cpus": cpus},
         graceful_shutdown_timeout_s=30,
         health_check_timeout_s=30,
         **options,
@@ -107,7 +114,7 @@ def _deployment(kind: type, http: bool = False, **options: Any) -> Any:
 
 
 def _front_options(settings: ServeSettings) -> dict[str, Any]:
-    """Let the service refuse by itself; Serve's own queue is the last line behind it."""
+    """Let the service itself refuse requests; Serve's own queue is only the last resort."""
     admitted = settings.service.max_in_flight + settings.service.max_queued
     return {
         "max_ongoing_requests": admitted + SPARE_REQUESTS,

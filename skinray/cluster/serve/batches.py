@@ -1,6 +1,6 @@
-"""Requests of one replica: taken up together, each answered as soon as its own result is there.
+"""Batches of one replica's requests; each is answered as soon as its own result is ready.
 
-``serve.batch`` would answer none before the last of a batch, and fail all with one.
+``serve.batch`` would answer none until the whole batch is done, and one failure would fail all.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ R = TypeVar("R")
 
 
 class Batches(Generic[T, R]):
-    """Collects what is asked for, and has one thread work on it, a batch at a time.
+    """Collects requests and lets one thread process them, a batch at a time.
 
     Parameters
     ----------
-    work : yields the results of a batch by place in it, each a value or an exception, in the
-        order in which they become known; each place once.
-    most : in a batch. Those that wait while the thread is at work form the next one.
-    wait_s : for a batch to fill, once the thread is free.
+    work : yields the results of a batch by position, each a value or an exception, in the order
+        in which they are ready; each position once.
+    most : requests in a batch. Those that arrive while the thread is busy form the next one.
+    wait_s : how long to wait for a batch to fill, once the thread is free.
     name : of the thread.
     """
 
@@ -42,16 +42,16 @@ class Batches(Generic[T, R]):
         self._working: asyncio.Task[None] | None = None
 
     async def result(self, item: T) -> R:
-        """Return the result of one item, or raise its exception; a waiting one may be cancelled."""
+        """Return the result of one item or raise its exception; may be cancelled while it waits."""
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, mine))
         self._came.set()
         if self._working is None or self._working.done():
-            self._working = loop.create_task(self._work_off())
+            self._working = loop.create_task(self._process())
         return await mine
 
-    async def _work_off(self) -> None:
+    async def _process(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
             await self._filled()
@@ -74,13 +74,13 @@ class Batches(Generic[T, R]):
             for results in self._work([item for item, _ in batch]):
                 for place, result in results.items():
                     loop.call_soon_threadsafe(_settle, batch[place][1], result)
-        except Exception as error:  # the work broke off: those without a result get it
+        except Exception as error:  # the work failed: all without a result get the error
             for _, mine in batch:
                 loop.call_soon_threadsafe(_settle, mine, error)
 
 
 def _settle(mine: asyncio.Future[R], result: R | Exception) -> None:
-    if mine.done():  # its client has given up, or it has an answer
+    if mine.done():  # its client has given up, or it was settled before
         return
     if isinstance(result, Exception):
         mine.set_exception(result)

@@ -1,4 +1,4 @@
-"""Bundles as the service's replicas hold them: named with every call, loaded where missing."""
+"""Bundles in the service's replicas: named with every call, loaded where they are missing."""
 
 from __future__ import annotations
 
@@ -12,82 +12,83 @@ from typing import Generic, TypeVar
 from skinray.config.kinds import Stage
 from skinray.errors import BundleError
 from skinray.learning.bundle import load_stage
-from skinray.learning.bundle.info import BundleInfo, StageModel, read_info
+from skinray.learning.bundle.info import BundleInfo, read_info
+from skinray.learning.bundle.networks import StageModel
 
 T = TypeVar("T")
-# While a service changes over, requests of the old bundle and of the new one are under way.
+# While the bundle is being replaced, requests for the old one and the new one are in progress.
 HELD = 2
 
 
 @dataclass(frozen=True)
 class BundleRef:
-    """Which bundle answers a request: its folder, and the hash of all that is in it."""
+    """Which bundle answers a request: its folder, and the hash of everything in it."""
 
     path: str
     id: str
 
     @classmethod
     def of(cls, path: Path | str, info: BundleInfo) -> BundleRef:
-        """Name the bundle that ``info`` was read from."""
+        """Return the reference of the bundle that ``info`` was read from."""
         return cls(str(Path(path).absolute()), info.id)
 
 
-class Held(Generic[T]):
-    """The last few things that were loaded, by bundle; safe in threads."""
+class BundleCache(Generic[T]):
+    """What was loaded last, by bundle; thread-safe."""
 
-    def __init__(self, load: Callable[[BundleRef], T], most: int = HELD) -> None:
-        self._load, self._most = load, most
+    def __init__(self, load: Callable[[BundleRef], T]) -> None:
+        self._load = load
         self._lock, self._loading = threading.Lock(), threading.Lock()
         self._loaded: OrderedDict[BundleRef, T] = OrderedDict()
 
     def get(self, ref: BundleRef) -> T:
-        """Return what belongs to the bundle, loaded now if it is not at hand.
+        """Return what belongs to the bundle, loading it if necessary.
 
-        While one is loaded, those at hand can be had.
+        While one bundle is being loaded, the others can still be used.
         """
-        found = self._at_hand(ref)
+        found = self._loaded_already(ref)
         if found is not None:
             return found
         with self._loading:
-            found = self._at_hand(ref)  # another thread may have loaded it meanwhile
+            found = self._loaded_already(ref)  # another thread may have loaded it meanwhile
             if found is not None:
                 return found
             found = self._load(ref)
             with self._lock:
-                while len(self._loaded) >= self._most:
+                while len(self._loaded) >= HELD:
                     self._loaded.popitem(last=False)
                 self._loaded[ref] = found
             return found
 
-    def _at_hand(self, ref: BundleRef) -> T | None:
+    def _loaded_already(self, ref: BundleRef) -> T | None:
         with self._lock:
             if ref in self._loaded:
                 self._loaded.move_to_end(ref)
             return self._loaded.get(ref)
 
     def latest(self) -> T | None:
-        """Return what was used last; None before the first."""
+        """Return what was used last; None if nothing was."""
         with self._lock:
             return next(reversed(self._loaded.values()), None)
 
 
 def named_info(ref: BundleRef) -> BundleInfo:
-    """Read the bundle's description; BundleError where another bundle lies there by now."""
+    """Read the bundle's description; BundleError if the folder now holds another bundle."""
     info = read_info(Path(ref.path))
     if info.id != ref.id:
         raise BundleError(
-            f"{ref.path}: another bundle lies there than the one in service; write a new bundle "
-            "to a folder of its own, and name that one to the service"
+            f"{ref.path}: contains another bundle than the one in service; write a new bundle to a "
+            "new folder, and give the service that folder"
         )
     return info
 
 
 def load_named_stage(ref: BundleRef, stage: Stage) -> StageModel:
-    """Load one stage of exactly this bundle, its hash checked.
+    """Load one stage of exactly this bundle; its hash is checked.
 
     Raises
     ------
     BundleError
-        If it is altered, incomplete, or not the bundle that is meant.
+        If it is altered, incomplete, or another bundle.
     """
     return load_stage(ref.path, named_info(ref), stage)

@@ -1,9 +1,9 @@
-"""What answers behind the service's HTTP: stages in other replicas, or all in this one."""
+"""The engines behind the service's HTTP: stages in other replicas, or all in this one."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import ray
@@ -14,36 +14,40 @@ from skinray.cluster.serve.bundles import BundleRef, named_info
 from skinray.cluster.serve.stages import LAST
 from skinray.config.kinds import Stage
 from skinray.errors import BundleError
-from skinray.learning.bundle import load
+from skinray.learning.bundle import Bundle, load
 from skinray.learning.bundle.info import BundleInfo
-from skinray.service.answers.request import Want
-from skinray.service.engine import BusyError, Engine, LocalEngine, NotReadyError
-
-A = TypeVar("A")
+from skinray.service.answers.request import AnswerT, Want
+from skinray.service.engine import (
+    BusyError,
+    Engine,
+    LocalEngine,
+    NotReadyError,
+    check_networks,
+)
 
 
 class ChangingEngine(Engine, Protocol):
-    """An engine whose bundle can be changed while it answers."""
+    """An engine whose bundle can be replaced while it answers."""
 
     @property
     def ref(self) -> BundleRef:
-        """Where the bundle lies that answers now."""
+        """The bundle in service now."""
 
     async def take(self, ref: BundleRef) -> None:
-        """Answer from this bundle from now on; BundleError, and no change, where it is unfit.
+        """Use this bundle from now on; BundleError, and no change, if it does not work.
 
-        Its hashes have been checked. Requests under way end with the bundle they began with.
+        Its hashes have been checked. Requests in progress finish with the bundle they began with.
         """
 
 
 class RayEngine:
-    """Sends each image to the stages; all networks see it at the same time.
+    """Sends each image to the stages; all networks process it at the same time.
 
     Parameters
     ----------
     networks : handles of the deployments, by stage.
-    last : handle of the deployment that makes the answer of their maps.
-    ready_timeout_s : in which every stage must answer a probe.
+    last : handle of the deployment that turns their maps into the answer.
+    ready_timeout_s : within which every stage must answer a probe.
     """
 
     def __init__(
@@ -51,20 +55,22 @@ class RayEngine:
     ) -> None:
         self._networks, self._last = networks, last
         self._ready_timeout_s = ready_timeout_s
-        # One name for both: a request reads it once, and never sees half a change.
+        # One attribute for both: a request reads it once and never sees half a change.
         self._serving = (ref, named_info(ref))
 
     @property
     def ref(self) -> BundleRef:
-        """Where the bundle lies that answers now."""
+        """The bundle in service now."""
         return self._serving[0]
 
     @property
     def info(self) -> BundleInfo:
-        """The bundle that answers now."""
+        """The description of the bundle in service now."""
         return self._serving[1]
 
-    async def answer(self, pixels: NDArray[np.uint8], um_per_px: float | None, want: Want[A]) -> A:
+    async def answer(
+        self, pixels: NDArray[np.uint8], um_per_px: float | None, want: Want[AnswerT]
+    ) -> AnswerT:
         """Return what is wanted of one image; see :class:`skinray.service.engine.Engine`."""
         ref, info = self._serving
         image = ray.put(pixels)
@@ -74,7 +80,7 @@ class RayEngine:
             for stage in info.stages
         ]
         drawn = image if want.pixels else None
-        # The maps go from stage to stage by themselves: nothing is awaited until the end.
+        # Ray passes the maps from stage to stage: nothing is awaited until the end.
         result = self._last.answer.remote(info, drawn, um_per_px, want, *maps)
         return await _ended(result)  # type: ignore[no-any-return]
 
@@ -87,23 +93,23 @@ class RayEngine:
         return await _ended(result)  # type: ignore[no-any-return]
 
     async def check_ready(self) -> None:
-        """Ask every stage; NotReadyError where one does not answer in time."""
+        """Ask every stage; NotReadyError if one does not answer in time."""
         await self._probe(self._serving[0])
 
     async def take(self, ref: BundleRef) -> None:
-        """Change over, once every network has loaded the bundle and answered with it."""
+        """Switch over as soon as every network has loaded the bundle and answered with it."""
         info = await asyncio.to_thread(named_info, ref)
         try:
             await self._probe(ref)
         except NotReadyError as error:
-            raise BundleError(f"{ref.path}: {error}; the bundle before goes on") from error
+            raise BundleError(f"{ref.path}: {error}; the previous bundle stays in use") from error
         self._serving = (ref, info)
 
     async def _probe(self, ref: BundleRef) -> None:
         probes: dict[str, Any] = {
             name: stage.ready.remote(ref) for name, stage in self._networks.items()
         }
-        probes[LAST[self.info.kind].name] = self._last.ready.remote()
+        probes[LAST[self.info.kind]] = self._last.ready.remote()
         outcomes = await asyncio.gather(
             *(self._outcome(name, probe) for name, probe in probes.items())
         )
@@ -125,49 +131,26 @@ async def _ended(response: Any) -> Any:
     try:
         return await response
     except BackPressureError:
-        raise BusyError("a stage has no place for one more image") from None
+        raise BusyError("a stage cannot take another image now") from None
 
 
-class FusedEngine:
-    """All stages in this process; each bundle has an engine of its own until it is idle."""
+class FusedEngine(LocalEngine):
+    """All stages in this process."""
 
     def __init__(self, ref: BundleRef, threads: int) -> None:
-        self._threads = threads
-        self._ref, self._engine = ref, self._load(ref)
-
-    @property
-    def ref(self) -> BundleRef:
-        """Where the bundle lies that answers now."""
-        return self._ref
-
-    @property
-    def info(self) -> BundleInfo:
-        """The bundle that answers now."""
-        return self._engine.info
-
-    async def answer(self, pixels: NDArray[np.uint8], um_per_px: float | None, want: Want[A]) -> A:
-        """Return what is wanted of one image; see :class:`skinray.service.engine.Engine`."""
-        return await self._engine.answer(pixels, um_per_px, want)
-
-    async def stage_map(
-        self, stage: Stage, pixels: NDArray[np.uint8], um_per_px: float | None
-    ) -> NDArray[np.float32]:
-        """Return one network's map of an image."""
-        return await self._engine.stage_map(stage, pixels, um_per_px)
-
-    async def check_ready(self) -> None:
-        """Let every network answer once; NotReadyError where one does not."""
-        await self._engine.check_ready()
+        super().__init__(_load(ref), threads)
+        self.ref = ref
 
     async def take(self, ref: BundleRef) -> None:
-        """Change over, once every network has answered; the old engine ends its images."""
-        engine = await asyncio.to_thread(self._load, ref)
+        """Switch over as soon as every network has answered."""
+        bundle = await asyncio.to_thread(_load, ref)
         try:
-            await engine.check_ready()
+            await check_networks(bundle)
         except NotReadyError as error:
-            raise BundleError(f"{ref.path}: {error}; the bundle before goes on") from error
-        self._ref, self._engine = ref, engine
+            raise BundleError(f"{ref.path}: {error}; the previous bundle stays in use") from error
+        self.ref, self._bundle = ref, bundle
 
-    def _load(self, ref: BundleRef) -> LocalEngine:
-        named_info(ref)
-        return LocalEngine(load(ref.path), self._threads)
+
+def _load(ref: BundleRef) -> Bundle:
+    named_info(ref)
+    return load(ref.path)

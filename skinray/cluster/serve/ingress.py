@@ -1,11 +1,11 @@
-"""The ingress: HTTP in, answers out, and the change from one bundle to the next."""
+"""The ingress: HTTP in, answers out, and the switch from one bundle to the next."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from fastapi import FastAPI
@@ -14,8 +14,8 @@ from skinray.cluster.malloc import keep_freed_memory
 from skinray.cluster.serve.bundles import BundleRef
 from skinray.cluster.serve.engines import ChangingEngine, FusedEngine, RayEngine
 from skinray.cluster.serve.metrics import RayMeter
-from skinray.config.biopsies import ServeSettings
 from skinray.config.kinds import Stage
+from skinray.config.scoring import ServeSettings
 from skinray.errors import BundleError, SettingsError
 from skinray.learning.bundle import check
 from skinray.learning.bundle.info import BundleInfo
@@ -29,9 +29,13 @@ LOG = logging.getLogger("ray.serve")
 class Frontage:
     """An engine with its HTTP service in one replica.
 
-    ``user_config: {bundle: PATH}`` names the bundle that answers, and may be changed at any
-    time; with ``id`` beside it, only the bundle of that id is taken.
+    ``user_config: {bundle: PATH}`` names the bundle in service and may be changed at any time;
+    with ``id`` as well, only the bundle with that id is accepted.
     """
+
+    # A replica is a process of its own. Ray's public way to build the HTTP application in the
+    # replica is a function without arguments, so that finds the one instance here.
+    instance: ClassVar[Frontage]
 
     def __init__(self, settings: ServeSettings, engine: ChangingEngine) -> None:
         keep_freed_memory()
@@ -42,16 +46,17 @@ class Frontage:
         self._refusals = Refusals()
         self._change: asyncio.Task[None] | None = None
         self._started = False
+        Frontage.instance = self
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        """Return the application; Ray calls it in the replica."""
+    def http(self) -> FastAPI:
+        """Return the HTTP application."""
         return create_app(self._engine, self._settings.service, self._meter, self._refusals)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Change to the bundle that is named, or go on with the one before.
+        """Switch to the bundle that is named; if it does not work, keep the previous one.
 
-        While a replica is in this method no request is sent to it. So only the first call,
-        which is part of its start, waits for the bundle; later ones go on beside the requests.
+        While a replica is in this method, no request is sent to it. So only the first call, part
+        of its start, waits for the bundle; later switches happen alongside the requests.
         """
         if self._change is not None:
             self._change.cancel()
@@ -65,43 +70,38 @@ class Frontage:
             path, only = _named(wanted)
             info = await asyncio.to_thread(check, path)
             if only is not None and info.id != only:
-                raise BundleError(f"{path}: is {info.id}, not the {only} asked for; name that one")
+                raise BundleError(f"{path}: its id is {info.id}, not {only}; correct one of them")
             self._refuse_other_kind(path, info)
             ref = BundleRef.of(path, info)
-            if ref != self._engine.ref:  # the same bundle at a new place counts: the old may go
+            if ref != self._engine.ref:  # also for the same bundle elsewhere: the old copy may go
                 await self._engine.take(ref)
-                LOG.info("bundle %s answers from now on", info.id)
+                LOG.info("bundle %s is in service from now on", info.id)
                 self._meter.bundle("taken")
             self._refusals.last = None
-        except Exception as error:  # whatever is wrong with it, the one before goes on
+        except Exception as error:  # whatever is wrong with it, the previous one stays in use
             self._refusals.count, self._refusals.last = self._refusals.count + 1, str(error)
             self._meter.bundle("refused")
-            LOG.error("bundle refused, the one before goes on: %s", error)
+            LOG.error("bundle refused, the previous one stays in use: %s", error)
 
     def _refuse_other_kind(self, path: Path, info: BundleInfo) -> None:
-        """Keep routes, page and stages what they are: all three hang on the bundle's kind."""
+        """Routes, page and stages depend on the bundle's kind, so it must stay the same."""
         kind = self._engine.info.kind
         if info.kind != kind:
             raise BundleError(
-                f"{path}: a {info.kind} bundle cannot take the place of a {kind} bundle while the "
-                "service runs: name it under args, and deploy again"
+                f"{path}: a {info.kind} bundle cannot replace a {kind} bundle while the service "
+                "runs: name it under args and deploy again"
             )
 
 
 def _named(wanted: dict[str, Any]) -> tuple[Path, str | None]:
     path, only = wanted.get("bundle"), wanted.get("id")
-    if not isinstance(path, str) or unknown_keys(wanted):
-        raise SettingsError(f"user_config {wanted}: write bundle: PATH, and id: SHA256 if you like")
+    if not isinstance(path, str) or set(wanted) - {"bundle", "id"}:
+        raise SettingsError(f"user_config {wanted}: write bundle: PATH and, optionally, id: SHA256")
     return Path(path).absolute(), None if only is None else str(only)
 
 
-def unknown_keys(user_config: dict[str, Any]) -> set[str]:
-    """Return the keys of a ``user_config`` that mean nothing here."""
-    return set(user_config) - {"bundle", "id"}
-
-
 class Ingress(Frontage):
-    """The ingress before stages of their own."""
+    """The ingress in front of separate stages."""
 
     def __init__(
         self, settings: ServeSettings, ref: BundleRef, networks: dict[Stage, Any], last: Any
@@ -110,11 +110,16 @@ class Ingress(Frontage):
 
 
 class Fused(Frontage):
-    """All in one replica, for small machines."""
+    """Everything in one replica, for small machines."""
 
     def __init__(self, settings: ServeSettings, ref: BundleRef) -> None:
         super().__init__(settings, FusedEngine(ref, settings.service.engine_threads))
 
     async def check_health(self) -> None:
-        """Raise where a network cannot answer: Serve then replaces the replica."""
+        """Raise if a network cannot answer; Serve then replaces the replica."""
         await self._engine.check_ready()
+
+
+def build_app() -> FastAPI:
+    """Return the HTTP application of this process's replica; Ray calls it in the replica."""
+    return Frontage.instance.http()

@@ -20,7 +20,7 @@ from ray import serve
 
 from skinray.cluster.serve.app import app, guarded
 from skinray.cluster.session import session
-from skinray.config.biopsies import ServeSettings
+from skinray.config.scoring import ServeSettings
 from skinray.errors import ResourcesError, SettingsError
 from skinray.learning.bundle import check
 from skinray.service.middleware.tokens import plain_token
@@ -33,13 +33,13 @@ POLL_S = 0.3
 def serve_bundle(
     settings: ServeSettings, host: str, port: int, tell: Callable[[str], None]
 ) -> None:
-    """Answer over HTTP until Ctrl-C or SIGTERM, then end what is in work.
+    """Serve over HTTP until Ctrl-C or SIGTERM, then finish the images in progress.
 
     Parameters
     ----------
     settings : the bundle and the layout.
     host, port : where to listen.
-    tell : is given the address once every network answers.
+    tell : called with the address as soon as every network answers.
 
     Raises
     ------
@@ -48,13 +48,13 @@ def serve_bundle(
     ResourcesError
         If the port is taken, or the service does not become ready.
     SettingsError
-        If ``RAY_ADDRESS`` names a cluster, or the tokens do not fit.
+        If ``RAY_ADDRESS`` names a cluster, or the tokens file is invalid.
     """
     check(settings.bundle)
     settings = guarded(settings)
     if os.environ.get("RAY_ADDRESS"):
         raise SettingsError(
-            "skinray serve is for this machine alone, and RAY_ADDRESS names a cluster: unset it, "
+            "skinray serve runs on this machine only, and RAY_ADDRESS names a cluster: unset it, "
             "or use `serve deploy serve_configs/gpu.yaml` there"
         )
     refuse_taken(host, port)
@@ -72,7 +72,7 @@ def serve_bundle(
 
 
 def refuse_taken(host: str, port: int) -> None:
-    """Raise ResourcesError where another program listens already."""
+    """Raise ResourcesError if another program already listens there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -80,13 +80,14 @@ def refuse_taken(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise ResourcesError(
-                f"{host}:{port} cannot be listened at ({error.strerror}): give another with --port"
-                ", or end the program that uses it"
+                f"cannot listen at {host}:{port} ({error.strerror}): choose another --port, or "
+                "stop the program that uses this one"
             ) from None
 
 
 def _start(settings: ServeSettings, host: str, port: int) -> None:
-    limit = settings.service.timeout_s + 10  # behind the service's own, which says more
+    # Longer than the service's own limit, whose error says more.
+    limit = settings.service.timeout_s + 10
     try:
         serve.start(
             proxy_location="HeadOnly",
@@ -97,15 +98,15 @@ def _start(settings: ServeSettings, host: str, port: int) -> None:
         serve.shutdown()
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
         raise ResourcesError(
-            f"the service did not start: {reason}; free memory, or use --layout fused"
+            f"the service did not start: {reason}; free some memory, or use --layout fused"
         ) from error
 
 
 def _wait_until_ready(address: str, tokens: str | None, stopped: threading.Event) -> bool:
-    """Return whether the service is ready; False where it was stopped while it began."""
+    """Return whether the service is ready; False if it was stopped while starting."""
     said = "no answer"
     token = None if tokens is None else plain_token(Path(tokens))
-    # With hashes alone there is no token to ask the networks with; their start has asked them.
+    # If the file has only hashes, there is no token to send; networks are checked at their start.
     hashes_alone = tokens is not None and token is None
     url = f"{address}/v2/health/{'live' if hashes_alone else 'ready'}"
     assert urlsplit(url).scheme == "http"  # noqa: S101 - built above
@@ -133,7 +134,7 @@ def _until_stopped() -> Iterator[threading.Event]:
     stopped = threading.Event()
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        if stopped.is_set():  # asked twice: at once, then
+        if stopped.is_set():  # the second time, stop at once
             raise KeyboardInterrupt
         stopped.set()
 

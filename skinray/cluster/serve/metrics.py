@@ -1,18 +1,20 @@
-"""The service's measurements as Ray metrics: each node offers them to Prometheus."""
+"""The service's measurements as Ray metrics, which each node exports to Prometheus."""
 
 from __future__ import annotations
 
 from ray.util.metrics import Counter, Gauge, Histogram
+
+from skinray.service.metrics import Meter
 
 SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
 FRACTIONS = [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
 COUNTS = [0.5, 1.5, 2.5, 5.5, 10.5, 15.5, 20.5, 30.5, 50.5, 100.5]
 
 
-class RayMeter:
-    """A :class:`skinray.service.metrics.Meter`; Prometheus sees the names with ``ray_`` before.
+class RayMeter(Meter):
+    """Passes measurements to Ray; in Prometheus the names are prefixed with ``ray_``.
 
-    Made inside a replica, whose name Ray adds to every value.
+    Create it inside a replica: Ray adds the replica's name to every value.
     """
 
     def __init__(self) -> None:
@@ -22,15 +24,15 @@ class RayMeter:
         self._seconds = Histogram(
             "skinray_request_seconds", "time of a request", SECONDS, tag_keys=("route",)
         )
-        self._errors = Counter("skinray_errors", "errors answered", tag_keys=("reason",))
+        self._errors = Counter("skinray_errors", "error responses", tag_keys=("reason",))
         self._stages = Histogram(
             "skinray_stage_seconds", "time of a stage", SECONDS, tag_keys=("stage",)
         )
-        self._in_flight = Gauge("skinray_in_flight", "requests worked on")
-        self._queued = Gauge("skinray_queued", "requests that wait")
-        self._images = Counter("skinray_images", "images taken in to be judged")
+        self._in_flight = Gauge("skinray_in_flight", "requests in progress")
+        self._queued = Gauge("skinray_queued", "requests waiting")
+        self._images = Counter("skinray_images", "images accepted for processing")
         self._pixels = Counter("skinray_pixels", "pixels of those images")
-        self._counts = Histogram("skinray_count", "crossings of an image", COUNTS)
+        self._counts = Histogram("skinray_count", "crossings per image", COUNTS)
         self._fractions = Histogram(
             "skinray_skin_fraction", "share of a photograph that is skin", FRACTIONS
         )
@@ -42,7 +44,7 @@ class RayMeter:
         self._seconds.observe(seconds, {"route": route})
 
     def error(self, reason: str) -> None:
-        """Take an error answered."""
+        """Take an error response."""
         self._errors.inc(1, {"reason": reason})
 
     def stage(self, stage: str, seconds: float) -> None:
@@ -50,12 +52,12 @@ class RayMeter:
         self._stages.observe(seconds, {"stage": stage})
 
     def load(self, in_flight: int, queued: int) -> None:
-        """Take how many requests are worked on and how many wait."""
+        """Take how many requests are in progress and how many wait."""
         self._in_flight.set(in_flight)
         self._queued.set(queued)
 
     def image(self, pixels: int) -> None:
-        """Take an image that is going to be judged."""
+        """Take an image that is about to be processed."""
         self._images.inc(1)
         self._pixels.inc(pixels)
 

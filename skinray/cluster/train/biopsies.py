@@ -18,23 +18,15 @@ from skinray.config.biopsies import CrossingSettings, RunSettings
 from skinray.config.kinds import STAGES
 from skinray.images.cohort.check import checked_cohort
 from skinray.images.cohort.common_scale import LabelledReader, common_scale
-from skinray.images.cohort.manifest import Cohort, fingerprint
+from skinray.images.cohort.manifest import fingerprint
+from skinray.images.cohort.rows import Cohort
 from skinray.learning import bundle as bundles
 from skinray.learning.bundle.info import BundleInfo
-from skinray.learning.choice import choose
-from skinray.learning.held_out import fitted, looked_at_by_fit, stored_pair
+from skinray.learning.held_out import fitted, images_to_fit, stored_pair
 from skinray.learning.provenance import now, versions
-from skinray.learning.search import (
-    Choice,
-    SpecMaker,
-    Split,
-    Splits,
-    check_trials,
-    deciding,
-    make_splits,
-)
+from skinray.learning.search import Chosen, SpecMaker, Split, Splits, choose, deciding, make_splits
 from skinray.learning.spec import TrialSpec, describe
-from skinray.learning.trial import trained_network
+from skinray.learning.trial import check_trials, trained_network
 from skinray.models.weights.load import usable_arms
 from skinray.progress import Steps
 from skinray.report.biopsies.assemble import Measured, assemble, headline
@@ -97,7 +89,7 @@ class BiopsyJob(TrainingJob[RunResults]):
         write_trials(results, out)
         write_report(out)
 
-    def _chosen(self, search: Sequence[TrialResult]) -> Choice:
+    def _chosen(self, search: Sequence[TrialResult]) -> Chosen:
         """Choose the configuration of each arm and split.
 
         A configuration that diverges is out of the search. Any other failure ends the run, so that
@@ -202,7 +194,7 @@ class BiopsyJob(TrainingJob[RunResults]):
         search = self.settings.fit
         pairs = [
             stored_pair(places[at], run.source[at], self.um_per_px)
-            for at in looked_at_by_fit(sorted(places), search, self.settings.seed)
+            for at in images_to_fit(sorted(places), search, self.settings.seed)
         ]
         return fitted(pairs, self.settings.crossings, search)[0]
 

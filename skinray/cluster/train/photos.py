@@ -34,14 +34,13 @@ from skinray.learning.photos.trials import (
     photos_fingerprint,
     with_weights_at_hand,
 )
-from skinray.learning.search import check_trials
 from skinray.learning.spec import TrialSpec
-from skinray.learning.trial import trained_network
+from skinray.learning.trial import check_trials, trained_network
 from skinray.progress import Steps
 from skinray.report.biopsies.assemble import curve_of
 from skinray.report.photos.bundle import write_photo_bundle
 from skinray.report.photos.page import write_photo_report
-from skinray.report.photos.rows import Scored, photo_row, score_and_draw
+from skinray.report.photos.rows import TestedNetwork, photo_row, score_and_draw
 from skinray.report.photos.table import PhotoResults, unmarked_words
 
 
@@ -176,7 +175,7 @@ def _test(
     trials: Path,
     photos: tuple[Photo, ...],
     settings: PhotoSettings,
-) -> Scored:
+) -> TestedNetwork:
     networks = [trained_network(spec, trials / spec.key).to(device) for spec in row.specs]
     return score_and_draw(
         networks, photos, settings.read, trials.parent, row.first.key, device,

@@ -15,7 +15,7 @@ from rich.console import Console
 from skinray.cluster.autoscaler import alive_nodes, capacity_at_hand, offered
 from skinray.cluster.capacity import HEAD, Capacity, in_words, side_by_side
 from skinray.cluster.train.resources import Resources, bundles_of, plan
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 from skinray.errors import ResourcesError
 from skinray.learning.spec import TrialSpec
 

@@ -12,7 +12,7 @@ import ray
 from numpy.typing import NDArray
 from ray.exceptions import RayError
 
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 from skinray.images.augment import Sample
 from skinray.learning.crops import CropMaker, PlanRow
 from skinray.learning.spec import TrialSpec

@@ -31,7 +31,7 @@ from skinray.cluster.train.resources import DRIVER_SHARE, Resources
 from skinray.cluster.train.sources import Source
 from skinray.cluster.train.trial_progress import TrialProgress
 from skinray.cluster.train.workers import BEGUN, train_on_workers
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 from skinray.errors import DivergedError, SkinrayError, TrainingError
 from skinray.learning.checkpoint import StateKeeper
 from skinray.learning.feed import ALONE

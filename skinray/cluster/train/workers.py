@@ -22,7 +22,7 @@ from skinray.cluster.session import reason
 from skinray.cluster.train.data import feed_for
 from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.sources import Source
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 from skinray.errors import DivergedError, SkinrayError, TrainingError
 from skinray.files import write_whole
 from skinray.learning.checkpoint import EpochEnd, StateKeeper

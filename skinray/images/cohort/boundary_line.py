@@ -13,33 +13,31 @@ from scipy.sparse.csgraph import dijkstra
 from skinray.images.file_errors import UnfitLabelError
 
 _MAX_HALF_WIDTH_PX = 15.0
-_MIN_SHARE = 0.98  # of the line's pixels that its one piece, and the path along it, must cover
-_STEPS = ((0, 1), (1, -1), (1, 0), (1, 1))
+_MIN_SHARE = 0.98  # of the line's pixels that its largest piece, and the path along it, must cover
+_STEPS = ((0, 1), (1, -1), (1, 0), (1, 1))  # down and right to half of the 8 neighbours
 
 
 def trace_line(mask: NDArray[np.bool_], source: str) -> NDArray[np.float64]:
     """Order the pixels of a drawn line.
 
-    The ends are the two pixels farthest apart along the line; between them runs the path that
-    keeps to the middle.
+    The ends are the two pixels farthest apart along the line; the path between them keeps to
+    the middle.
 
     Parameters
     ----------
     mask : (H, W) bool, the drawn line.
     source : the file, for messages.
 
-    Returns
-    -------
-    (N, 2) float x, y: middles of pixels, (0, 0) being the outer corner of the first pixel.
-
-    Raises
-    ------
-    LabelError
-        The mask holds no line, several pieces, an area, branches, or a closed ring.
+    Returns (N, 2) float x, y: centres of pixels, with (0, 0) at the outer corner of the first
+    pixel.
+    Raises LabelError if the mask holds no line, several pieces, an area, branches, or a closed
+    ring.
     """
     rows, columns = np.nonzero(mask)
     if rows.size < 2:
-        raise UnfitLabelError(source, "holds no boundary line", "draw the line and export it again")
+        raise UnfitLabelError(
+            source, "contains no boundary line", "draw the line and export it again"
+        )
     top, left = int(rows.min()), int(columns.min())
     tight = np.pad(mask[top : rows.max() + 1, left : columns.max() + 1], 1).astype(np.uint8)
     piece = _one_piece(tight, source)
@@ -49,7 +47,7 @@ def trace_line(mask: NDArray[np.bool_], source: str) -> NDArray[np.float64]:
         raise UnfitLabelError(
             source,
             f"an area (up to {2 * half_width:.0f} px wide), not a line",
-            "draw a line, or put a filled mask into the manifest's column dermis",
+            "draw a line, or enter a filled mask in the manifest's column dermis",
         )
     path = _end_to_end(piece, middle)
     _check_covered(piece, path, half_width, source)
@@ -59,18 +57,18 @@ def trace_line(mask: NDArray[np.bool_], source: str) -> NDArray[np.float64]:
 
 
 def _one_piece(mask: NDArray[np.uint8], source: str) -> NDArray[np.uint8]:
-    """Return the largest connected piece; specks beside it are passed over."""
+    """Return the largest connected piece; specks beside it are ignored."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     if areas.max() < _MIN_SHARE * areas.sum():
         raise UnfitLabelError(
-            source, f"the boundary line is in {count - 1} pieces", "join them to one line"
+            source, f"the boundary line is in {count - 1} pieces", "join them into one line"
         )
     return np.asarray(labels == 1 + int(areas.argmax()), np.uint8)
 
 
 def _end_to_end(piece: NDArray[np.uint8], middle: NDArray[Any]) -> NDArray[np.int64]:
-    """Rows and columns (N, 2) of the path between the two ends."""
+    """Return rows and columns, (N, 2), of the path between the two ends."""
     places = np.argwhere(piece)
     lengths = _neighbours(piece, np.ones_like(middle))
     first = _farthest(lengths, 0)
@@ -90,12 +88,12 @@ def _farthest(graph: csr_array, start: int) -> int:
 
 
 def _neighbours(piece: NDArray[np.uint8], cost: NDArray[Any]) -> csr_array:
-    """Graph of the pixels: 8-neighbours, joined by step length times mean cost."""
+    """Return the graph of the pixels: 8-neighbours, weighted by step length times mean cost."""
     index = np.full(piece.shape, -1)
     index[piece > 0] = np.arange(int(piece.sum()))
     starts, ends, weights = [], [], []
     for down, right in _STEPS:
-        # The frame of the crop is empty, so rolling never joins opposite edges.
+        # The crop has an empty margin, so rolling never joins opposite edges.
         other = np.roll(index, (-down, -right), axis=(0, 1))
         both = (index >= 0) & (other >= 0)
         mean = (cost + np.roll(cost, (-down, -right), axis=(0, 1)))[both] / 2
@@ -110,7 +108,7 @@ def _neighbours(piece: NDArray[np.uint8], cost: NDArray[Any]) -> csr_array:
 def _check_covered(
     piece: NDArray[np.uint8], path: NDArray[np.int64], half_width: float, source: str
 ) -> None:
-    """Refuse a line that goes where its path from end to end does not (branch, ring)."""
+    """Refuse a line with parts that the path from end to end misses (a branch or a ring)."""
     away = np.ones_like(piece)
     away[path[:, 0], path[:, 1]] = 0
     distance = cv2.distanceTransform(away, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -118,6 +116,6 @@ def _check_covered(
     if missed.sum() > (1 - _MIN_SHARE) * piece.sum():
         raise UnfitLabelError(
             source,
-            "the boundary line branches or closes to a ring",
+            "the boundary line branches or forms a ring",
             "draw one open line from one edge of the tissue to the other",
         )

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a labelled cohort, in one list, before any training starts."""
+"""Every problem of a labelled cohort in one list, before any training starts."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import FoldSettings, ReadSettings
+from skinray.config.biopsies import FoldSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, SkinrayError
 from skinray.images.cohort.csv_table import MANIFEST
 from skinray.images.cohort.folds import assign_folds
-from skinray.images.cohort.manifest import load_dermis, load_nerves, read_manifest, scale_of
+from skinray.images.cohort.manifest import load_dermis, load_nerves, read_manifest
 from skinray.images.cohort.rows import Biopsy, Cohort, scan_cohort
-from skinray.images.file_errors import FileError, Problem
+from skinray.images.file_errors import FileError, FileProblem, counted, refuse_problems
 from skinray.images.read import read_image
-
-__all__ = ["Problem", "check_cohort", "checked_cohort", "remarks"]
 
 Label = Literal["nerves", "dermis"]
 
@@ -36,19 +35,17 @@ def check_cohort(
     folds: FoldSettings,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Problem]:
+) -> list[FileProblem]:
     """Read the table, every image and every label of a cohort, and list every problem found.
 
     Parameters
     ----------
     root : folder with ``manifest.csv``.
     read, folds, seed : the settings that a training would use.
-    progress : called with the images done and their number.
+    progress : called with the images done and their total.
 
-    Returns
-    -------
-    Problems in the order of the rows, first those of the cohort as a whole; empty: it can be
-    trained on. Nothing is raised.
+    Returns problems in the order of the rows, after those of the cohort as a whole; empty if it
+    can be trained on. Nothing is raised.
     """
     scan = scan_cohort(root)
     problems = list(scan.problems)
@@ -71,58 +68,53 @@ def checked_cohort(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Cohort:
-    """Return a cohort that :func:`check_cohort` finds nothing wrong with, with its scales.
+    """Return a cohort without problems (see :func:`check_cohort`), with its scales.
 
-    Raises
-    ------
-    CohortError
-        With every problem: row, file, reason, remedy.
+    Raises CohortError with every problem: row, file, reason, remedy.
     """
-    problems = check_cohort(root, read, folds, seed, progress)
-    if problems:
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        raise CohortError(f"{root}: {len(problems)} problem(s)\n{lines}")
+    refuse_problems(root, check_cohort(root, read, folds, seed, progress))
     cohort = read_manifest(root)
     return replace(cohort, biopsies=tuple(_scaled(biopsy, read) for biopsy in cohort.biopsies))
 
 
 def _scaled(biopsy: Biopsy, read: ReadSettings) -> Biopsy:
-    """Fill in the scale that the image file itself states, where the manifest has none."""
+    """Fill in the scale from the image file if the manifest has none."""
     if biopsy.um_per_px is not None:
         return biopsy
-    return replace(biopsy, um_per_px=scale_of(biopsy, read_image(biopsy.image, read)))
+    return replace(biopsy, um_per_px=read_image(biopsy.image, read).um_per_px)
 
 
 def remarks(cohort: Cohort, folds: FoldSettings) -> list[str]:
-    """Say what does not hinder a training but should be known of its result."""
+    """Return notes that do not prevent a training but matter for its result."""
     subjects: dict[str, set[str]] = defaultdict(set)
     for biopsy in cohort.biopsies:
         if biopsy.group is not None:
             subjects[biopsy.group].add(biopsy.subject)
     lines = [
-        f"group {group} has {len(names)} subject(s): some of the {folds.count} folds lack it"
+        f"group {group} has {counted(len(names), 'subject')}: some of the {folds.count} folds "
+        "will not contain it"
         for group, names in sorted(subjects.items())
         if len(names) < folds.count and folds.unit == "subject"
     ]
     without = sum(biopsy.count is None for biopsy in cohort.biopsies)
     if without:
         lines.append(
-            f"{without} image(s) without the expert's count: the crossings of their labels stand "
-            "in for it"
+            f"{counted(without, 'image')} without an expert's count: the crossings of the labels "
+            "are used instead"
         )
     return lines
 
 
-def _absent_columns(stated: Cohort) -> dict[Label, Problem]:
-    """One problem, not one a row, for a label that no row has."""
-    found: dict[Label, Problem] = {}
+def _absent_columns(stated: Cohort) -> dict[Label, FileProblem]:
+    """Return one problem, not one per row, for a label that no row has."""
+    found: dict[Label, FileProblem] = {}
     if stated.biopsies and all(biopsy.nerves is None for biopsy in stated.biopsies):
         remedy = "add a column nerves with the tracing of each image"
-        found["nerves"] = Problem(None, MANIFEST, "no image has a nerve label", remedy)
+        found["nerves"] = FileProblem(None, MANIFEST, "no image has a nerve label", remedy)
     if stated.biopsies and all(b.dermis is None and b.boundary is None for b in stated.biopsies):
         reason = "no image has a dermis mask or a boundary line"
         remedy = "add a column dermis, or columns boundary and dermis_side"
-        found["dermis"] = Problem(None, MANIFEST, reason, remedy)
+        found["dermis"] = FileProblem(None, MANIFEST, reason, remedy)
     return found
 
 
@@ -132,16 +124,14 @@ def _file_problems(
     read: ReadSettings,
     copies: dict[str, list[Biopsy]],
     absent: tuple[Label, ...],
-) -> Iterator[Problem]:
+) -> Iterator[FileProblem]:
     """Read one image and its labels."""
-    pixels: NDArray[np.uint8] | None = None
     try:
         pixels = read_image(biopsy.image, read).pixels
-        copies[hashlib.sha256(pixels.data).hexdigest()].append(biopsy)
-    except Exception as error:  # a check tells of any file, whatever it does to a decoder
-        yield _told(biopsy, root, error)
-    if pixels is None:
+    except Exception as error:  # any file must be reported, whatever it does to a decoder
+        yield _problem_of(biopsy, root, error)
         return
+    copies[hashlib.sha256(pixels.data).hexdigest()].append(biopsy)
     shape = (pixels.shape[0], pixels.shape[1])
     loaders: dict[Label, Callable[[Biopsy, tuple[int, int], ReadSettings], NDArray[np.bool_]]]
     loaders = {"nerves": load_nerves, "dermis": load_dermis}
@@ -151,58 +141,58 @@ def _file_problems(
         try:
             mask = load(biopsy, shape, read)
         except Exception as error:
-            yield _told(biopsy, root, error)
+            yield _problem_of(biopsy, root, error)
         else:
             yield from _mask_problems(biopsy, label, float(mask.mean()))
 
 
-def _mask_problems(biopsy: Biopsy, label: Label, share: float) -> Iterator[Problem]:
-    """Judge a mask by the share of the image that it covers."""
+def _mask_problems(biopsy: Biopsy, label: Label, share: float) -> Iterator[FileProblem]:
+    """Check the share of the image that a mask covers."""
 
-    def problem(reason: str, remedy: str) -> Problem:
-        return Problem(biopsy.row, biopsy.name, reason, remedy)
+    def problem(reason: str, remedy: str) -> FileProblem:
+        return FileProblem(biopsy.row, biopsy.name, reason, remedy)
 
     if label == "nerves":
         if share == 0 and (biopsy.count or 0) > 0:
-            reason = f"empty nerve label, though the expert counted {biopsy.count}"
+            reason = f"empty nerve label, but the expert counted {biopsy.count}"
             yield problem(reason, "export the tracing again, or correct the count")
         if share > _MAX_NERVE_SHARE:
             reason = f"nerve label covers {share:.0%} of the image"
-            yield problem(reason, "invert it: nerves are the bright pixels")
+            yield problem(reason, "invert it: nerves must be the bright pixels")
     elif not _MIN_DERMIS_SHARE <= share <= 1 - _MIN_DERMIS_SHARE:
         reason = f"dermis covers {share:.1%} of the image, so there is no boundary"
-        yield problem(reason, "draw the dermis, or leave the image out")
+        yield problem(reason, "draw the dermis, or remove the image")
 
 
-def _told(biopsy: Biopsy, root: Path, error: Exception) -> Problem:
+def _problem_of(biopsy: Biopsy, root: Path, error: Exception) -> FileProblem:
     if isinstance(error, FileError):
         file, reason, remedy = error.file, error.reason, error.remedy
-        with suppress(ValueError):  # named otherwise than by a path below the cohort
+        with suppress(ValueError):  # not a path below the cohort
             file = Path(file).relative_to(root).as_posix()
-        return Problem(biopsy.row, file, reason, remedy)
+        return FileProblem(biopsy.row, file, reason, remedy)
     kind = "" if isinstance(error, SkinrayError) else f"{type(error).__name__}: "
-    return Problem(biopsy.row, biopsy.name, f"{kind}{error}", "export the file again")
+    return FileProblem(biopsy.row, biopsy.name, f"{kind}{error}", "export the file again")
 
 
-def _copy_problem(same: list[Biopsy]) -> Problem:
-    """Tell of images with equal pixels: trained on and tested on, they would flatter the result."""
+def _copy_problem(same: list[Biopsy]) -> FileProblem:
+    """Report images with equal pixels: in training and test, they would inflate the result."""
     first, last = same[0], same[-1]
-    subjects = " of another subject" if len({biopsy.subject for biopsy in same}) > 1 else ""
-    return Problem(
+    subjects = ", of another subject" if len({biopsy.subject for biopsy in same}) > 1 else ""
+    return FileProblem(
         last.row,
         last.name,
         f"same pixels as row {first.row}, {first.name}{subjects}",
-        "keep one of them, or correct the mistaken file",
+        "keep one of them, or replace the wrong file",
     )
 
 
-def _fold_problems(stated: Cohort, folds: FoldSettings, seed: int) -> list[Problem]:
-    """Say whether the folds can be filled, by all rows stated: most problems will be mended."""
+def _fold_problems(stated: Cohort, folds: FoldSettings, seed: int) -> list[FileProblem]:
+    """Check whether all rows, faulty ones included, can fill the folds: most will be corrected."""
     if not stated.biopsies:
         return []
     try:
         assign_folds(stated, folds, seed)
     except CohortError as error:
         reason, _, remedy = str(error).removeprefix(f"{stated.root}: ").partition(": ")
-        return [Problem(None, MANIFEST, reason, remedy)]
+        return [FileProblem(None, MANIFEST, reason, remedy)]
     return []

@@ -1,4 +1,4 @@
-"""Bring a cohort's images to one scale, so that a network sees one fibre width. No torch in it."""
+"""Resample a cohort's images to one scale, so that fibres have one width for the network."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from statistics import median
 import cv2
 import numpy as np
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.images.augment import Sample
-from skinray.images.cohort.manifest import Biopsy, load_sample
+from skinray.images.cohort.manifest import load_sample
+from skinray.images.cohort.rows import Biopsy
 
 # Images whose scale differs from the training scale by less than this are not resampled.
 SAME_SCALE = 0.02
-# With a half, lines one pixel wide tear where they step from one column to the next; with
-# 0.45 none of 4000 random ones did, and this is a little less.
+# At 0.5, lines one pixel wide break where they step to the next column. At 0.45 none of 4000
+# random lines did; this leaves a margin.
 LEAST_COVER = 0.4
 
 
@@ -28,19 +29,19 @@ class LabelledReader:
     um_per_px: float | None = None
 
     def __call__(self, biopsy: Biopsy) -> Sample:
-        """Return the sample, resampled where its known scale differs from the common one."""
+        """Return the sample, resampled if its known scale differs from the common one."""
         sample = load_sample(biopsy, self.settings)
         return resampled(sample, scale_factor(biopsy.um_per_px, self.um_per_px))
 
 
 def common_scale(biopsies: Iterable[Biopsy]) -> float | None:
-    """Return the median of the known scales; None where no image has one."""
+    """Return the median of the known scales; None if no image has one."""
     known = [b.um_per_px for b in biopsies if b.um_per_px is not None]
     return median(known) if known else None
 
 
 def scale_factor(um_per_px: float | None, trained_um_per_px: float | None) -> float:
-    """Return how many training pixels one image pixel is; 1 where a scale is unknown."""
+    """Return the training pixels per image pixel; 1 if either scale is unknown."""
     if um_per_px is None or trained_um_per_px is None:
         return 1.0
     factor = um_per_px / trained_um_per_px
@@ -50,9 +51,8 @@ def scale_factor(um_per_px: float | None, trained_um_per_px: float | None) -> fl
 def resampled(sample: Sample, factor: float) -> Sample:
     """Return the sample with ``factor`` times the pixels along each side.
 
-    The image is averaged when it shrinks; there a pixel is nerve where nerve covers
-    ``LEAST_COVER`` of what a line of one pixel of the source would, so that a thin tracing does
-    not tear.
+    Shrinking averages the image. A pixel is then nerve if nerve covers ``LEAST_COVER`` of what a
+    line one source pixel wide would cover, so that a thin tracing does not break.
     """
     if factor == 1.0:
         return sample

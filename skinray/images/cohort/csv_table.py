@@ -1,8 +1,8 @@
-"""A CSV table as laboratories save it, read into rows of named cells.
+"""A manifest as laboratories save it: a CSV table read into rows of named cells.
 
-Comma, semicolon or tab may separate (the header tells); a byte order mark and spaces round the
-cells do no harm. Unknown columns are left alone, unless the name looks like a misspelt known one
-that is missing: a lost subject column would mix subjects over folds without a sound.
+The separator may be a comma, a semicolon or a tab (the header decides); a byte order mark and
+spaces around cells are ignored. So are unknown columns, unless the name looks like a misspelt
+column that is missing: without its subject column, a cohort would silently mix subjects over folds.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import csv
 import difflib
 import io
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from skinray.images.file_errors import Problem
+from skinray.images.file_errors import FileProblem
+from skinray.images.pixel_size import parse_um_per_px
 
 MANIFEST = "manifest.csv"
 COLUMNS = (
@@ -28,28 +29,51 @@ COLUMNS = (
     "second_count",
     "um_per_px",
 )
+KEEP_INSIDE = "give a path relative to the manifest's folder, without '..'"
+_NO_VALUE = ("", "na", "n/a", "nan", "none", "null")
 _SAVE_AGAIN = "save the table as CSV (UTF-8)"
 
 
 @dataclass(frozen=True)
-class Row:
-    """Cells of one row by column name; ``number`` as a spreadsheet has it, the header being 1."""
+class ManifestRow:
+    """Cells of one row by column name; ``number`` as in a spreadsheet, where the header is 1."""
 
     number: int
     cells: dict[str, str]
     decimal_comma: bool
 
+    def text(self, column: str) -> str | None:
+        """Return a cell; None if it is missing, empty, or says that there is no value."""
+        cell = self.cells.get(column, "")
+        return None if cell.lower() in _NO_VALUE else cell
 
-def read_table(root: Path) -> tuple[list[Row], list[Problem]]:
-    """Read the manifest in the folder ``root``: its rows, and the problems of its form."""
+    def path(self, column: str) -> str:
+        """Return a cell as a path with forward slashes; empty if it has none."""
+        cell = self.text(column)
+        return PurePosixPath(cell.replace("\\", "/")).as_posix() if cell else ""
+
+    def leaves_folder(self, column: str) -> bool:
+        """Return whether a cell's path leads out of the manifest's folder."""
+        path = PurePosixPath(self.path(column))
+        drive = PureWindowsPath(self.cells[column]).anchor
+        return path.is_absolute() or bool(drive) or ".." in path.parts
+
+    def um_per_px(self) -> float | None:
+        """Return the scale; ValueError if the cell is not that of a microscope."""
+        cell = self.text("um_per_px")
+        return None if cell is None else parse_um_per_px(cell, decimal_comma=self.decimal_comma)
+
+
+def read_table(root: Path) -> tuple[list[ManifestRow], list[FileProblem]]:
+    """Read the manifest in the folder ``root``: its rows, and the problems with its form."""
     text = _text(root)
-    if isinstance(text, Problem):
+    if isinstance(text, FileProblem):
         return [], [text]
     separator = max(",;\t", key=text.split("\n", 1)[0].count)
     try:
         table = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except csv.Error as error:
-        return [], [_problem(f"not a table of cells ({error})", _SAVE_AGAIN)]
+        return [], [_problem(f"not a valid CSV table ({error})", _SAVE_AGAIN)]
     names = [cell.strip().lower() for cell in table[0]] if table else []
     problems = _header_problems(names)
     if problems:
@@ -59,22 +83,28 @@ def read_table(root: Path) -> tuple[list[Row], list[Problem]]:
         cells = [cell.strip() for cell in line]
         if any(cells[len(names) :]):
             reason = f"{len(cells)} cells under {len(names)} columns"
-            problems.append(_problem(reason, "quote cells that hold the separator", number))
+            problems.append(
+                _problem(reason, "put quotes around cells that contain the separator", number)
+            )
         elif any(cells):
             cells += [""] * (len(names) - len(cells))
-            rows.append(Row(number, dict(zip(names, cells, strict=False)), separator != ","))
+            rows.append(
+                ManifestRow(number, dict(zip(names, cells, strict=False)), separator != ",")
+            )
     if not rows and not problems:
-        problems.append(_problem("no row under the header", "add one row for each image"))
+        problems.append(_problem("no rows below the header", "add one row per image"))
     return rows, problems
 
 
-def _text(root: Path) -> str | Problem:
+def _text(root: Path) -> str | FileProblem:
     path = root / MANIFEST
     try:
         if not root.is_dir():
-            return Problem(None, str(root), "no such folder", "give the folder of the manifest")
+            return FileProblem(
+                None, str(root), "no such folder", "give the folder that contains the manifest"
+            )
         if not path.is_file():
-            return _problem("missing", f"put a table of that name into {root}")
+            return _problem("missing", f"add a table with this name to {root}")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         return _problem(f"cannot be read ({error})", "check the path and its permissions")
@@ -84,15 +114,15 @@ def _text(root: Path) -> str | Problem:
     except UnicodeDecodeError as error:
         return _problem(f"not UTF-8 text ({error.reason} at byte {error.start})", _SAVE_AGAIN)
     if not text.strip():
-        return _problem("empty", "add the header and one row for each image")
+        return _problem("empty", "add a header and one row per image")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _header_problems(names: list[str]) -> list[Problem]:
+def _header_problems(names: list[str]) -> list[FileProblem]:
     problems = []
     missing = [name for name in COLUMNS if name not in names]
     for name in sorted({name for name in names if name and names.count(name) > 1}):
-        problems.append(_problem(f"column '{name}' stands twice", "keep one of them", 1))
+        problems.append(_problem(f"column '{name}' appears more than once", "keep one of them", 1))
     for name in names:
         if name in COLUMNS or name == "":
             continue
@@ -101,10 +131,10 @@ def _header_problems(names: list[str]) -> list[Problem]:
     if "image" in missing:
         known = ", ".join(COLUMNS[1:])
         problems.append(
-            _problem("column 'image' is missing", f"add it (further columns: {known})", 1)
+            _problem("column 'image' is missing", f"add it (optional columns: {known})", 1)
         )
     return problems
 
 
-def _problem(reason: str, remedy: str, row: int | None = None) -> Problem:
-    return Problem(row, MANIFEST, reason, remedy)
+def _problem(reason: str, remedy: str, row: int | None = None) -> FileProblem:
+    return FileProblem(row, MANIFEST, reason, remedy)

@@ -1,8 +1,7 @@
 """Folds for cross-validation: whole subjects together, groups spread evenly, seeded.
 
-The result depends on names, subjects, groups and the seed alone; the order of the manifest's
-rows changes nothing. scikit-learn's StratifiedGroupKFold is not used since it leaves a fold empty
-now and then where subjects are few (13 of 3000 drawn cohorts of 5 to 7 subjects in 5 folds).
+The result depends only on names, subjects, groups and the seed, not on the order of the
+manifest's rows. docs/decisions/0036 says why scikit-learn's StratifiedGroupKFold is not used.
 """
 
 from __future__ import annotations
@@ -15,39 +14,33 @@ from numpy.typing import NDArray
 
 from skinray.config.biopsies import FoldSettings
 from skinray.errors import CohortError
-from skinray.images.cohort.manifest import Cohort
+from skinray.images.cohort.rows import Cohort
+from skinray.images.file_errors import counted
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """What stays together: rows of one subject, or one row."""
+    """What stays together: the rows of one subject, or one row."""
 
-    name: str
     group: str
     rows: tuple[int, ...]
 
 
 def assign_folds(cohort: Cohort, settings: FoldSettings, seed: int) -> NDArray[np.int64]:
-    """Give each image of the cohort its fold.
+    """Assign each image of the cohort to a fold.
 
-    Units (subjects, or images where ``settings.unit`` says so) are placed one by one, large ones
-    first, on the fold that so far has the least share of the unit's group and of all images. No
-    fold stays empty.
+    Units (subjects, or images if ``settings.unit`` says so) are placed one by one, large ones
+    first, in the fold that so far has the smallest share of the unit's group and of all images.
+    No fold stays empty.
 
-    Returns
-    -------
-    (N,) int in 0 .. ``settings.count - 1``, in the order of ``cohort.biopsies``.
-
-    Raises
-    ------
-    CohortError
-        There are fewer units than folds.
+    Returns (N,) int in 0 .. ``settings.count - 1``, in the order of ``cohort.biopsies``.
+    Raises CohortError if there are fewer units than folds.
     """
     units = _shuffled_units(cohort, settings, seed)
     if len(units) < settings.count:
         raise CohortError(
-            f"{cohort.root}: {len(units)} {settings.unit}(s) cannot fill {settings.count} folds: "
-            f"add {settings.unit}s or set folds.count to at most {len(units)}"
+            f"{cohort.root}: {counted(len(units), settings.unit)} cannot fill {settings.count} "
+            f"folds: add {settings.unit}s or set folds.count to at most {len(units)}"
         )
     total = Counter[str]()
     for unit in units:
@@ -67,25 +60,19 @@ def assign_folds(cohort: Cohort, settings: FoldSettings, seed: int) -> NDArray[n
 def hold_out(cohort: Cohort, count: int, settings: FoldSettings, seed: int) -> NDArray[np.bool_]:
     """Choose about ``count`` images to hold out of one training (tables 1 and 2 of the paper).
 
-    By image: exactly ``count``. By subject: whole subjects whose images come nearest to
-    ``count``. Groups are drawn in their proportions; at least one image stays on both sides.
+    By image: exactly ``count``. By subject: whole subjects whose images sum to as near ``count``
+    as possible. Groups are drawn in proportion; both sides keep at least one image.
 
-    Returns
-    -------
-    (N,) bool in the order of ``cohort.biopsies``, True where held out.
-
-    Raises
-    ------
-    CohortError
-        Nothing would be left to train on, or there is a single unit.
+    Returns (N,) bool in the order of ``cohort.biopsies``, True where held out.
+    Raises CohortError if nothing would be left to train on, or there is a single unit.
     """
     units = _proportional_order(_shuffled_units(cohort, settings, seed), seed)
     images = len(cohort.biopsies)
     if len(units) < 2 or not 1 <= count < images:
         raise CohortError(
-            f"{cohort.root}: cannot hold out {count} of {images} images in {len(units)} "
-            f"{settings.unit}(s): set folds.components_held_out below the number of images, "
-            f"or add {settings.unit}s"
+            f"{cohort.root}: cannot hold out {count} of {images} images in "
+            f"{counted(len(units), settings.unit)}: set folds.components_held_out below the number "
+            f"of images, or add {settings.unit}s"
         )
     held = np.zeros(images, bool)
     for unit in _nearest_total([len(unit.rows) for unit in units], count):
@@ -94,24 +81,24 @@ def hold_out(cohort: Cohort, count: int, settings: FoldSettings, seed: int) -> N
 
 
 def _shuffled_units(cohort: Cohort, settings: FoldSettings, seed: int) -> list[_Unit]:
-    """Units in an order drawn from the seed, whatever the order of the rows."""
+    """Return the units in an order drawn from the seed, whatever the order of the rows."""
     rows: dict[str, list[int]] = {}
     for row, biopsy in enumerate(cohort.biopsies):
         key = biopsy.subject if settings.unit == "subject" else biopsy.name
         rows.setdefault(key, []).append(row)
-    units = [_Unit(name, _group(cohort, rows[name]), tuple(rows[name])) for name in sorted(rows)]
+    units = [_Unit(_group(cohort, rows[name]), tuple(rows[name])) for name in sorted(rows)]
     order = np.random.default_rng(seed).permutation(len(units))
     return [units[index] for index in order]
 
 
 def _group(cohort: Cohort, rows: list[int]) -> str:
-    """Return the commonest group of these rows, the first by name where several are."""
+    """Return the most common group of these rows, the first by name if there are several."""
     counts = Counter(cohort.biopsies[row].group or "" for row in rows)
     return min(counts, key=lambda group: (-counts[group], group))
 
 
 def _proportional_order(units: list[_Unit], seed: int) -> list[_Unit]:
-    """Interleave groups, so that every beginning of the list holds them in proportion."""
+    """Interleave groups, so that the first units of the list, however many, are in proportion."""
     sizes = Counter(unit.group for unit in units)
     start = dict(
         zip(sorted(sizes), np.random.default_rng([seed, 1]).random(len(sizes)), strict=True)
@@ -125,9 +112,9 @@ def _proportional_order(units: list[_Unit], seed: int) -> list[_Unit]:
 
 
 def _nearest_total(sizes: list[int], target: int) -> list[int]:
-    """Choose indices whose sizes sum as near to ``target`` as can be, but not all of them."""
+    """Choose indices whose sizes sum as near to ``target`` as possible, but not all of them."""
     total = sum(sizes)
-    # last[s]: the index that first made the sum s reachable, using indices up to itself only.
+    # last[s]: the index that first made the sum s reachable, using only indices up to itself.
     last = np.full(total + 1, -1)
     reachable = np.zeros(total + 1, bool)
     reachable[0] = True

@@ -1,7 +1,7 @@
 """Labels of a biopsy: traced nerves, and the boundary line that becomes the dermis.
 
-Masks are images; lines may also be GeoJSON as QuPath exports it. Coordinates are x, y in pixels
-with (0, 0) at the outer corner of the first pixel, so the middle of that pixel is (.5, .5).
+Masks are images; lines may also be GeoJSON as exported by QuPath. Coordinates are x, y in pixels
+with (0, 0) at the outer corner of the first pixel, so the centre of that pixel is (.5, .5).
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.images.cohort.boundary_line import trace_line
-from skinray.images.cohort.dermis_fill import dermis_from_boundary
 from skinray.images.cohort.polylines import (
     MIDDLE,
-    Polyline,
+    Points,
     draw_line,
     looks_like_json,
     read_polylines,
@@ -24,10 +23,8 @@ from skinray.images.cohort.polylines import (
 from skinray.images.file_errors import UnfitLabelError
 from skinray.images.read import read_mask
 
-# A line between two pixels is drawn as one of the second: at its full width, not a pixel wider.
+# A line midway between two pixels counts as on the second, so that it is not drawn a pixel wider.
 TIE_PX = 1e-6
-
-__all__ = ["dermis_from_boundary", "match_shape", "read_boundary", "read_nerves"]
 
 
 def read_nerves(
@@ -38,10 +35,8 @@ def read_nerves(
     A mask image is taken as it is; GeoJSON polylines are drawn ``width_px`` wide (the paper's
     experts drew lines about 3 px wide).
 
-    Raises
-    ------
-    LabelError
-        The file cannot be read, has another size than the image, or reaches out of it.
+    Raises LabelError if the file cannot be read, differs in size from the image, or reaches
+    outside it.
     """
     if not looks_like_json(path):
         return match_shape(read_mask(path, settings), shape, path)
@@ -51,17 +46,12 @@ def read_nerves(
     return mask
 
 
-def read_boundary(path: Path, shape: tuple[int, int], settings: ReadSettings) -> Polyline:
+def read_boundary(path: Path, shape: tuple[int, int], settings: ReadSettings) -> Points:
     """Read the boundary line of an image of ``shape``, ordered from end to end.
 
-    Returns
-    -------
-    (N, 2) float points x, y, from a GeoJSON LineString or from the middle of a drawn line.
-
-    Raises
-    ------
-    LabelError
-        The file cannot be read, does not fit the image, or holds other than one open line.
+    Returns (N, 2) float x, y, from a GeoJSON LineString or along the middle of a drawn line.
+    Raises LabelError if the file cannot be read, does not match the image, or is not one open
+    line.
     """
     if not looks_like_json(path):
         mask = match_shape(read_mask(path, settings), shape, path)
@@ -69,17 +59,19 @@ def read_boundary(path: Path, shape: tuple[int, int], settings: ReadSettings) ->
     lines = read_polylines(path, shape, settings)
     if len(lines) != 1:
         raise UnfitLabelError(
-            str(path), f"holds {len(lines)} lines", "export the one boundary line, joined"
+            str(path),
+            f"holds {len(lines)} lines",
+            "join them into one boundary line and export that",
         )
     return lines[0]
 
 
 def match_shape(mask: NDArray[np.bool_], shape: tuple[int, int], path: Path) -> NDArray[np.bool_]:
-    """Return the mask if it has the image's (H, W); LabelError otherwise."""
+    """Return the mask if it has the image's (H, W), else raise LabelError."""
     if mask.shape == tuple(shape):
         return mask
     raise UnfitLabelError(
         str(path),
         f"mask {mask.shape[0]}x{mask.shape[1]} does not match image {shape[0]}x{shape[1]}",
-        "export both at one magnification",
+        "export both at the same magnification",
     )

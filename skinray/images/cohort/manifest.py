@@ -1,4 +1,4 @@
-"""A cohort: a folder with ``manifest.csv``, one row an image (a biopsy) with its labels."""
+"""A cohort: a folder with ``manifest.csv``, one row per image of a biopsy, with its labels."""
 
 from __future__ import annotations
 
@@ -11,46 +11,27 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError
 from skinray.files import sha256_of
 from skinray.images.augment import Sample
-from skinray.images.cohort.labels import (
-    dermis_from_boundary,
-    match_shape,
-    read_boundary,
-    read_nerves,
-)
+from skinray.images.cohort.dermis_fill import SIDES, dermis_from_boundary
+from skinray.images.cohort.labels import match_shape, read_boundary, read_nerves
 from skinray.images.cohort.rows import Biopsy, Cohort, scan_cohort
-from skinray.images.file_errors import UnfitLabelError
-from skinray.images.read import Image, read_image, read_mask
-
-__all__ = [
-    "Biopsy",
-    "Cohort",
-    "fingerprint",
-    "load_dermis",
-    "load_nerves",
-    "load_sample",
-    "read_manifest",
-    "scale_of",
-]
+from skinray.images.file_errors import UnfitLabelError, refuse_problems
+from skinray.images.read import read_image, read_mask
 
 T = TypeVar("T")
 
 
 def read_manifest(root: Path) -> Cohort:
-    """Read the manifest of the cohort folder ``root``; files are looked for, not decoded.
+    """Read the manifest of the cohort folder ``root``; files must exist but are not decoded.
 
-    Raises
-    ------
-    CohortError
-        The table has problems; the message lists every one with row, file, reason and remedy.
+    Raises CohortError if the table has problems; the message lists each with row, file, reason and
+    remedy.
     """
     scan = scan_cohort(root)
-    if scan.problems:
-        lines = "\n".join(f"  {problem}" for problem in scan.problems)
-        raise CohortError(f"{root}: {len(scan.problems)} problem(s) in the manifest\n{lines}")
+    refuse_problems(root, scan.problems)
     return scan.sound
 
 
@@ -62,7 +43,7 @@ def load_sample(biopsy: Biopsy, settings: ReadSettings) -> Sample:
     ImageError
         The image cannot be read.
     LabelError
-        A label is missing, cannot be read, or does not fit the image.
+        A label is missing, cannot be read, or does not match the image.
     """
     image = read_image(biopsy.image, settings).pixels
     shape = (image.shape[0], image.shape[1])
@@ -78,11 +59,11 @@ def load_sample(biopsy: Biopsy, settings: ReadSettings) -> Sample:
 def load_nerves(
     biopsy: Biopsy, shape: tuple[int, int], settings: ReadSettings
 ) -> NDArray[np.bool_]:
-    """Read the nerve label as (H, W) bool; LabelError where there is none or it does not fit."""
+    """Read the nerve label as (H, W) bool; LabelError if there is none or it is unusable."""
     path = biopsy.nerves
     if path is None:
         raise UnfitLabelError(
-            biopsy.name, "no nerve label", "name its file in the manifest's column nerves"
+            biopsy.name, "no nerve label", "enter its file in the manifest's column nerves"
         )
     return _of_subject(biopsy, lambda: read_nerves(path, shape, settings))
 
@@ -90,7 +71,7 @@ def load_nerves(
 def load_dermis(
     biopsy: Biopsy, shape: tuple[int, int], settings: ReadSettings
 ) -> NDArray[np.bool_]:
-    """Read the dermis as (H, W) bool: its mask, or else the filled side of the boundary line."""
+    """Read the dermis as (H, W) bool, from its mask or else by filling a side of the boundary."""
     return _of_subject(biopsy, lambda: _dermis(biopsy, shape, settings))
 
 
@@ -101,18 +82,16 @@ def _dermis(biopsy: Biopsy, shape: tuple[int, int], settings: ReadSettings) -> N
         raise UnfitLabelError(
             biopsy.name,
             "neither a dermis mask nor a boundary line",
-            "name its file in the manifest's column dermis or boundary",
+            "enter its file in the manifest's column dermis or boundary",
         )
     if biopsy.dermis_side is None:
-        raise UnfitLabelError(
-            biopsy.name, "no dermis_side", "write top, bottom, left, right or a point x,y"
-        )
+        raise UnfitLabelError(biopsy.name, "no dermis_side", f"enter {SIDES} in the dermis")
     line = read_boundary(biopsy.boundary, shape, settings)
     return dermis_from_boundary(line, shape, biopsy.dermis_side, source=str(biopsy.boundary))
 
 
 def _of_subject(biopsy: Biopsy, load: Callable[[], T]) -> T:
-    """Name the subject in the error of a label."""
+    """Add the subject to the error of a label."""
     try:
         return load()
     except UnfitLabelError as error:
@@ -120,15 +99,10 @@ def _of_subject(biopsy: Biopsy, load: Callable[[], T]) -> T:
         raise UnfitLabelError(error.file, reason, error.remedy) from None
 
 
-def scale_of(biopsy: Biopsy, image: Image) -> float | None:
-    """Return micrometres a pixel: the manifest's word, or else the file's; None: unknown."""
-    return image.um_per_px if biopsy.um_per_px is None else biopsy.um_per_px
-
-
 def fingerprint(cohort: Cohort) -> str:
-    """SHA-256 of everything that training sees: names, subjects, labels and file contents.
+    """Return the SHA-256 of all that training sees: names, subjects, labels and file contents.
 
-    The order of the rows and the place of the folder change nothing.
+    It does not depend on the order of the rows or on where the folder is.
     """
     digest = hashlib.sha256()
     for biopsy in sorted(cohort.biopsies, key=lambda biopsy: biopsy.name):

@@ -1,6 +1,7 @@
-"""Polylines from GeoJSON, as QuPath and other tools export annotations.
+"""Pointss: read from GeoJSON, as exported by QuPath and other tools, and drawn on masks.
 
-The corner of the first pixel is 0, 0 there, and the middle of it .5, .5.
+In GeoJSON the outer corner of the first pixel is 0, 0 and its centre .5, .5; :func:`draw_line`
+takes coordinates of arrays, where that centre is 0, 0.
 """
 
 from __future__ import annotations
@@ -14,44 +15,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import ReadSettings
-from skinray.images.file_errors import UnfitLabelError, UnreadableImageError
+from skinray.config.images import ReadSettings
+from skinray.images.file_errors import UnfitLabelError, reading_label
 from skinray.images.read import read_bytes
 
-Polyline = NDArray[np.float64]  # (N, 2): x, y in pixels from the image's outer corner
-MIDDLE = 0.5  # of the first pixel, in x and in y; arrays call that place 0
+Points = NDArray[np.float64]  # (N, 2): x, y in pixels
+MIDDLE = 0.5  # of the first pixel in x and y, from the image's outer corner
 
-# A hand drawn to the edge of the image slips a little over it; micrometres or another
-# magnification reach much further.
+# A line drawn by hand to the edge of the image may slip a little over it; coordinates in
+# micrometres or at another magnification reach much further.
 OUTSIDE_PX = 10
 
 _INSIDE = {"FeatureCollection": "features", "GeometryCollection": "geometries"}
 
 
 def looks_like_json(path: Path) -> bool:
-    """Say whether a label file is JSON, by its first character."""
+    """Return whether a label file is JSON, by its first character."""
     try:
         with path.open("rb") as file:
             return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
     except (OSError, ValueError):
-        return False  # reading it as an image names what is wrong
+        return False  # reading it as an image will report what is wrong
 
 
-def read_polylines(path: Path, shape: tuple[int, int], settings: ReadSettings) -> list[Polyline]:
+def read_polylines(path: Path, shape: tuple[int, int], settings: ReadSettings) -> list[Points]:
     """Read every LineString and MultiLineString of a GeoJSON file, drawn on an image of ``shape``.
 
-    Raises
-    ------
-    LabelError
-        The file is no GeoJSON, holds other geometries than lines, or lines that leave the image.
+    Raises LabelError if the file is not GeoJSON, holds geometries other than lines, or lines
+    outside the image.
     """
     source = str(path)
+    with reading_label():
+        data = read_bytes(path, settings)
     try:
-        found = list(_lines(json.loads(read_bytes(path, settings)), source))
-    except UnreadableImageError as error:
-        raise UnfitLabelError(error.file, error.reason, error.remedy) from None
+        found = list(_lines(json.loads(data), source))
     except (ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise UnfitLabelError(
             source, f"not valid JSON ({reason})", "export it again as GeoJSON"
         ) from None
@@ -60,7 +59,7 @@ def read_polylines(path: Path, shape: tuple[int, int], settings: ReadSettings) -
 
 def _lines(value: Any, source: str) -> Iterator[Any]:
     """Yield the coordinates of every line below a GeoJSON value."""
-    if isinstance(value, list):  # QuPath can export a bare list of features
+    if isinstance(value, list):  # QuPath can export a plain list of features
         for item in value:
             yield from _lines(item, source)
         return
@@ -76,7 +75,7 @@ def _lines(value: Any, source: str) -> Iterator[Any]:
     else:
         raise UnfitLabelError(
             source,
-            f"a geometry of the type {kind[:40]}, not a line",
+            f"a geometry of type {kind[:40]}, not a line",
             "trace with the polyline tool and export LineString geometries",
         )
 
@@ -90,8 +89,8 @@ def _member(value: dict[str, Any], name: str, source: str) -> Any:
     return member
 
 
-def _points(coordinates: Any, shape: tuple[int, int], source: str) -> Polyline:
-    """Check the coordinates of one line."""
+def _points(coordinates: Any, shape: tuple[int, int], source: str) -> Points:
+    """Return the coordinates of one line, checked."""
     try:
         points = np.array([pair[:2] for pair in coordinates], np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -101,29 +100,22 @@ def _points(coordinates: Any, shape: tuple[int, int], source: str) -> Polyline:
             source, "a line whose coordinates are not x, y pairs", "export it again as GeoJSON"
         )
     if len(points) < 2:
-        raise UnfitLabelError(source, "a line of one point", "delete it or draw it on")
+        raise UnfitLabelError(source, "a line of one point", "delete or continue it")
     size = np.array([shape[1], shape[0]])
     if (points < -OUTSIDE_PX).any() or (points > size + OUTSIDE_PX).any():
         x, y = points[np.argmax(np.abs(points - size / 2).max(axis=1))]
         raise UnfitLabelError(
             source,
-            f"a line reaches x={x:.0f}, y={y:.0f}, outside of the image ({shape[1]}x{shape[0]})",
-            "export coordinates in pixels of the full image, at its magnification",
+            f"a line reaches x={x:.0f}, y={y:.0f}, outside the image ({shape[1]}x{shape[0]})",
+            "export coordinates in pixels of the full-resolution image",
         )
     return points
 
 
-Points = NDArray[np.float64]  # (N, 2): x, y
-
-
 def draw_line(mask: NDArray[np.bool_], points: Points, width_px: float) -> None:
-    """Set the pixels of a polyline on a mask, with round ends.
+    """Draw a polyline with round ends on a mask, (H, W) bool, in place; ignore what is outside.
 
-    Parameters
-    ----------
-    mask : (H, W) bool, changed in place; what lies outside of it is not drawn.
-    points : (N, 2) x, y; whole numbers are middles of pixels.
-    width_px : across the line.
+    In ``points`` whole numbers are centres of pixels.
     """
     for start, end in pairwise(points):
         _draw_segment(mask, start, end, width_px / 2)

@@ -1,4 +1,4 @@
-"""Keep decoders' own words out of logs and errors: they quote tags, and tags tell of people."""
+"""Keep decoders' messages out of logs and errors: they quote tags, and tags may name people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from PIL import UnidentifiedImageError
 
-# Each by its own name: a filter does not hold for the loggers below its own.
+# Each by its own name: a logger's filter does not apply to the loggers below it.
 LOGGERS = (
     "tifffile",
     "PIL.Image",
@@ -19,29 +19,29 @@ LOGGERS = (
     "PIL.TiffImagePlugin",
 )
 
-# The first that fits; codecs of compressed pixels have error types of their own.
+# The first match counts; codecs of compressed pixels raise exceptions of their own types.
 _MEANT: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
-    ((UnidentifiedImageError,), "its header is not sound"),
-    ((struct.error, IndexError, EOFError), "a part of it is missing"),
-    ((OSError,), "its pixels break off or are not sound"),
+    ((UnidentifiedImageError,), "invalid header"),
+    ((struct.error, IndexError, EOFError), "part of it is missing"),
+    ((OSError,), "its pixels are truncated or invalid"),
     (
         (ValueError, TypeError, KeyError, SyntaxError),
-        "its header does not fit its pixels",
+        "its header does not match its pixels",
     ),
 )
 
 
 def meaning_of(error: Exception) -> str:
-    """Say in our own words what a decoder met: its own words may quote the file."""
+    """Return our own words for a decoder's error, whose message may quote the file."""
     for kinds, meaning in _MEANT:
         if isinstance(error, kinds):
             return meaning
-    return f"its pixels are not sound, {type(error).__name__}"
+    return f"its pixels are invalid, {type(error).__name__}"
 
 
 @contextmanager
 def quiet_decoders() -> Iterator[None]:
-    """Silence the decoders' loggers for this thread; damage is raised as ImageError anyway."""
+    """Silence the decoders' loggers in this thread; damage still raises ImageError."""
     thread = threading.get_ident()
 
     def other_thread(record: logging.LogRecord) -> bool:

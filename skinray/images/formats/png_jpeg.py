@@ -1,6 +1,6 @@
 """PNG and JPEG, decoded strictly by Pillow.
 
-What Pillow lets pass is checked here first: the size in the header (before anything is
+What Pillow does not check is checked here first: the size in the header (before anything is
 decompressed), the checksum of every PNG chunk, and the end marker of a JPEG.
 """
 
@@ -23,7 +23,7 @@ _ORIENTATION_TAG = 0x0112
 
 
 def decode_png(data: bytes, source: str, max_pixels: int) -> Raster:
-    """Decode a PNG of any bit depth and colour type; ImageError where a byte is not as written."""
+    """Decode a PNG of any bit depth and colour type; ImageError if any byte is damaged."""
     um_per_px: float | None = None
     for kind, body in _png_chunks(data, source):
         if kind == b"IHDR":
@@ -34,15 +34,13 @@ def decode_png(data: bytes, source: str, max_pixels: int) -> Raster:
             found = pixel_size.from_resolution(x, y, pixel_size.UM_PER_M if unit == 1 else None)
             um_per_px = pixel_size.believed(found, source)
         elif kind == b"acTL":
-            raise UnreadableImageError(
-                source, "an animated PNG", "export the one image to count on"
-            )
+            raise UnreadableImageError(source, "an animated PNG", "export one still image")
     with Pillow.open(io.BytesIO(data), formats=["PNG"]) as image:
         return _from_pillow(image, source, lossy=False, um_per_px=um_per_px)
 
 
 def decode_jpeg(data: bytes, source: str, max_pixels: int) -> Raster:
-    """Decode a JPEG (grey, YCbCr, CMYK), turned upright; ImageError where it breaks off."""
+    """Decode a JPEG (grey, YCbCr, CMYK), turned upright; ImageError if it is truncated."""
     check_size(*jpeg_size(data, source), max_pixels, source)
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise UnreadableImageError(source, "truncated JPEG, its end marker is missing", _COPY_AGAIN)
@@ -59,7 +57,7 @@ def decode_jpeg(data: bytes, source: str, max_pixels: int) -> Raster:
 
 
 def jpeg_size(data: bytes, source: str) -> tuple[int, int]:
-    """Read width and height from the first frame header of a JPEG stream."""
+    """Read the width and height from the first frame header of a JPEG stream."""
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -85,7 +83,9 @@ def _png_chunks(data: bytes, source: str) -> Iterator[tuple[bytes, memoryview]]:
         if end + 4 > len(data):
             break
         if zlib.crc32(view[at + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            raise UnreadableImageError(source, "damaged PNG, a checksum does not fit", _COPY_AGAIN)
+            raise UnreadableImageError(
+                source, "damaged PNG, a checksum does not match", _COPY_AGAIN
+            )
         yield kind, view[at + 8 : end]
         if kind == b"IEND":
             return
@@ -96,7 +96,7 @@ def _png_chunks(data: bytes, source: str) -> Iterator[tuple[bytes, memoryview]]:
 def _from_pillow(
     image: Pillow.Image, source: str, *, lossy: bool, um_per_px: float | None
 ) -> Raster:
-    """Decode, and split into samples and alpha, upright."""
+    """Decode, split into samples and alpha, and turn upright."""
     image.load()
     orientation = _orientation(image)
     bits = 8
@@ -115,10 +115,10 @@ def _from_pillow(
 
 
 def _orientation(image: Pillow.Image) -> int:
-    """Return the orientation that EXIF states; 1, upright, where the EXIF is damaged."""
+    """Return the orientation in EXIF; 1 (upright) if the EXIF is damaged."""
     try:
         return orientation_of(image.getexif().get(_ORIENTATION_TAG))
-    except Exception:  # nearly every kind there is; the pixels have been decoded by now
+    except Exception:  # almost any type; the pixels are decoded by now
         return 1
 
 
@@ -131,6 +131,6 @@ def _plain_mode(image: Pillow.Image, source: str) -> Pillow.Image:
     target = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "PA": "RGBA", "La": "LA"}
     if image.mode not in target:
         raise UnreadableImageError(
-            source, f"pixels of the kind {image.mode}", "export it as 8-bit RGB or grey"
+            source, f"pixels of type {image.mode}", "export it as 8-bit RGB or grey"
         )
     return image.convert(target[image.mode])

@@ -1,17 +1,17 @@
-"""Decoded samples before any colour policy, and the two policies: RGB uint8, and mask.
+"""Decoded samples as the file stores them, and the two policies for them: RGB uint8, and mask.
 
 Colour (:func:`to_rgb`)
     8 bit stays as it is. 16 bit is shifted by the depth that the file declares, ``v >> 8`` for
-    full 16 bit: never stretched by what the image happens to hold, so that equal stain gives
-    equal values in every image. Grey is repeated three times. Alpha is composed on white, the
-    colour of an empty slide.
+    full 16 bit. It is never stretched to the values in the image, so that equal stain gives equal
+    values in every image. Grey is repeated three times. Alpha is composited on white, the colour
+    of an empty slide.
 Mask (:func:`to_mask`)
-    An image of two values: the higher one is foreground (0/1, 0/255, 1/2 ...). One value:
-    foreground unless it is 0. Lossy files and files with soft edges: above half of white. A few
-    low values (0, 1, 2, 3 ...) are a map of several classes, from which no mask can be told: an
-    error. Where the file has transparent pixels they are background. White-is-zero grey counts
-    as stored: programs that write it for masks (ImageJ's inverting LUT, boolean arrays) store
-    foreground as the higher value.
+    Two values: the higher one is foreground (0/1, 0/255, 1/2 ...). One value: foreground unless
+    it is 0. Lossy files and files with soft edges: above half of white. A few low values
+    (0, 1, 2, 3 ...) are a map of several classes, which is an error because it does not say which
+    is meant. Transparent pixels are background. White-is-zero grey is used as stored: programs
+    that write masks that way (ImageJ's inverting LUT, boolean arrays) store foreground as the
+    higher value.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Raster:
     premultiplied : the samples are already multiplied by alpha.
     white_is_zero : grey is stored inverted (TIFF only).
     lossy : the values may be a few levels off (JPEG).
-    um_per_px : scale the file states, in micrometres a pixel; None: none.
+    um_per_px : scale stated in the file, in micrometres per pixel; None: not stated.
     """
 
     samples: Samples
@@ -52,12 +52,12 @@ class Raster:
 
     @property
     def white(self) -> int:
-        """Largest value of the declared depth."""
+        """The largest value of the declared depth."""
         return (1 << self.bits) - 1
 
 
 def check_size(width: int, height: int, max_pixels: int, source: str) -> None:
-    """Refuse an empty image, and one of more than ``max_pixels`` (ImageError)."""
+    """Raise ImageError if an image is empty or has more than ``max_pixels``."""
     if width < 1 or height < 1:
         raise UnreadableImageError(source, f"no pixels ({width}x{height})", "export it again")
     if width * height > max_pixels:
@@ -65,12 +65,12 @@ def check_size(width: int, height: int, max_pixels: int, source: str) -> None:
             source,
             f"{width}x{height} is {width * height / 1e6:.0f} megapixels, "
             f"more than the limit of {max_pixels / 1e6:.0f}",
-            "crop or tile it, or raise read.max_pixels if the file is what it should be",
+            "crop or tile it, or raise read.max_pixels if the size is correct",
         )
 
 
 def to_rgb(raster: Raster) -> NDArray[np.uint8]:
-    """Bring a raster to (H, W, 3) uint8 RGB by the policy above."""
+    """Convert a raster to (H, W, 3) uint8 RGB, by the policy above."""
     rgb = to_8_bit(raster.samples, raster.bits)
     if raster.white_is_zero:
         rgb = 255 - rgb
@@ -86,7 +86,7 @@ def to_rgb(raster: Raster) -> NDArray[np.uint8]:
 
 
 def to_mask(raster: Raster, source: str) -> NDArray[np.bool_]:
-    """Bring a raster to a (H, W) bool mask by the policy above; LabelError where it is unclear."""
+    """Convert a raster to an (H, W) bool mask, by the policy above; LabelError if ambiguous."""
     values = raster.samples if raster.samples.ndim == 2 else raster.samples.max(axis=2)
     if raster.alpha is not None and raster.alpha.min() < raster.white:
         return _drawn_layer(values, raster.alpha, raster.white)
@@ -102,23 +102,23 @@ def to_mask(raster: Raster, source: str) -> NDArray[np.bool_]:
         shown = ", ".join(str(level) for level in levels[:5]) + (", ..." if levels.size > 5 else "")
         raise UnfitLabelError(
             source,
-            f"mask with {levels.size} values ({shown}), none above half of white",
-            "export the one class as 0 and 255",
+            f"a mask with {levels.size} values ({shown}), none above half of white",
+            "export one class only, as 0 and 255",
         )
     return np.asarray(values > half)
 
 
 def _drawn_layer(values: Samples, alpha: Samples, white: int) -> NDArray[np.bool_]:
-    """Mask of a transparent layer: what is opaque; on a layer of several colours, the lighter."""
+    """Return the opaque part of a transparent layer; if it has several colours, the lighter."""
     opaque = np.greater(alpha, white // 2)
     drawn = values[opaque]
     if drawn.size == 0 or drawn.min() == drawn.max():
-        return opaque  # one colour, even black: the layer holds nothing but the drawing
+        return opaque  # one colour, even black: the layer holds only the drawing
     return np.logical_and(opaque, values > white // 2)
 
 
 def to_8_bit(samples: Samples, bits: int) -> NDArray[np.uint8]:
-    """Bring samples of a declared depth to 8 bit: shifted down, or 1 to 7 bits stretched."""
+    """Convert samples of a declared depth to 8 bit: shifted down, or stretched from 1 to 7 bits."""
     if bits > 8:
         samples = np.minimum(samples >> (bits - 8), 255)
     elif bits < 8:
@@ -127,15 +127,15 @@ def to_8_bit(samples: Samples, bits: int) -> NDArray[np.uint8]:
 
 
 def orientation_of(stated: object) -> int:
-    """Return the orientation (EXIF and TIFF tag 274) that a file states: 1, upright, where none is.
+    """Return the orientation from a file (EXIF and TIFF tag 274); 1 (upright) if it is invalid.
 
-    Programs write words, fractions and numbers beyond 8 there; the pixels are sound all the same.
+    Some programs write words, fractions or numbers above 8 there, although the pixels are fine.
     """
     return int(stated) if isinstance(stated, int) and 1 <= stated <= 8 else 1
 
 
 def upright(raster: Raster, orientation: int) -> Raster:
-    """Turn stored rows and columns to the upright image (EXIF and TIFF tag 274, 1 to 8)."""
+    """Turn the stored rows and columns upright (EXIF and TIFF tag 274, 1 to 8)."""
     alpha = None if raster.alpha is None else _turn(raster.alpha, orientation)
     return replace(raster, samples=_turn(raster.samples, orientation), alpha=alpha)
 

@@ -1,12 +1,12 @@
 """TIFF and OME-TIFF, decoded strictly by tifffile.
 
-One image a file: one full-resolution page (reduced copies, as in pyramids, are passed over, so
-level 0 is read), or three grey pages that OME-XML calls channels of one plane: red, green, blue.
-Stacks are refused: which plane to count on, or how to flatten them, is the laboratory's choice.
+Each file must hold one image: one full-resolution page (reduced copies, as in pyramids, are
+ignored, so level 0 is read), or three grey pages that OME-XML calls channels of one plane: red,
+green, blue. Stacks are refused: the laboratory must choose the plane, or how to flatten them.
 
-tifffile is lenient about damage (it logs, and fills with zeros). So every strip or tile is
-checked to lie in the file, and only compressions whose decoders stop at the size that the header
-states are let through.
+tifffile tolerates damage (it logs, and fills with zeros). So every strip or tile is checked to
+lie within the file, and only compressions whose decoders stop at the size in the header are
+accepted.
 """
 
 from __future__ import annotations
@@ -40,9 +40,13 @@ _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 282, 283, 296
 
 
 def decode_tiff(data: bytes, source: str, max_pixels: int) -> Raster:
-    """Decode the one image of a TIFF or OME-TIFF file; ImageError where there is not one."""
+    """Decode the one image of a TIFF or OME-TIFF file; ImageError if there is not exactly one."""
     _check_chain(data, source)
-    with _plain_tiff(data) as tiff:
+    # Vendors' own ways to find pages are off; other files (multi-file OME) are only opened by
+    # ``series``, which nothing here uses.
+    with tifffile.TiffFile(
+        io.BytesIO(data), is_lsm=False, is_ndpi=False, is_scanimage=False
+    ) as tiff:
         ome = read_ome(tiff.ome_metadata, source) if tiff.ome_metadata else None
         pages = _pages_of_one_image(tiff, ome, source)
         for page in pages:
@@ -55,23 +59,16 @@ def decode_tiff(data: bytes, source: str, max_pixels: int) -> Raster:
     return upright(replace(raster, um_per_px=um_per_px), orientation)
 
 
-def _plain_tiff(data: bytes) -> tifffile.TiffFile:
-    """Open without other files (multi-file OME) and makers' own ways to find pages."""
-    return tifffile.TiffFile(
-        io.BytesIO(data), _multifile=False, is_lsm=False, is_ndpi=False, is_scanimage=False
-    )
-
-
 def _check_chain(data: bytes, source: str) -> None:
-    """Walk the chain of pages: tifffile follows one in a circle until memory ends."""
+    """Walk the chain of pages: tifffile would follow a circular one until memory runs out."""
     order = "<" if data.startswith(b"II") else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     count, entry, link = ("Q", 20, "Q") if big else ("H", 12, "I")
     seen: set[int] = set()
-    at = 8 if big else 4  # where the offset of the next page stands
+    at = 8 if big else 4  # where the offset of the next page is stored
     while offset := int(struct.unpack_from(order + link, data, at)[0]):
         if offset in seen or len(seen) == _MAX_PAGES:
-            reason = "chain of pages in a circle" if offset in seen else "over 1000 pages"
+            reason = "a circular chain of pages" if offset in seen else "over 1000 pages"
             raise UnreadableImageError(source, f"a TIFF with {reason}", EXPORT_PLAIN)
         seen.add(offset)
         entries = int(struct.unpack_from(order + count, data, offset)[0])
@@ -87,20 +84,20 @@ def _pages_of_one_image(
     if len(pages) == 1 and int(imagej.get("images", 1)) == 1:
         return pages
     if not pages:
-        raise UnreadableImageError(source, "a TIFF without an image in it", "export it again")
+        raise UnreadableImageError(source, "a TIFF without an image", "export it again")
     channels = ome is not None and ome.planes == (3, 1, 1) and len(pages) == 3
     if channels and {(page.shape, page.samplesperpixel) for page in pages} == {(pages[0].shape, 1)}:
         return pages
     count = max(len(pages), int(imagej.get("images", 1)))
     raise UnreadableImageError(
         source,
-        f"holds {count} images (a stack, or several channels)",
+        f"contains {count} images (a stack, or several channels)",
         "flatten it to one RGB image and export that",
     )
 
 
 def _check_page(page: tifffile.TiffPage, data: bytes, max_pixels: int, source: str) -> None:
-    """Refuse what is too large, of another kind, or not whole, before anything is decoded."""
+    """Refuse a page that is too large, unsupported or incomplete, before anything is decoded."""
     check_size(page.imagewidth, page.imagelength, max_pixels, source)
     if page.is_tiled:
         check_size(page.tilewidth, page.tilelength, max_pixels, source)
@@ -108,15 +105,15 @@ def _check_page(page: tifffile.TiffPage, data: bytes, max_pixels: int, source: s
         name = getattr(page.compression, "name", page.compression)
         raise UnreadableImageError(source, f"TIFF compression {name}", EXPORT_PLAIN)
     if page.dtype is None or page.dtype.kind not in "bu" or page.dtype.itemsize > 2:
-        raise UnreadableImageError(source, f"TIFF samples of the kind {page.dtype}", EXPORT_PLAIN)
+        raise UnreadableImageError(source, f"TIFF samples of type {page.dtype}", EXPORT_PLAIN)
     if page.imagedepth != 1 or page.samplesperpixel > 5:
-        raise UnreadableImageError(source, f"TIFF of the shape {page.shape}", EXPORT_PLAIN)
+        raise UnreadableImageError(source, f"TIFF of shape {page.shape}", EXPORT_PLAIN)
     expected = math.prod(page.chunked)
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     whole = all(size > 0 and start + size <= len(data) for start, size in segments)
     if len(segments) != expected or not whole:
         raise UnreadableImageError(
-            source, "truncated TIFF, a part of the pixels is missing", "copy or export it again"
+            source, "truncated TIFF, part of the pixels is missing", "copy or export it again"
         )
     if int(page.compression) == _JPEG:
         _check_jpeg_segments(page, data, segments, source)
@@ -125,14 +122,14 @@ def _check_page(page: tifffile.TiffPage, data: bytes, max_pixels: int, source: s
 def _check_jpeg_segments(
     page: tifffile.TiffPage, data: bytes, segments: list[tuple[int, int]], source: str
 ) -> None:
-    """Refuse JPEG tiles larger than the page says: they would be decoded at their own size."""
+    """Refuse JPEG tiles larger than the page declares: they would be decoded at their own size."""
     limit_x = page.tilewidth if page.is_tiled else page.imagewidth
     limit_y = page.tilelength if page.is_tiled else page.rowsperstrip
     for start, size in segments:
         width, height = jpeg_size(data[start : start + size], source)
         if width > limit_x or height > limit_y:
             raise UnreadableImageError(
-                source, "a JPEG tile larger than its page says", EXPORT_PLAIN
+                source, "a JPEG tile larger than its page declares", EXPORT_PLAIN
             )
 
 
@@ -147,7 +144,7 @@ def _samples_last(page: tifffile.TiffPage) -> Samples:
 def _scale(
     tiff: tifffile.TiffFile, page: tifffile.TiffPage, ome: OmeImage | None
 ) -> tuple[float, ...]:
-    """Micrometres a pixel along x and y as OME-XML, ImageJ or the resolution tags say."""
+    """Return micrometres per pixel along x and y from OME-XML, ImageJ or the resolution tags."""
     if ome is not None and ome.um_per_px:
         return ome.um_per_px
     per_unit = [_ratio(page.tags.valueof(tag)) for tag in (_X_RESOLUTION, _Y_RESOLUTION)]
@@ -160,7 +157,7 @@ def _scale(
 
 
 def _ratio(value: object) -> float:
-    """Return a fraction; 0 where the file states none, or words in its place."""
+    """Return a fraction; 0 if the file has none, or text in its place."""
     match value:
         case (int(above), int(below)) if below:
             return above / below

@@ -1,4 +1,4 @@
-"""A whole cohort of phantoms as a folder that the rest of skinray reads like a lab's own."""
+"""A cohort of phantoms, written as a folder that skinray reads like a laboratory's own."""
 
 from __future__ import annotations
 
@@ -21,17 +21,13 @@ from numpy.typing import NDArray
 from skinray.config.biopsies import PhantomSettings
 from skinray.errors import CohortError, SettingsError
 from skinray.files import whole
+from skinray.images.cohort.csv_table import COLUMNS, MANIFEST
 from skinray.images.cohort.polylines import MIDDLE
 from skinray.images.phantoms.phantom import Phantom, check_request, graft_phantom, make_phantom
 from skinray.images.phantoms.slides import read_slides
 from skinray.images.phantoms.windows import Window, choose_windows
 
-COLUMNS = (
-    "image", "subject", "group", "nerves", "dermis", "boundary", "dermis_side",
-    "count", "second_count", "um_per_px",
-)  # fmt: skip
 FOLDERS = ("images", "nerves", "dermis", "boundary", "crossings")
-MANIFEST = "manifest.csv"
 _MARK = "phantom.json"
 _SHEET_IMAGES = 12
 _WORTH_PROCESSES = 8
@@ -53,24 +49,22 @@ def write_cohort(
     Parameters
     ----------
     size : width and height of every image, in pixels.
-    tissue : folder of real tiles to draw the nerves on (see ``phantom_slide``); the subject of
-        an image is then its section, so folds go by image. None: painted skin.
-    subjects : how many to deal the images to; none: 24 for 94 images as in the paper, and
-        at least 6.
-    progress : called with the number of images written and the number wanted.
+    tissue : folder of real tiles to draw the nerves on (see ``slides``); an image's subject is
+        then its section, so use folds of images. None: drawn skin.
+    subjects : how many subjects the images are assigned to; none: as many per image as in the
+        paper (24 for 94), and at least 6.
+    progress : called with the number of images written and the total.
 
-    Returns
-    -------
-    The path of ``manifest.csv``.
+    Returns the path of ``manifest.csv``.
 
     Raises
     ------
-    SettingsError : no image asked for, too small a size, or a negative seed.
-    CohortError : ``out`` holds something else than a former phantom cohort, or ``tissue`` is
-        no folder of coded tiles or has no fitting window. Nothing is written then.
+    SettingsError : fewer than one image, too small a size, or a negative seed.
+    CohortError : ``out`` holds anything but an earlier phantom cohort, or ``tissue`` is not a
+        folder of coded tiles or has no suitable window. Nothing is written then.
     """
     if images < 1:
-        raise SettingsError(f"{images} phantoms: ask for one at least")
+        raise SettingsError(f"{images} phantoms: ask for at least 1")
     check_request(seed, size)
     settings = settings or PhantomSettings()
     wanted = subjects or max(min(images, 6), round(images * 24 / 94))
@@ -96,15 +90,15 @@ def write_cohort(
 
 
 def _refuse_strangers(out: Path) -> None:
-    """CohortError if ``out`` holds anything but a former phantom cohort."""
+    """Raise CohortError if ``out`` holds anything but an earlier phantom cohort."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / _MARK).exists())):
         raise CohortError(
-            f"{out}: is not empty and no phantom cohort: choose another folder for the phantoms"
+            f"{out}: is neither empty nor a phantom cohort: choose another folder for the phantoms"
         )
 
 
 def _claim(out: Path) -> None:
-    """Make the folders and clear those of a former phantom cohort."""
+    """Make the folders, and empty those of an earlier phantom cohort."""
     out.mkdir(parents=True, exist_ok=True)
     (out / _MARK).write_text("{}\n", encoding="utf-8")
     (out / MANIFEST).unlink(missing_ok=True)
@@ -119,7 +113,7 @@ def _graft(settings: PhantomSettings, seed: int, windows: list[Window], index: i
 
 
 def _each(make: Callable[[int], T], images: int) -> Iterator[T]:
-    """Call ``make`` for every image, over the processors if that pays."""
+    """Call ``make`` for every image, in several processes if that is faster."""
     workers = min(os.cpu_count() or 1, images)
     done = 0
     if workers > 1 and images >= _WORTH_PROCESSES:
@@ -131,7 +125,7 @@ def _each(make: Callable[[int], T], images: int) -> Iterator[T]:
                     yield result
                     done += 1
         except BrokenProcessPool:
-            # A script without a main guard cannot be imported by new processes.
+            # New processes cannot import a script without a main guard.
             pass
     yield from map(make, range(done, images))
 
@@ -167,7 +161,7 @@ def write_phantom(out: Path, name: str, phantom: Phantom) -> dict[str, Any]:
 
 
 def _side(phantom: Phantom) -> str:
-    """Where the dermis lies: the bottom, or else the point farthest inside it."""
+    """Return where the dermis lies: the bottom, or else the point farthest inside it."""
     dermis = phantom.dermis_label
     if dermis[-1].all() and not dermis[0].any():
         return "bottom"
@@ -177,13 +171,13 @@ def _side(phantom: Phantom) -> str:
 
 
 def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write quickly (weak compression)."""
+    """Write with weak compression, which is fast."""
     if not cv2.imwrite(str(path), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-        raise CohortError(f"{path}: cannot be written; check the space and rights of the disk")
+        raise CohortError(f"{path}: cannot be written: check free space and permissions")
 
 
 def _write_geojson(path: Path, kind: str, points: NDArray[np.float64]) -> None:
-    """Write x, y in pixels from the image's outer corner, as GeoJSON of images counts them."""
+    """Write x, y in pixels from the image's outer corner, as GeoJSON for images has them."""
     geometry = {"type": kind, "coordinates": np.round(points + MIDDLE, 2).tolist()}
     feature = {"type": "Feature", "properties": {}, "geometry": geometry}
     text = json.dumps({"type": "FeatureCollection", "features": [feature]})
@@ -200,7 +194,7 @@ def _write_manifest(out: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def _thumbnail(phantom: Phantom, width_px: int = 520) -> NDArray[np.uint8]:
-    """Image beside image with truth: nerves blue, boundary green, crossings red."""
+    """Return the image, and beside it the truth: nerves blue, boundary green, crossings red."""
     shown = phantom.image.copy()
     scale = shown.shape[1] / width_px
     shown[phantom.nerve_truth] = (40, 80, 255)
@@ -214,7 +208,7 @@ def _thumbnail(phantom: Phantom, width_px: int = 520) -> NDArray[np.uint8]:
 
 
 def _sheet(thumbnails: list[NDArray[np.uint8]], columns: int = 2) -> NDArray[np.uint8]:
-    """Lay thumbnails out in a grid on white."""
+    """Arrange thumbnails in a grid on white."""
     if not thumbnails:
         return np.full((8, 8, 3), 255, np.uint8)
     height, width = np.max([thumbnail.shape[:2] for thumbnail in thumbnails], axis=0) + 8

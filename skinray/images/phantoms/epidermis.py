@@ -1,4 +1,4 @@
-"""Painted epidermis: cells and nuclei, the dark basal row, pigment, the horny layer."""
+"""Drawn epidermis: cells and nuclei, the dark basal row, pigment, the stratum corneum."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.images.phantoms.junction import Float, Junction, Points
+from skinray.images.cohort.polylines import Points
+from skinray.images.phantoms.junction import Float, Junction
 from skinray.images.phantoms.texture import Canvas, clouds, ellipse, ink, pick, stroke
 
 _BASAL_PX = 15.0
@@ -45,7 +46,7 @@ def paint_epidermis(
 
 
 def _cell_places(rng: np.random.Generator, junction: Junction, below: Float) -> Points:
-    """Place cells, centres (N, 2): a row along the junction, loosely packed ones above."""
+    """Return centres of cells (N, 2): a row along the junction, loosely packed ones above."""
     height, width = junction.shape
     basal = junction.line[:: int(rng.integers(10, 13))]
     basal = basal - junction.inward_at(basal) * rng.uniform(6.5, 11.5, (len(basal), 1))
@@ -65,7 +66,7 @@ def _cell_places(rng: np.random.Generator, junction: Junction, below: Float) -> 
 def _cell_mosaic(
     rng: np.random.Generator, cells: Points, shape: tuple[int, int]
 ) -> tuple[Float, Float]:
-    """Tone of the cell each pixel belongs to (deviation 1) and how much it is border."""
+    """Return the tone of each pixel's cell (deviation 1), and how much the pixel is border."""
     seeds = np.full(shape, 255, np.uint8)
     column, row = cells.astype(int).T
     seeds[row, column] = 0
@@ -88,7 +89,7 @@ def _paint_cell(
     canvases: tuple[Canvas, Canvas, Canvas],
     pigment: float,
 ) -> None:
-    """Nucleus, pale halo and pigment of one cell: upright in the basal row, flat on top."""
+    """Paint nucleus, pale halo and pigment of a cell: upright in the basal row, flat on top."""
     nuclei, halo, granules = canvases
     place = int(at[1]), int(at[0])
     upright = float(np.arctan2(junction.inward[place][1], junction.inward[place][0]))
@@ -110,7 +111,7 @@ def _paint_cell(
 
 
 def _paint_granules(rng: np.random.Generator, at: NDArray[np.float64], granules: Canvas) -> None:
-    """Melanin: brown grains over a basal cell."""
+    """Paint melanin: brown grains over a basal cell."""
     for _ in range(int(rng.integers(3, 10))):
         size = (rng.uniform(0.9, 2.4), rng.uniform(0.8, 1.6))
         spot = at + rng.normal(0, 3.4, 2)
@@ -120,7 +121,7 @@ def _paint_granules(rng: np.random.Generator, at: NDArray[np.float64], granules:
 def _paint_dendritic_cells(
     rng: np.random.Generator, region: NDArray[np.bool_], canvas: Canvas, clutter: float
 ) -> None:
-    """Stained cells with short arms, which look like bits of nerve."""
+    """Paint stained cells with short arms, which look like pieces of nerve."""
     for at in pick(rng, region, clutter * np.count_nonzero(region) / 12000):
         value = rng.uniform(100, 220)
         size = (rng.uniform(3, 5), rng.uniform(2.2, 3.6))
@@ -132,7 +133,7 @@ def _paint_dendritic_cells(
 
 
 def paint_corneum(rng: np.random.Generator, out: Float, layers: list[Float]) -> None:
-    """Add wavy lamellae that loosen and flake off outwards; ``out`` is 0 to 1 across them."""
+    """Add wavy lamellae that flake off outwards; ``out`` is 0 to 1 across them."""
     shape = (out.shape[0], out.shape[1])
     place = out + 0.12 * clouds(rng, shape, 90) + 0.05 * clouds(rng, shape, 26)
     band = np.sin(place * rng.uniform(20, 30) + 2 * clouds(rng, shape, 140))

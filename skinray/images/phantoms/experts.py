@@ -1,4 +1,4 @@
-"""What people make of a phantom: the exact truth, a hand's tracing and a second count."""
+"""What people would record of a phantom: the exact truth, a hand tracing and a second count."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from skinray.images.cohort.polylines import draw_line
-from skinray.images.phantoms.junction import Bool, Points
+from skinray.images.cohort.polylines import Points, draw_line
+from skinray.images.phantoms.junction import Bool
 from skinray.images.phantoms.walk import Fibre
 
 LINE_PX = 3
@@ -18,13 +18,13 @@ def draw_lines(paths: list[Points], shape: tuple[int, int]) -> Bool:
     mask = np.zeros(shape, bool)
     for path in paths:
         if len(path) > 1:
-            # The points lie about 1 px apart; every third keeps the curve within .1 px.
+            # The points are about 1 px apart; every third keeps the curve within .1 px.
             draw_line(mask, np.vstack([path[:-1:3], path[-1:]]), LINE_PX)
     return mask
 
 
 def shaky(rng: np.random.Generator, path: Points, sd_px: float, wave_px: float) -> Points:
-    """Move ``path`` by smooth noise of ``sd_px`` a coordinate that changes over ``wave_px``."""
+    """Add smooth noise to ``path``: ``sd_px`` per coordinate, changing over ``wave_px``."""
     noise = rng.standard_normal((len(path) + int(6 * wave_px), 2))
     smooth = gaussian_filter1d(noise, wave_px, axis=0)[int(3 * wave_px) :][: len(path)]
     return np.asarray(path + smooth * sd_px * np.sqrt(2 * np.sqrt(np.pi) * wave_px))
@@ -33,10 +33,10 @@ def shaky(rng: np.random.Generator, path: Points, sd_px: float, wave_px: float) 
 def trace_by_hand(
     rng: np.random.Generator, fibres: list[Fibre], strengths: list[NDArray[np.float64]]
 ) -> list[Points]:
-    """Trace ``fibres`` as an expert does: about 1 px off, with gaps, some ends missed.
+    """Trace ``fibres`` like an expert: about 1 px off, with gaps, and with some ends missed.
 
-    Gaps keep 14 px from crossings, where experts look closely; a faint fibre that does not
-    cross is overlooked now and then.
+    Gaps stay 14 px from crossings, where experts look closely. A faint fibre that does not cross
+    is sometimes missed.
     """
     lines: list[Points] = []
     for fibre, strength in zip(fibres, strengths, strict=True):
@@ -48,7 +48,7 @@ def trace_by_hand(
 
 
 def _ends(rng: np.random.Generator, path: Points) -> Points:
-    """Stop short of either end by up to 4 px, or go past it."""
+    """Stop up to 4 px before either end, or up to 4 px beyond it."""
     for _ in range(2):
         over = int(rng.integers(-4, 5))
         if over < 0 and len(path) > 30:
@@ -72,15 +72,11 @@ def _gaps(rng: np.random.Generator, path: Points, passes: Points) -> list[Points
 
 
 def second_opinion(rng: np.random.Generator, seen: NDArray[np.float64], reach: float) -> int:
-    """Count as another expert does, from the visibility of each crossing.
+    """Count like a second expert, from the visibility of each crossing.
 
-    Faint crossings are missed, some are split or merged, some that border are added, and
-    the expert's strictness differs from image to image.
-
-    Parameters
-    ----------
-    seen : (N,) visibility of the true crossings.
-    reach : crossings a field of this kind has on average.
+    Faint crossings are missed, some are split or merged, doubtful ones are added, and the
+    expert's strictness differs from image to image. ``seen`` (N,) is the visibility of the true
+    crossings, and ``reach`` the mean number of crossings in a field of this kind.
     """
     strict = rng.normal(0.58, 0.38)
     odds = 1 / (1 + np.exp(-(seen - strict) / 0.25))

@@ -1,4 +1,4 @@
-"""The dermal-epidermal junction of a phantom: one smooth curve and the field round it."""
+"""The dermal-epidermal junction of a phantom: a smooth curve, and distances from it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from skinray.images.cohort.polylines import Points
+
 Bool = NDArray[np.bool_]
 Float = NDArray[np.float32]
-Points = NDArray[np.float64]
 
 MIN_RADIUS_PX = 28.0
-"""Tightest turn of the junction: the crossing stage smooths with sigma = 10 px and must
-find the same curve again."""
+"""Tightest turn of the junction: the crossing stage smooths with sigma = 10 px and must still find
+the same curve."""
 
 FRAME_PX = 22
-"""No crossing lies nearer to the image frame, where smoothing sees the mirrored image."""
+"""No crossing is nearer to the image frame, where smoothing sees the mirrored image."""
 
 _OUTSIDE_PX = 80
 _MOST_ROUNDS = 150
@@ -26,7 +27,7 @@ _MOST_ROUNDS = 150
 
 @dataclass(frozen=True)
 class Junction:
-    """The junction and what nerves need to know of it.
+    """The junction, and what nerves need to know about it.
 
     Attributes
     ----------
@@ -60,7 +61,7 @@ class Junction:
 
 
 def resample(path: Points, step_px: float = 1.0) -> Points:
-    """Return ``path`` with points ``step_px`` apart along it, both ends kept."""
+    """Return ``path`` with points ``step_px`` apart; both ends are kept."""
     along = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
     count = max(2, int(along[-1] / step_px) + 1)
     wanted = np.linspace(0.0, along[-1], count)
@@ -68,21 +69,21 @@ def resample(path: Points, step_px: float = 1.0) -> Points:
 
 
 def sample(field: Float, path: Points) -> Float:
-    """Bilinear values of ``field`` (H, W) at ``path`` (K, 2); outside, the nearest pixel's."""
+    """Return bilinear values of ``field`` (H, W) at ``path`` (K, 2), outside it the nearest."""
     at = path.astype(np.float32)
     values = cv2.remap(field, at[:, :1], at[:, 1:], cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
     return np.asarray(values, np.float32)[:, 0]
 
 
 def signed_depth(dermis: Bool) -> Float:
-    """Distance of every pixel from the edge of ``dermis``, positive inside."""
+    """Return the distance of every pixel from the edge of ``dermis``, positive inside."""
     inside = cv2.distanceTransform(dermis.astype(np.uint8), cv2.DIST_L2, 5)
     outside = cv2.distanceTransform((~dermis).astype(np.uint8), cv2.DIST_L2, 5)
     return np.where(dermis, inside - 0.5, 0.5 - outside).astype(np.float32)
 
 
 def build(line: Points, dermis: Bool) -> Junction:
-    """Put the field round a settled ``line`` together."""
+    """Return the junction along a finished ``line``."""
     depth = signed_depth(dermis)
     soft = cv2.GaussianBlur(depth, (0, 0), 3)
     slope = np.stack([cv2.Scharr(soft, cv2.CV_32F, 1, 0), cv2.Scharr(soft, cv2.CV_32F, 0, 1)], -1)
@@ -90,16 +91,15 @@ def build(line: Points, dermis: Bool) -> Junction:
     return Junction(line, dermis, depth, np.asarray(unit, np.float32))
 
 
-def survives_smoothing(dermis: Bool, sigma_px: float = 10, threshold: float = 0.6) -> bool:
-    """Say whether smoothing leaves the edge of ``dermis`` within 6 px, everywhere off the frame.
+def survives_smoothing(dermis: Bool) -> bool:
+    """Return whether smoothing moves the edge of ``dermis`` by at most 6 px, away from the frame.
 
-    Both ways: no part of the edge is lost, and none appears.
+    Smoothing is the crossing stage's (sigma 10 px, threshold .6). No part of the edge may
+    disappear, and no new one appear.
     """
-    soft = cv2.GaussianBlur(
-        dermis.astype(np.float32), (0, 0), sigma_px, borderType=cv2.BORDER_REFLECT
-    )
+    soft = cv2.GaussianBlur(dermis.astype(np.float32), (0, 0), 10, borderType=cv2.BORDER_REFLECT)
     inner = (slice(FRAME_PX, -FRAME_PX), slice(FRAME_PX, -FRAME_PX))
-    before, after = signed_depth(dermis)[inner], signed_depth(soft > threshold)[inner]
+    before, after = signed_depth(dermis)[inner], signed_depth(soft > 0.6)[inner]
     lost = np.abs(after[np.abs(before) < 1]).max(initial=0)
     gained = np.abs(before[np.abs(after) < 1]).max(initial=0)
     return float(max(lost, gained)) <= 6.5
@@ -119,7 +119,7 @@ def draw_junction(rng: np.random.Generator, size: tuple[int, int]) -> Junction:
 
 
 def _ridges(rng: np.random.Generator, width: int, height: int) -> Points:
-    """Rete ridges of varied depth and width on a slope, some of them leaning over."""
+    """Return rete ridges of varied depth and width on a slope, some of them leaning over."""
     x = np.arange(-_OUTSIDE_PX, width + _OUTSIDE_PX, dtype=np.float64)
     spacing = min(190.0, max(95.0, 0.42 * width))
     amplitude = min(125.0, 0.13 * height)
@@ -143,7 +143,7 @@ def _ridges(rng: np.random.Generator, width: int, height: int) -> Points:
 
 
 def _bend(line: Points) -> NDArray[np.float64]:
-    """Curvature (1 / radius in pixels) of ``line`` at each of its points; 0 near its ends."""
+    """Return the curvature (1 / radius in pixels) of ``line`` at each point; 0 near its ends."""
     first = np.gradient(gaussian_filter1d(line, 2, axis=0, mode="nearest"), axis=0)
     second = np.gradient(first, axis=0)
     cross = np.abs(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0])
@@ -153,7 +153,7 @@ def _bend(line: Points) -> NDArray[np.float64]:
 
 
 def _relax(line: Points, where: NDArray[np.bool_]) -> Points:
-    """Smooth ``line`` round the points marked in ``where`` and leave the rest."""
+    """Smooth ``line`` around the points marked in ``where``, and only there."""
     share = np.minimum(1, 3 * gaussian_filter1d(where.astype(np.float64), 9))
     share[:12] = share[-12:] = 0
     soft = gaussian_filter1d(line, 6, axis=0, mode="nearest")
@@ -169,7 +169,7 @@ def _fill_below(line: Points, width: int, height: int) -> Bool:
 
 
 def _within(line: Points, width: int) -> Points:
-    """Cut ``line`` at the left and the right frame."""
+    """Cut ``line`` at the left and right frame."""
     first = int(np.flatnonzero(line[:, 0] <= 0)[-1])
     last = int(np.flatnonzero(line[:, 0] >= width - 1)[0])
     return line[first : last + 1].clip([0, -np.inf], [width - 1, np.inf])

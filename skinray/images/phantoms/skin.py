@@ -1,7 +1,7 @@
-"""Painted skin: where its layers lie, and the whole of it as concentrations of stain.
+"""Drawn skin: where its layers lie, its dermis, and all of it as concentrations of stain.
 
-Three stains take part: haematoxylin (nuclei), protein (the pale background) and chromogen
-(the nerves, and whatever else took it up).
+There are three stains: haematoxylin (nuclei), protein (the pale background) and chromogen (the
+nerves, and anything else that took it up).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from skinray.images.phantoms.texture import (
 
 
 @dataclass(frozen=True)
-class Skin:
-    """Layers of a painted field.
+class SkinLayers:
+    """Layers of a drawn field.
 
     Attributes
     ----------
     below : (H, W) float32, pixels below the surface of the living epidermis.
-    corneum : (H, W) float32, 0 at the epidermis to 1 at the outer edge; beyond that: air.
+    corneum : (H, W) float32, from 0 at the epidermis to 1 at the outer edge; above 1 is air.
     """
 
     junction: Junction
@@ -46,8 +46,8 @@ class Skin:
         return np.asarray(self.below > 0)
 
 
-def lay_skin(rng: np.random.Generator, junction: Junction, thickness: float) -> Skin:
-    """Lay epidermis and stratum corneum over a junction; ``thickness`` is relative."""
+def lay_skin(rng: np.random.Generator, junction: Junction, thickness: float) -> SkinLayers:
+    """Place epidermis and stratum corneum above a junction; ``thickness`` is relative."""
     height, width = junction.shape
     top = np.argmax(junction.dermis, axis=0).astype(np.float64)
     swell = gaussian_filter1d(rng.standard_normal(width + 400), 45)[200 : 200 + width] * 45**0.5
@@ -57,16 +57,16 @@ def lay_skin(rng: np.random.Generator, junction: Junction, thickness: float) -> 
     surface = np.maximum(surface, 8)
     keratin = np.maximum(min(64.0, 0.08 * height) * thickness * (1 + 0.2 * swell), 6)
     below = np.arange(height, dtype=np.float32)[:, None] - surface[None].astype(np.float32)
-    return Skin(junction, below, -below / keratin[None].astype(np.float32))
+    return SkinLayers(junction, below, -below / keratin[None].astype(np.float32))
 
 
-def paint_skin(rng: np.random.Generator, skin: Skin, clutter: float, pigment: float) -> list[Float]:
+def paint_skin(
+    rng: np.random.Generator, skin: SkinLayers, clutter: float, pigment: float
+) -> list[Float]:
     """Return concentrations of haematoxylin, protein and chromogen, each (H, W) float32.
 
-    Parameters
-    ----------
-    clutter : how much there is that looks like nerve and is none; 1 is usual.
-    pigment : melanin of the basal layer; 1 is usual.
+    ``clutter`` is the amount of what looks like nerve but is not, ``pigment`` the melanin of the
+    basal layer; 1 is typical.
     """
     layers = [np.zeros(skin.junction.shape, np.float32) for _ in range(3)]
     paint_dermis(rng, skin.junction, layers, clutter)
@@ -77,7 +77,7 @@ def paint_skin(rng: np.random.Generator, skin: Skin, clutter: float, pigment: fl
 
 
 def _paint_debris(rng: np.random.Generator, layers: list[Float], clutter: float) -> None:
-    """Specks of dust and precipitate."""
+    """Add specks of dust and precipitate."""
     height, width = layers[0].shape
     canvas = np.zeros((height, width), np.uint8)
     for _ in range(int(rng.poisson(clutter * height * width / 42000))):
@@ -90,7 +90,7 @@ def _paint_debris(rng: np.random.Generator, layers: list[Float], clutter: float)
 def paint_dermis(
     rng: np.random.Generator, junction: Junction, layers: list[Float], clutter: float
 ) -> None:
-    """Add the dermis to ``layers``: fine near the junction, coarse bundles below."""
+    """Add the dermis to ``layers``: fine near the junction, coarse bundles deeper."""
     shape = junction.shape
     if not junction.dermis.any():
         return
@@ -113,7 +113,7 @@ def paint_dermis(
 
 
 def _collagen(rng: np.random.Generator, junction: Junction, course: Float) -> tuple[Float, Float]:
-    """Return protein and the chromogen it took up: felt near the junction, bundles below."""
+    """Return protein and the chromogen it took up: fine near the junction, bundles deeper."""
     shape = junction.shape
     deep = np.clip((junction.depth - 30) / 90, 0, 1)
     coarse = np.clip(0.55 + 0.45 * streaks(rng, course, 10, 64), 0, 1.3)
@@ -127,7 +127,7 @@ def _collagen(rng: np.random.Generator, junction: Junction, course: Float) -> tu
 
 
 def _elastic(rng: np.random.Generator, junction: Junction, course: Float, clutter: float) -> Float:
-    """Thin wavy fibres as wide as nerves and nearly of their colour, without beads."""
+    """Return thin wavy fibres, as wide as nerves and nearly of their colour, without beads."""
     canvas = np.zeros(junction.shape, np.uint8)
     region = junction.depth > 9
     area = np.count_nonzero(region)
@@ -141,7 +141,7 @@ def _elastic(rng: np.random.Generator, junction: Junction, course: Float, clutte
 def _paint_cells(
     rng: np.random.Generator, junction: Junction, course: Float, nuclei: Canvas
 ) -> None:
-    """Fibroblasts along the collagen and round cells between them."""
+    """Paint fibroblasts along the collagen, and round cells between them."""
     region = junction.depth > 8
     for at in pick(rng, region, np.count_nonzero(region) / 2700):
         angle = float(course[int(max(at[1], 0)), int(max(at[0], 0))] + rng.normal(0, 0.4))
@@ -156,7 +156,7 @@ def _paint_cells(
 def _paint_vessels(
     rng: np.random.Generator, junction: Junction, nuclei: Canvas, lumen: Canvas
 ) -> None:
-    """Capillaries: a pale lumen in a ring of nuclei, a few white cells round it."""
+    """Paint capillaries: a pale lumen in a ring of nuclei, with a few white cells around it."""
     region = junction.depth > 24
     for at in pick(rng, region, np.count_nonzero(region) / 42000):
         angle, long = rng.uniform(0, np.pi), rng.uniform(6, 14)

@@ -1,6 +1,6 @@
-"""Real tissue as phantoms need it: tiles with a coded mask, stitched where they meet.
+"""Real tissue for phantoms: tiles with coded masks, stitched together.
 
-The folder holds ``manifest.csv`` (name, section, x, y of each tile on its slide, in pixels),
+The folder contains ``manifest.csv`` (name, section, x, y of each tile on its slide, in pixels),
 ``images/NAME.jpg`` or ``.png`` and ``masks/NAME.png`` coded 0 background, 1 keratin,
 2 epidermis, 3 dermis, 4 band of the junction.
 """
@@ -22,7 +22,7 @@ from skinray.images.phantoms.junction import Bool
 
 KERATIN, EPIDERMIS, DERMIS, BAND = 1, 2, 3, 4
 THUMB = 8
-"""Windows are looked for on masks reduced by this factor."""
+"""Windows are searched on masks reduced by this factor."""
 
 Codes = NDArray[np.uint8]
 _COLUMNS = {"name", "section", "x", "y"}
@@ -34,7 +34,7 @@ _LAYOUT = (
 
 @dataclass(frozen=True)
 class Slide:
-    """One section: where each of its square tiles lies.
+    """One section, and where each of its square tiles lies.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Slide:
     tile_px: int
 
     def cut(self, x: int, y: int, width: int, height: int) -> tuple[NDArray[np.uint8], Codes]:
-        """Stitch a window whose tiles are all there: RGB (H, W, 3) and codes (H, W), uint8."""
+        """Stitch a window without missing tiles: RGB (H, W, 3) and codes (H, W), uint8."""
         pixels = np.zeros((height, width, 3), np.uint8)
         codes = np.zeros((height, width), np.uint8)
         side = self.tile_px
@@ -66,9 +66,9 @@ class Slide:
         return pixels, codes
 
     def overview(self) -> tuple[Codes, Bool, tuple[int, int]]:
-        """Return codes reduced by THUMB, where they are known, and the slide's x, y of the first.
+        """Return codes reduced by THUMB, where they are known, and x, y of the first on the slide.
 
-        Reduction takes every THUMB-th pixel, so that codes stay codes.
+        Every THUMB-th pixel is taken, so that codes are not mixed.
         """
         left = min(x for x, _ in self.tiles)
         top = min(y for _, y in self.tiles)
@@ -87,21 +87,19 @@ class Slide:
 
 
 def read_slides(folder: Path) -> list[Slide]:
-    """Read the table of tiles, one slide a section.
+    """Read the table of tiles, one slide per section.
 
-    Raises
-    ------
-    CohortError : the folder is not laid out as tiles with coded masks.
+    Raises CohortError if the folder does not contain tiles with coded masks in this layout.
     """
     table = folder / "manifest.csv"
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CohortError(f"{table}: no table of tiles ({error}); {_LAYOUT}") from None
+        raise CohortError(f"{table}: not a table of tiles ({error}): {_LAYOUT}") from None
     if not rows or not set(rows[0]) >= _COLUMNS:
         missing = ", ".join(sorted(_COLUMNS - set(rows[0] if rows else ())))
-        raise CohortError(f"{table}: no tile, or no column {missing}; {_LAYOUT}")
+        raise CohortError(f"{table}: no tiles, or no column {missing}: {_LAYOUT}")
     sections: dict[str, dict[tuple[int, int], str]] = {}
     for number, row in enumerate(rows, start=2):
         sections.setdefault(row["section"], {})[_corner(row, table, number)] = row["name"]
@@ -113,18 +111,18 @@ def _corner(row: dict[str, Any], table: Path, number: int) -> tuple[int, int]:
     try:
         return int(row["x"]), int(row["y"])
     except (TypeError, ValueError):
-        reason = f"x '{row['x']}', y '{row['y']}' are no pixels"
-        raise CohortError(f"{table}: row {number}: {reason}; {_LAYOUT}") from None
+        reason = f"x '{row['x']}', y '{row['y']}' are not whole pixels"
+        raise CohortError(f"{table}: row {number}: {reason}: {_LAYOUT}") from None
 
 
 @lru_cache(maxsize=24)
 def _read_tile(folder: Path, name: str, side: int | None) -> tuple[NDArray[np.uint8], Codes]:
-    """Read one tile, RGB and codes; CohortError names what does not fit."""
+    """Read one tile: RGB and codes; CohortError if either is unusable."""
     jpg, png = (folder / "images" / f"{name}{ending}" for ending in (".jpg", ".png"))
     mask_path = folder / "masks" / f"{name}.png"
     mask = _read_square(mask_path, cv2.IMREAD_GRAYSCALE, side)
     if int(mask.max()) > BAND:
-        raise CohortError(f"{mask_path}: codes beyond {BAND}; {_LAYOUT}")
+        raise CohortError(f"{mask_path}: codes above {BAND}: {_LAYOUT}")
     image_path = png if png.is_file() else jpg
     image = _read_square(image_path, cv2.IMREAD_COLOR, mask.shape[0])
     return np.ascontiguousarray(image[..., ::-1]), mask
@@ -134,8 +132,8 @@ def _read_square(path: Path, flag: int, side: int | None) -> NDArray[np.uint8]:
     """Read an image of ``side`` by ``side`` pixels (None: any square)."""
     image = cv2.imread(str(path), flag) if path.is_file() else None
     if image is None:
-        raise CohortError(f"{path}: missing or no image; {_LAYOUT}")
+        raise CohortError(f"{path}: missing or not an image: {_LAYOUT}")
     height, width = image.shape[:2]
     if height != width or side not in (None, height):
-        raise CohortError(f"{path}: {width}x{height}, not one square size for all; {_LAYOUT}")
+        raise CohortError(f"{path}: {width}x{height}, not a square of the common size: {_LAYOUT}")
     return np.asarray(image, np.uint8)

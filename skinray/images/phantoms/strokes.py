@@ -1,4 +1,4 @@
-"""How a nerve fibre looks: beaded, uneven, fading, in or out of focus."""
+"""The look of a nerve fibre: beaded, uneven, fading, in or out of focus."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from skinray.images.phantoms.junction import Float, Points
+from skinray.images.cohort.polylines import Points
+from skinray.images.phantoms.junction import Float
 from skinray.images.phantoms.walk import Fibre
 
 _FOCUS_SIGMA_PX = (0.0, 0.9, 1.7)
 
 
 def visibility(rng: np.random.Generator, fibre: Fibre) -> NDArray[np.float64]:
-    """Strength of stain at each point of the fibre's path, about .3 (faint) to 1.2 (bead)."""
+    """Return the stain at each point of the fibre's path, from about .3 (faint) to 1.2 (bead)."""
     many = len(fibre.path)
     level = rng.uniform(0.62, 1.05)
     slow = gaussian_filter1d(rng.standard_normal(many), 30, mode="nearest") * 30**0.5 * 1.9
@@ -26,11 +27,9 @@ def visibility(rng: np.random.Generator, fibre: Fibre) -> NDArray[np.float64]:
 def stain_nerves(
     rng: np.random.Generator, fibres: list[Fibre], shape: tuple[int, int]
 ) -> tuple[Float, list[NDArray[np.float64]]]:
-    """Draw all fibres as concentration of chromogen, (H, W) float32 in about 0 to 1.2.
+    """Draw all fibres as concentration of chromogen, (H, W) float32, about 0 to 1.2.
 
-    Returns
-    -------
-    The map, and for each fibre its strength along the path, for experts who overlook.
+    Returns the map, and the strength along each fibre's path, from which experts miss faint ones.
     """
     layers = [np.zeros(shape, np.float32) for _ in _FOCUS_SIGMA_PX]
     strengths = []
@@ -49,7 +48,7 @@ def stain_nerves(
 def _strands(
     rng: np.random.Generator, fibre: Fibre, strength: NDArray[np.float64]
 ) -> list[tuple[Points, NDArray[np.float64], NDArray[np.float64]]]:
-    """Return path, width and level of the strands of one fibre: one, or several in a bundle."""
+    """Return path, width and level of each strand of a fibre; only a bundle has several."""
     if fibre.kind != "bundle":
         beads = _beads(rng, len(fibre.path))
         width = fibre.width_px * (0.86 + 0.5 * beads)
@@ -66,7 +65,7 @@ def _strands(
 
 
 def _beads(rng: np.random.Generator, many: int) -> NDArray[np.float64]:
-    """Varicosities: bumps of 0 to 1 at irregular distances of some 8 to 18 px."""
+    """Return varicosities: bumps of 0 to 1 at irregular distances of about 8 to 18 px."""
     at = np.cumsum(rng.uniform(7, 19, many // 7 + 2))
     at = at[at < many].astype(int)
     spikes = np.zeros(many)
@@ -77,7 +76,7 @@ def _beads(rng: np.random.Generator, many: int) -> NDArray[np.float64]:
 def _splat(
     layer: Float, path: Points, sigma: NDArray[np.float64], level: NDArray[np.float64]
 ) -> None:
-    """Lay a soft dot of ``sigma`` and ``level`` on ``layer`` at each point; the darkest stays."""
+    """Draw a soft dot of ``sigma`` and ``level`` at each point; the darkest value is kept."""
     height, width = layer.shape
     reach = int(np.ceil(2.6 * float(sigma.max())))
     corner = np.round(path).astype(np.int64)
@@ -93,6 +92,6 @@ def _splat(
 
 
 def strength_at(fibre: Fibre, strength: NDArray[np.float64], at: Points) -> float:
-    """Mean strength of ``fibre`` within 8 px of the point ``at``."""
+    """Return the mean strength of ``fibre`` within 8 px of the point ``at``."""
     near = np.hypot(*(fibre.path - at).T) < 8
     return float(strength[near].mean()) if near.any() else 0.0

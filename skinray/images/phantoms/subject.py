@@ -1,7 +1,7 @@
-"""Light through stained tissue: what differs between subjects, and the way to pixels.
+"""What differs between subjects, and how stained tissue becomes pixels.
 
-Concentrations of stain become colours by the law of Beer and Lambert; then the microscope
-adds uneven light, defocus and noise.
+The law of Beer and Lambert turns concentrations of stain into colours; the microscope then adds
+uneven light, defocus and noise.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from skinray.config.biopsies import PhantomSettings
 from skinray.images.phantoms.junction import Float
 from skinray.images.phantoms.texture import clouds
 
-# Optical densities in red, green and blue of one unit of stain.
+# Optical density of one unit of stain in red, green and blue.
 HAEMATOXYLIN = (0.65, 0.60, 0.29)
 PROTEIN = (0.16, 0.46, 0.30)
 CHROMOGENS = {"brown": (0.43, 0.64, 0.74), "purple": (0.55, 0.80, 0.38)}
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One subject and what all of its images share.
+class PhantomSubject:
+    """One subject: what all of its images share.
 
     Attributes
     ----------
     name, group : such as "S01" and "control" or "neuropathy".
     stains : (3, 3) float64, optical density (RGB) of haematoxylin, protein and chromogen.
-    strength : (3,) float64, how strongly each of them stained.
+    strength : (3,) float64, how strongly each stained.
     light : (3,) float64, RGB of the empty slide, 0 to 255.
-    density : of nerves, 1 for an average control.
-    thickness : of epidermis and stratum corneum, 1 for an average one.
-    pigment : melanin of the basal layer, 1 for an average one.
+    density : of nerves; 1 for an average control.
+    thickness : of epidermis and stratum corneum; 1 is average.
+    pigment : melanin of the basal layer; 1 is average.
     blur_px : standard deviation of the best focus.
     noise : standard deviation of the camera's noise in grey values.
     """
@@ -51,13 +51,13 @@ class Subject:
     noise: float
 
 
-def draw_subject(settings: PhantomSettings, seed: int, number: int) -> Subject:
-    """Draw subject ``number`` (from 0); the same for every image of it."""
+def draw_subject(settings: PhantomSettings, seed: int, number: int) -> PhantomSubject:
+    """Draw subject ``number`` (from 0); it is the same in all its images."""
     rng = np.random.default_rng([seed, number, 1])
     group = "neuropathy" if number % 2 == 0 else "control"
     stains = np.array([HAEMATOXYLIN, PROTEIN, CHROMOGENS[settings.chromogen]])
     density = settings.neuropathy_ratio if group == "neuropathy" else 1.0
-    return Subject(
+    return PhantomSubject(
         name=f"S{number + 1:02d}",
         group=group,
         stains=stains * rng.normal(1, 0.07, (3, 3)).clip(0.8, 1.2),
@@ -71,8 +71,8 @@ def draw_subject(settings: PhantomSettings, seed: int, number: int) -> Subject:
     )
 
 
-def transmit(layers: list[Float], subject: Subject) -> Float:
-    """Turn concentrations (three of (H, W)) into linear RGB of 0 to 255, (H, W, 3) float32."""
+def transmit(layers: list[Float], subject: PhantomSubject) -> Float:
+    """Convert three concentrations (H, W) to linear RGB of 0 to 255, (H, W, 3) float32."""
     density = np.zeros((*layers[0].shape, 3), np.float32)
     for layer, stain, strength in zip(layers, subject.stains, subject.strength, strict=True):
         density += layer[..., None] * (stain * strength).astype(np.float32)
@@ -82,7 +82,7 @@ def transmit(layers: list[Float], subject: Subject) -> Float:
 def photograph(
     rng: np.random.Generator, scene: Float, blur_px: float, noise: float
 ) -> NDArray[np.uint8]:
-    """Look at ``scene`` (H, W, 3) through a microscope: uneven light, focus and noise."""
+    """Return ``scene`` (H, W, 3) as a microscope's camera sees it: uneven light, focus, noise."""
     shape = (scene.shape[0], scene.shape[1])
     sharp = cv2.GaussianBlur(scene, (0, 0), blur_px)
     soft = cv2.GaussianBlur(scene, (0, 0), blur_px + 1.3)

@@ -1,4 +1,4 @@
-"""Brushes and textures that painted tissue is made of."""
+"""Brushes and textures for drawn tissue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.images.phantoms.junction import Float, Points
+from skinray.images.cohort.polylines import Points
+from skinray.images.phantoms.junction import Float
 
 Canvas = NDArray[np.uint8]
 _SHIFT = 4
@@ -30,13 +31,13 @@ def stroke(canvas: Canvas, path: Points, value: float, width_px: int) -> None:
 
 
 def ink(canvas: Canvas, blur_px: float = 0) -> Float:
-    """Return a canvas as values of 0 to 1, softened by ``blur_px``."""
+    """Return a canvas as values of 0 to 1, blurred by ``blur_px``."""
     soft = cv2.GaussianBlur(canvas, (0, 0), blur_px) if blur_px else canvas
     return np.asarray(soft, np.float32) / np.float32(255)
 
 
 def clouds(rng: np.random.Generator, shape: tuple[int, int], grain_px: float) -> Float:
-    """Smooth noise (H, W) of mean 0 and deviation about 1, features ``grain_px`` wide."""
+    """Return smooth noise (H, W), mean 0 and deviation about 1, features ``grain_px`` wide."""
     height, width = shape
     grain_px = max(1.0, grain_px / 2)
     grid = (int(np.ceil(height / grain_px)) + 5, int(np.ceil(width / grain_px)) + 5)
@@ -47,7 +48,7 @@ def clouds(rng: np.random.Generator, shape: tuple[int, int], grain_px: float) ->
 
 
 def streaks(rng: np.random.Generator, course: Float, grain_px: float, length_px: float) -> Float:
-    """Noise drawn out along the angle field ``course`` (H, W), as fibrous tissue is.
+    """Return noise stretched along the angle field ``course`` (H, W), like fibrous tissue.
 
     Line integral convolution at half resolution; mean 0, deviation about 1.
     """
@@ -74,7 +75,7 @@ def streaks(rng: np.random.Generator, course: Float, grain_px: float, length_px:
 def streams(
     rng: np.random.Generator, course: Float, start: Points, length_px: float, spread: float = 0.4
 ) -> list[Points]:
-    """Wavy lines (K, 2) that follow the angle field ``course`` from each of ``start`` (N, 2)."""
+    """Return wavy lines (K, 2) along the angle field ``course``, one from each ``start`` (N, 2)."""
     height, width = course.shape
     many = len(start)
     own, turn = rng.normal(0, spread, many), np.zeros(many)
@@ -92,7 +93,7 @@ def streams(
 
 
 def pick(rng: np.random.Generator, region: NDArray[np.bool_], many: float) -> Points:
-    """Draw about ``many`` places (N, 2), x and y, evenly over ``region`` (H, W)."""
+    """Draw about ``many`` places (N, 2), x and y, uniformly over ``region`` (H, W)."""
     spots = np.flatnonzero(region)
     if not spots.size:
         return np.empty((0, 2))

@@ -1,4 +1,8 @@
-"""Courses of nerve fibres: correlated random walks that know where the junction is."""
+"""Courses of nerve fibres: random walks that avoid the junction, and where fibres cross it.
+
+:func:`walk` makes the courses. :func:`settle` finds the crossings of one, and rejects a fibre whose
+crossings would be ambiguous.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +12,35 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from skinray.images.phantoms.junction import FRAME_PX, Bool, Junction, Points, resample, sample
+from skinray.images.cohort.polylines import Points
+from skinray.images.phantoms.junction import FRAME_PX, Bool, Junction, resample, sample
 
 STEP_PX = 2.0
 _FREE_PX = 14.0
 _CLEAR_PX = 22.0
+ZONE_PX = 9.0
+"""Half-width of the zone in which a fibre touches the junction."""
+
+LONGEST_PASS_PX = 27.0
+"""Longest path through the zone that is still a steep pass."""
+
+APART_PX = 17.0
+"""Least distance between two passes."""
 
 
 @dataclass(frozen=True)
 class Departures:
-    """Where walkers set out; every field has one row a walker.
+    """Where walkers start; every field has one row per walker.
 
     Attributes
     ----------
     start : (N, 2) float64, x and y.
-    heading : (N,) float64, radians, x axis to the downward y axis.
+    heading : (N,) float64, radians from the x axis towards the downward y axis.
     length_px : (N,) float64.
-    side : (N,) int, +1 stays in the dermis, -1 in the epidermis.
-    wander : (N,) float64, radians of turn a step.
+    side : (N,) int, +1 to stay in the dermis, -1 in the epidermis.
+    wander : (N,) float64, radians of random turn per step.
     lift : (N,) float64, pull away from the junction.
-    home_px : (N,) float64, distance from the junction the walker seeks; NaN: none.
+    home_px : (N,) float64, distance from the junction that the walker seeks; NaN: none.
     """
 
     start: Points
@@ -39,10 +52,29 @@ class Departures:
     home_px: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Fibre:
+    """One fibre or branch.
+
+    Attributes
+    ----------
+    path : (K, 2) float64, x and y of the centre-line, about 1 px apart.
+    width_px : full width at half its darkness.
+    kind : "crossing", "fork", "arch", "branch", "along", "shy", "dermal", "epidermal" or
+        "bundle".
+    passes : (N, 2) float64, x and y of its true crossings.
+    """
+
+    path: Points
+    width_px: float
+    kind: str
+    passes: Points = field(default_factory=lambda: np.empty((0, 2)))
+
+
 def leaving(
     rng: np.random.Generator, start: Points, heading: NDArray[np.float64], side: int
 ) -> Departures:
-    """Return departures of fibres that go away from the junction for good."""
+    """Return departures of fibres that leave the junction and do not return."""
     many = len(start)
     length = rng.gamma(2.6, 20, many) + 16 if side < 0 else rng.gamma(2.2, 55, many) + 22
     return Departures(
@@ -62,10 +94,10 @@ def turned(vectors: Points, angle: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def walk(rng: np.random.Generator, field: Junction, living: Bool, go: Departures) -> list[Points]:
-    """Let all walkers go at once and return each course, 1 px between its points.
+    """Let all walkers go at once and return each course, with points 1 px apart.
 
-    A walker is pushed back from the junction once it has left its start, and ends at its
-    length, at the edge of the ``living`` tissue or past the frame.
+    A walker is pushed away from the junction once it has left its start. It ends at its length, at
+    the edge of the ``living`` tissue, or past the frame.
     """
     height, width = field.shape
     position, heading = go.start.copy(), go.heading.copy()
@@ -99,14 +131,14 @@ def _unit(heading: NDArray[np.float64]) -> Points:
 
 
 def _push(go: Departures, far: NDArray[np.float32], travelled: float) -> NDArray[np.float64]:
-    """How strongly each walker is drawn away from the junction, ``far`` pixels from it."""
+    """Return how strongly each walker, ``far`` pixels from the junction, is pushed away from it."""
     shy = 1.6 * np.clip(1 - far / _CLEAR_PX, 0, 1.2) * (travelled > _FREE_PX)
     seek = np.nan_to_num(np.clip((go.home_px - far) / 18, -1, 1))
     return np.asarray(shy + go.lift + 1.1 * seek, np.float64)
 
 
 def _swerve(want: Points, heading: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn of one step, at most .22 radians, from ``heading`` towards ``want`` (N, 2)."""
+    """Return the turn of one step from ``heading`` towards ``want`` (N, 2), at most .22 radians."""
     error = np.arctan2(want[:, 1], want[:, 0]) - heading
     return np.clip((error + np.pi) % (2 * np.pi) - np.pi, -0.22, 0.22)
 
@@ -120,47 +152,17 @@ def _smooth(course: Points) -> Points:
 
 
 def bezier(start: Points, leave: Points, arrive: Points, end: Points) -> Points:
-    """Cubic curve from ``start`` to ``end``, pulled by its two inner points; 1 px apart."""
+    """Return the cubic curve from ``start`` to ``end`` with two control points; 1 px apart."""
     t = np.linspace(0, 1, 64)[:, None]
     curve = (1 - t) ** 3 * start + 3 * (1 - t) ** 2 * t * leave
     return resample(curve + 3 * (1 - t) * t**2 * arrive + t**3 * end)
 
 
-ZONE_PX = 9.0
-"""Half-width of the zone in which a fibre counts as touching the junction."""
-
-LONGEST_PASS_PX = 27.0
-"""A steep pass through the zone is no longer than this."""
-
-APART_PX = 17.0
-"""Least distance of two passes from each other."""
-
-
-@dataclass(frozen=True)
-class Fibre:
-    """One fibre or branch.
-
-    Attributes
-    ----------
-    path : (K, 2) float64, x and y of the centre-line, about 1 px apart.
-    width_px : full width at half of its darkness.
-    kind : "crossing", "fork", "arch", "branch", "along", "shy", "dermal", "epidermal" or
-        "bundle".
-    passes : (N, 2) float64, x and y of its true crossings.
-    """
-
-    path: Points
-    width_px: float
-    kind: str
-    passes: Points = field(default_factory=lambda: np.empty((0, 2)))
-
-
 def settle(fibre: Fibre, junction: Junction, taken: Points) -> tuple[Fibre | None, Points]:
-    """Find the passes of ``fibre``; None if any is grazing, crowded or at the frame.
+    """Find the passes of ``fibre``; None if one is grazing, too close to others or to the frame.
 
-    Returns
-    -------
-    The fibre with its passes, and (Z, 2) its points within the zone.
+    Returns the fibre with its passes, and its points within the zone, (Z, 2); ``taken`` are those
+    of accepted fibres.
     """
     none = np.empty((0, 2))
     path = fibre.path
@@ -188,7 +190,7 @@ def settle(fibre: Fibre, junction: Junction, taken: Points) -> tuple[Fibre | Non
 
 
 def _is_pass(depth: NDArray[np.float32], first: int, last: int) -> bool:
-    """Say whether a run through the zone goes through steeply and on for 12 px."""
+    """Return whether a run crosses the zone steeply, and continues on both sides."""
     if first < 6 or last > len(depth) - 6 or last - first > LONGEST_PASS_PX:
         return False
     turns = np.diff(depth[first:last] >= 0)

@@ -1,9 +1,9 @@
-"""Windows of real tissue through which the junction passes once, and well."""
+"""Windows of real tissue that the junction crosses once, in a clear line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from skinray.errors import CohortError
-from skinray.images.phantoms.junction import Bool, Junction, Points, build, survives_smoothing
+from skinray.images.cohort.polylines import Points
+from skinray.images.phantoms.junction import Bool, Junction, build, survives_smoothing
 from skinray.images.phantoms.slides import BAND, DERMIS, EPIDERMIS, KERATIN, THUMB, Codes, Slide
 
 _STEP_PX = 32
@@ -22,7 +23,7 @@ _SCRAP_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle on a slide, in its pixels; ``mirrored`` left to right when shown."""
+    """A rectangle on a slide, in its pixels; ``mirrored`` left to right when read."""
 
     slide: Slide
     x: int
@@ -42,13 +43,11 @@ class Window:
 def choose_windows(
     rng: np.random.Generator, slides: list[Slide], size: tuple[int, int], many: int
 ) -> list[Window]:
-    """Choose ``many`` windows of ``size`` (width, height) that overlap as little as can be.
+    """Choose ``many`` windows of ``size`` (width, height) that overlap as little as possible.
 
-    Where the tissue offers fewer, they come again, mirrored by the toss of a coin.
+    If there are fewer, they are repeated; each is mirrored at random.
 
-    Raises
-    ------
-    CohortError : no window of that size shows a junction that passes through once.
+    Raises CohortError if no window of that size has a junction that crosses it once.
     """
     candidates = [window for slide in slides for window in _candidates(slide, size)]
     candidates = [candidates[k] for k in rng.permutation(len(candidates))]
@@ -65,17 +64,15 @@ def choose_windows(
         candidates = later
     if not chosen:
         raise CohortError(
-            f"{slides[0].folder}: no window of {size[0]}x{size[1]} px through which the junction "
-            "passes once; ask for a smaller size"
+            f"{slides[0].folder}: no window of {size[0]}x{size[1]} px that the junction crosses "
+            "once: use a smaller size"
         )
     repeated = [chosen[k % len(chosen)] for k in range(many)]
-    return [
-        Window(w.slide, w.x, w.y, w.width, w.height, bool(rng.random() < 0.5)) for w in repeated
-    ]
+    return [replace(window, mirrored=bool(rng.random() < 0.5)) for window in repeated]
 
 
 def _overlap(one: Window, other: Window) -> float:
-    """Share of a window that the other covers as well."""
+    """Return the share of a window that the other also covers."""
     if one.slide.section != other.slide.section:
         return 0.0
     across = max(0, one.width - abs(one.x - other.x)) / one.width
@@ -83,7 +80,7 @@ def _overlap(one: Window, other: Window) -> float:
 
 
 def _candidates(slide: Slide, size: tuple[int, int]) -> Iterator[Window]:
-    """Yield the windows without missing tiles that show enough of both layers."""
+    """Yield the windows without missing tiles that have enough of both layers."""
     codes, known, (left, top) = slide.overview()
     width, height = size
     across, down = -(-width // THUMB) + 1, -(-height // THUMB) + 1
@@ -102,8 +99,8 @@ def _candidates(slide: Slide, size: tuple[int, int]) -> Iterator[Window]:
 def find_junction(codes: Codes) -> Junction | None:
     """Return the junction of a window from its codes; None if it is not one clear line.
 
-    The band is split down its middle; the edge is smoothed until the crossing stage's own
-    smoothing finds the same line again.
+    The band is split down its middle, and the edge is smoothed until the crossing stage's
+    smoothing finds the same line.
     """
     dermis = _whole(_split_band(codes))
     for _ in range(8):
@@ -119,14 +116,14 @@ def find_junction(codes: Codes) -> Junction | None:
 
 
 def living_tissue(codes: Codes) -> Bool:
-    """Where nerves can run: neither keratin nor background, and off their edges."""
+    """Return where nerves can run: not in keratin or background, nor at their edges."""
     dead = ((codes == 0) | (codes == KERATIN)).astype(np.uint8)
     dead = cv2.morphologyEx(dead, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
     return np.asarray(cv2.dilate(dead, np.ones((9, 9), np.uint8)) == 0)
 
 
 def _split_band(codes: Codes) -> Bool:
-    """Dermis, with the nearer half of the band."""
+    """Return the dermis with the nearer half of the band."""
     to_dermis = cv2.distanceTransform((codes != DERMIS).astype(np.uint8), cv2.DIST_L2, 5)
     epidermis = (codes == EPIDERMIS) | (codes == KERATIN)
     to_epidermis = cv2.distanceTransform((~epidermis).astype(np.uint8), cv2.DIST_L2, 5)
@@ -142,7 +139,7 @@ def _smoothed(mask: Bool, sigma_px: float) -> Bool:
 
 
 def _whole(dermis: Bool) -> Bool | None:
-    """Turn scraps over to their surroundings; None if either layer is in several pieces."""
+    """Merge scraps into their surroundings; None if either layer is in several pieces."""
     for layer in (True, False):
         _, parts, stats, _ = cv2.connectedComponentsWithStats(
             (dermis == layer).astype(np.uint8), connectivity=4
@@ -187,7 +184,7 @@ def _edge(dermis: Bool) -> Points | None:
 
 
 def _to_frame(end: Points, width: int, height: int) -> Points:
-    """Move the end of a line, 1 px off the frame, onto it."""
+    """Move the end of a line from 1 px inside the frame onto it."""
     moved = end.copy()
     far = np.array([width - 1, height - 1])
     moved[end <= 1] = 0

@@ -1,4 +1,4 @@
-"""Photographs with masks of the skin: found in folders, downsampled and split by their bytes."""
+"""Photographs with masks of the skin: found in folders, limited, split by their bytes, loaded."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import cv2
 import numpy as np
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, LabelError
 from skinray.images.augment import Sample
-from skinray.images.file_errors import Problem
+from skinray.images.file_errors import FileProblem, counted, refuse_problems
 from skinray.images.photos.labels import Coding, read_skin
 from skinray.images.read import read_image
 
@@ -31,8 +31,8 @@ class Photo:
     ----------
     name : path of the photograph relative to its folder.
     image, mask : the files.
-    source : which set it is of.
-    md5 : of the photograph's bytes, in hexadecimal: its place in the order of the split.
+    source : the set that it belongs to.
+    md5 : of the photograph's bytes, in hexadecimal; photographs are ordered by it.
     coding : how ``mask`` marks skin.
     """
 
@@ -43,100 +43,92 @@ class Photo:
     md5: str
     coding: Coding = "mask"
 
+    @classmethod
+    def of(
+        cls, image: Path, mask: Path, folder: Path, source: str, coding: Coding = "mask"
+    ) -> Self:
+        """Hash the file ``image``, which lies in ``folder`` or below."""
+        md5 = hashlib.md5(image.read_bytes(), usedforsecurity=False).hexdigest()
+        return cls(image.relative_to(folder).as_posix(), image, mask, source, md5, coding)
+
 
 @dataclass(frozen=True)
 class PhotoSplit:
-    """Photographs to train with, those to stop early by, and those to test on."""
+    """Photographs for training, for early stopping, and for the test."""
 
     train: tuple[Photo, ...]
     validation: tuple[Photo, ...]
     test: tuple[Photo, ...]
 
 
-def find_photos(folder: Path, source: str | None = None) -> tuple[Photo, ...]:
+def find_photos(folder: Path) -> tuple[Photo, ...]:
     """Pair ``images/NAME.*`` with ``masks/NAME.*``, in the order of their MD5.
 
     Parameters
     ----------
-    folder : holds ``images`` and ``masks``, with folders below if need be; a mask has its
-        photograph's name, whatever the ending.
-    source : what to call the set; none: the folder's name.
+    folder : contains ``images`` and ``masks``, with or without subfolders; a mask has its
+        photograph's name, with any extension. The set is named after the folder.
 
-    Raises
-    ------
-    CohortError
-        With every problem at once: a photograph without mask or with two, a mask without
-        photograph, a file twice, no photograph at all.
+    Raises CohortError that lists every problem: a photograph without a mask or with two, a mask
+    without a photograph, a file twice, no photograph at all.
     """
     missing = [name for name in (IMAGES, MASKS) if not (folder / name).is_dir()]
     if missing:
         raise CohortError(
             f"{folder}: has no folder {' and no folder '.join(missing)}: put photographs in "
-            f"{IMAGES}/ and masks of the same names in {MASKS}/"
+            f"{IMAGES}/ and masks with the same names in {MASKS}/"
         )
     images, masks = _by_name(folder / IMAGES), _by_name(folder / MASKS)
-    problems = [*_unpaired(images, masks)]
+    problems = _unpaired(images, masks)
     photos: dict[str, Photo] = {}
     for name in sorted(images.keys() & masks.keys()):
         (image, *_), (mask, *_) = images[name], masks[name]
-        relative = image.relative_to(folder / IMAGES).as_posix()
-        md5 = hashlib.md5(image.read_bytes(), usedforsecurity=False).hexdigest()
-        if md5 in photos:
-            reason = f"the same bytes as {photos[md5].name}"
-            problems.append(Problem(None, relative, reason, "keep one of the two"))
-        photos[md5] = Photo(relative, image, mask, source or folder.resolve().name, md5)
+        photo = Photo.of(image, mask, folder / IMAGES, folder.resolve().name)
+        if photo.md5 in photos:
+            reason = f"the same bytes as {photos[photo.md5].name}"
+            problems.append(FileProblem(None, photo.name, reason, "keep one of the two"))
+        photos[photo.md5] = photo
     if not images:
         problems.append(
-            Problem(None, f"{folder / IMAGES}", "no PNG, JPEG or TIFF file", "name another folder")
+            FileProblem(None, str(folder / IMAGES), "no PNG, JPEG or TIFF file", "add photographs")
         )
-    if problems:
-        lines = "\n  ".join(str(problem) for problem in problems)
-        raise CohortError(f"{folder}: {len(problems)} to mend\n  {lines}")
+    refuse_problems(folder, problems)
     return tuple(photos[md5] for md5 in sorted(photos))
 
 
 def refuse_shared(photos: Iterable[Photo], known: Iterable[Photo], why: str) -> None:
-    """Raise CohortError if photographs are among others, whatever their names.
+    """Raise CohortError if photographs have the same bytes as known ones, whatever their names.
 
-    Parameters
-    ----------
-    why : goes on from the name of the one that is known, with the remedy.
+    ``why`` ends the message, after the name of the known photograph, with the remedy.
     """
     by_md5 = {photo.md5: photo for photo in known}
     shared = [photo for photo in photos if photo.md5 in by_md5]
     if shared:
-        more = f" (and {len(shared) - 1} more such)" if len(shared) > 1 else ""
+        more = f" (and {len(shared) - 1} more like it)" if len(shared) > 1 else ""
         raise CohortError(
             f"{shared[0].image}: the same bytes as {by_md5[shared[0].md5].image}{more}, {why}"
         )
 
 
 def find_backgrounds(folder: Path) -> tuple[Photo, ...]:
-    """Return the photographs without skin in a folder and below, in the order of their MD5.
+    """Return the photographs without skin in a folder and its subfolders, ordered by MD5.
 
-    Parameters
-    ----------
-    folder : of PNG, JPEG or TIFF files; no masks are needed. What it holds twice counts once.
-
-    Raises
-    ------
-    CohortError
-        If there is no photograph.
+    They are PNG, JPEG or TIFF files, without masks; duplicates count once. Raises CohortError if
+    there is none.
     """
     if not folder.is_dir():
         raise CohortError(f"{folder}: no such folder: correct the path")
     photos: dict[str, Photo] = {}
     for path in sorted(path for paths in _by_name(folder).values() for path in paths):
-        md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        name = path.relative_to(folder).as_posix()
-        photos[md5] = Photo(name, path, path, folder.resolve().name, md5, "no skin")
+        photo = Photo.of(path, path, folder, folder.resolve().name, "no skin")
+        photos[photo.md5] = photo
     if not photos:
-        raise CohortError(f"{folder}: no PNG, JPEG or TIFF file: name another folder")
+        raise CohortError(f"{folder}: no PNG, JPEG or TIFF file: use another folder")
     return tuple(photos[md5] for md5 in sorted(photos))
 
 
 def _by_name(folder: Path) -> dict[str, list[Path]]:
-    """Return the files below a folder by their path without its ending."""
+    """Return the files below a folder, by path without extension."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in ENDINGS and path.is_file():
@@ -144,63 +136,53 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
     return dict(found)
 
 
-def _unpaired(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> list[Problem]:
+def _unpaired(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> list[FileProblem]:
     problems = []
     for kind, files in ((IMAGES, images), (MASKS, masks)):
         for name, paths in files.items():
             if len(paths) > 1:
-                names = " and ".join(path.name for path in paths)
-                problems.append(
-                    Problem(None, f"{kind}/{name}", f"there twice ({names})", "keep one of them")
-                )
-    for name in sorted(images.keys() - masks.keys()):
-        problems.append(
-            Problem(None, f"{IMAGES}/{name}", "no mask of this name", "trace it, or leave it out")
-        )
-    for name in sorted(masks.keys() - images.keys()):
-        problems.append(
-            Problem(None, f"{MASKS}/{name}", "no photograph of this name", "restore or remove it")
-        )
+                reason = f"several files ({' and '.join(path.name for path in paths)})"
+                problems.append(FileProblem(None, f"{kind}/{name}", reason, "keep one of them"))
+    for kind, alone, reason, remedy in (
+        (IMAGES, images.keys() - masks.keys(), "no mask with this name", "trace or remove it"),
+        (MASKS, masks.keys() - images.keys(), "no photograph with this name", "add or remove it"),
+    ):
+        problems += [FileProblem(None, f"{kind}/{one}", reason, remedy) for one in sorted(alone)]
     return problems
 
 
 def split_photos(
     photos: Sequence[Photo], train: int, test: int, validation_fraction: float = 0.2
 ) -> PhotoSplit:
-    """Split by the order of the MD5, which needs no list to be kept.
+    """Split by the order of the MD5, so that no list has to be stored.
 
-    The first ``train`` photographs train, the next ``test`` test; of those that train, the first
-    ``validation_fraction`` of each source, rounded, are for early stopping.
+    The first ``train`` photographs are for training and the next ``test`` for the test. Of those
+    for training, the first ``validation_fraction`` of each source, rounded, are held out for
+    early stopping.
 
-    Raises
-    ------
-    CohortError
-        If there are not so many, or too few to train and to validate.
+    Raises CohortError if there are too few photographs, or none is left to train or to validate.
     """
     if train + test > len(photos):
         raise CohortError(
             f"{', '.join(_by_source(photos))}: {len(photos)} photographs cannot be split into "
-            f"{train} to train and {test} to test: ask for fewer (--train, --test)"
+            f"{train} to train on and {test} to test on: ask for fewer (--train, --test)"
         )
     ordered = sorted(photos, key=lambda photo: photo.md5)
     kept, held = _hold_out(ordered[:train], validation_fraction)
     if train and not (kept and held):
         raise CohortError(
-            f"{', '.join(_by_source(photos))}: {train} photographs leave none to train or none to "
-            f"validate at a validation fraction of {validation_fraction:g}: give more, or another "
-            "fraction (--set validation_fraction)"
+            f"{', '.join(_by_source(photos))}: with a validation fraction of "
+            f"{validation_fraction:g}, {counted(train, 'photograph')} leave none to train or none "
+            "to validate: use more, or another fraction (--set validation_fraction)"
         )
     return PhotoSplit(kept, held, tuple(ordered[train : train + test]))
 
 
 def with_part_held_out(split: PhotoSplit, fraction: float, part: int) -> PhotoSplit:
-    """Hold out another part of the photographs that train; those to test on stay.
+    """Hold out another part of the training photographs; the test photographs stay.
 
-    Parameters
-    ----------
-    split : as :func:`split_photos` made it, with the same ``fraction``.
-    part : 0 is the part that ``split`` holds out. Parts follow each other by the order of the MD5,
-        and begin anew after the last photograph.
+    ``split`` is from :func:`split_photos` with the same ``fraction``, and holds out part 0. Parts
+    follow each other in the order of the MD5 and wrap around after the last photograph.
     """
     together = sorted((*split.train, *split.validation), key=lambda photo: photo.md5)
     return PhotoSplit(*_hold_out(together, fraction, part), split.test)
@@ -209,7 +191,7 @@ def with_part_held_out(split: PhotoSplit, fraction: float, part: int) -> PhotoSp
 def _hold_out(
     ordered: Sequence[Photo], fraction: float, part: int = 0
 ) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
-    """Return those to train with and those to validate by: of each source its share."""
+    """Return those to train on and those held out, with the same share from each source."""
     held = set()
     for of in _by_source(ordered).values():
         share = round(len(of) * fraction)
@@ -223,12 +205,9 @@ def _hold_out(
 def downsample(
     photos: Sequence[Photo], most: int | Literal["all", "smallest"]
 ) -> tuple[Photo, ...]:
-    """Take at most so many photographs of each source, the first by the order of the MD5.
+    """Take at most ``most`` photographs from each source, the first in the order of the MD5.
 
-    Parameters
-    ----------
-    photos : of several sources.
-    most : of each source; ``smallest``: as many as the smallest source has; ``all``: every one.
+    ``smallest``: as many as the smallest source has; ``all``: every one.
     """
     ordered = sorted(photos, key=lambda photo: photo.md5)
     if most == "all":
@@ -248,12 +227,9 @@ def _by_source(ordered: Sequence[Photo]) -> dict[str, list[Photo]]:
 
 
 def load_photo(photo: Photo, side: int, settings: ReadSettings) -> Sample:
-    """Return a photograph and its skin at ``side`` x ``side`` pixels, as training takes it.
+    """Return a photograph and its skin, resized to ``side`` x ``side`` pixels for training.
 
-    Raises
-    ------
-    ImageError, LabelError
-        If a file cannot be read, or the two differ in size.
+    Raises ImageError or LabelError if a file cannot be read, or the two differ in size.
     """
     image = read_image(photo.image, settings).pixels
     mask = read_skin(photo.mask, photo.coding, settings)
@@ -270,5 +246,5 @@ def check_same_size(photo: Photo, image: tuple[int, ...], mask: tuple[int, ...])
     if image != mask:
         raise LabelError(
             f"{photo.mask}: mask of {mask[1]}x{mask[0]} px, photograph of {image[1]}x{image[0]} "
-            "px: export it at the photograph's own size, upright"
+            "px: export it at the photograph's size, upright"
         )

@@ -1,23 +1,22 @@
-"""The public sets of skin in photographs, in the folders they are published in.
+"""The public sets of skin in photographs, in the folders in which they are published.
 
 ``folder``
-    ``images`` and ``masks``, files of the same names; a mask's higher value is skin.
+    ``images`` and ``masks``, files with the same names; a mask's higher value is skin.
 ``hgr`` (Kawulok et al., 2014)
     ``original_images`` and ``skin_masks`` anywhere below, as the archives of HGR1, HGR2A and HGR2B
-    unpack; files of the same names, skin black on white.
+    unpack; files with the same names, skin black on white.
 ``lfw`` (Kae et al., 2013)
     ``lfw_funneled/NAME/NAME_0001.jpg``, and either ``parts_lfw_funneled_gt_images/NAME_0001.ppm``
     (hair red, skin green, background blue) or ``parts_lfw_funneled_gt/NAME/NAME_0001.dat`` with
-    ``parts_lfw_funneled_superpixels_mat``. Photographs without labels are left out.
+    ``parts_lfw_funneled_superpixels_mat``. Photographs without labels are ignored.
 ``lvs`` (Sigal and Sclaroff, 2000)
-    Each sequence a folder with ``frames`` and ``skin``, files of the same names. The set gives two
-    masks a frame, skin and background; what lies in neither ("don't care") counts as background.
-    Its page does not tell its folders' names: these are ours.
+    Each sequence is a folder with ``frames`` and ``skin``, files with the same names. The set has
+    two masks per frame, skin and background; pixels in neither ("don't care") count as background.
+    Its page does not give the folders' names: these are ours.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -41,11 +40,11 @@ class Pair(NamedTuple):
     coding: Coding
 
 
-class Layout(NamedTuple):
-    """One published layout: how to tell it, what it looks like in words, and its pairs."""
+class SetLayout(NamedTuple):
+    """One published layout: how to recognise it, its description, and how to find its pairs."""
 
     matches: Callable[[Path], bool]
-    looks: str
+    description: str
     pairs: Callable[[Path], Iterator[Pair]]
 
 
@@ -54,49 +53,42 @@ def find_set(named: str | Path) -> tuple[Photo, ...]:
 
     Parameters
     ----------
-    named : a folder, whose layout is recognised, or ``KIND:FOLDER`` with a kind of
-        ``folder``, ``hgr``, ``lfw`` or ``lvs``. A photograph that a published set holds twice
-        counts once.
+    named : a folder, whose layout is recognised, or ``KIND:FOLDER`` with the kind ``folder``,
+        ``hgr``, ``lfw`` or ``lvs``. Duplicates in a published set count once.
 
-    Raises
-    ------
-    CohortError
-        If there is no such folder, it has none of the layouts, or not the one named, or lacks
-        files of it.
+    Raises CohortError if there is no such folder, it does not have the given layout or any of
+    them, or files are missing.
     """
-    kind, folder = _parsed(str(named))
+    prefix, colon, rest = str(named).partition(":")
+    kind = prefix if colon and prefix in LAYOUTS else None
+    folder = Path(rest if kind else named)
     if not folder.is_dir():
         raise CohortError(f"{folder}: no such folder: correct the path")
     if kind is None:
         kind = next((name for name, layout in LAYOUTS.items() if layout.matches(folder)), None)
         if kind is None:
-            known = "\n  ".join(f"{name}: {layout.looks}" for name, layout in LAYOUTS.items())
-            raise CohortError(f"{folder}: none of the layouts that are known:\n  {known}")
+            known = "\n  ".join(f"{name}: {layout.description}" for name, layout in LAYOUTS.items())
+            raise CohortError(f"{folder}: none of the known layouts:\n  {known}")
     if kind == "folder":
         return find_photos(folder)
     layout = LAYOUTS[kind]
     if not layout.matches(folder):
-        raise CohortError(f"{folder}: not laid out as {kind}: it needs {layout.looks}")
+        raise CohortError(
+            f"{folder}: does not have the layout {kind}, which needs {layout.description}"
+        )
     found = tuple(layout.pairs(folder))
     if not found:
         raise CohortError(
-            f"{folder}: no photograph with its mask in the layout of {kind}: {layout.looks}"
+            f"{folder}: no photograph with a mask in the layout {kind}: {layout.description}"
         )
     return _photos(found, folder, kind)
 
 
 def find_public(named: Sequence[str | Path]) -> tuple[Photo, ...]:
-    """Return the photographs of several sets, each a source of its own.
+    """Return the photographs of several sets, each a separate source; see :func:`find_set`.
 
-    Parameters
-    ----------
-    named : each as :func:`find_set` takes it. Of two sets that would be called alike the second is
-        called by its number too; a photograph of several sets is of the first of them.
-
-    Raises
-    ------
-    CohortError
-        As :func:`find_set`.
+    If two sets have the same name, the second gets a number. A photograph in several sets belongs
+    to the first of them.
     """
     photos: dict[str, Photo] = {}
     sources: Counter[str] = Counter()
@@ -111,24 +103,16 @@ def find_public(named: Sequence[str | Path]) -> tuple[Photo, ...]:
     return tuple(photos.values())
 
 
-def _parsed(named: str) -> tuple[str | None, Path]:
-    kind, colon, rest = named.partition(":")
-    if colon and kind in LAYOUTS:
-        return kind, Path(rest)
-    return None, Path(named)
-
-
 def _photos(pairs: tuple[Pair, ...], folder: Path, source: str) -> tuple[Photo, ...]:
     photos: dict[str, Photo] = {}
     for image, mask, coding in sorted(pairs, key=lambda pair: str(pair.image)):
-        md5 = hashlib.md5(image.read_bytes(), usedforsecurity=False).hexdigest()
-        name = image.relative_to(folder).as_posix()
-        photos.setdefault(md5, Photo(name, image, mask, source, md5, coding))
+        photo = Photo.of(image, mask, folder, source, coding)
+        photos.setdefault(photo.md5, photo)
     return tuple(photos[md5] for md5 in sorted(photos))
 
 
 def _below(folder: Path, name: str) -> list[Path]:
-    """Return the folders of this name, ``folder`` itself and below."""
+    """Return the folders with this name: ``folder`` itself and those below."""
     return [
         one for one in sorted([folder, *folder.rglob("*")]) if one.name == name and one.is_dir()
     ]
@@ -143,14 +127,14 @@ def _files(folder: Path, endings: frozenset[str]) -> dict[str, Path]:
 
 
 def _same_names(images: dict[str, Path], masks: dict[str, Path], coding: Coding) -> Iterator[Pair]:
-    """Pair by name; CohortError where a mask has no photograph, or a photograph no mask."""
+    """Pair by name; CohortError if a mask has no photograph or a photograph no mask."""
     alone = [str(images[name]) for name in sorted(images.keys() - masks.keys())]
     alone += [str(masks[name]) for name in sorted(masks.keys() - images.keys())]
     if alone:
         more = f" and {len(alone) - 3} more" if len(alone) > 3 else ""
         raise CohortError(
-            f"{', '.join(alone[:3])}{more}: without its other half (photograph or mask of the "
-            "same name): unpack the published archives whole"
+            f"{', '.join(alone[:3])}{more}: no photograph or mask with the same name: unpack the "
+            "published archives completely"
         )
     for name in sorted(images):
         yield Pair(images[name], masks[name], coding)
@@ -180,7 +164,7 @@ def _lfw(folder: Path) -> Iterator[Pair]:
         for half in halves:
             if not half.is_file():
                 raise CohortError(
-                    f"{label}: labels without {half}: unpack the published archives whole"
+                    f"{label}: {half} is missing: unpack the published archives completely"
                 )
         yield Pair(image, label, coding)
 
@@ -189,7 +173,7 @@ def _lvs(folder: Path) -> Iterator[Pair]:
     for frames in _below(folder, "frames"):
         skin = frames.parent / "skin"
         if skin.is_dir():
-            # Every fifth frame is labelled: the others are left out.
+            # Only every fifth frame is labelled.
             masks = _files(skin, MASK_ENDINGS)
             images = {k: v for k, v in _files(frames, ENDINGS).items() if k in masks}
             yield from _same_names(images, masks, "mask")
@@ -200,25 +184,25 @@ def _is_lfw(folder: Path) -> bool:
     return (folder / LFW_IMAGES).is_dir() and any((folder / name).is_dir() for name in named)
 
 
-LAYOUTS: dict[str, Layout] = {
-    "folder": Layout(
+LAYOUTS: dict[str, SetLayout] = {
+    "folder": SetLayout(
         lambda folder: (folder / "images").is_dir() and (folder / "masks").is_dir(),
-        "images/ and masks/, files of the same names",
+        "images/ and masks/, files with the same names",
         lambda _: iter(()),
     ),
-    "hgr": Layout(
+    "hgr": SetLayout(
         lambda folder: all(_below(folder, name) for name in ("original_images", "skin_masks")),
         "original_images/ and skin_masks/, here or below, as the archives unpack",
         _hgr,
     ),
-    "lfw": Layout(
+    "lfw": SetLayout(
         _is_lfw,
         f"{LFW_IMAGES}/, and {LFW_PARTS}/ or {LFW_CLASSES}/ with {SUPERPIXELS}/",
         _lfw,
     ),
-    "lvs": Layout(
+    "lvs": SetLayout(
         lambda folder: any((one.parent / "skin").is_dir() for one in _below(folder, "frames")),
-        "a folder for each sequence, in it frames/ and skin/, files of the same names",
+        "a folder for each sequence with frames/ and skin/, files with the same names",
         _lvs,
     ),
 }

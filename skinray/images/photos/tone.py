@@ -1,4 +1,4 @@
-"""How light a photograph is, and how light the skin in it, in CIELAB (D65, of sRGB values)."""
+"""How light a photograph and its skin are, in CIELAB (D65, from sRGB values)."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Linear light of the 256 values of sRGB, and its weights in CIE Y and Z over those of white.
+# Linear light of the 256 values of sRGB, and its weights in CIE Y and Z relative to white.
 _VALUES = np.arange(256, dtype=np.float32) / 255
 LINEAR = np.where(_VALUES <= 0.04045, _VALUES / 12.92, ((_VALUES + 0.055) / 1.055) ** 2.4).astype(
     np.float32
 )
 Y_OVER_WHITE = np.array([0.2126729, 0.7151522, 0.0721750], np.float32)
 Z_OVER_WHITE = np.array([0.0193339, 0.1191920, 0.9503041], np.float32) / np.float32(1.08883)
-# Of larger photographs every second, third, ... row and column is looked at.
+# In larger photographs only every second, third, ... row and column is measured.
 MOST_PIXELS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Tone:
-    """What a photograph's colours tell.
+    """The tone of a photograph.
 
     Attributes
     ----------
     lightness : mean L* of all pixels, 0 (black) to 100 (white).
     ita_deg : individual typology angle of the skin, in degrees: ``arctan((L* - 50) / b*)`` of the
-        skin's median L* and b* (Chardon et al., 1991; medians, so that a highlight or a shadow
-        weighs little). None where no pixel is skin, or the skin is not yellowish (b* <= 0), for
-        which the angle is not defined: a grey photograph, a strong blue cast.
+        skin's median L* and b* (Chardon et al., 1991; medians, so that highlights and shadows
+        matter little). None if no pixel is skin, or if the skin is not yellowish (b* <= 0), where
+        the angle is undefined: a grey photograph, or one with a strong blue cast.
     """
 
     lightness: float
@@ -38,13 +38,7 @@ class Tone:
 
 
 def measure_tone(image: NDArray[np.uint8], skin: NDArray[np.bool_]) -> Tone:
-    """Measure a photograph and its skin.
-
-    Parameters
-    ----------
-    image : (H, W, 3) uint8, sRGB.
-    skin : (H, W) bool, on the pixels of ``image``.
-    """
+    """Measure a photograph, (H, W, 3) uint8 sRGB, and its skin, (H, W) bool."""
     step = max(1, math.ceil(math.sqrt(skin.size / MOST_PIXELS)))
     light, yellow = _light_and_yellow(image[::step, ::step])
     lightness = float(light.mean(dtype=np.float64))
@@ -52,7 +46,7 @@ def measure_tone(image: NDArray[np.uint8], skin: NDArray[np.bool_]) -> Tone:
     if not within.any():
         return Tone(lightness, None)
     of_skin, yellowness = float(np.median(light[within])), float(np.median(yellow[within]))
-    # A grey pixel's b* is 0 but for rounding.
+    # A grey pixel's b* is 0 up to rounding.
     ita = math.degrees(math.atan((of_skin - 50) / yellowness)) if yellowness > 0.1 else None
     return Tone(lightness, ita)
 

@@ -1,13 +1,13 @@
 """A trained bundle: its networks, its settings and what it was trained on.
 
-``load(path)`` reads one and its ``predict(image)`` uses it; ``save`` writes one; ``check`` reads
-what it says of itself without loading a network.
+``load(path)`` reads a bundle, whose ``predict(image)`` does the work; ``save`` writes one;
+``check`` verifies one without loading its networks.
 """
 
 from skinray.learning.bundle.files import Bundle as Bundle
-from skinray.learning.bundle.files import Maps as Maps
 from skinray.learning.bundle.files import Prediction as Prediction
-from skinray.learning.bundle.files import check as check
 from skinray.learning.bundle.files import load as load
-from skinray.learning.bundle.files import load_stage as load_stage
 from skinray.learning.bundle.files import save as save
+from skinray.learning.bundle.info import check as check
+from skinray.learning.bundle.networks import Maps as Maps
+from skinray.learning.bundle.networks import load_stage as load_stage

@@ -1,4 +1,4 @@
-"""How well a network finds skin in photographs, at their own size: image by image, and pooled."""
+"""Scores of skin masks against traced ones, at each photograph's own size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy.stats import bootstrap
 from torch import nn
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import WHOLE, SkinSettings
 from skinray.errors import ImageError
 from skinray.images.photos.labels import read_skin
@@ -20,17 +20,17 @@ from skinray.images.photos.pairs import Photo, check_same_size
 from skinray.images.photos.skin import NotFiniteError, find_skin
 from skinray.images.photos.tone import measure_tone
 from skinray.images.read import read_image
-from skinray.learning.bundle.info import StageModel
+from skinray.learning.bundle.networks import StageModel
 
 FLIPPED = WHOLE.override({"mirrored": 2})
 PLAIN = SkinSettings()
 
 
 class PhotoScore(BaseModel):
-    """One photograph: pixels of prediction and truth, of both, and of either; its colours.
+    """One photograph: number of pixels in truth, prediction and both; its colours.
 
-    ``lightness`` and ``ita_deg`` are those of :class:`skinray.images.photos.tone.Tone`; None where
-    they were not measured.
+    ``lightness`` and ``ita_deg`` are as in :class:`skinray.images.photos.tone.Tone`; None if they
+    were not measured.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,35 +46,35 @@ class PhotoScore(BaseModel):
 
     @property
     def either(self) -> int:
-        """Pixels that are skin in the truth or the prediction."""
+        """Number of pixels that are skin in the truth or the prediction."""
         return self.skin + self.predicted - self.both
 
     @property
     def jaccard(self) -> float:
-        """Overlap over union; 1 where there is no skin and none was found."""
+        """Overlap over union; 1 if there is no skin in either."""
         return self.both / self.either if self.either else 1.0
 
     @property
     def dice(self) -> float:
-        """Overlap over the mean of both; 1 where there is no skin and none was found."""
+        """Overlap over the mean of both; 1 if there is no skin in either."""
         return 2 * self.both / (self.skin + self.predicted) if self.either else 1.0
 
 
 class Look(NamedTuple):
-    """What networks make of one photograph, on its own pixels.
+    """The networks' output for one photograph, on its own pixels.
 
     Attributes
     ----------
-    confidence : (H, W) float32 in 0..1, that a pixel is skin, before edges and threshold.
-    mask : (H, W) bool, made of it.
+    confidence : (H, W) float32, probability of skin, before edges and threshold.
+    mask : (H, W) bool, the final mask.
     """
 
     confidence: NDArray[np.float32]
     mask: NDArray[np.bool_]
 
 
-class Interval(BaseModel):
-    """A figure with its 95 % bootstrap interval over images; None where one image tells none."""
+class Estimate(BaseModel):
+    """A figure with its 95 % bootstrap interval over images; None for a single image."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -84,14 +84,14 @@ class Interval(BaseModel):
 
 
 class Summary(BaseModel):
-    """One network in one scenario, over the test photographs."""
+    """Scores of one network in one scenario, over the test photographs."""
 
     model_config = ConfigDict(frozen=True)
 
     images: int
-    jaccard: Interval
-    jaccard_pooled: Interval
-    dice: Interval
+    jaccard: Estimate
+    jaccard_pooled: Estimate
+    dice: Estimate
 
 
 def score_photos(
@@ -103,19 +103,19 @@ def score_photos(
     flips: bool = False,
     skin: SkinSettings = PLAIN,
 ) -> list[PhotoScore]:
-    """Compare predictions with masks at each photograph's own size.
+    """Compare predicted with traced masks at each photograph's own size.
 
     Parameters
     ----------
     networks : one, or several whose probabilities are averaged.
-    device : where they lie; none: the CPU.
-    flips : whether to average over mirrored photographs.
-    skin : from the networks' map to the mask.
+    device : the networks' device; None: the CPU.
+    flips : whether to average over the mirrored photograph as well.
+    skin : how the mask is made from the probability map.
 
     Raises
     ------
     ImageError, LabelError
-        If a file cannot be read, a mask does not fit, or a network's map is not finite.
+        If a file cannot be read, a mask does not fit, or a probability map is not finite.
     """
     scores = []
     for photo in photos:
@@ -126,8 +126,8 @@ def score_photos(
             found = look(networks, image, device, flips=flips, skin=skin).mask
         except NotFiniteError:
             raise ImageError(
-                f"{photo.image}: the network gives values of it that are not finite, its training "
-                "was not sound: train it again with a smaller train.learning_rate"
+                f"{photo.image}: the network's output is not finite, so its training failed: train "
+                "again with a lower train.learning_rate"
             ) from None
         tone = measure_tone(image, truth)
         scores.append(
@@ -153,7 +153,7 @@ def look(
     flips: bool = False,
     skin: SkinSettings = PLAIN,
 ) -> Look:
-    """Return what networks make of an (H, W, 3) photograph, as a bundle does."""
+    """Predict the skin in an (H, W, 3) photograph, as a bundle does."""
     how = FLIPPED if flips else WHOLE
     stage = StageModel(tuple(networks), None, how, device or torch.device("cpu"))
     confidence = stage.map(image)
@@ -161,22 +161,22 @@ def look(
 
 
 def summarise(scores: Sequence[PhotoScore], resamples: int, seed: int) -> Summary:
-    """Return means over images and the Jaccard of all pixels together, with their intervals.
+    """Return means over images, and the Jaccard over all pixels together, with intervals.
 
-    Intervals are of the percentile bootstrap over images (Efron, 1979).
+    The intervals are from the percentile bootstrap over images (Efron, 1979).
     """
     both, either, dices = (_column(scores, name) for name in ("both", "either", "dice"))
     return Summary(
         images=len(scores),
         jaccard=mean_jaccard(scores, resamples, seed),
-        jaccard_pooled=_interval((both, either), _pooled, resamples, seed),
-        dice=_interval((dices,), np.mean, resamples, seed),
+        jaccard_pooled=_estimate((both, either), _pooled, resamples, seed),
+        dice=_estimate((dices,), np.mean, resamples, seed),
     )
 
 
-def mean_jaccard(scores: Sequence[PhotoScore], resamples: int, seed: int) -> Interval:
-    """Return the mean Jaccard over images with its interval, as :func:`summarise` has it."""
-    return _interval((_column(scores, "jaccard"),), np.mean, resamples, seed)
+def mean_jaccard(scores: Sequence[PhotoScore], resamples: int, seed: int) -> Estimate:
+    """Return the mean Jaccard over images with its interval, as in :func:`summarise`."""
+    return _estimate((_column(scores, "jaccard"),), np.mean, resamples, seed)
 
 
 def _column(scores: Sequence[PhotoScore], name: str) -> NDArray[np.float64]:
@@ -188,14 +188,14 @@ def _pooled(both: NDArray[Any], either: NDArray[Any], axis: int = -1) -> NDArray
     return np.where(union > 0, both.sum(axis) / np.maximum(union, 1), 1.0)
 
 
-def _interval(
+def _estimate(
     data: tuple[NDArray[Any], ...], of: Callable[..., Any], resamples: int, seed: int
-) -> Interval:
+) -> Estimate:
     value = float(of(*data, axis=-1))
     if len(data[0]) < 2:
-        return Interval(value=value, low=None, high=None)
+        return Estimate(value=value, low=None, high=None)
     found = bootstrap(
         data, of, paired=True, vectorized=True, n_resamples=resamples, batch=500,
         method="percentile", rng=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
-    return Interval(value=value, low=float(found.low), high=float(found.high))
+    return Estimate(value=value, low=float(found.low), high=float(found.high))

@@ -1,4 +1,4 @@
-"""The trainings of a run on photographs: three scenarios for each network, as trials."""
+"""The trials of a run on photographs: three scenarios for each network."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from skinray.config.biopsies import ArmSettings
 from skinray.config.photos import PhotoSettings
+from skinray.config.training import ArmSettings
 from skinray.images.photos.labels import superpixels_of
 from skinray.images.photos.pairs import Photo, PhotoSplit, with_part_held_out
 from skinray.learning.spec import TrialSpec, scaled
@@ -20,7 +20,7 @@ SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
 
 
 def photos_fingerprint(photos: Sequence[Photo]) -> str:
-    """Return a SHA-256 of photographs and masks: of their bytes, not their names."""
+    """Return a SHA-256 of the content of photographs and masks, independent of their names."""
     digest = hashlib.sha256()
     for photo in photos:
         marks = hashlib.sha256(photo.mask.read_bytes()).hexdigest()
@@ -32,33 +32,33 @@ def photos_fingerprint(photos: Sequence[Photo]) -> str:
 
 
 def with_weights_at_hand(settings: PhotoSettings) -> tuple[PhotoSettings, list[str]]:
-    """Let networks begin at random whose published weights are not in the cache.
+    """Use random weights for networks whose published weights are not in the cache.
 
     Returns
     -------
-    The settings, and of each such network a sentence with the remedy.
+    The settings, and for each such network a sentence with the remedy.
 
     Raises
     ------
     WeightsError
-        If a network names weights that are neither published nor a file.
+        If the weights of a network are neither published nor a file.
     """
     networks, said = [], []
     for arm in settings.networks:
         remedy = why_missing(arm.label, arm.model.weights)
         networks.append(arm.override({"model.weights": None}) if remedy else arm)
         if remedy:
-            said.append(f"{arm.label} begins from random weights: {remedy}")
+            said.append(f"{arm.label} starts from random weights: {remedy}")
     return settings.model_copy(update={"networks": tuple(networks)}), said
 
 
 def beginning(asked: ArmSettings, used: ArmSettings) -> str:
-    """Say which weights a network began from, before any photograph of skin."""
+    """Describe the weights that a network started from, before any photograph of skin."""
     name = asked.model.weights
     if name is None:
         return "random weights"
     if used.model.weights is None:
-        return f"random weights, since {name} is not at hand"
+        return f"random weights, since {name} was not available"
     return f"weights {name}"
 
 
@@ -68,11 +68,11 @@ class PhotoTrials:
 
     Attributes
     ----------
-    settings : of the run.
-    public, clinical : the splits of both kinds of photographs.
-    data : fingerprint of all of them.
+    settings : the settings of the run.
+    public, clinical : the splits of the public and of the clinical photographs.
+    data : fingerprint of all photographs.
     trials : folder of the trials.
-    backgrounds : photographs without skin, for every training to put skin before.
+    backgrounds : photographs without skin, onto which every training pastes skin.
     """
 
     settings: PhotoSettings
@@ -84,13 +84,13 @@ class PhotoTrials:
 
     @property
     def photos(self) -> tuple[Photo, ...]:
-        """What trains or validates, and what lies behind; trials name positions here."""
+        """The photographs for training, validation and background; trials use their positions."""
         parts = (self.public, self.clinical)
         with_masks = (p for split in parts for p in (*split.train, *split.validation))
         return (*with_masks, *self.backgrounds)
 
     def pretraining(self) -> list[TrialSpec]:
-        """Return the trial of each network on public photographs: it also is direct transfer."""
+        """Return each network's trial on public photographs, which is also direct transfer."""
         most = self.settings.pretraining_epochs
         return [
             self._spec(
@@ -103,16 +103,16 @@ class PhotoTrials:
         ]
 
     def direct(self) -> list[TrialSpec]:
-        """Return the trial of each network on clinical photographs alone."""
+        """Return each network's trial on clinical photographs only."""
         return [self._spec(arm, "direct training", arm, self.clinical) for arm in self._networks]
 
     def fine_tuning(self, member: int = 0) -> list[TrialSpec]:
-        """Return the trial of each network from its pretrained weights on.
+        """Return each network's trial that starts from its pretrained weights.
 
         Parameters
         ----------
-        member : of the ensemble, from 0 on; each draws other views, and holds out another part
-            of the clinical photographs.
+        member : of the ensemble, from 0; each has other augmentations, and another part of the
+            clinical photographs for validation.
         """
         fraction = self.settings.validation_fraction
         split = with_part_held_out(self.clinical, fraction, member)
@@ -124,7 +124,7 @@ class PhotoTrials:
         return specs
 
     def ensembles(self) -> list[tuple[TrialSpec, ...]]:
-        """Return the fine-tuning trials of each network, all its members."""
+        """Return, for each network, the fine-tuning trials of all its members."""
         members = [self.fine_tuning(member) for member in range(self.settings.members)]
         return list(zip(*members, strict=True))
 
@@ -141,15 +141,15 @@ class PhotoTrials:
         member: int = 0,
     ) -> TrialSpec:
         at = {(photo.source, photo.md5): place for place, photo in enumerate(self.photos)}
-        # Fine-tuning goes on from all that its network has learned from.
+        # Fine-tuning may use all photographs that its network was trained on.
         seen = (*self.public.train, *split.train) if scenario == "fine-tuning" else split.train
-        behind = (*seen, *self.backgrounds)
+        backgrounds = (*seen, *self.backgrounds)
         places = {
             name: tuple(at[photo.source, photo.md5] for photo in photos)
             for name, photos in (
                 ("train", split.train),
                 ("validation", split.validation),
-                ("backgrounds", behind if self.settings.paste_probability else ()),
+                ("backgrounds", backgrounds if self.settings.paste_probability else ()),
             )
         }
         trained, step = scaled(trained, self.settings.cluster)
@@ -172,6 +172,6 @@ class PhotoTrials:
 
 def key(arm: ArmSettings, scenario: Scenario, member: int = 0) -> str:
     """Return the folder name of a network's trial."""
-    # No label holds two hyphens in a row by then, so none can be taken for another's member.
+    # Slugs have no two hyphens in a row, so no key can be mistaken for that of a member.
     name = f"{scenario.replace(' ', '-')}-{arm.slug}"
     return f"{name}--member-{member + 1}" if member else name

@@ -1,7 +1,7 @@
-"""Results by skin tone, lighting and share of skin: whom and what a network fails.
+"""Results by skin tone, lighting and share of skin: where a network fails.
 
-The paper names "varied lighting conditions, skin types, backgrounds" as what makes photographs
-hard, and reports none of it. Bins are fixed, not fitted to the data, so that two runs compare.
+The paper names "varied lighting conditions, skin types, backgrounds" as the difficulties of
+photographs, but does not report results by them. Bins are fixed, so that runs can be compared.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from skinray.learning.photos.scores import Interval, PhotoScore, mean_jaccard
+from skinray.learning.photos.scores import Estimate, PhotoScore, mean_jaccard
 
-# With fewer photographs a mean tells of those few, not of their kind: it is not shown.
+# With fewer photographs, a mean says little about their kind and is not shown.
 LEAST = 10
 
 
 @dataclass(frozen=True)
 class Bin:
-    """A range of a measure: from ``low`` on to below ``high``."""
+    """A range of a measure: at least ``low``, below ``high``."""
 
     label: str
     low: float
@@ -29,12 +29,12 @@ class Bin:
 
 @dataclass(frozen=True)
 class Measure:
-    """What photographs are sorted by.
+    """A measure by which photographs are grouped.
 
     Attributes
     ----------
-    how : what it is and how it is binned, for people.
-    of : the measure of one photograph; None where it has none.
+    how : what it is and how it is binned, for readers of the report.
+    of : the measure of one photograph; None if it has none.
     """
 
     name: str
@@ -53,8 +53,8 @@ MEASURES = (
         "skin tone",
         "degrees of ITA",
         "Individual typology angle of the traced skin, arctan((L* - 50) / b*) of its median "
-        "colour, in the classes of Chardon et al. (1991). It is taken from the photograph as it "
-        "is, so a dark exposure counts as darker skin.",
+        "colour, in the classes of Chardon et al. (1991). It is measured on the photograph itself, "
+        "so an underexposed photograph counts as darker skin.",
         _bins(
             ("dark", "brown", "tan", "intermediate", "light", "very light"),
             (-math.inf, -30, 10, 28, 41, 55, math.inf),
@@ -85,9 +85,9 @@ MEASURES = (
 
 
 class ViewBin(BaseModel):
-    """Results of the photographs of one bin; ``jaccard`` is None where they are too few.
+    """Results of one bin; ``jaccard`` is None if it has too few photographs.
 
-    ``low`` and ``high`` are None where the bin is open.
+    ``low`` and ``high`` are None where the bin is unbounded.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -96,11 +96,11 @@ class ViewBin(BaseModel):
     low: float | None
     high: float | None
     images: int
-    jaccard: Interval | None
+    jaccard: Estimate | None
 
 
 class View(BaseModel):
-    """Results by one measure, with the number of photographs that have none."""
+    """Results by one measure; ``unknown`` is the number of photographs without it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -113,7 +113,7 @@ class View(BaseModel):
 
     @property
     def known(self) -> list[ViewBin]:
-        """The bins with enough photographs, the worst first."""
+        """The bins with enough photographs, worst first."""
         enough = [one for one in self.bins if one.jaccard is not None]
         return sorted(enough, key=lambda one: one.jaccard.value if one.jaccard else 0.0)
 

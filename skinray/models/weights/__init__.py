@@ -1,1 +1,1 @@
-"""Weights made elsewhere: where they come from, how they are read and converted."""
+"""Published weights: download, import, conversion and loading."""

@@ -1,6 +1,6 @@
-"""Published layouts of weights, and how each becomes a state of our networks.
+"""Conversion of published weights to the names of our networks.
 
-A layout is recognised by its keys, so a file needs no flag that says what it is.
+The naming scheme of a file is recognised by its keys, so users need not specify it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How one publisher names the tensors of one network.
+class NamingScheme:
+    """A publisher's names for the tensors of one network.
 
     Attributes
     ----------
     name : for messages.
-    recognises : whether a state is in this layout.
-    convert : from this layout to ours.
-    fresh : prefixes of our keys that such files do not hold; they keep their random weights.
+    recognises : whether a state has these names.
+    convert : from these names to ours.
+    fresh : prefixes of our keys that such files lack; these tensors keep their random values.
     """
 
     name: str
@@ -36,22 +36,22 @@ class Layout:
     fresh: tuple[str, ...] = ()
 
 
-def to_native(state: State, source: str) -> tuple[State, Layout | None]:
-    """Return ``state`` in our names, and the layout it came in (None: it was ours).
+def to_native(state: State, source: str) -> tuple[State, NamingScheme | None]:
+    """Return ``state`` with our names, and its original scheme (None: the names were ours).
 
     Raises
     ------
     WeightsError
-        When a layout is recognised but tensors of it are missing.
+        If a scheme is recognised but some of its tensors are missing.
     """
-    layout = next((one for one in LAYOUTS if one.recognises(state)), None)
-    if layout is None:
+    scheme = next((one for one in SCHEMES if one.recognises(state)), None)
+    if scheme is None:
         return state, None
     try:
-        return layout.convert(state), layout
+        return scheme.convert(state), scheme
     except KeyError as error:
         raise WeightsError(
-            f"{source}: {layout.name} weights without tensor {error}; get the complete file"
+            f"{source}: {scheme.name} weights without tensor {error}; get the complete file"
         ) from None
 
 
@@ -79,10 +79,10 @@ _VGG16_RGB_MEAN = (0.48235 * 255, 0.45882 * 255, 0.40784 * 255)
 
 
 def _from_vgg16(state: State) -> State:
-    """VGG16 of torchvision: RGB, 0-255 minus a mean that differs a little from HED's.
+    """Convert torchvision's VGG16: RGB, 0-255 minus a mean that differs slightly from HED's.
 
-    The channels of the first convolution are turned round, and its bias takes the difference
-    of the means (exact but for the zeros that pad the frame).
+    The input channels of the first convolution are reversed, and its bias absorbs the difference
+    of the means (exact except for the zero padding).
     """
     result = {}
     for stage, convolutions in enumerate(_VGG16_CONVOLUTIONS):
@@ -101,12 +101,12 @@ def _from_vgg16(state: State) -> State:
 
 
 def _from_torchvision(state: State) -> State:
-    """torchvision: the wrapped part under our names already, and an auxiliary head to drop."""
+    """Convert torchvision's DeepLabV3: same names, without the auxiliary head."""
     return {k: v for k, v in state.items() if not k.startswith("aux_classifier.")}
 
 
 def _from_phone(state: State) -> State:
-    """TensorFlow Lite's DeepLabV3 on MobileNetV2, in the names of :func:`read_tflite`."""
+    """TensorFlow Lite's DeepLabV3 on MobileNetV2, with the names of :func:`read_tflite`."""
     result = {
         "features.0.0.weight": state["stem.weight"],
         "features.0.1.bias": state["stem.bias"],
@@ -130,7 +130,7 @@ def _from_phone(state: State) -> State:
 
 
 def _from_buda(state: State) -> State:
-    """Buda's hub file: ``encoder1.enc1conv1``, ``bottleneck.bottleneckconv1``, ``upconv4``."""
+    """Buda's file: ``encoder1.enc1conv1``, ``bottleneck.bottleneckconv1``, ``upconv4``."""
     levels = 1 + sum(re.fullmatch(r"upconv\d+\.weight", key) is not None for key in state)
     blocks = {"bottleneck": f"encoders.{levels - 1}"}
     for level in range(1, levels):
@@ -147,10 +147,10 @@ def _from_buda(state: State) -> State:
 
 
 def _from_lgg(state: State) -> State:
-    """Deodato's ``layers.N``: encoders 0, 2, .., then up-convolutions and decoders in turn.
+    """Deodato's ``layers.N``: encoders 0, 2, .., then alternating up-convolutions and decoders.
 
-    A convolution's bias moves into the running mean of the batch norm after it, and the
-    up-convolutions, published without bias, get one of 0: the same function.
+    A convolution's bias moves into the running mean of the following batch norm, and the
+    up-convolutions, published without bias, get a bias of 0: the same function.
     """
     head = max(int(key.split(".")[1]) for key in state)
     levels = (head + 3) // 4
@@ -176,36 +176,36 @@ def _lgg_block(state: State, theirs: str, ours: str) -> State:
     return result
 
 
-LAYOUTS = (
-    Layout(
+SCHEMES = (
+    NamingScheme(
         "pytorch-hed",
         lambda state: "moduleVggOne.0.weight" in state or "netVggOne.0.weight" in state,
         _from_pytorch_hed,
     ),
-    Layout(
+    NamingScheme(
         "torchvision VGG16",
         lambda state: "features.0.weight" in state and "features.28.weight" in state,
         _from_vgg16,
         fresh=("sides.", "fuse."),
     ),
-    Layout(
+    NamingScheme(
         "torchvision DeepLabV3",
         lambda state: "classifier.0.convs.0.0.weight" in state and "wrap.weight" not in state,
         _from_torchvision,
         fresh=("wrap.", "head."),
     ),
-    Layout(
+    NamingScheme(
         "TensorFlow Lite DeepLabV3",
         lambda state: "concat_projection.weight" in state,
         _from_phone,
         fresh=("shallow.", "decoder.", "end."),
     ),
-    Layout(
+    NamingScheme(
         "U-Net of Buda et al.",
         lambda state: "encoder1.enc1conv1.weight" in state,
         _from_buda,
     ),
-    Layout(
+    NamingScheme(
         "U-Net of Deodato",
         lambda state: "layers.0.conv1.weight" in state,
         _from_lgg,

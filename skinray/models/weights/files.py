@@ -1,4 +1,4 @@
-"""Files of weights: read without running code, downloaded whole or not at all, kept in a cache."""
+"""Files of weights: read without running code, downloaded atomically, kept in a cache."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from skinray.files import whole
 from skinray.models.weights.tflite import is_tflite, read_tflite
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that have arrived and the bytes in all, as far as these are known."""
+"""Called with the bytes received and the total; without a known total, twice with the former."""
 
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30
 
 
 def cache_dir() -> Path:
-    """Folder of imported weights.
+    """Return the folder of imported weights; the first import creates it.
 
     ``$SKINRAY_CACHE/weights``, else ``$XDG_CACHE_HOME/skinray/weights``, else
-    ``~/.cache/skinray/weights``. It is made when the first file comes in.
+    ``~/.cache/skinray/weights``.
     """
     own = os.environ.get("SKINRAY_CACHE")
     if own:
@@ -41,14 +41,13 @@ def cache_dir() -> Path:
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a file, and the notes in its header.
 
-    ``.safetensors`` is read as such, and what begins as TensorFlow Lite's files by its graph.
-    Anything else is taken for a file of ``torch.save`` and read with ``weights_only=True``: a
-    pickle that would run code is refused, and does not run.
+    It may be a ``.safetensors`` file, a TensorFlow Lite model, or the output of ``torch.save``,
+    which is read with ``weights_only=True``: a pickle with code is refused and never run.
 
     Raises
     ------
     WeightsError
-        When the file is missing, damaged, or holds more than tensors.
+        If the file is missing, damaged, or holds anything but tensors.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such file of weights; check the path")
@@ -58,10 +57,10 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return read_tflite(path), {}
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling hostile or cut files raises of many kinds
+    except Exception as error:  # hostile or truncated pickles raise many kinds of error
         raise WeightsError(
-            f"{path}: not a plain file of weights ({_first_line(error)}); it is damaged, or it "
-            "holds code, which is never run: fetch it again, or save its state_dict alone"
+            f"{path}: not a plain file of weights ({_first_line(error)}); it is damaged, or "
+            "contains code, which is never run: fetch it again, or save only its state_dict"
         ) from None
     return _tensors(content, path), {}
 
@@ -80,31 +79,34 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
-        raise WeightsError(f"{path}: holds no state_dict; save `model.state_dict()` and try again")
+        raise WeightsError(f"{path}: has no state_dict; save `model.state_dict()` and try again")
     foreign = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if foreign:
         raise WeightsError(
-            f"{path}: '{foreign[0]}' is no tensor; save `model.state_dict()` alone and try again"
+            f"{path}: '{foreign[0]}' is not a tensor; save only `model.state_dict()` and try again"
         )
     return {str(key): value for key, value in content.items()}
 
 
+def on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies that safetensors can save: on the CPU, contiguous, without shared memory."""
+    return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+
+
 def write_state(path: Path, state: dict[str, Tensor], notes: dict[str, str]) -> None:
-    """Write ``state`` as safetensors with ``notes`` in the header; the file appears whole."""
+    """Write ``state`` as safetensors, atomically, with ``notes`` in the header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path, shared=True) as partial:
-        # Cloned, since safetensors refuses tensors that share memory.
-        save_file({k: v.clone().contiguous() for k, v in state.items()}, partial, metadata=notes)
+        save_file(on_cpu(state), partial, metadata=notes)
 
 
 def download(url: str, target: Path, remedy: str, progress: Progress | None = None) -> None:
-    """Copy ``url`` to ``target``; a broken transfer leaves nothing.
+    """Copy ``url`` to ``target``; a broken transfer leaves no file.
 
     Raises
     ------
     WeightsError
-        When the address cannot be reached or sends less than it promised; it ends in
-        ``remedy``.
+        If the address cannot be reached or sends too few bytes; the message ends in ``remedy``.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -128,7 +130,7 @@ def _copy(source: Any, target: Any, total: int | None, progress: Progress | None
         if progress is not None:
             progress(done, done if total is None else total)
     if total is not None and done < total:
-        raise EOFError(f"{done} of {total} bytes came")
+        raise EOFError(f"{done} of {total} bytes received")
 
 
 def _first_line(error: Exception) -> str:

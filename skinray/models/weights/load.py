@@ -1,7 +1,7 @@
-"""Published weights: where they lie, what they are, and how a network takes them.
+"""Published weights: fetching them into the cache, loading them, and which ones are missing.
 
-Nothing downloads by itself: :func:`fetch` and :func:`import_file` put a file into the cache
-(as safetensors, under our names), :func:`load_weights` reads it from there.
+Nothing is downloaded automatically: :func:`fetch` and :func:`import_file` put a file into the cache
+(as safetensors, with our names), and :func:`load_weights` reads it from there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from skinray.config.biopsies import RunSettings
+from skinray.config.kinds import STAGES
 from skinray.errors import WeightsError
 from skinray.files import sha256_of
 from skinray.models import build
@@ -28,34 +29,39 @@ from skinray.models.weights.published import WEIGHTS, PublishedWeights
 
 
 def available(name_or_path: str) -> bool:
-    """Whether :func:`load_weights` would find a file, without looking into it."""
+    """Whether :func:`load_weights` would find a file, without reading it."""
     entry = WEIGHTS.get(name_or_path)
     return entry.cached.is_file() if entry else Path(name_or_path).is_file()
 
 
 def load_weights(model: nn.Module, name_or_path: str) -> None:
-    """Fill ``model`` with weights, all of them or none.
+    """Load weights into ``model``; on an error it stays unchanged.
 
     Parameters
     ----------
-    model : a network of :func:`skinray.models.build`.
-    name_or_path : a key of ``WEIGHTS`` that is in the cache, or a ``.safetensors`` file in our
-        layout or a published one. Layers that the published network lacks (DeepLabV3's
-        wrapping convolutions) keep their random weights.
+    model : a network from :func:`skinray.models.build`.
+    name_or_path : a key of ``WEIGHTS`` that is in the cache, or a ``.safetensors`` file with our
+        names or published ones. Layers that the published network lacks (DeepLabV3's wrapping
+        convolutions) keep their random weights.
 
     Raises
     ------
     WeightsError
-        When there is no such file, it is damaged, or it is of another architecture; the
-        message names the tensors.
+        If the file is missing, damaged, or for another architecture; the message names the
+        tensors.
     """
     entry = WEIGHTS.get(name_or_path)
     path = entry.cached if entry else Path(name_or_path)
     if not path.is_file():
-        raise WeightsError(_absent(name_or_path, entry))
+        raise WeightsError(
+            _remedy(name_or_path)
+            if entry
+            else f"{path}: no such file, and not the name of published weights; use a path or "
+            f"one of {', '.join(WEIGHTS)}"
+        )
     if path.suffix != ".safetensors":
         raise WeightsError(
-            f"{path}: only .safetensors files are loaded; bring a published file in with "
+            f"{path}: only .safetensors files can be loaded; import a published file with "
             "`skinray weights import NAME FILE`, or save the state_dict with safetensors"
         )
     state, fresh, source = _read(path)
@@ -64,25 +70,25 @@ def load_weights(model: nn.Module, name_or_path: str) -> None:
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
-    """Download published weights into the cache, unless they are there; return the file.
+    """Download published weights into the cache if they are not there; return the file.
 
     Parameters
     ----------
     name : a key of ``WEIGHTS``.
-    progress : called with bytes done and bytes in all as they come.
+    progress : called with the bytes received and the total.
 
     Raises
     ------
     WeightsError
-        When the address cannot be reached (the remedy is in the message), or the file is
-        not the published one.
+        If the address cannot be reached (the message says what to do), or the file is not the
+        published one.
     """
     entry = _entry(name)
     if entry.cached.is_file():
         return entry.cached
     arrived = cache_dir() / f"{name}.{os.getpid()}.download"
     remedy = (
-        "without a network, get the file elsewhere and run "
+        "without a connection, get the file elsewhere and run "
         f"`skinray weights import {name} FILE`, or train from random weights"
     )
     try:
@@ -93,16 +99,16 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
 
 
 def import_file(name: str, path: Path) -> Path:
-    """Bring a published file into the cache as safetensors; return the file there.
+    """Import a published file into the cache as safetensors; return the file in the cache.
 
-    The hash is compared with the published one. A ``.safetensors`` copy has other bytes than
-    the published file, so of it only the layout is checked.
+    The hash is compared with the published one. A ``.safetensors`` copy has another hash than
+    the published file, so only its tensors are checked.
 
     Raises
     ------
     WeightsError
-        When the file is not the published one, is damaged, would run code, or does not fit
-        the network.
+        If the file is not the published one, is damaged, contains code, or does not fit the
+        network.
     """
     entry, path = _entry(name), Path(path)
     if not path.is_file():
@@ -112,7 +118,7 @@ def import_file(name: str, path: Path) -> Path:
     if entry.sha256 and not copied and not digest.startswith(entry.sha256):
         raise WeightsError(
             f"{path}: SHA-256 {digest} is not the published {entry.sha256} of '{name}'; "
-            f"it is damaged or another file: get it again from {entry.url}"
+            f"the file is damaged or a different one: get it again from {entry.url}"
         )
     state, fresh, source = _read(path)
     with torch.device("meta"):
@@ -130,7 +136,7 @@ def import_file(name: str, path: Path) -> Path:
 
 
 def rows() -> list[dict[str, str]]:
-    """Return the table of weights for people: one row a published file, all values text."""
+    """Return the table of published weights for display: one row per file, all values text."""
     return [
         {
             "name": entry.name,
@@ -152,38 +158,38 @@ def _entry(name: str) -> PublishedWeights:
 
 
 def _read(path: Path) -> tuple[State, tuple[str, ...], str]:
-    """Return a file's tensors in our layout, the prefixes it may leave out, and what it is."""
+    """Return a file's tensors with our names, the prefixes it may lack, and a description."""
     tensors, notes = read_state(path)
-    state, layout = to_native(tensors, str(path))
-    if layout:
-        return state, layout.fresh, f"{path} ({layout.name})"
+    state, scheme = to_native(tensors, str(path))
+    if scheme:
+        return state, scheme.fresh, f"{path} ({scheme.name})"
     fresh = tuple(prefix for prefix in notes.get("fresh", "").split(",") if prefix)
     return state, fresh, str(path)
 
 
 def _check_fit(network: nn.Module, state: State, fresh: tuple[str, ...], source: str) -> None:
     ours = network.state_dict()
-    # Files from before torch 0.4.1 lack the counters, which no forward pass reads.
-    optional = (*fresh, "num_batches_tracked")
-    missing = [k for k in ours if k not in state and not _may_lack(k, optional)]
+    # Files from before torch 0.4.1 lack the counters of batches, which no forward pass uses.
+    missing = [
+        key
+        for key in ours
+        if key not in state
+        and not key.startswith(fresh)
+        and not key.endswith("num_batches_tracked")
+    ]
     unexpected = [k for k in state if k not in ours]
     reshaped = [
         f"{k} {tuple(state[k].shape)} for {tuple(ours[k].shape)}"
         for k in ours
         if k in state and state[k].shape != ours[k].shape
     ]
-    found = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    found = {"missing": missing, "unexpected": unexpected, "with another shape": reshaped}
     problems = [f"{what}: {_some(keys)}" for what, keys in found.items() if keys]
     if problems:
         raise WeightsError(
-            f"{source}: weights of another architecture than {type(network).__name__} with "
-            f"these options; {'; '.join(problems)}; choose the model and options they were "
-            "trained with"
+            f"{source}: these weights do not fit {type(network).__name__} with the given options; "
+            f"{'; '.join(problems)}; use the model and options they were trained with"
         )
-
-
-def _may_lack(key: str, optional: tuple[str, ...]) -> bool:
-    return any(key.startswith(prefix) for prefix in optional) or key.endswith(optional[-1])
 
 
 def _some(keys: list[str], shown: int = 4) -> str:
@@ -191,22 +197,19 @@ def _some(keys: list[str], shown: int = 4) -> str:
     return ", ".join(keys[:shown]) + more
 
 
-def _absent(name: str, entry: PublishedWeights | None) -> str:
-    if entry:
-        return (
-            f"weights '{name}' are not in the cache ({entry.cached}): run `skinray weights "
-            f"fetch {name}`, or get {entry.url} and run `skinray weights import {name} FILE`"
-        )
-    known = ", ".join(WEIGHTS)
-    return f"{name}: no such file of weights, nor a published name; use a path or one of {known}"
+def _remedy(name: str) -> str:
+    return (
+        f"weights '{name}' are not on this machine: run `skinray weights fetch {name}`, or get "
+        f"{WEIGHTS[name].url} and run `skinray weights import {name} FILE`"
+    )
 
 
 def why_missing(where: str, weights: str | None) -> str:
-    """Say which published weights are not on this machine, and the remedy; empty: none miss.
+    """Return a sentence with the remedy if published weights are not on this machine, else "".
 
     Parameters
     ----------
-    where : whose weights they are, for the error.
+    where : the network that uses the weights, for the error.
 
     Raises
     ------
@@ -217,32 +220,29 @@ def why_missing(where: str, weights: str | None) -> str:
         return ""
     if weights not in WEIGHTS:
         raise WeightsError(
-            f"{where}: {weights} is neither a file nor published weights: correct "
+            f"{where}: {weights} is neither a file nor the name of published weights: correct "
             f"model.weights, or use one of {', '.join(WEIGHTS)}"
         )
-    return (
-        f"weights '{weights}' are not on this machine: `skinray weights fetch {weights}`, "
-        f"or `skinray weights import {weights} FILE`"
-    )
+    return _remedy(weights)
 
 
 def usable_arms(settings: RunSettings) -> tuple[RunSettings, dict[tuple[str, str], str]]:
-    """Leave out baselines whose weights are missing; say why for each.
+    """Remove baselines whose weights are missing from the settings.
 
     Returns
     -------
-    The settings without those arms, and (stage, label) -> reason.
+    The remaining settings, and the reason for each removed arm, by (stage, label).
 
     Raises
     ------
     WeightsError
-        If the weights of a main arm are missing: without it there is no count. Also if an arm
-        names weights that are neither published nor a file.
+        If the weights of a main arm are missing, since it is needed to count. Also if weights are
+        neither published nor a file.
     """
     missing: dict[tuple[str, str], str] = {}
     changes = {}
-    for stage in ("nerve", "dermis"):
-        of = settings.nerve if stage == "nerve" else settings.dermis
+    for stage in STAGES["biopsy"]:
+        of = settings.stage(stage)
         for arm in of.arms:
             remedy = why_missing(f"{stage} {arm.label}", arm.model.weights)
             if not remedy:

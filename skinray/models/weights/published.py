@@ -1,4 +1,4 @@
-"""The published files of weights: what each fits, where it is offered, under which terms."""
+"""The table of published weights: what each file fits, its address and its licence."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class PublishedWeights:
     Attributes
     ----------
     name : key in ``WEIGHTS``.
-    model, options : the network it fits, as :func:`skinray.models.build` takes them.
+    model, options : the network that it fits, as arguments of :func:`skinray.models.build`.
     description : what it was trained on.
-    url : where its publisher offers it.
+    url : its publisher's address.
     licence : its terms, as far as its publisher states them.
-    sha256 : of the published file, or the first digits where only these are published; None
-        where nothing is: the hash of what was imported is then kept in the cached file.
+    sha256 : of the published file, or the digits of it that are published. None: nothing is
+        published. The cached file always records the hash of the imported one.
     """
 
     name: str
@@ -35,7 +35,7 @@ class PublishedWeights:
 
     @property
     def cached(self) -> Path:
-        """Where the file lies once it is imported."""
+        """Path of the imported file."""
         return cache_dir() / f"{self.name}.safetensors"
 
 
@@ -46,14 +46,14 @@ _TABLE = (
     PublishedWeights(
         "hed_bsds500",
         "hed",
-        "BSDS500 edges, by HED's authors, converted by pytorch-hed (the paper's start)",
+        "BSDS500 edges, by HED's authors, converted by pytorch-hed (used in the paper)",
         "http://content.sniklaus.com/github/pytorch-hed/network-bsds500.pytorch",
         "terms of HED's authors, github.com/s9xie/hed",
     ),
     PublishedWeights(
         "vgg16_imagenet",
         "hed",
-        "ImageNet classes; stages only, where HED's own training starts",
+        "ImageNet classes; stages only, as the start of HED's own training",
         "https://download.pytorch.org/models/vgg16_features-amdegroot-88682ab5.pth",
         _TORCHVISION,
         sha256="88682ab5",
@@ -61,7 +61,7 @@ _TABLE = (
     PublishedWeights(
         "deeplabv3_resnet101_coco_voc",
         "deeplabv3_resnet101",
-        f"{_COCO} (the paper's start)",
+        f"{_COCO} (used in the paper)",
         "https://download.pytorch.org/models/deeplabv3_resnet101_coco-586e9e4e.pth",
         _TORCHVISION,
         sha256="586e9e4e203fcbf17e1ad45533d8d33ab133fc762bf03101c5dd743995c08c0d",
@@ -85,7 +85,7 @@ _TABLE = (
     PublishedWeights(
         "deeplabv3_mobilenet_v2_voc",
         "skin_mobilenet",
-        "COCO and VOC's 21 classes, half of MobileNetV2's channels, for telephones (TensorFlow)",
+        "COCO and VOC's 21 classes, half of MobileNetV2's channels, for phones (TensorFlow)",
         "https://storage.googleapis.com/download.tensorflow.org/models/tflite/gpu"
         "/deeplabv3_257_mv_gpu.tflite",
         "Apache-2.0 (TensorFlow)",

@@ -1,7 +1,7 @@
-"""Weights out of TensorFlow Lite's file of DeepLabV3 on MobileNetV2; its graph is not run.
+"""Reader for the weights in TensorFlow Lite's DeepLabV3 on MobileNetV2; its graph is not run.
 
-Names of tensors are the converter's and change with it, so layers are told by their order and by
-what they hang on: an image pooling is the convolution behind an average pool.
+The names of tensors depend on the converter, so layers are identified by their order and inputs:
+image pooling is the convolution that follows an average pool.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Convolution:
 
 
 def is_tflite(path: Path) -> bool:
-    """Whether a file begins as TensorFlow Lite's do, whatever it is called."""
+    """Whether a file's content is of TensorFlow Lite, whatever its name."""
     with path.open("rb") as file:
         return file.read(8)[4:] == IDENTIFIER
 
@@ -41,21 +41,21 @@ def is_tflite(path: Path) -> bool:
 def read_tflite(path: Path) -> dict[str, Tensor]:
     """Return the network's weights by layer.
 
-    ``stem``, ``blocks.N.`` ``expand`` (but in the first), ``depthwise`` and ``project``,
+    ``stem``, ``blocks.N.`` ``expand`` (except in the first), ``depthwise`` and ``project``,
     ``aspp_pool``, ``aspp0``, ``concat_projection`` and ``logits``, each with ``weight`` and
-    ``bias``. The projection's inputs are the pooled view first, then the other.
+    ``bias``. The projection's inputs are the pooled branch, then the other.
 
     Raises
     ------
     WeightsError
-        When the file is damaged or holds another network or other numbers than float32.
+        If the file is damaged, or has another network or numbers other than float32.
     """
     try:
         convolutions, pooled_first = _walk(path.read_bytes())
         state = _named(convolutions)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}; {REMEDY}") from None
-    except Exception as error:  # a cut or hostile file raises of many kinds
+    except Exception as error:  # truncated or hostile files raise many kinds of error
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise WeightsError(f"{path}: damaged TensorFlow Lite file ({reason}); {REMEDY}") from None
     if not pooled_first:
@@ -65,38 +65,38 @@ def read_tflite(path: Path) -> dict[str, Tensor]:
 
 
 def _walk(data: bytes) -> tuple[list[_Convolution], bool]:
-    """Return the convolutions, and whether the pooled view is the concatenation's first input."""
+    """Return the convolutions, and whether the pooled branch is concatenated first."""
     from tflite import BuiltinOperator as Kind
     from tflite import Model
 
     model: Any = Model.GetRootAs(data)
     graph = model.Subgraphs(0)
     convolutions: list[_Convolution] = []
-    pooled: set[int] = set()  # tensors that come of an average pool
+    pooled: set[int] = set()  # tensors computed from an average pool
     pooled_first = True
     for place in range(graph.OperatorsLength()):
         operator = graph.Operators(place)
         code = model.OperatorCodes(operator.OpcodeIndex())
         kind = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
         inputs = [operator.Inputs(at) for at in range(operator.InputsLength())]
-        comes_of_pool = kind == Kind.AVERAGE_POOL_2D or bool(pooled.intersection(inputs))
+        after_pool = kind == Kind.AVERAGE_POOL_2D or bool(pooled.intersection(inputs))
         if kind in (Kind.CONV_2D, Kind.DEPTHWISE_CONV_2D):
             depthwise = kind == Kind.DEPTHWISE_CONV_2D
             weight, bias = (_numbers(model, graph, at) for at in inputs[1:3])
-            # Height and width come between: of (out, h, w, in), and of (1, h, w, channels).
+            # From (out, h, w, in), or for a depthwise convolution from (1, h, w, channels).
             order = (3, 0, 1, 2) if depthwise else (0, 3, 1, 2)
             convolutions.append(
                 _Convolution(
                     depthwise,
-                    comes_of_pool,
+                    after_pool,
                     torch.from_numpy(np.ascontiguousarray(weight.transpose(order))),
                     torch.from_numpy(bias),
                 )
             )
         if kind == Kind.CONCATENATION:
             pooled_first = inputs[0] in pooled
-            comes_of_pool = False  # what follows sees both
-        if comes_of_pool:
+            after_pool = False  # the result depends on both branches
+        if after_pool:
             pooled.update(operator.Outputs(at) for at in range(operator.OutputsLength()))
     return convolutions, pooled_first
 
@@ -106,17 +106,17 @@ def _numbers(model: Any, graph: Any, at: int) -> NDArray[np.float32]:
 
     tensor = graph.Tensors(at)
     if tensor.Type() != TensorType.FLOAT32:
-        raise WeightsError("holds numbers that are not float32 (a quantised network?)")
+        raise WeightsError("has numbers that are not float32 (a quantised network?)")
     shape = [tensor.Shape(axis) for axis in range(tensor.ShapeLength())]
     stored = model.Buffers(tensor.Buffer()).DataAsNumpy()
     return np.frombuffer(stored.tobytes(), "<f4").reshape(shape).astype(np.float32)
 
 
 def _named(convolutions: list[_Convolution]) -> dict[str, Tensor]:
-    """Name the layers by their order: a stem, blocks, two views, their projection, the classes."""
+    """Name the layers by their order: stem, blocks, two branches, projection, logits."""
     kinds = "".join("d" if one.depthwise else "c" for one in convolutions)
     if not re.fullmatch("cdc(cdc)+cccc", kinds):
-        raise WeightsError("holds another network")
+        raise WeightsError("has another network")
     first, second, projection, logits = range(len(kinds) - 4, len(kinds))
     pooled, near = (second, first) if convolutions[second].pooled else (first, second)
     places = {

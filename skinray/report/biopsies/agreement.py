@@ -1,7 +1,7 @@
 """How well two counters agree: correlation, ICC, concordance and limits of agreement.
 
-The paper (section 4.3) gives Pearson's r alone. r asks whether the counts rise and fall
-together; it does not see that one counter finds twice as many. The other figures do.
+The paper (section 4.3) gives only Pearson's r, which does not notice that one counter always
+finds twice as many. The other figures do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-Interval = tuple[float, float]
+from skinray.crossings.fit import concordance
+
+Bounds = tuple[float, float]
 
 CONFIDENCE = 0.95
 _NORMAL = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
@@ -22,10 +24,10 @@ FEWEST = 3
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of the model's counts with the expert's, in crossings an image.
+    """Agreement of the model's counts with the expert's, in crossings per image.
 
-    A figure that the data cannot give is None, and ``reason`` says why. Every interval
-    holds 95 % confidence and treats the images as independent of each other.
+    A figure that the data cannot give is None, and ``reason`` says why. Intervals have 95 %
+    confidence and treat the images as independent.
 
     Attributes
     ----------
@@ -38,22 +40,22 @@ class Agreement:
     limits : Bland and Altman's limits of agreement, bias -/+ 1.96 sd.
     limits_intervals : the interval of the lower and of the upper limit.
     mean_absolute_error : mean distance of model and expert.
-    reason : why figures are missing; empty when all are there.
+    reason : why figures are missing; empty if none is.
     """
 
     n: int
     r: float | None = None
     p: float | None = None
-    r_interval: Interval | None = None
+    r_interval: Bounds | None = None
     icc: float | None = None
-    icc_interval: Interval | None = None
+    icc_interval: Bounds | None = None
     concordance: float | None = None
-    concordance_interval: Interval | None = None
+    concordance_interval: Bounds | None = None
     bias: float | None = None
-    bias_interval: Interval | None = None
+    bias_interval: Bounds | None = None
     sd: float | None = None
-    limits: Interval | None = None
-    limits_intervals: tuple[Interval, Interval] | None = None
+    limits: Bounds | None = None
+    limits_intervals: tuple[Bounds, Bounds] | None = None
     mean_absolute_error: float | None = None
     reason: str = ""
 
@@ -87,7 +89,7 @@ def agreement(model: ArrayLike, expert: ArrayLike) -> Agreement:
     bias_interval, limits, limits_intervals = _limits(bias, sd, n)
     r, p, r_interval = _correlation(x, y)
     icc, icc_interval = intraclass(np.stack([x, y], axis=1))
-    concordance, concordance_interval = _concordance(x, y, r)
+    lin, lin_interval = _lin(x, y, r)
     return Agreement(
         n=n,
         r=r,
@@ -95,8 +97,8 @@ def agreement(model: ArrayLike, expert: ArrayLike) -> Agreement:
         r_interval=r_interval,
         icc=icc,
         icc_interval=icc_interval,
-        concordance=concordance,
-        concordance_interval=concordance_interval,
+        concordance=lin,
+        concordance_interval=lin_interval,
         bias=bias,
         bias_interval=bias_interval,
         sd=sd,
@@ -107,7 +109,7 @@ def agreement(model: ArrayLike, expert: ArrayLike) -> Agreement:
     )
 
 
-def correlation_interval(r: float, n: int) -> Interval:
+def correlation_interval(r: float, n: int) -> Bounds:
     """Fisher's z interval of a correlation ``r`` over ``n`` pairs; [-1, 1] where n < 4."""
     if n <= FEWEST:
         return -1.0, 1.0
@@ -117,7 +119,7 @@ def correlation_interval(r: float, n: int) -> Interval:
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 
-def intraclass(ratings: NDArray[np.float64]) -> tuple[float | None, Interval | None]:
+def intraclass(ratings: NDArray[np.float64]) -> tuple[float | None, Bounds | None]:
     """ICC(2,1) of Shrout and Fleiss (1979), with McGraw and Wong's (1996) interval.
 
     Parameters
@@ -126,8 +128,8 @@ def intraclass(ratings: NDArray[np.float64]) -> tuple[float | None, Interval | N
 
     Returns
     -------
-    The coefficient, held at -1 where few ratings drive the estimate below, and its interval;
-    None where the ratings do not give it.
+    The coefficient, at least -1 even if few ratings give a lower estimate, and its interval; None
+    where the ratings do not give them.
     """
     n, k = ratings.shape
     rows, columns, error = _mean_squares(ratings)
@@ -142,7 +144,7 @@ def intraclass(ratings: NDArray[np.float64]) -> tuple[float | None, Interval | N
 
 def _intraclass_interval(
     icc: float, rows: float, columns: float, error: float, n: int, k: int
-) -> Interval | None:
+) -> Bounds | None:
     """McGraw and Wong (1996), table 7, case 2A, from the three mean squares."""
     a = k * icc / (n * (1 - icc))
     b = 1 + k * icc * (n - 1) / (n * (1 - icc))
@@ -170,7 +172,7 @@ def _mean_squares(ratings: NDArray[np.float64]) -> tuple[float, float, float]:
     of_rows = centred.mean(axis=1, keepdims=True)
     of_columns = centred.mean(axis=0, keepdims=True)
     residual = centred - of_rows - of_columns
-    # Rounding must not turn a perfect agreement into a tiny disagreement.
+    # Rounding must not turn perfect agreement into a tiny disagreement.
     dust = 1e-20 * n * k * max(1.0, float(np.square(ratings).max()))
     squares = [float((part**2).sum()) for part in (of_rows, of_columns, residual)]
     rows, columns, error = (0.0 if square < dust else square for square in squares)
@@ -179,7 +181,7 @@ def _mean_squares(ratings: NDArray[np.float64]) -> tuple[float, float, float]:
 
 def _correlation(
     x: NDArray[np.float64], y: NDArray[np.float64]
-) -> tuple[float | None, float | None, Interval | None]:
+) -> tuple[float | None, float | None, Bounds | None]:
     """Pearson's r, its p value and interval; None where a vector is constant."""
     if _constant(x, y):
         return None, None, None
@@ -188,19 +190,19 @@ def _correlation(
     return r, float(result.pvalue), correlation_interval(r, len(x))
 
 
-def _concordance(
+def _lin(
     x: NDArray[np.float64], y: NDArray[np.float64], r: float | None
-) -> tuple[float | None, Interval | None]:
+) -> tuple[float | None, Bounds | None]:
     """Lin's coefficient (1989) with the variance of his correction (2000)."""
     scale = float(x.std() * y.std())
     shift = float(x.mean() - y.mean()) ** 2
     below = float(x.var() + y.var()) + shift
     if below == 0:
         return None, None
+    value = concordance(x, y)
     if r is None:
-        return 0.0, None
+        return value, None
     accuracy = 2 * scale / below
-    value = r * accuracy
     if value**2 >= 1:
         return value, (value, value)
     u2 = shift / scale
@@ -214,7 +216,7 @@ def _concordance(
     return value, (math.tanh(z - half), math.tanh(z + half))
 
 
-def _limits(bias: float, sd: float, n: int) -> tuple[Interval, Interval, tuple[Interval, Interval]]:
+def _limits(bias: float, sd: float, n: int) -> tuple[Bounds, Bounds, tuple[Bounds, Bounds]]:
     """Bland and Altman (1986): limits of agreement; intervals after their paper of 1999."""
     t = float(stats.t.ppf(0.5 + CONFIDENCE / 2, n - 1))
     low, high = bias - _NORMAL * sd, bias + _NORMAL * sd
@@ -228,7 +230,7 @@ def _limits(bias: float, sd: float, n: int) -> tuple[Interval, Interval, tuple[I
 
 
 def _constant(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
-    """Say which counter gave the same count everywhere; empty when neither did."""
+    """Say which counter gave the same count everywhere; empty if neither did."""
     same = [name for name, v in (("model", x), ("expert", y)) if np.ptp(v) == 0]
     if not same:
         return ""

@@ -1,4 +1,4 @@
-"""Gather what a run measured into the records that the report shows."""
+"""From the raw results of a run to the records that its report shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from skinray.config.biopsies import RunSettings
 from skinray.config.kinds import STAGES
-from skinray.images.cohort.manifest import Cohort
+from skinray.images.cohort.rows import Cohort
 from skinray.learning.held_out import HeldOut, SplitScores
 from skinray.learning.search import Split, Splits
 from skinray.learning.spec import TrialSpec
@@ -47,9 +47,9 @@ class Measured:
 
 
 def headline(measured: Measured, settings: RunSettings) -> dict[str, Any]:
-    """Return the figures that a model card quotes, from held-out images alone.
+    """Return the figures for the model card, from held-out images alone.
 
-    Where the choice of the settings saw those images, a note says so.
+    If those images were used to choose the settings, a note says so.
     """
     correlations = []
     for split in measured.splits.folds:
@@ -84,7 +84,7 @@ def assemble(
     versions: dict[str, str],
     hardware: str,
 ) -> RunResults:
-    """Build the records; ``missing`` holds the arms that could not start, with the reason."""
+    """Build the records; ``missing`` has the arms that could not start, with the reason."""
     splits = measured.splits
     folds = [(k, split) for k, split in enumerate(splits.folds, 1)]
     counts = [
@@ -155,10 +155,7 @@ def _fold(measured: Measured, cohort: Cohort, split: Split, k: int) -> FoldRow:
 
 
 def _arms(
-    measured: Measured,
-    settings: RunSettings,
-    cohort: Cohort,
-    missing: dict[tuple[str, str], str],
+    measured: Measured, settings: RunSettings, cohort: Cohort, missing: dict[tuple[str, str], str]
 ) -> list[ArmRow]:
     by_label = {(spec.stage, spec.arm.label): (spec, dice) for spec, dice in measured.arms}
     names = [cohort.biopsies[i].name for i in measured.splits.components.held_out]
@@ -166,22 +163,19 @@ def _arms(
     for stage in STAGES["biopsy"]:
         of = settings.stage(stage)
         for arm in of.arms:
-            pretrained = arm.model.weights
-            if (stage, arm.label) in missing:
-                rows.append(
-                    ArmRow(
-                        stage=stage, label=arm.label, main=False, status="not measured",
-                        reason=missing[stage, arm.label], pretrained=pretrained,
-                    )
-                )  # fmt: skip
-                continue
-            spec, dice = by_label[stage, arm.label]
-            rows.append(
-                ArmRow(
-                    stage=stage, label=arm.label, main=arm is of.main, status="measured",
-                    chosen=spec.params, pretrained=pretrained, dice=dice, images=names,
-                )
-            )  # fmt: skip
+            row = ArmRow(
+                stage=stage,
+                label=arm.label,
+                main=False,
+                status="not measured",
+                reason=missing.get((stage, arm.label), ""),
+                pretrained=arm.model.weights,
+            )
+            if (stage, arm.label) not in missing:
+                spec, dice = by_label[stage, arm.label]
+                found = {"main": arm is of.main, "chosen": spec.params, "dice": dice}
+                row = row.model_copy(update=found | {"status": "measured", "images": names})
+            rows.append(row)
     return rows
 
 
@@ -209,7 +203,7 @@ def _trial(spec: TrialSpec, outcome: TrialOutcome | None, error: str) -> TrialRo
 
 
 def curve_of(spec: TrialSpec, outcome: TrialOutcome) -> Curve:
-    """Return the course of one training, epochs counted from 1."""
+    """Return the epochs of one training, counted from 1."""
     points = [
         CurvePoint(
             epoch=end.epoch + 1, loss=end.loss, learning_rate=end.learning_rate,
@@ -224,18 +218,18 @@ def _notes(measured: Measured, settings: RunSettings, cohort: Cohort) -> list[st
     notes = []
     if settings.folds.unit == "image":
         notes.append(
-            "Folds are of images: images of one subject stand on both sides of a split, so "
-            "the figures say little about subjects never seen."
+            "Folds are of images: images of one subject can be in both training and test, so "
+            "the figures say little about new subjects."
         )
     if why := why_optimistic(settings.model_dump(mode="json"), bool(measured.search)):
         notes.append(why)
     skipped = sum(o.history[-1].skipped_steps for _, o, _ in measured.trained if o and o.history)
     if skipped:
-        notes.append(f"{skipped} training steps with a gradient that was not finite were skipped.")
+        notes.append(f"{skipped} training steps were skipped: their gradient was not finite.")
     uncounted = sum(biopsy.count is None for biopsy in cohort.biopsies)
     if uncounted:
         notes.append(
-            f"The manifest has no count for {uncounted} of {len(cohort.biopsies)} images: there "
-            "the expert's count is that of the labels, found by the crossing stage itself."
+            f"The manifest has no count for {uncounted} of {len(cohort.biopsies)} images: for "
+            "these, the expert's count is the number of crossings found on the expert's labels."
         )
     return notes

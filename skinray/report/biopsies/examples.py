@@ -1,4 +1,4 @@
-"""Best, median and worst held-out image, the model's drawing beside the expert's (figure 4)."""
+"""Best, median and worst held-out image: the model's drawing beside the expert's (figure 4)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinray.config.base import validate
-from skinray.config.biopsies import CrossingSettings, ReadSettings
+from skinray.config.biopsies import CrossingSettings
+from skinray.config.images import ReadSettings
 from skinray.crossings import find_crossings
 from skinray.errors import SkinrayError
 from skinray.images.augment import Sample
@@ -29,9 +30,7 @@ class Example:
 
     Attributes
     ----------
-    rank : best, median or worst.
-    row : the counts.
-    model_uri, expert_uri : the two drawings as data URIs; empty where they cannot be made.
+    model_uri, expert_uri : the two drawings as data URIs; empty if they cannot be made.
     traced : crossings found on the expert's tracing; None without a drawing.
     problem : why there are no drawings.
     """
@@ -45,17 +44,17 @@ class Example:
 
 
 def pick(rows: Sequence[CountRow]) -> list[tuple[Rank, CountRow]]:
-    """Choose best, median and worst image: by error of the count, then by nerve Dice."""
+    """Choose best, median and worst image by the error of the count, then by nerve Dice."""
     ranked = sorted(rows, key=_error)
     return [(rank, ranked[place]) for rank, place in ranks(len(ranked))]
 
 
 def make_examples(results: RunResults, run_dir: Path) -> list[Example]:
-    """Draw the chosen images; one that cannot be drawn says why instead."""
+    """Draw the chosen images; one that cannot be drawn says why."""
     picked = pick(results.counts)
     if not picked:
         return []
-    # Problems of other rows must not cost these images their pictures.
+    # Problems in other rows must not remove these pictures.
     scan = scan_cohort(Path(results.data))
     return [_example(rank, row, results, run_dir, scan) for rank, row in picked]
 
@@ -72,12 +71,12 @@ def _example(rank: str, row: CountRow, results: RunResults, run_dir: Path, scan:
         model = _model_drawing(row, run_dir, sample, settings)
         expert, traced = _expert_drawing(row, sample, settings)
     except (SkinrayError, OSError) as error:
-        return Example(rank, row, problem=_one_line(error))
+        return Example(rank, row, problem=" ".join(str(error).split()))
     return Example(rank, row, jpeg_uri(encode_jpeg(model)), jpeg_uri(encode_jpeg(expert)), traced)
 
 
 def _crossing_settings(results: RunResults, row: CountRow) -> CrossingSettings:
-    """Return the fold's fitted parameters; the run's own where no fit was made."""
+    """Return the fold's fitted parameters; the run's own if none were fitted."""
     values = dict(results.settings.get("crossings") or {})
     for fold in results.folds:
         if fold.fold == row.fold:
@@ -97,10 +96,10 @@ def _sample(row: CountRow, results: RunResults, scan: Scan) -> Sample:
 
 
 def _at_scale_of_the_maps(biopsy: Biopsy, row: CountRow, read: ReadSettings) -> Sample:
-    """Read the sample on the pixels of its stored maps: the run brings images to one scale."""
+    """Read the sample at the pixel size of its stored maps: a run resamples images to one."""
     if biopsy.um_per_px == row.um_per_px or None in (biopsy.um_per_px, row.um_per_px):
         return load_sample(biopsy, read)
-    # Loads torch, which a report needs for nothing else: only where images were resampled.
+    # Loads torch, which a report needs for nothing else: only if images were resampled.
     from skinray.images.cohort.common_scale import LabelledReader
 
     return LabelledReader(read, row.um_per_px)(biopsy)
@@ -110,7 +109,7 @@ def _model_drawing(
     row: CountRow, run_dir: Path, sample: Sample, settings: CrossingSettings
 ) -> NDArray[np.uint8]:
     if row.prediction is None:
-        raise SkinrayError(f"{row.image}: the run kept no prediction of it")
+        raise SkinrayError(f"{row.image}: the run kept no prediction for it")
     path = run_dir / row.prediction
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -128,7 +127,3 @@ def _expert_drawing(
     found = find_crossings(sample.masks["nerve"], sample.masks["dermis"], settings, row.um_per_px)
     drawing = overlay(sample.image, sample.masks["nerve"] > 0, found.boundary, found.points)
     return drawing, found.count
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

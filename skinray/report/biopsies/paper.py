@@ -61,7 +61,7 @@ HELD_OUT_SECOND_EXPERT = RAndP(0.467, 0.173)
 
 
 def network(stage: str, model: str, pretrained: bool) -> str | None:
-    """Return the row of table 1 or 2 that a network belongs to; None where it has none.
+    """Return the row of table 1 or 2 that a network belongs to; None if it has none.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""What a cross-validated run measured: plain records, stored as ``results.json``.
+"""The results of a cross-validated run: plain records, stored as ``results.json``.
 
 A run folder holds ``results.json`` (a :class:`RunResults`), ``settings.yaml`` and
 ``predictions/<fold>/<image>.npz`` with the arrays ``nerve`` ((H, W) uint8, probability x 255),
 ``dermis`` ((H, W) bool, smoothed and filled), ``boundary`` ((H, W) bool) and ``points``
-((N, 2) float, row and column). The report is rendered from these alone, so it can be made
+((N, 2) float, row and column). The report is made from these files alone, so it can be made
 again at any time.
 """
 
@@ -18,18 +18,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skinray.config.kinds import Stage
 from skinray.errors import SkinrayError
-from skinray.files import whole, write_whole
-from skinray.scoring.tables import spreadsheet_cell
+from skinray.files import spreadsheet_cell, whole, write_whole
 
 
 class Record(BaseModel):
-    """Base of all records: immutable, unknown keys refused, NaN kept through the file."""
+    """Base of all records: immutable, no unknown keys, NaN survives the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class CountRow(Record):
-    """One held-out image of the whole pipeline."""
+    """One held-out image, counted by the whole pipeline."""
 
     image: str
     path: str
@@ -47,7 +46,7 @@ class CountRow(Record):
 
 
 class FoldRow(Record):
-    """One fold: who was held out, what the parameter search chose."""
+    """One fold: what was held out, and the parameters that the search chose."""
 
     fold: int
     train_images: int
@@ -61,8 +60,7 @@ class FoldRow(Record):
 class ArmRow(Record):
     """One row of table 1 or 2: a network scored on the component split's held-out images.
 
-    ``chosen`` is its configuration on that split; other splits have their own, which the trials
-    of phase "fit" name.
+    ``chosen`` is its configuration on that split; the trials of phase "fit" have those of others.
     """
 
     stage: Stage
@@ -107,7 +105,7 @@ class CurvePoint(Record):
 
 
 class Curve(Record):
-    """The course of one training."""
+    """The epochs of one training."""
 
     stage: Stage
     arm: str
@@ -116,10 +114,10 @@ class Curve(Record):
 
 
 class StoredResults(Record):
-    """What every run tells of itself, and its file ``results.json``."""
+    """What the results of all kinds of training share, and their file ``results.json``."""
 
     file: ClassVar[str] = "results.json"
-    command: ClassVar[str]  # which goes on with an interrupted run
+    command: ClassVar[str]  # that resumes an interrupted run
     of: ClassVar[str]  # what kind of run it is, for errors
 
     curves: list[Curve]
@@ -130,20 +128,19 @@ class StoredResults(Record):
     seconds: float
 
     def save(self, run_dir: Path) -> Path:
-        """Write ``results.json`` atomically into ``run_dir`` and return its path."""
+        """Write ``results.json`` into ``run_dir``; it appears whole. Return its path."""
         return write_whole(run_dir / self.file, self.model_dump_json(indent=1))
 
     @classmethod
     def load(cls, run_dir: Path) -> Self:
-        """Read ``results.json`` of a finished run; SkinrayError where there is none such."""
+        """Read ``results.json`` of a finished run; SkinrayError if it is missing or damaged."""
         path = run_dir / cls.file
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             raise SkinrayError(
-                f"{run_dir}: no {cls.file}; the run has not finished, continue it with "
-                "`skinray train-cv --resume`, one on photographs with "
-                "`skinray train-photos --resume`"
+                f"{run_dir}: no {cls.file}; the run has not finished. Continue it with "
+                "`skinray train-cv --resume` or, for photographs, `skinray train-photos --resume`"
             ) from None
         except ValueError as error:
             reason = str(error)
@@ -151,16 +148,16 @@ class StoredResults(Record):
                 first = error.errors()[0]
                 reason = f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
             raise SkinrayError(
-                f"{path}: not the results of {cls.of} ({reason}); restore it, or test again with "
-                f"`{cls.command} --resume`"
+                f"{path}: not the results of {cls.of} ({reason}); restore the file, or test again "
+                f"with `{cls.command} --resume`"
             ) from None
 
 
 def why_optimistic(settings: Mapping[str, Any], searched: bool) -> str:
-    """Say that a run's figures are optimistic, and why; empty where the search gives no reason.
+    """Say that a run's figures are optimistic, and why; empty if its search gives no reason.
 
-    ``settings`` are those of the whole run. A run that stored no ``tune.selection`` is of a
-    version that always pooled the folds.
+    ``settings`` are those of the whole run. Without ``tune.selection``, the run is of a version
+    that always pooled the folds.
     """
     tune = settings.get("tune", {})
     if not searched or tune.get("selection", "pooled") == "nested":
@@ -168,11 +165,11 @@ def why_optimistic(settings: Mapping[str, Any], searched: bool) -> str:
     if tune.get("validation") == "held_out":
         return (
             "The figures are optimistic: the grid search was scored on the held-out images, which "
-            "then test its choice (tune.validation: held_out)."
+            "then also test its choice (tune.validation: held_out)."
         )
     return (
-        "The figures are optimistic: each network has one configuration, that of the best mean "
-        "over all folds, so every held-out image had a part in the choice that it then tests "
+        "The figures are optimistic: each network has one configuration, the one with the best "
+        "mean over all folds, so every held-out image had a part in the choice that it then tests "
         "(tune.selection: pooled)."
     )
 
@@ -206,7 +203,7 @@ class RunResults(StoredResults):
 
 
 def write_trials(results: RunResults, run_dir: Path) -> Path:
-    """Write ``trials.csv``: one row a trial, one column a searched setting."""
+    """Write ``trials.csv``: a row per trial, a column per searched setting."""
     rows = []
     for trial in results.trials:
         row = trial.model_dump(exclude={"params"})

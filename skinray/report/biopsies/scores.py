@@ -1,4 +1,4 @@
-"""The exact figures behind tables 1, 2 and 3, reckoned from the records of a run."""
+"""The exact figures of tables 1, 2 and 3, from the records of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skinray.report.biopsies.results import ArmRow, CountRow, RunResults
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and population standard deviation, as the paper's table 3 reckons it."""
+    """Mean and population standard deviation, as in the paper's table 3."""
 
     mean: float
     sd: float
@@ -32,7 +32,7 @@ class ArmScore:
     ----------
     label, main, status, reason, chosen, pretrained : as in the run's record.
     dice : tolerance k in pixels (0: plain Dice) -> score over the held-out images.
-    paper_row : the paper's row of the same network; None where it has none.
+    paper_row : the paper's row for the same network; None if it has none.
     paper : the paper's figures of that row.
     """
 
@@ -66,10 +66,10 @@ class Scores:
     folds : the model on each fold's held-out images (table 3).
     mean_r : correlation over the folds that have one; None where no fold has.
     pooled : the model on all held-out images at once.
-    pooled_second : the second expert on the same images, as far as counted.
+    pooled_second : the second expert on those of the same images that were counted.
     split_model, split_second : both on the component split's held-out images.
     nerve_dice, dermis_dice : over all held-out images of the cross-validation.
-    optimistic : says that all these figures are, and why; empty where they are not.
+    optimistic : why all these figures are optimistic; empty if they are not.
     """
 
     nerve: tuple[ArmScore, ...]
@@ -86,7 +86,7 @@ class Scores:
 
 
 def score_run(results: RunResults) -> Scores:
-    """Reckon the figures of tables 1 to 3 from the records of a run."""
+    """Compute the figures of tables 1 to 3 from the records of a run."""
     folds = _folds(results)
     counts, split = results.counts, results.component_counts
     return Scores(
@@ -105,7 +105,7 @@ def score_run(results: RunResults) -> Scores:
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """Mean and population sd of the finite values; None where there is none."""
+    """Return mean and population sd of the finite values; None if there are none."""
     finite = [value for value in values if value is not None and math.isfinite(value)]
     if not finite:
         return None
@@ -114,7 +114,7 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 def _folds(results: RunResults) -> tuple[CountScore, ...]:
     numbers = sorted({row.fold for row in results.counts} | {fold.fold for fold in results.folds})
-    # The paper's folds hold other images: they stand beside ours by their order alone.
+    # The paper's folds hold other images: they are matched to ours only by their order.
     theirs = paper.FOLDS if len(numbers) == len(paper.FOLDS) else (None,) * len(numbers)
     return tuple(
         CountScore(str(number), _model([r for r in results.counts if r.fold == number]), beside)
@@ -161,7 +161,7 @@ def _arm(results: RunResults, arm: ArmRow) -> ArmScore:
 
 
 def _asked_for(results: RunResults, arm: ArmRow) -> tuple[str, bool]:
-    """Network of an arm, and whether it starts (or was to start) from published weights."""
+    """Return an arm's network, and whether it starts (or should) from published weights."""
     stage = results.settings.get(arm.stage) or {}
     for settings in (stage.get("main"), *(stage.get("baselines") or ())):
         if settings and settings.get("label") == arm.label:

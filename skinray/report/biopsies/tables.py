@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
-from dataclasses import dataclass
 from typing import Literal
 
 from rich import box
@@ -12,63 +10,36 @@ from rich.console import Console
 from rich.table import Table as TerminalTable
 
 from skinray.report.biopsies import paper
-from skinray.report.biopsies.agreement import Interval
 from skinray.report.biopsies.results import RunResults
 from skinray.report.biopsies.scores import ArmScore, CountScore, Scores, Spread, score_run
+from skinray.report.tables import Table, TableRow, interval, number
 
 WIDTH = 100
-OPTIMISTIC = "The choice of settings saw these images, so the model's figures are optimistic."
+OPTIMISTIC = "The settings were chosen with these images, so the model's figures are optimistic."
 COUNT_NOTE = (
     "p below .001 is shown as 0.00. ICC: ICC(2,1). Lin: concordance correlation. Bias and 95 % "
-    "limits of agreement: model minus expert, in crossings an image."
+    "limits of agreement: model minus expert, in crossings per image."
 )
 COUNT_COLUMNS = ("", "n", "r", "p", "95 % of r", "paper r (p)", "ICC", "Lin", "bias", "limits")
-
-
-@dataclass(frozen=True)
-class Row:
-    """Cells of one row as shown; ``kind`` says whose figures they are."""
-
-    cells: tuple[str, ...]
-    kind: Literal["run", "main", "paper", "missing", "summary"] = "run"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table ready to be shown, in a terminal or on the page."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
+Tolerances = dict[int, str]
 
 
 def build_tables(results: RunResults, scores: Scores) -> tuple[Table, Table, Table, Table]:
     """Return tables 1, 2 and 3 and the comparison with the second expert."""
     split = component_split(results)
-    flatter = (OPTIMISTIC,) if scores.optimistic else ()
+    notes = (OPTIMISTIC,) if scores.optimistic else ()
+    nerve = {0: "Dice", 1: "Dice, k = 1 px", 3: "Dice, k = 3 px"}
+    title = f"labelling ({split}): mean (sd) over images"
     return (
-        _arm_table(
-            f"Table 1. Nerve labelling ({split}): mean (sd) over images",
-            scores.nerve,
-            paper.NERVE,
-            {0: "Dice", 1: "Dice, k = 1 px", 3: "Dice, k = 3 px"},
-            flatter,
-        ),
-        _arm_table(
-            f"Table 2. Dermis labelling ({split}): mean (sd) over images",
-            scores.dermis,
-            paper.DERMIS,
-            {0: "Dice"},
-            flatter,
-        ),
-        _fold_table(scores, flatter),
-        _second_expert_table(scores, split, flatter),
+        _arm_table(f"Table 1. Nerve {title}", scores.nerve, paper.NERVE, nerve, notes),
+        _arm_table(f"Table 2. Dermis {title}", scores.dermis, paper.DERMIS, {0: "Dice"}, notes),
+        _fold_table(scores, notes),
+        _second_expert_table(scores, split, notes),
     )
 
 
 def component_split(results: RunResults) -> str:
-    """Say how many images taught and how many scored the networks of tables 1 and 2."""
+    """Say how many images trained and how many tested the networks of tables 1 and 2."""
     held = len(results.component_counts)
     if not held:
         return results.component_split
@@ -93,40 +64,27 @@ def tables_text(results: RunResults) -> str:
 
 
 def headline(scores: Scores) -> str:
-    """Return the run's answer in one sentence, beside the paper's."""
+    """Return the mean correlation in one line, beside the paper's."""
     theirs = f"the paper: {paper.FOLD_MEAN.mean:.3f} ({paper.FOLD_MEAN.sd:.3f})"
     if scores.mean_r is None:
         return f"Mean r over folds: not measured; {theirs}"
     known, folds = scores.mean_r.n, len(scores.folds)
     over = f"{folds} folds" if known == folds else f"{known} of {folds} folds"
     mine = f"{scores.mean_r.mean:.3f} (sd {scores.mean_r.sd:.3f})"
-    flatters = ", optimistic" if scores.optimistic else ""
-    return f"Mean r over {over}: {mine}{flatters}; {theirs}"
-
-
-def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
-    """Show a figure; an empty cell where there is none, or none that is finite."""
-    if value is None or not math.isfinite(value):
-        return ""
-    shown = round(value, digits) + 0.0  # -0.0 becomes 0.0
-    return f"{shown:{'+' if sign and shown else ''}.{digits}f}"
+    optimistic = ", optimistic" if scores.optimistic else ""
+    return f"Mean r over {over}: {mine}{optimistic}; {theirs}"
 
 
 def mean_sd(value: Spread | paper.MeanSd | None) -> str:
-    """Show ``mean (sd)`` as the paper does."""
+    """Return ``mean (sd)`` as the paper writes it."""
     return "" if value is None else f"{value.mean:.3f} ({value.sd:.3f})"
 
 
 def p_value(value: float | None) -> str:
-    """Show p as the paper does: below .001 as 0.00."""
+    """Return p as the paper writes it: below .001 as 0.00."""
     if value is None:
         return ""
     return "0.00" if value < 0.001 else f"{value:.3f}"
-
-
-def interval(value: Interval | None, digits: int = 2) -> str:
-    """Show an interval as ``[low, high]``."""
-    return "" if value is None else f"[{number(value[0], digits)}, {number(value[1], digits)}]"
 
 
 def _terminal(table: Table) -> TerminalTable:
@@ -144,19 +102,19 @@ def _arm_table(
     title: str,
     scores: tuple[ArmScore, ...],
     theirs: dict[str, dict[int, paper.MeanSd]],
-    tolerances: dict[int, str],
+    tolerances: Tolerances,
     notes_first: tuple[str, ...],
 ) -> Table:
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     notes = [*notes_first]
     for score in scores:
         if score.status == "measured" and score.dice:
             count = str(max(s.n for s in score.dice.values()))
-            cells = tuple(mean_sd(score.dice.get(k)) for k in tolerances)
-            rows.append(Row((score.label, count, *cells), "main" if score.main else "run"))
+            kind: Literal["main", "run"] = "main" if score.main else "run"
+            rows.append(TableRow((score.label, count, *_dice(score.dice, tolerances)), kind))
         else:
             empty = ("",) * (len(tolerances) - 1)
-            rows.append(Row((score.label, "", "not measured", *empty), "missing"))
+            rows.append(TableRow((score.label, "", "not measured", *empty), "missing"))
             reason = score.reason.rstrip(".") or "no reason given"
             notes.append(f"{score.label} was not measured: {reason}.")
         if score.paper_row:
@@ -169,34 +127,39 @@ def _arm_table(
     return Table(title, ("", "n", *tolerances.values()), tuple(rows), tuple(notes))
 
 
+def _dice(dice: dict[int, Spread] | dict[int, paper.MeanSd], k: Tolerances) -> tuple[str, ...]:
+    return tuple(mean_sd(dice.get(tolerance)) for tolerance in k)
+
+
 def _paper_row(
-    name: str, theirs: dict[str, dict[int, paper.MeanSd]], tolerances: dict[int, str]
-) -> Row:
-    cells = tuple(mean_sd(theirs[name].get(k)) for k in tolerances)
+    name: str, theirs: dict[str, dict[int, paper.MeanSd]], tolerances: Tolerances
+) -> TableRow:
     start = " (pretrained)" if name == "U-Net" else ""
-    return Row((f"  the paper's {name}{start}", str(paper.HELD_OUT), *cells), "paper")
+    label = f"  the paper's {name}{start}"
+    return TableRow((label, str(paper.HELD_OUT), *_dice(theirs[name], tolerances)), "paper")
 
 
 def _fold_table(scores: Scores, notes_first: tuple[str, ...]) -> Table:
-    rows = [_count_row(f"Fold {fold.label}", fold) for fold in scores.folds]
-    mean, sd = scores.mean_r, paper.FOLD_MEAN
+    folds = [(f"Fold {fold.label}", fold) for fold in scores.folds]
+    mean, theirs = scores.mean_r, paper.FOLD_MEAN
+    summaries = (
+        ("Mean", mean.mean if mean else None, theirs.mean),
+        ("Sd", mean.sd if mean else None, theirs.sd),
+    )
     blank = ("",) * 4
-    rows += [
-        Row(
-            ("Mean", "", number(mean.mean if mean else None), "", "", f"{sd.mean:.3f}", *blank),
-            "summary",
-        ),
-        Row(
-            ("Sd", "", number(mean.sd if mean else None), "", "", f"{sd.sd:.3f}", *blank), "summary"
+    rows = (
+        *(_count_row(label, fold) for label, fold in folds),
+        *(
+            TableRow((name, "", number(mine), "", "", f"{paper_s:.3f}", *blank), "summary")
+            for name, mine, paper_s in summaries
         ),
         _count_row(scores.pooled.label, scores.pooled),
-    ]
+    )
     title = "Table 3. Counts on held-out images: the model against the expert, fold by fold"
-    missing = (_missing(f"Fold {fold.label}", fold) for fold in scores.folds)
-    notes = [*notes_first, COUNT_NOTE, *missing]
-    if len(scores.folds) != len(paper.FOLDS):
-        notes.append("The paper has 5 folds: only its mean and sd stand beside this run's.")
-    return Table(title, COUNT_COLUMNS, tuple(rows), tuple(filter(None, notes)))
+    notes = [*notes_first, COUNT_NOTE, *(_missing(label, fold) for label, fold in folds)]
+    if len(folds) != len(paper.FOLDS):
+        notes.append("The paper has 5 folds, so only its mean and sd are shown beside this run's.")
+    return Table(title, COUNT_COLUMNS, rows, tuple(filter(None, notes)))
 
 
 def _second_expert_table(scores: Scores, split: str, notes_first: tuple[str, ...]) -> Table:
@@ -212,25 +175,14 @@ def _second_expert_table(scores: Scores, split: str, notes_first: tuple[str, ...
     return Table(title, COUNT_COLUMNS, rows, tuple(filter(None, notes)))
 
 
-def _count_row(label: str, score: CountScore) -> Row:
+def _count_row(label: str, score: CountScore) -> TableRow:
     a = score.agreement
     theirs = f"{score.paper.r:.3f} ({_as_printed(score.paper.p)})" if score.paper else ""
     if a.n == 0:
-        return Row((label, "", "", "", "not measured", theirs, "", "", "", ""), "missing")
-    return Row(
-        (
-            label,
-            str(a.n),
-            number(a.r),
-            p_value(a.p),
-            interval(a.r_interval),
-            theirs,
-            number(a.icc, 2),
-            number(a.concordance, 2),
-            number(a.bias, 1, sign=True),
-            interval(a.limits, 1),
-        )
-    )
+        return TableRow((label, "", "", "", "not measured", theirs, "", "", "", ""), "missing")
+    r = (number(a.r), p_value(a.p), interval(a.r_interval))
+    others = (number(a.icc, 2), number(a.concordance, 2), number(a.bias, 1, sign=True))
+    return TableRow((label, str(a.n), *r, theirs, *others, interval(a.limits, 1)))
 
 
 def _missing(label: str, score: CountScore) -> str:

@@ -1,4 +1,4 @@
-"""The training: curves of every run, a heat map of every grid search, and what was chosen."""
+"""Training: the curves, a heat map of every grid search, and the settings chosen."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from numpy.typing import NDArray
 
 from skinray.report.biopsies.results import Curve, CurvePoint, RunResults, TrialRow
 from skinray.report.biopsies.scores import spread
-from skinray.report.biopsies.tables import Row, Table
 from skinray.report.charts import COLOURS, INK, STYLE, Chart, to_svg
+from skinray.report.tables import Table, TableRow
 
+# Settings that come first as axes of a grid.
+FIRST = {"learning rate": 0, "weight decay": 1}
 Grid = dict[tuple[Any, Any], float]
 # A configuration, and the splits that it was chosen for.
-Chosen = tuple[dict[str, Any], list[str]]
+SettingsOfSplits = tuple[dict[str, Any], list[str]]
 
 
 def training_curves(curves: Sequence[Curve]) -> list[Chart]:
-    """Draw loss, validation score and learning rate, one chart an arm, one line a split."""
+    """Draw loss, validation score and learning rate: a chart per arm, a line per split."""
     arms = dict.fromkeys((curve.stage, curve.arm) for curve in curves)
     return [
         _curve_chart(stage, arm, [c for c in curves if (c.stage, c.arm) == (stage, arm)])
@@ -34,7 +36,7 @@ def training_curves(curves: Sequence[Curve]) -> list[Chart]:
 
 
 def grid_charts(results: RunResults) -> list[Chart]:
-    """Draw the validation score over the two searched settings, one chart an arm."""
+    """Draw the validation score by the two searched settings, a chart per arm."""
     tried = [trial for trial in results.trials if trial.phase == "tune"]
     charts = []
     for stage, label in dict.fromkeys((trial.stage, trial.arm) for trial in tried):
@@ -46,11 +48,11 @@ def grid_charts(results: RunResults) -> list[Chart]:
 
 
 def choice_table(results: RunResults) -> Table:
-    """Return which configuration each split of a searched arm was trained with."""
+    """Return the configuration that each split of a searched arm was trained with."""
     tried = [trial for trial in results.trials if trial.phase == "tune"]
     keys = list(dict.fromkeys(key for trial in tried for key in trial.params))
     rows = [
-        Row(
+        TableRow(
             (
                 f"{stage.capitalize()}: {label}",
                 *(_shown(params[key]) if key in params else "" for key in keys),
@@ -64,17 +66,14 @@ def choice_table(results: RunResults) -> Table:
     return Table(title, ("", *(_name(key) for key in keys), "chosen for"), tuple(rows))
 
 
-def _chosen(results: RunResults, stage: str, label: str) -> list[Chosen]:
-    """List an arm's configurations in use; each final training names its own."""
-    found: list[Chosen] = []
+def _chosen(results: RunResults, stage: str, label: str) -> list[SettingsOfSplits]:
+    """Return the configurations of an arm's final trainings, each with its splits."""
+    found: dict[str, SettingsOfSplits] = {}
     for trial in results.trials:
         if (trial.phase, trial.stage, trial.arm) == ("fit", stage, label):
-            splits = next((splits for params, splits in found if params == trial.params), None)
-            if splits is None:
-                found.append((trial.params, [trial.split]))
-            else:
-                splits.append(trial.split)
-    return found
+            key = repr(sorted(trial.params.items()))
+            found.setdefault(key, (trial.params, []))[1].append(trial.split)
+    return list(found.values())
 
 
 def _curve_chart(stage: str, arm: str, curves: Sequence[Curve]) -> Chart:
@@ -86,14 +85,12 @@ def _curve_chart(stage: str, arm: str, curves: Sequence[Curve]) -> Chart:
             colour = COLOURS[index % len(COLOURS)]
             look = {"color": colour, "linewidth": 1.4 if few else 0.7, "alpha": 1 if few else 0.5}
             epochs = [point.epoch for point in curve.points]
-            loss.plot(
-                epochs, [_finite(p.loss) for p in curve.points], label=_split(curve.split), **look
-            )
-            rate.plot(epochs, [_finite(p.learning_rate) for p in curve.points], **look)
+            losses = [_finite(point.loss) for point in curve.points]
+            loss.plot(epochs, losses, label=_split(curve.split), **look)
+            rate.plot(epochs, [_finite(point.learning_rate) for point in curve.points], **look)
             checked = _checked(curve.points)
-            validation.plot(
-                [p.epoch for p in checked], [p.validation for p in checked], marker=".", **look
-            )
+            scores = [point.validation for point in checked]
+            validation.plot([point.epoch for point in checked], scores, marker=".", **look)
         score = "validation, 1 - loss" if stage == "skin" else "validation Dice"
         for place, name in ((loss, "training loss"), (validation, score)):
             place.set(title=name, xlabel="epoch")
@@ -103,19 +100,16 @@ def _curve_chart(stage: str, arm: str, curves: Sequence[Curve]) -> Chart:
             rate.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             rate.yaxis.set_minor_formatter(NullFormatter())
         if not any(_checked(curve.points) for curve in curves):
-            _say(validation, "no validation images")
+            centre = {"transform": validation.transAxes, "ha": "center", "va": "center"}
+            validation.text(0.5, 0.5, "no validation images", **centre)
         if few and len(curves) > 1:
             figure.legend(loc="outside right center")
         svg = to_svg(figure)
     ends = spread(curve.points[-1].loss for curve in curves if curve.points)
     end = f"final loss {ends.mean:.3f} on average" if ends else "no finite loss"
-    return Chart(
-        f"{stage.capitalize()}: {arm}",
-        f"Training curves of {arm} over {len(curves)} splits: loss, {score} and learning rate by "
-        f"epoch; {end}.",
-        "",
-        svg,
-    )
+    shown = f"loss, {score} and learning rate by epoch; {end}."
+    alt = f"Training curves of {arm} over {len(curves)} splits: {shown}"
+    return Chart(f"{stage.capitalize()}: {arm}", alt, "", svg)
 
 
 def _checked(points: Sequence[CurvePoint]) -> list[CurvePoint]:
@@ -126,17 +120,13 @@ def _finite(value: float) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def _say(place: Axes, text: str) -> None:
-    place.text(0.5, 0.5, text, transform=place.transAxes, ha="center", va="center")
-
-
 def _grid_chart(
     title: str, trials: Sequence[TrialRow], chosen: Sequence[dict[str, Any]]
 ) -> Chart | None:
-    axes = _two_axes(trials)
-    if not axes:
+    searched = _searched(trials)
+    if not searched:
         return None
-    across, down = axes[0], axes[1] if len(axes) > 1 else None
+    across, down = searched[0], searched[1] if len(searched) > 1 else None
     grid = _best_scores(trials, across, down)
     xs, ys = (sorted({cell[i] for cell in grid}, key=_order) for i in (0, 1))
     values = np.array([[grid[x, y] for x in xs] for y in ys], dtype=np.float64)
@@ -152,38 +142,21 @@ def _grid_chart(
         svg = to_svg(figure)
     best = spread(values.ravel().tolist())
     top = f"best {np.nanmax(values):.3f}, worst {np.nanmin(values):.3f}" if best else "none scored"
-    others = "Each field is the best over the other settings searched." if _more(trials) else ""
-    return Chart(
-        title,
-        f"Heat map of the mean validation Dice of {title} by {_name(across)}"
-        f"{' and ' + _name(down) if down else ''}: {top}.",
-        others,
-        svg,
-    )
+    names = " and ".join(_name(path) for path in searched[:2])
+    alt = f"Heat map of the mean validation Dice of {title} by {names}: {top}."
+    best_of_others = "Each cell is the best over the other settings searched."
+    return Chart(title, alt, best_of_others if len(searched) > 2 else "", svg)
 
 
-def _varying(trials: Sequence[TrialRow]) -> list[str]:
+def _searched(trials: Sequence[TrialRow]) -> list[str]:
+    """Return the settings that differ between trials, learning rate and weight decay first."""
     keys = dict.fromkeys(key for trial in trials for key in trial.params)
-    return [k for k in keys if len({_shown(trial.params.get(k)) for trial in trials}) > 1]
-
-
-def _two_axes(trials: Sequence[TrialRow]) -> list[str]:
-    """Return the one or two settings to draw: learning rate and weight decay come first."""
-    first = ("learning_rate", "weight_decay")
-
-    def place(key: str) -> int:
-        last = key.rsplit(".", 1)[-1]
-        return first.index(last) if last in first else len(first)
-
-    return sorted(_varying(trials), key=place)[:2]
-
-
-def _more(trials: Sequence[TrialRow]) -> bool:
-    return len(_varying(trials)) > 2
+    differ = [k for k in keys if len({_shown(trial.params.get(k)) for trial in trials}) > 1]
+    return sorted(differ, key=lambda path: (_name(path) not in FIRST, FIRST.get(_name(path), 0)))
 
 
 def _best_scores(trials: Sequence[TrialRow], across: str, down: str | None) -> Grid:
-    """Mean score over splits of each configuration; the best one where several share a field."""
+    """Mean score over splits of each configuration; the best one if several share a cell."""
     splits: dict[tuple[Any, Any, str], list[float | None]] = {}
     for trial in trials:
         place = (trial.params.get(across), trial.params.get(down) if down else None)

@@ -1,182 +1,195 @@
-"""What the report of a scored cohort of biopsies tells: counts, densities, subjects."""
+"""The report of a scored cohort of biopsies: counts, densities, pixel sizes, subjects."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from skinray.report.biopsies.tables import number
-from skinray.report.cohorts.count_tally import CountTally
-from skinray.report.cohorts.figures import count_chart, density_chart
-from skinray.report.cohorts.page import Gathered, spread
-from skinray.report.cohorts.pictures import MOST_NAMED, Fetch, Nearest, Picture, Sheet, note
-from skinray.report.cohorts.run import CohortRun, read_rows
-from skinray.report.cohorts.subjects import SharedImage, Subjects
-from skinray.report.cohorts.tally import Row
-from skinray.report.cohorts.words import Warned, limits, many, of_two_subjects, opening
+from skinray.report.charts import COLOURS
+from skinray.report.cohorts.figures import HistogramLabels, histogram
+from skinray.report.cohorts.gathered import Check, CohortReport, Findings, Ranking
+from skinray.report.cohorts.run import CohortRun
+from skinray.report.cohorts.subjects import Subjects
+from skinray.report.cohorts.tally import Histogram, ImageRow, Moments, Tally, column
+from skinray.report.cohorts.words import summary
+from skinray.report.tables import many, number
 
 MOST_SUBJECTS = 200
 SUBJECTS = "subjects.csv"
-QUARTILES = (0.25, 0.5, 0.75)
+COUNTS = HistogramLabels(
+    "Crossings per image",
+    "Check the overlay of an image whose count is 0 or far to the right of the rest.",
+    "counts", "images", "crossings in an image", 0, COLOURS[0],
+)  # fmt: skip
+DENSITIES = HistogramLabels(
+    "Crossings per mm of boundary",
+    "Images with a known pixel size and a boundary.",
+    "densities", "images", "crossings per mm", 2, COLOURS[2],
+)  # fmt: skip
 
 
-def gather_counts(out: Path, run: CohortRun, fetch: Fetch | None = None) -> Gathered:
-    """Read the table of counts, twice, and write ``subjects.csv`` where images have subjects."""
-    tally = CountTally(bundle_um_per_px=run.bundle.um_per_px)
-    with Subjects() as subjects:
-        for rows in read_rows(out, "biopsy"):
-            tally.add(rows)
-            subjects.add(rows)
-        choice = Choice(tally)
-        for rows in read_rows(out, "biopsy"):
-            choice.add(rows)
-            if tally.duplicates:
-                subjects.look_up(rows)
-        if len(subjects):
-            partial = subjects.write_csv(out / f"{SUBJECTS}.part")
-            partial.replace(out / SUBJECTS)
-        quartiles = [tally.count_bins.quantile(share) for share in QUARTILES]
-        return Gathered(
-            run=run,
-            tally=tally,
-            answer=answer(tally, len(subjects)),
-            warnings=warnings(tally, choice, subjects.shared(MOST_NAMED)),
-            limits=limits(run.bundle, OUTSIDE),
-            charts=[chart for chart in (count_chart(tally), density_chart(tally)) if chart],
-            sheet=choice.pictures(out, fetch),
+@dataclass
+class CountTally(Tally):
+    """What a cohort of biopsies adds up to.
+
+    An image without a boundary is in no figure of counts: its count of 0 means nothing.
+
+    Attributes
+    ----------
+    counts, densities : of images with a boundary; densities of those with a known pixel size.
+    crossings, boundary_mm : sums over the images with a density, for the pooled density.
+    without_scale, without_boundary, without_crossing : images with a result but no pixel size,
+        no boundary, or a boundary and no crossing.
+    """
+
+    counts: Moments = field(default_factory=Moments)
+    densities: Moments = field(default_factory=Moments)
+    scales: Moments = field(default_factory=Moments)
+    count_bins: Histogram = field(default_factory=lambda: Histogram(1))
+    density_bins: Histogram = field(default_factory=lambda: Histogram(1 / 64))
+    crossings: int = 0
+    boundary_mm: float = 0.0
+    without_scale: int = 0
+    without_boundary: int = 0
+    without_crossing: int = 0
+
+    def _add_results(self, rows: list[ImageRow]) -> None:
+        bounded = [row for row in rows if row["boundary_px"]]
+        counts, scales = column(bounded, "count"), column(rows, "um_per_px")
+        dense = [row for row in rows if row["density_per_mm"] is not None]
+        densities = column(dense, "density_per_mm")
+        self.counts.add(counts)
+        self.count_bins.add(counts)
+        self.densities.add(densities)
+        self.density_bins.add(densities)
+        self.scales.add(scales)
+        self.crossings += sum(row["count"] for row in dense)
+        self.boundary_mm += math.fsum(row["boundary_mm"] for row in dense)
+        self.without_scale += len(rows) - len(scales)
+        self.without_boundary += len(rows) - len(bounded)
+        self.without_crossing += int((counts == 0).sum())
+
+    @property
+    def far_count(self) -> float:
+        """The count above which an image is far outside: Tukey's 3 quartile ranges above."""
+        low, high = self.count_bins.quantile(0.25), self.count_bins.quantile(0.75)
+        return math.inf if low is None or high is None else high + 3 * max(1.0, high - low)
+
+    @property
+    def pooled_density(self) -> float | None:
+        """Crossings per mm over all boundary of known length."""
+        return self.crossings / self.boundary_mm if self.boundary_mm else None
+
+
+class BiopsyReport(CohortReport):
+    """What a cohort's report shows of biopsies."""
+
+    template = "cohorts/biopsies.html"
+    measured_on = (
+        "images from the laboratory that provided the training images. It was not measured for "
+        "another stain, thickness, magnification or laboratory: count some of these images by "
+        "eye and compare before you rely on the rest."
+    )
+    ranks = ("Highest counts", "Lowest counts", "Counts in the middle")
+    order = ("Lowest counts", "Counts in the middle", "Highest counts")
+
+    def __init__(self, run: CohortRun) -> None:
+        self.tally: CountTally = CountTally()
+        self.copies: Subjects = Subjects()
+        self._trained_um_per_px = run.bundle.um_per_px
+
+    def checks(self) -> list[Check]:
+        """Return images without a boundary, with a far count, or with a far or no pixel size."""
+        far, trained = self.tally.far_count, self._trained_um_per_px
+        more = "" if math.isinf(far) else f" (more than {number(far, 0)} crossings)"
+        return [
+            Check(
+                "No boundary found",
+                "The dermis fills the whole image or none of it, so there is nothing to count "
+                "along. The count of 0 says nothing about nerves: these images are left out of "
+                "every mean here, so leave them out of yours. Open them: some may not show where "
+                "dermis and epidermis meet, and in some it may have been missed.",
+                lambda row: not row["boundary_px"],
+            ),
+            Check(
+                f"Count far above the rest{more}",
+                "More than three times the interquartile range above the third quartile. Often "
+                "the tissue is folded or damaged, or the stain differs: check the overlays.",
+                lambda row: row["count"] > far,
+                key=lambda row: -row["count"],
+                name=lambda row: f"{row['image']} ({row['count']})",
+            ),
+            Check(
+                "Pixel size far from that of the training images",
+                f"More than twice or less than half of {number(trained, 3)} um/px, the pixel size "
+                "that the bundle was trained at. Check um_per_px: the accuracy of counts at such "
+                "pixel sizes was not measured.",
+                lambda row: _far_scale(row["um_per_px"], trained),
+            ),
+            Check(
+                "Pixel size not known",
+                "These images have no length in mm and no density. They were counted as if they "
+                "had the pixel size of the training images. Give um_per_px in the manifest, or "
+                "--um-per-px if all images share one pixel size.",
+                lambda row: row["um_per_px"] is None,
+            ),
+        ]
+
+    def ranking(self) -> Ranking:
+        """Rank images with a boundary by their count, and by its distance from the median."""
+        middle = self.tally.count_bins.quantile(0.5) or 0.0
+
+        def keys(row: ImageRow) -> tuple[float, ...] | None:
+            count = row["count"]
+            return (-count, count, abs(count - middle)) if row["boundary_px"] else None
+
+        return keys
+
+    def describe(self, row: ImageRow) -> str:
+        """Return an image's count and density."""
+        count, density = many(row["count"], "crossing"), row["density_per_mm"]
+        return count if density is None else f"{count}, {number(density, 1)} per mm"
+
+    def findings(self, out: Path) -> Findings:
+        """Return counts and densities; write ``subjects.csv`` if images have subjects."""
+        tally, subjects = self.tally, len(self.copies)
+        if subjects:
+            self.copies.write_csv(out / SUBJECTS)
+        quartiles = [tally.count_bins.quantile(share) for share in (0.25, 0.5, 0.75)]
+        return Findings(
+            answer=_answer(tally, subjects),
+            charts=[
+                *histogram(COUNTS, tally.counts, tally.count_bins),
+                *histogram(DENSITIES, tally.densities, tally.density_bins),
+            ],
             exact={
-                "subjects": len(subjects),
-                "counts": spread(tally.counts) | {"quartiles": quartiles},
-                "densities_per_mm": spread(tally.densities) | {"pooled": tally.pooled_density},
-                "um_per_px": spread(tally.scales),
+                "subjects": subjects,
+                "counts": tally.counts.summary() | {"quartiles": quartiles},
+                "densities_per_mm": tally.densities.summary() | {"pooled": tally.pooled_density},
+                "um_per_px": tally.scales.summary(),
                 "without_crossing": tally.without_crossing,
             },
             shown={
-                "median": tally.count_bins.quantile(0.5),
-                "subjects": list(islice(subjects, MOST_SUBJECTS)),
-                "all_subjects": len(subjects),
+                "median": quartiles[1],
+                "subjects": list(islice(self.copies, MOST_SUBJECTS)),
+                "all_subjects": subjects,
             },
         )
 
 
-OUTSIDE = (
-    "images of the training's laboratory. Another stain, thickness, magnification or laboratory "
-    "is outside what was measured: count some of these images by eye and compare before relying "
-    "on the rest."
-)
-
-
-def answer(tally: CountTally, subjects: int) -> str:
-    """Return what the run found, in one sentence or two."""
-    of = f" of {many(subjects, 'subject')}" if subjects else ""
-    text = opening(tally, "image", "counted", of)
+def _answer(tally: CountTally, subjects: int) -> str:
+    text = summary(tally, "image", "counted", subjects)
     if not tally.images:
         return text
     if not tally.counts.n:
         return f"{text} There are no counts to report."
-    text += f" An image with a boundary has {number(tally.counts.mean, 1)} crossings on average"
+    text += f" Images with a boundary have {number(tally.counts.mean, 1)} crossings on average"
     if tally.pooled_density is None:
-        return f"{text}; without a known scale there is no density."
-    return f"{text}, and {number(tally.pooled_density, 2)} a millimetre of boundary."
+        return f"{text}; no pixel size is known, so there is no density."
+    return f"{text}, and {number(tally.pooled_density, 2)} per mm of boundary."
 
 
-def warnings(
-    tally: CountTally, choice: Choice, shared: tuple[int, Sequence[SharedImage]]
-) -> list[Warned]:
-    """Return what needs a look, with the images it is about, most important first."""
-    far = "" if tally.far_count is None else f" (above {number(tally.far_count, 0)} crossings)"
-    trained = tally.bundle_um_per_px
-    found = [
-        of_two_subjects(shared),
-        Warned(
-            "No boundary found",
-            "The dermis fills the whole image, or none of it, so there is nothing to count "
-            "along. The count 0 of these images says nothing about nerves, and they are left "
-            "out of every mean here: leave them out of yours. Look at them: some may show no "
-            "junction of dermis and epidermis, and some may be misread.",
-            tally.without_boundary,
-            choice.without_boundary,
-        ),
-        Warned(
-            f"Count far outside the rest{far}",
-            "More than three times the middle half's range above it. Often folded or damaged "
-            "tissue, or another stain: look at the overlays.",
-            choice.far_images,
-            [f"{row['image']} ({row['count']})" for row in choice.far],
-        ),
-        Warned(
-            "Scale far from the training images'",
-            f"More than twice or less than half of {number(trained, 3)} um/px, at which the "
-            "bundle was trained. Check um_per_px; counts at such scales were not measured.",
-            tally.far_scale,
-            choice.far_scale,
-        ),
-        Warned(
-            "Scale not known",
-            "These images have no length in mm and no density, and were taken to be at the "
-            "scale of the training images. Give um_per_px in the manifest, or, where all images "
-            "share one scale, as --um-per-px.",
-            tally.without_scale,
-            choice.without_scale,
-        ),
-    ]
-    return [warned for warned in found if warned.images]
-
-
-RANKS = ("Highest counts", "Lowest counts", "Counts in the middle")
-
-
-class Choice:
-    """Chooses on a second pass over the rows, when the distribution is known.
-
-    Attributes
-    ----------
-    far : rows with a count far outside the rest, the highest first; ``far_images`` of them.
-    without_boundary, without_scale, far_scale : names of the first such images.
-    """
-
-    def __init__(self, tally: CountTally) -> None:
-        self.tally = tally
-        self._middle = tally.count_bins.quantile(0.5) or 0.0
-        self._sheet = Sheet(RANKS, (RANKS[1], RANKS[2], RANKS[0]))
-        self._far = Nearest(MOST_NAMED)
-        self.far_images = 0
-        self.without_boundary: list[str] = []
-        self.without_scale: list[str] = []
-        self.far_scale: list[str] = []
-
-    def add(self, rows: Iterable[Row]) -> None:
-        """Take in a batch of rows of ``counts.parquet``."""
-        for row in rows:
-            if row["status"] == "ok" and not row["duplicate_of"]:
-                self._add_counted(row)
-
-    def _add_counted(self, row: Row) -> None:
-        count, trained = row["count"], self.tally.bundle_um_per_px
-        if self.tally.far_count is not None and count > self.tally.far_count:
-            self.far_images += 1
-            self._far.add(-count, row)
-        if row["um_per_px"] is None:
-            note(self.without_scale, row)
-        elif trained and not 0.5 <= row["um_per_px"] / trained <= 2:
-            note(self.far_scale, row)
-        if not row["boundary_px"]:
-            note(self.without_boundary, row)
-            return
-        self._sheet.add(row, (-count, count, abs(count - self._middle)))
-
-    @property
-    def far(self) -> list[Row]:
-        """Rows with a count far outside the rest, the highest first."""
-        return self._far.rows
-
-    def pictures(self, folder: Path, fetch: Fetch | None = None) -> dict[str, list[Picture]]:
-        """Return the contact sheet; see :meth:`Sheet.pictures`."""
-        return self._sheet.pictures(folder, _told, fetch)
-
-
-def _told(row: Row) -> str:
-    said = many(row["count"], "crossing")
-    density = row["density_per_mm"]
-    return said if density is None else f"{said}, {number(density, 1)} per mm"
+def _far_scale(scale: float | None, trained: float | None) -> bool:
+    return bool(trained and scale is not None and not 0.5 <= scale / trained <= 2)

@@ -1,114 +1,135 @@
-"""What the report of a scored cohort of photographs tells: shares of skin, and doubtful masks."""
+"""The report of a scored cohort of photographs: shares of skin, and masks to doubt."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from skinray.report.biopsies.tables import number
-from skinray.report.cohorts.count_tally import UNSURE, AreaTally
-from skinray.report.cohorts.figures import confidence_chart, fraction_chart
-from skinray.report.cohorts.page import Gathered, spread
-from skinray.report.cohorts.pictures import MOST_NAMED, Fetch, Sheet, note
-from skinray.report.cohorts.run import CohortRun, read_rows
+from skinray.report.charts import COLOURS
+from skinray.report.cohorts.figures import HistogramLabels, histogram
+from skinray.report.cohorts.gathered import Check, CohortReport, Findings, Ranking
+from skinray.report.cohorts.run import CohortRun
 from skinray.report.cohorts.subjects import Copies
-from skinray.report.cohorts.tally import Row
-from skinray.report.cohorts.words import Warned, limits, of_two_subjects, opening
+from skinray.report.cohorts.tally import Histogram, ImageRow, Moments, Tally, column
+from skinray.report.cohorts.words import summary
+from skinray.report.tables import number
 
-RANKS = ("Least certain", "Most skin", "Least skin")
-OUTSIDE = (
-    "photographs of the training's own kind. Another camera, light, part of the body or tone of "
-    "skin is outside what was measured: trace some of these photographs and compare before "
-    "relying on the rest. The training's report tells how the figures differ by tone of skin and "
-    "by light."
-)
+# A mask with a lower mean confidence needs review: half way between a guess and certainty.
+UNSURE = 0.5
+# Bins of a hundredth; 1 itself is the first of its bin.
+BIN = 1 / 100
+FRACTIONS = HistogramLabels(
+    "Share of skin per photograph",
+    "Check a mask at 0 or 1: no skin was found, or no background.",
+    "shares of skin", "photographs", "share of skin", 2, COLOURS[0],
+)  # fmt: skip
+CONFIDENCES = HistogramLabels(
+    "Mean confidence per photograph",
+    "1: every pixel is certain; 0: skin and background are equally likely. The network rates "
+    "itself and can be wrong.",
+    "mean confidences", "photographs", "mean confidence", 2, COLOURS[2],
+)  # fmt: skip
 
 
-def gather_areas(out: Path, run: CohortRun, fetch: Fetch | None = None) -> Gathered:
-    """Read the table of areas, and choose what to show."""
-    tally, sheet = AreaTally(), Sheet(RANKS, RANKS)
-    empty: list[str] = []
-    full: list[str] = []
-    unsure: list[str] = []
-    with Copies() as copies:
-        for rows in read_rows(out, "photo"):
-            tally.add(rows)
-            copies.add(rows)
-            for row in rows:
-                if row["status"] != "ok" or row["duplicate_of"]:
-                    continue
-                fraction, confidence = row["skin_fraction"], row["confidence"]
-                sheet.add(row, (confidence, -fraction, fraction))
-                for names, holds in (
-                    (empty, fraction == 0), (full, fraction == 1), (unsure, confidence < UNSURE),
-                ):  # fmt: skip
-                    if holds:
-                        note(names, row)
-        if tally.duplicates:
-            for rows in read_rows(out, "photo"):
-                copies.look_up(rows)
-        twice = of_two_subjects(copies.shared(MOST_NAMED))
-    return Gathered(
-        run=run,
-        tally=tally,
-        answer=answer(tally),
-        warnings=_warnings(tally, twice, empty, full, unsure),
-        limits=limits(run.bundle, OUTSIDE),
-        charts=[chart for chart in (fraction_chart(tally), confidence_chart(tally)) if chart],
-        sheet=sheet.pictures(out, _told, fetch),
-        exact={
-            "skin_fraction": spread(tally.fractions),
-            "confidence": spread(tally.confidences),
-            "without_skin": tally.without_skin,
-            "all_skin": tally.all_skin,
-            "unsure": tally.unsure,
-        },
-        shown={
-            "median": tally.fraction_bins.quantile(0.5),
-            "unsure_below": UNSURE,
-        },
+@dataclass
+class AreaTally(Tally):
+    """What a cohort of photographs adds up to.
+
+    Attributes
+    ----------
+    fractions, confidences : of photographs with a result.
+    without_skin, all_skin, unsure : photographs with no skin, with nothing else, and with a mean
+        confidence below ``UNSURE``.
+    """
+
+    table: str = "areas"
+    fractions: Moments = field(default_factory=Moments)
+    confidences: Moments = field(default_factory=Moments)
+    fraction_bins: Histogram = field(default_factory=lambda: Histogram(BIN))
+    confidence_bins: Histogram = field(default_factory=lambda: Histogram(BIN))
+    without_skin: int = 0
+    all_skin: int = 0
+    unsure: int = 0
+
+    def _add_results(self, rows: list[ImageRow]) -> None:
+        fractions, confidences = column(rows, "skin_fraction"), column(rows, "confidence")
+        self.fractions.add(fractions)
+        self.fraction_bins.add(fractions)
+        self.confidences.add(confidences)
+        self.confidence_bins.add(confidences)
+        self.without_skin += int((fractions == 0).sum())
+        self.all_skin += int((fractions == 1).sum())
+        self.unsure += int((confidences < UNSURE).sum())
+
+
+class PhotoReport(CohortReport):
+    """What a cohort's report shows of photographs."""
+
+    template = "cohorts/photos.html"
+    measured_on = (
+        "photographs like those of the training. It was not measured for another camera, light, "
+        "body part or skin tone: trace some of these photographs and compare before you rely on "
+        "the rest. The training report shows how accuracy differs by skin tone and lighting."
     )
+    ranks = order = ("Least certain", "Most skin", "Least skin")
 
+    def __init__(self, _: CohortRun) -> None:
+        self.tally: AreaTally = AreaTally()
+        self.copies = Copies()
 
-def answer(tally: AreaTally) -> str:
-    """Return what the run found, in one sentence or two."""
-    said = opening(tally, "photograph", "scored")
-    if tally.fractions.n:
-        said += f" Skin is {_percent(tally.fractions.mean)} of a photograph on average."
-    return said
+    def checks(self) -> list[Check]:
+        """Return photographs without skin, without background, or with an unsure mask."""
+        return [
+            Check(
+                "No skin found",
+                "The mask is empty. Open these photographs: some may show no skin, and in some it "
+                "was missed.",
+                lambda row: row["skin_fraction"] == 0,
+            ),
+            Check(
+                "Skin everywhere",
+                "The mask fills the photograph. That is right for a close-up; otherwise the "
+                "background was taken for skin.",
+                lambda row: row["skin_fraction"] == 1,
+            ),
+            Check(
+                f"Unsure (mean confidence below {number(UNSURE, 1)})",
+                "In much of the photograph the network finds skin and background about equally "
+                "likely. Often the light, the camera or the skin tone differs from those of the "
+                "training.",
+                lambda row: row["confidence"] < UNSURE,
+            ),
+        ]
 
+    def ranking(self) -> Ranking:
+        """Rank by confidence and by share of skin."""
+        return lambda row: (row["confidence"], -row["skin_fraction"], row["skin_fraction"])
 
-def _warnings(
-    tally: AreaTally, twice: Warned, empty: list[str], full: list[str], unsure: list[str]
-) -> list[Warned]:
-    found = [
-        twice,
-        Warned(
-            "No skin found",
-            "The mask is empty. Look at them: some may show no skin, and in some it was missed.",
-            tally.without_skin,
-            empty,
-        ),
-        Warned(
-            "Skin everywhere",
-            "The mask fills the photograph. That is right for a close-up; else the background "
-            "was taken for skin.",
-            tally.all_skin,
-            full,
-        ),
-        Warned(
-            f"Unsure (mean confidence below {number(UNSURE, 1)})",
-            "The network finds skin and background about as likely in much of the photograph. "
-            "Often another light, camera or tone of skin than it was trained on.",
-            tally.unsure,
-            unsure,
-        ),
-    ]
-    return [warned for warned in found if warned.images]
+    def describe(self, row: ImageRow) -> str:
+        """Return a photograph's share of skin and confidence."""
+        return f"{_percent(row['skin_fraction'])} skin, confidence {number(row['confidence'], 2)}"
 
-
-def _told(row: Row) -> str:
-    confidence = number(row["confidence"], 2)
-    return f"{_percent(row['skin_fraction'])} skin, confidence {confidence}"
+    def findings(self, out: Path) -> Findings:
+        """Return shares of skin and confidences."""
+        tally = self.tally
+        answer = summary(tally, "photograph", "scored")
+        if tally.fractions.n:
+            answer += f" On average {_percent(tally.fractions.mean)} of a photograph is skin."
+        return Findings(
+            answer=answer,
+            charts=[
+                *histogram(FRACTIONS, tally.fractions, tally.fraction_bins),
+                *histogram(CONFIDENCES, tally.confidences, tally.confidence_bins),
+            ],
+            exact={
+                "skin_fraction": tally.fractions.summary(),
+                "confidence": tally.confidences.summary(),
+                "without_skin": tally.without_skin,
+                "all_skin": tally.all_skin,
+                "unsure": tally.unsure,
+            },
+            shown={"median": tally.fraction_bins.quantile(0.5), "unsure_below": UNSURE},
+        )
 
 
 def _percent(share: float) -> str:

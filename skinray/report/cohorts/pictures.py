@@ -1,4 +1,4 @@
-"""Images of a scored cohort to look at: the first of each rank, as small pictures."""
+"""The contact sheet of a scored cohort: the first images of each rank, as small pictures."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from pathlib import Path
 from skinray.errors import SkinrayError
 from skinray.images.read import read_image
 from skinray.report.charts import jpeg_uri
-from skinray.report.cohorts.tally import Row
+from skinray.report.cohorts.tally import ImageRow
 from skinray.scoring.overlays import encode_jpeg
 
 PER_RANK, WIDTH_PX, QUALITY = 4, 400, 80
-MOST_NAMED = 20
+# Brings a file of the run into the folder where the report is made.
 Fetch = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image and what is ``told`` of it.
+class Thumbnail:
+    """An image; ``uri`` is its overlay made small, ``problem`` says why there is none.
 
-    ``uri`` is the overlay made small, or ``problem`` says why there is none.
+    ``caption`` says what was found in the image.
     """
 
     image: str
     subject: str
-    told: str
+    caption: str
     uri: str = ""
     problem: str = ""
 
 
 class Nearest:
-    """The rows with the lowest keys, so many of them; of equal keys the first to come."""
+    """The rows with the lowest keys, at most ``most``; of equal keys the earlier one."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._heap: list[tuple[float, int, Row]] = []
+        self._heap: list[tuple[float, int, ImageRow]] = []
         self._came = 0
 
-    def add(self, key: float, row: Row) -> None:
-        """Take in a row if its key is among the lowest."""
+    def add(self, key: float, row: ImageRow) -> None:
+        """Keep a row if its key is among the lowest."""
         self._came += 1
         item = (-key, -self._came, row)
         if len(self._heap) < self.most:
@@ -50,67 +50,59 @@ class Nearest:
             heapq.heapreplace(self._heap, item)
 
     @property
-    def rows(self) -> list[Row]:
-        """The rows, the lowest key first."""
+    def rows(self) -> list[ImageRow]:
+        """The rows, lowest key first."""
         return [row for _, _, row in sorted(self._heap, reverse=True)]
 
 
 class Sheet:
-    """The contact sheet: under each rank the images whose keys are lowest.
+    """The images with the lowest keys under each rank.
 
     Parameters
     ----------
-    ranks : in the order in which they choose; an image that one has shown, no other shows.
-    order : in which they stand on the page.
+    ranks : in the order in which they choose; no image is shown under two.
+    order : of the ranks on the page.
     """
 
     def __init__(self, ranks: Sequence[str], order: Sequence[str]) -> None:
         self._order = order
-        # Three times as many as shown: an image of a small cohort may be of several ranks.
+        # Three times as many as shown: in a small cohort one image may be of several ranks.
         self._ranks = {rank: Nearest(3 * PER_RANK) for rank in ranks}
 
-    def add(self, row: Row, keys: Sequence[float]) -> None:
-        """Take in a row with its key for each rank."""
+    def add(self, row: ImageRow, keys: Sequence[float]) -> None:
+        """Add a row with its key for each rank."""
         for nearest, key in zip(self._ranks.values(), keys, strict=True):
             nearest.add(key, row)
 
-    def pictures(
-        self, folder: Path, tell: Callable[[Row], str], fetch: Fetch | None = None
-    ) -> dict[str, list[Picture]]:
-        """Return the pictures under each rank; no image is shown twice.
+    def thumbnails(
+        self, folder: Path, describe: Callable[[ImageRow], str], fetch: Fetch | None = None
+    ) -> dict[str, list[Thumbnail]]:
+        """Return the pictures under each rank.
 
         Parameters
         ----------
-        folder : of the run, or its desk.
-        tell : says in words what was found in an image.
-        fetch : brings a picture of the run into the folder, if need be.
+        folder : where the report of the run is made.
+        describe : says what was found in an image.
         """
         seen: set[str] = set()
-        sheet: dict[str, list[Picture]] = {}
+        sheet: dict[str, list[Thumbnail]] = {}
         for rank, nearest in self._ranks.items():
             new = [row for row in nearest.rows if row["image"] not in seen][:PER_RANK]
             seen |= {row["image"] for row in new}
-            if fetch is not None:
-                for row in new:
-                    if row["overlay"]:
-                        fetch(row["overlay"])
-            sheet[rank] = [_picture(row, folder, tell(row)) for row in new]
+            for row in new:
+                if fetch is not None and row["overlay"]:
+                    fetch(row["overlay"])
+            sheet[rank] = [_thumbnail(row, folder, describe(row)) for row in new]
         return {rank: sheet[rank] for rank in self._order if sheet[rank]}
 
 
-def note(names: list[str], row: Row) -> None:
-    """Add an image to the first names of a warning."""
-    if len(names) < MOST_NAMED:
-        names.append(row["image"])
-
-
-def _picture(row: Row, folder: Path, told: str) -> Picture:
+def _thumbnail(row: ImageRow, folder: Path, caption: str) -> Thumbnail:
     uri, problem = "", ""
     try:
         uri = _uri(row["overlay"], folder)
     except (SkinrayError, OSError) as error:
         problem = " ".join(str(error).split())
-    return Picture(row["image"], row["subject"] or "", told, uri, problem)
+    return Thumbnail(row["image"], row["subject"] or "", caption, uri, problem)
 
 
 def _uri(name: str | None, folder: Path) -> str:
@@ -118,6 +110,5 @@ def _uri(name: str | None, folder: Path) -> str:
         raise SkinrayError("no overlay was drawn")
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise SkinrayError(f"{name}: not in the run's folder")
-    small = encode_jpeg(read_image(path).pixels, WIDTH_PX, QUALITY)
-    return jpeg_uri(small)
+        raise SkinrayError(f"{name}: not in the run folder")
+    return jpeg_uri(encode_jpeg(read_image(path).pixels, WIDTH_PX, QUALITY))

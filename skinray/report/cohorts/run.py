@@ -1,4 +1,4 @@
-"""What a scoring run says of itself: ``run.json``, and the rows of its table of images."""
+"""A scoring run as its report reads it: ``run.json``, and the rows of its table of images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from skinray.config.kinds import Kind
 from skinray.errors import SkinrayError
-from skinray.report.cohorts.tally import Row
-from skinray.scoring.tables import NAMES
+from skinray.report.cohorts.tally import ImageRow
+from skinray.scoring.kinds import SCORED_KINDS
 
 RUN = "run.json"
 BATCH_ROWS = 4096
@@ -30,12 +30,12 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """The bundle that scored, as ``bundle.json`` in its folder tells; it may be gone since.
+    """The bundle that scored, as its ``bundle.json`` describes it; it may be gone by now.
 
     Attributes
     ----------
     found : whether the folder still holds that bundle; if not, only ``id``, ``folder`` and
-        ``um_per_px`` are known, which the run itself noted.
+        ``um_per_px`` are known, from the run itself.
     """
 
     id: str
@@ -61,9 +61,14 @@ class CohortRun:
     versions: dict[str, str]
     bundle: BundleFacts
 
+    @property
+    def table(self) -> str:
+        """Name of the table of images, without its ending."""
+        return SCORED_KINDS[self.kind].table
+
 
 def is_scoring_run(folder: Path) -> bool:
-    """Whether a folder is that of ``skinray score``."""
+    """Return whether ``skinray score`` wrote a folder."""
     return (folder / RUN).is_file()
 
 
@@ -71,34 +76,34 @@ def read_run(folder: Path) -> CohortRun:
     """Read ``run.json``; SkinrayError if it is missing or damaged."""
     path = folder / RUN
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SkinrayError(
-            f"{path}: cannot be read ({error.strerror}); name the --out of a `skinray score`"
+            f"{path}: cannot be read ({error.strerror}); give the --out folder of `skinray score`"
         ) from None
     except ValueError as error:
-        raise SkinrayError(f"{path}: not valid JSON ({error}); score into a new --out") from None
-    if not isinstance(told, dict):
-        raise SkinrayError(f"{path}: not a scoring run; score into a new --out")
+        raise SkinrayError(f"{path}: not valid JSON ({error}); score into a new folder") from None
+    if not isinstance(values, dict):
+        raise SkinrayError(f"{path}: not a scoring run; score into a new folder")
     return CohortRun(
-        kind="photo" if told.get("kind") == "photo" else "biopsy",
-        images=str(told.get("images") or ""),
-        created=str(told.get("created") or ""),
-        settings=told.get("settings") or {},
-        versions=told.get("versions") or {},
-        bundle=_bundle(told),
+        kind="photo" if values.get("kind") == "photo" else "biopsy",
+        images=str(values.get("images") or ""),
+        created=str(values.get("created") or ""),
+        settings=values.get("settings") or {},
+        versions=values.get("versions") or {},
+        bundle=_bundle(values),
     )
 
 
-def read_rows(folder: Path, kind: Kind) -> Iterator[list[Row]]:
-    """Yield the rows of the table of images in order, a batch of fixed size at a time.
+def read_rows(folder: Path, run: CohortRun) -> Iterator[list[ImageRow]]:
+    """Yield the rows of the table of images in order, in batches of a fixed size.
 
     Raises
     ------
     SkinrayError
         The file is missing, damaged, or lacks a column.
     """
-    path, columns = folder / f"{NAMES[kind]}.parquet", COLUMNS[kind]
+    path, columns = folder / f"{run.table}.parquet", COLUMNS[run.kind]
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
             missing = [name for name in columns if name not in file.schema_arrow.names]
@@ -111,21 +116,21 @@ def read_rows(folder: Path, kind: Kind) -> Iterator[list[Row]]:
                 yield batch.to_pylist()
     except FileNotFoundError:
         raise SkinrayError(
-            f"{path}: missing, so the run has not come to its end; go on with "
+            f"{path}: missing, so the run has not finished; continue it with "
             "`skinray score --resume` and the same --out"
         ) from None
     except (pa.ArrowInvalid, OSError) as error:
         raise SkinrayError(
-            f"{path}: not a whole parquet file ({error}); remove it and go on with "
+            f"{path}: damaged or incomplete ({error}); delete it and continue with "
             "`skinray score --resume`"
         ) from None
 
 
-def _bundle(told: dict[str, Any]) -> BundleFacts:
+def _bundle(run: dict[str, Any]) -> BundleFacts:
     found = BundleFacts(
-        id=str(told.get("bundle") or ""),
-        folder=str(told.get("bundle_path") or ""),
-        um_per_px=told.get("trained_um_per_px"),
+        id=str(run.get("bundle") or ""),
+        folder=str(run.get("bundle_path") or ""),
+        um_per_px=run.get("trained_um_per_px"),
     )
     try:
         values = json.loads((Path(found.folder) / "bundle.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Figures a subject of a scored cohort, gathered on disk: there may be as many as images."""
+"""Figures per subject of a scored cohort, kept on disk: there may be as many as images."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from skinray.report.cohorts.tally import Row
-from skinray.scoring.tables import spreadsheet_cell
+from skinray.files import spreadsheet_cell, whole
+from skinray.report.cohorts.tally import ImageRow
 
 CACHE_KIB = 8192
-# Mean and pooled density differ: one weighs images alike, the other millimetres.
+# Mean and pooled density differ: one weighs every image the same, the other every mm.
 _SUMS = """
     CREATE TABLE subjects (
         subject TEXT PRIMARY KEY, images INT, scored INT, failed INT, duplicates INT, counted INT,
@@ -45,15 +44,15 @@ _SHARED = """
 
 
 @dataclass(frozen=True)
-class Subject:
-    """One subject's images; duplicates and images without a boundary are in no figure of counts.
+class SubjectRow:
+    """A row of ``subjects.csv``; its figures leave out duplicates and images without a boundary.
 
     Attributes
     ----------
-    crossings, mean_count : over the scored images that count.
-    boundary_mm : length of boundary in images with a scale.
-    mean_density, pooled_density : crossings a mm: the mean over images, and all crossings over
-        all millimetres. None: no image has a scale and a boundary.
+    crossings, mean_count : over scored images.
+    boundary_mm : length of boundary in images with a known pixel size.
+    mean_density, pooled_density : crossings per mm: the mean over images, and all crossings per
+        mm of all boundary. None: no image has a pixel size and a boundary.
     """
 
     subject: str
@@ -70,7 +69,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class SharedImage:
-    """Two images of the same bytes under two subjects: one of the two names is wrong."""
+    """Two images with the same bytes under two subjects: one of the two names is wrong."""
 
     image: str
     subject: str
@@ -79,7 +78,7 @@ class SharedImage:
 
 
 class Copies:
-    """Whose the images of the same bytes are, in a temporary database of a fixed cache."""
+    """The subjects of images with the same bytes, in a temporary database with a fixed cache."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="skinray-report-")
@@ -93,17 +92,12 @@ class Copies:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._base.close()
         self._folder.cleanup()
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """Take in a batch of rows of a run's table; those of no subject are left out."""
+    def add(self, rows: Sequence[ImageRow]) -> None:
+        """Add a batch of rows of the table of images; those without a subject are left out."""
         self._base.executemany(
             "INSERT INTO copies VALUES (?, ?, ?)",
             [
@@ -113,8 +107,8 @@ class Copies:
             ],
         )
 
-    def look_up(self, rows: Iterable[Row]) -> None:
-        """Note whose the images are that duplicates refer to; on a second pass over the rows."""
+    def look_up(self, rows: Iterable[ImageRow]) -> None:
+        """Note the subjects of the originals of duplicates; for a second pass over the rows."""
         self._base.executemany(
             "INSERT OR IGNORE INTO originals "
             "SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM copies WHERE original = ?1)",
@@ -122,45 +116,44 @@ class Copies:
         )
 
     def shared(self, most: int) -> tuple[int, list[SharedImage]]:
-        """Return how many duplicates have an original of another subject, and the first ones."""
+        """Return how many duplicates have an original of another subject, and the first of them."""
         (times,) = self._base.execute(f"SELECT count(*) FROM ({_SHARED})").fetchone()  # noqa: S608
         first = self._base.execute(f"{_SHARED} LIMIT ?", (most,))
         return int(times), [SharedImage(*row) for row in first]
 
 
 class Subjects(Copies):
-    """Sums of biopsies a subject, beside whose the copies are."""
+    """Sums of biopsies per subject."""
 
     def __init__(self) -> None:
         super().__init__()
         self._base.execute(_SUMS)
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """Take in a batch of rows of ``counts.parquet``; those of no subject are left out."""
+    def add(self, rows: Sequence[ImageRow]) -> None:
+        """Add a batch of rows of ``counts.parquet``; those without a subject are left out."""
         super().add(rows)
         self._base.executemany(_ADD, [_sums(row) for row in rows if row["subject"]])
 
-    def __iter__(self) -> Iterator[Subject]:
+    def __iter__(self) -> Iterator[SubjectRow]:
         """Yield the subjects in the order of their names."""
         for row in self._base.execute(_READ):
-            yield Subject(*row)
+            yield SubjectRow(*row)
 
     def __len__(self) -> int:
         """Return the number of subjects."""
         return int(self._base.execute("SELECT count(*) FROM subjects").fetchone()[0])
 
-    def write_csv(self, path: Path) -> Path:
-        """Write one line a subject; what is not known stays empty."""
-        with path.open("w", encoding="utf-8", newline="") as file:
+    def write_csv(self, path: Path) -> None:
+        """Write a row per subject; what is not known is empty. The file appears whole."""
+        with whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
-            table.writerow(field.name for field in fields(Subject))
+            table.writerow(field.name for field in fields(SubjectRow))
             for subject in self:
                 name, *figures = asdict(subject).values()
                 table.writerow([spreadsheet_cell(name), *figures])
-        return path
 
 
-def _sums(row: Row) -> tuple[str | int | float, ...]:
+def _sums(row: ImageRow) -> tuple[str | int | float, ...]:
     ok, copy = row["status"] == "ok", bool(row["duplicate_of"])
     counted = ok and not copy and row["boundary_px"] > 0
     scaled = counted and row["density_per_mm"] is not None

@@ -1,18 +1,19 @@
-"""Figures of a scored cohort, gathered batch by batch in accumulators of fixed size."""
+"""Figures of a scored cohort, added up batch by batch in memory of a fixed size."""
 
 from __future__ import annotations
 
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Row = Mapping[str, Any]
+# A row of the run's table of images.
+ImageRow = Mapping[str, Any]
 BINS = 4096
 MOST_REASONS, EXAMPLES = 200, 3
 ELSE = "other reasons"
@@ -29,7 +30,7 @@ class Moments:
     high: float = -math.inf
 
     def add(self, values: NDArray[np.float64]) -> None:
-        """Take in further values, (N,)."""
+        """Add values, (N,)."""
         if not values.size:
             return
         mean, n = float(values.mean()), self.n + values.size
@@ -37,22 +38,27 @@ class Moments:
         self.squares += float(((values - mean) ** 2).sum()) + apart**2 * self.n * values.size / n
         self.mean += apart * values.size / n
         self.n = n
-        self.low, self.high = (
-            min(self.low, values.min().item()),
-            max(self.high, values.max().item()),
-        )
+        self.low = min(self.low, values.min().item())
+        self.high = max(self.high, values.max().item())
 
     @property
     def sd(self) -> float | None:
-        """Standard deviation over the sample; None of fewer than two values."""
+        """Sample standard deviation; None with fewer than two values."""
         return math.sqrt(self.squares / (self.n - 1)) if self.n > 1 else None
+
+    def summary(self) -> dict[str, float | int | None]:
+        """Return the figures for ``report.json``; None where there are no values."""
+        if not self.n:
+            return {"n": 0, "mean": None, "sd": None, "lowest": None, "highest": None}
+        ends = {"lowest": self.low, "highest": self.high}
+        return {"n": self.n, "mean": self.mean, "sd": self.sd, **ends}
 
 
 class Histogram:
-    """How often values at or above 0 fall into equal bins, as many bins for any range.
+    """How often values of 0 or more fall into equal bins; the number of bins is fixed.
 
-    Where a value lies beyond the last bin, bins are joined in pairs until it does not: the
-    order in which values come changes nothing.
+    When a value is beyond the last bin, bins are joined in pairs until it fits. The order of the
+    values makes no difference.
 
     Attributes
     ----------
@@ -64,7 +70,7 @@ class Histogram:
         self.times = np.zeros(bins, np.int64)
 
     def add(self, values: NDArray[np.float64]) -> None:
-        """Take in further values, (N,), finite and at or above 0."""
+        """Add values, (N,), finite and 0 or more."""
         if not values.size:
             return
         while values.max() >= self.width * len(self.times):
@@ -73,19 +79,15 @@ class Histogram:
             self.width *= 2
         self.times += np.bincount((values / self.width).astype(np.int64), minlength=len(self.times))
 
-    @property
-    def n(self) -> int:
-        """Number of values."""
-        return int(self.times.sum())
-
     def quantile(self, share: float) -> float | None:
-        """Return the lower edge of the bin that holds the value at ``share``; None of no values.
+        """Return the lower edge of the bin that holds the value at ``share``; None if empty.
 
-        It is the value itself where values are whole numbers and bins are 1 wide.
+        This is the value itself for whole numbers in bins of width 1.
         """
-        if not self.n:
+        values = int(self.times.sum())
+        if not values:
             return None
-        rank = min(self.n, max(1, math.ceil(share * self.n)))
+        rank = min(values, max(1, math.ceil(share * values)))
         return float(np.searchsorted(np.cumsum(self.times), rank)) * self.width
 
 
@@ -101,13 +103,13 @@ class Reason:
 
 @dataclass
 class Failures:
-    """Failed images by reason; beyond a number of reasons, further ones share a line."""
+    """Failed images by reason; after ``MOST_REASONS``, new reasons share one entry."""
 
     table: str = "counts"
     by_reason: dict[str, Reason] = field(default_factory=dict)
 
     def add(self, image: str, error: str) -> None:
-        """Take in a failed image and its message, ``file: reason: remedy``."""
+        """Add a failed image and its message, ``file: reason: remedy``."""
         reason, remedy = split_error(image, error)
         key = re.sub(r"\d+", "#", reason)
         if key not in self.by_reason and len(self.by_reason) >= MOST_REASONS:
@@ -119,20 +121,20 @@ class Failures:
 
     @property
     def most_first(self) -> list[Reason]:
-        """The reasons, the most frequent first."""
+        """The reasons, most frequent first."""
         return sorted(self.by_reason.values(), key=lambda reason: -reason.images)
 
 
 @dataclass
 class Tally(ABC):
-    """What a cohort adds up to, whatever was looked for.
+    """What a cohort adds up to; a subclass adds the figures of its kind.
 
-    An image whose bytes came before under another name is a duplicate: it is scored or failed
-    as that one, and left out of every figure of results.
+    A duplicate has the same bytes as an earlier image. It has that image's result or failure and
+    is left out of every figure of results.
 
     Attributes
     ----------
-    images : rows; ``scored`` and ``failed`` add up to it. ``duplicates`` are among them.
+    images : rows, ``scored`` plus ``failed``; ``duplicates`` are among them.
     """
 
     table: str = "counts"
@@ -145,28 +147,35 @@ class Tally(ABC):
     def __post_init__(self) -> None:
         self.failures = Failures(self.table)
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Take in a batch of rows of the table of images."""
-        scored = []
+    def add(self, rows: Iterable[ImageRow]) -> None:
+        """Add a batch of rows of the table of images."""
+        rows = list(rows)
+        self.images += len(rows)
+        self.duplicates += sum(bool(row["duplicate_of"]) for row in rows)
         for row in rows:
-            self.images += 1
-            self.duplicates += bool(row["duplicate_of"])
             if row["status"] != "ok":
                 self.failed += 1
                 self.failures.add(row["image"], row["error"] or "no reason was noted")
-                continue
-            self.scored += 1
-            if not row["duplicate_of"]:
-                scored.append(row)
-        self._add_results(scored)
+        self.scored = self.images - self.failed
+        self._add_results(list(with_result(rows)))
 
     @abstractmethod
-    def _add_results(self, rows: list[Row]) -> None:
-        """Take in scored images that are no duplicates."""
+    def _add_results(self, rows: list[ImageRow]) -> None:
+        """Add scored images that are not duplicates."""
+
+
+def with_result(rows: Iterable[ImageRow]) -> Iterator[ImageRow]:
+    """Yield the rows of scored images, without duplicates."""
+    return (row for row in rows if row["status"] == "ok" and not row["duplicate_of"])
+
+
+def column(rows: Iterable[ImageRow], name: str) -> NDArray[np.float64]:
+    """Return the values of a column that are known, (N,)."""
+    return np.array([row[name] for row in rows if row[name] is not None], np.float64)
 
 
 def split_error(image: str, error: str) -> tuple[str, str]:
-    """Take ``file: reason: remedy`` apart; a message of another form is all reason."""
+    """Split ``file: reason: remedy``; a message of another form is all reason."""
     text = " ".join(error.split())
     name = image.replace("\\", "/").rpartition("/")[2]
     _, found, rest = text.partition(f"{name}: ")

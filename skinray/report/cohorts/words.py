@@ -1,95 +1,58 @@
-"""A scored cohort in plain words, for readers in a hospital laboratory."""
+"""The sentences that the reports of all scored cohorts share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from skinray.report.cohorts.pictures import MOST_NAMED
 from skinray.report.cohorts.run import BundleFacts
-from skinray.report.cohorts.subjects import SharedImage
 from skinray.report.cohorts.tally import Tally
+from skinray.report.tables import grouped, many
 
 
-@dataclass(frozen=True)
-class Warned:
-    """Something to look at before the results are used.
-
-    Attributes
-    ----------
-    title, meaning : what was found, and what to do about it.
-    names : the first of the images; ``images`` of them there are.
-    """
-
-    title: str
-    meaning: str
-    images: int
-    names: Sequence[str]
-
-
-def more(warned: Warned) -> int:
-    """Return how many images a warning is about beyond those it names."""
-    return max(0, warned.images - min(len(warned.names), MOST_NAMED))
-
-
-def limits(bundle: BundleFacts, outside: str) -> list[str]:
-    """Return what the bundle's results are good for, and what not.
+def limits(bundle: BundleFacts, measured_on: str) -> list[str]:
+    """Return what the bundle's results are good for and what they are not.
 
     Parameters
     ----------
-    outside : what lies outside of what was measured, and how to compare.
+    measured_on : which images the bundle's accuracy was measured on, and what to do for others.
     """
-    said = ["For research. Not a medical device: no diagnosis may rest on these results alone."]
+    said = ["For research use only. This is not a medical device: do not base a diagnosis on it."]
     if not bundle.found:
         said.append(
-            f"The bundle is no longer in {bundle.folder or 'its folder'}, so how good it was "
-            "cannot be told here. Put it back and run `skinray report` again."
+            f"The bundle is no longer in {bundle.folder or 'its folder'}, so its accuracy cannot "
+            "be shown. Put it back and run `skinray report` again."
         )
     elif not bundle.metrics:
-        said.append("The bundle carries no measured accuracy: how good its results are is unknown.")
+        said.append("The bundle has no measured accuracy: how good these results are is unknown.")
     else:
-        said.append(f"The figures below were measured on {outside}")
+        said.append(f"The accuracy below was measured on {measured_on}")
     return said
 
 
-def opening(tally: Tally, thing: str, done: str, of: str = "") -> str:
-    """Say how many images there were, how many were scored, how many failed, how many were twice.
+def summary(tally: Tally, noun: str, verb: str, subjects: int = 0) -> str:
+    """Say how many images there were, how many were scored, how many failed, how many are copies.
 
     Parameters
     ----------
-    thing, done : what they are called and what was done to them, as in "image" and "counted".
-    of : stands after their number.
+    noun, verb : what the images are called and what was done with them: "image", "counted".
     """
     if not tally.images:
-        return f"The run's input held no {thing}, so nothing was {done}."
-    failed = f", {grouped(tally.failed)} failed" if tally.failed else " and none failed"
-    text = f"Of {many(tally.images, thing)}{of}, {grouped(tally.scored)} were {done}{failed}."
+        return f"The input had no {noun}s, so nothing was {verb}."
     if tally.images == 1:
-        text = f"The one {thing} " + ("failed." if tally.failed else f"was {done}.")
+        text = f"The one {noun} " + ("failed." if tally.failed else f"was {verb}.")
+    else:
+        source = f" from {many(subjects, 'subject')}" if subjects else ""
+        failed = grouped(tally.failed) if tally.failed else "none"
+        text = (
+            f"Of {many(tally.images, noun)}{source}, {grouped(tally.scored)} "
+            f"{_were(tally.scored)} {verb} and {failed} failed."
+        )
     if tally.duplicates:
+        copies = "is an exact copy" if tally.duplicates == 1 else "are exact copies"
         text += (
-            f" {many(tally.duplicates, thing)} had the same bytes as another and"
-            f" {'was' if tally.duplicates == 1 else 'were'} computed once with it."
+            f" {many(tally.duplicates, noun)} {copies} of another and "
+            f"{_were(tally.duplicates)} left out of the figures."
         )
     return text
 
 
-def of_two_subjects(shared: tuple[int, Sequence[SharedImage]]) -> Warned:
-    """Return what is to be said of images listed for two subjects: how many, and the first."""
-    return Warned(
-        "One image under two subjects",
-        "The same bytes are listed for two subjects: one of the two rows names the wrong "
-        "person or the wrong file. Correct the manifest and score again.",
-        shared[0],
-        [f"{s.image} ({s.subject}) = {s.original} ({s.other_subject})" for s in shared[1]],
-    )
-
-
-def many(number_of: int, thing: str) -> str:
-    """Return a number with its thing: 1 image, 2 images."""
-    return f"{grouped(number_of)} {thing}{'' if number_of == 1 else 's'}"
-
-
-def grouped(value: int) -> str:
-    """Return a whole number with its thousands apart."""
-    return f"{value:,}".replace(",", "\u202f")
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"

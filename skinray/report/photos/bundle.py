@@ -1,4 +1,4 @@
-"""The bundle of a run on photographs: its best network, chosen without a look at the test."""
+"""The bundle of a run on photographs: its best network, chosen without the test photographs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from skinray.learning.photos.trials import PhotoTrials
 from skinray.learning.provenance import now
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import finished, trained_network
-from skinray.report.photos.table import PhotoResults, PhotoRow
+from skinray.report.photos.rows import PhotoRow
+from skinray.report.photos.table import PhotoResults
 
 BUNDLE = "bundle"
 
 
 def write_photo_bundle(out: Path, trials: PhotoTrials, results: PhotoResults) -> Path:
-    """Write ``bundle/`` into the run folder, unless it is there already; return it.
+    """Write ``bundle/`` into the run folder, unless it is there already; return its path.
 
-    It holds the network that does best on the clinical photographs kept for validation, of those
-    that were trained or fine-tuned on clinical ones; of an ensemble, all members.
+    It holds the best network of those trained or fine-tuned on clinical photographs, by their
+    score on the photographs kept for validation; of an ensemble, all members.
 
     Raises
     ------
     TrainingError
-        If no training has a validation score.
+        No training has a validation score.
     """
     members, score = chosen(trials)
     spec = members[0]
@@ -56,16 +57,16 @@ def write_photo_bundle(out: Path, trials: PhotoTrials, results: PhotoResults) ->
         "created": now(),
     }
     info = BundleInfo(**values)
-    if not _lies_there(folder, info):
+    if not _is_there(folder, info):
         networks = [trained_network(one, trials.trials / one.key) for one in members]
         bundles.save(folder, info, {"skin": networks})
     return folder
 
 
 def chosen(trials: PhotoTrials) -> tuple[tuple[TrialSpec, ...], float]:
-    """Return the trials of the network that did best in validation, and how well.
+    """Return the trials of the network with the best validation score, and that score.
 
-    One trial, or the members of an ensemble; these count by the mean of what each did alone on the
+    One trial, or the members of an ensemble; their score is the mean of each member's own, on the
     photographs it held out.
     """
     scored = []
@@ -94,8 +95,8 @@ def _metrics(row: PhotoRow, score: float) -> dict[str, Any]:
     }
 
 
-def _lies_there(folder: Path, info: BundleInfo) -> bool:
-    """Whether a sound bundle of the same content but for its time is in the folder."""
+def _is_there(folder: Path, info: BundleInfo) -> bool:
+    """Return whether the folder has a valid bundle that differs only in its time."""
     try:
         before = bundles.check(folder)
     except BundleError:

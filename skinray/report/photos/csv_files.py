@@ -1,24 +1,21 @@
-"""The files of a run on photographs for programs: CSV, a remark beside what looked at tests."""
+"""The CSV files of a run on photographs."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from skinray.config.photos import LOOKED_AT
-from skinray.files import write_whole
-from skinray.learning.photos.scores import Interval
-from skinray.scoring.tables import spreadsheet_cell
+from skinray.files import spreadsheet_cell, write_whole
+from skinray.report.photos.rows import PhotoRow
 
-if TYPE_CHECKING:
-    from skinray.report.photos.table import PhotoRow
+TABLE, PHOTOS, VIEWS = "table1", "photos.csv", "views.csv"
 
 
 def write_csv(run_dir: Path, rows: Sequence[PhotoRow]) -> None:
-    """Write ``table1.csv``, ``photos.csv`` and ``views.csv``, each of which appears whole."""
+    """Write ``table1.csv``, ``photos.csv`` and ``views.csv``; each appears whole."""
     write_whole(run_dir / f"{TABLE}.csv", _csv([HEADER, *map(cells, rows)]))
     write_whole(run_dir / PHOTOS, _csv(_photo_lines(rows)))
     write_whole(run_dir / VIEWS, _csv(_view_lines(rows)))
@@ -38,55 +35,46 @@ def cells(row: PhotoRow) -> list[str]:
     figures = (summary.jaccard, summary.jaccard_pooled, summary.dice)
     numbers = [number for one in figures for number in (one.value, one.low, one.high)]
     first = [row.network, row.scenario, str(row.epochs), str(summary.images)]
-    told = [row.paper, _prediction(row), _number(row.best_epoch), row.begun]
+    training = [row.paper, _prediction(row), _number(row.best_epoch), row.begun]
     size = ["" if row.parameters is None else str(row.parameters), _number(row.epoch_s)]
     size += [row.published.parameters, row.published.epoch_time] if row.published else ["", ""]
-    return [*first, *map(_number, numbers), *told, *size, _remark(row)]
+    return [*first, *map(_number, numbers), *training, *size, _remark(row)]
 
 
-def _photo_lines(rows: Sequence[PhotoRow]) -> list[list[str]]:
-    header = [
-        "network", "scenario", "photo", "pixels", "skin", "predicted", "jaccard", "dice",
-        "mean_lightness", "ita_deg", "prediction", "remark",
-    ]  # fmt: skip
-    lines = [header]
+def _photo_lines(rows: Sequence[PhotoRow]) -> Iterator[list[str]]:
+    measured = (
+        "pixels", "skin", "predicted", "jaccard", "dice", "mean_lightness", "ita_deg",
+    )  # fmt: skip
+    yield ["network", "scenario", "photo", *measured, "prediction", "remark"]
     for row in rows:
         for one in row.photos:
-            numbers = (
-                one.pixels, one.skin, one.predicted, one.jaccard, one.dice, one.lightness,
-                one.ita_deg,
-            )  # fmt: skip
-            name = str(spreadsheet_cell(one.name))
-            told = [row.network, row.scenario, name, *map(_number, numbers), _prediction(row)]
-            lines.append([*told, _remark(row)])
-    return lines
+            areas = (one.pixels, one.skin, one.predicted)
+            numbers = (*areas, one.jaccard, one.dice, one.lightness, one.ita_deg)
+            first = [row.network, row.scenario, str(spreadsheet_cell(one.name))]
+            yield [*first, *map(_number, numbers), _prediction(row), _remark(row)]
 
 
-def _view_lines(rows: Sequence[PhotoRow]) -> list[list[str]]:
-    header = [
+def _view_lines(rows: Sequence[PhotoRow]) -> Iterator[list[str]]:
+    yield [
         "network", "scenario", "prediction", "by", "bin", "unit", "from", "below", "images",
         "jaccard", "jaccard_low", "jaccard_high", "note", "remark",
     ]  # fmt: skip
-    lines = [header]
     for row in rows:
+        first = [row.network, row.scenario, _prediction(row)]
         for view in row.views:
             for one in view.bins:
-                figure = one.jaccard or Interval(value=0, low=None, high=None)
-                numbers = (figure.value if one.jaccard else None, figure.low, figure.high)
-                note = "" if one.jaccard else f"fewer than {view.least} photographs"
-                lines.append(
-                    [
-                        row.network, row.scenario, _prediction(row), view.name, one.label,
-                        view.unit, _number(one.low), _number(one.high), str(one.images),
-                        *map(_number, numbers), note, _remark(row),
-                    ]
-                )  # fmt: skip
-    return lines
+                ends = [_number(one.low), _number(one.high)]
+                found = one.jaccard
+                figures = (found.value, found.low, found.high) if found else (None,) * 3
+                note = "" if found else f"fewer than {view.least} photographs"
+                yield [
+                    *first, view.name, one.label, view.unit, *ends, str(one.images),
+                    *map(_number, figures), note, _remark(row),
+                ]  # fmt: skip
 
 
 def _prediction(row: PhotoRow) -> str:
-    averaged = [f"{row.members} members"] if row.members > 1 else []
-    return ", ".join([*averaged, *(["flips"] if row.flips else [])]) or "plain"
+    return ", ".join(row.averaged) or "plain"
 
 
 def _remark(row: PhotoRow) -> str:
@@ -97,15 +85,12 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _csv(rows: list[list[str]]) -> str:
+def _csv(rows: Iterable[list[str]]) -> str:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue()
 
 
-TABLE, PHOTOS, VIEWS = "table1", "photos.csv", "views.csv"
-
-
 def is_photo_run(folder: Path) -> bool:
-    """Whether a folder is that of ``skinray train-photos``."""
+    """Return whether ``skinray train-photos`` wrote a folder."""
     return (folder / f"{TABLE}.csv").is_file()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.images.photos.labels import read_skin
 from skinray.images.photos.pairs import Photo
 from skinray.images.read import read_image
@@ -21,16 +21,14 @@ from skinray.scoring.overlays import BOUNDARY, NERVE, encode_jpeg, skin_overlay
 
 EXAMPLES = "examples"
 WIDTH = 480
-FOUND, TRACED = NERVE, BOUNDARY  # blue is the network's on every page, green what was traced
-
-Mask = NDArray[np.bool_]
+FOUND, TRACED = NERVE, BOUNDARY  # on every page blue is the network's, green is traced
 
 
 class PhotoExample(BaseModel):
     """Three drawings of one photograph, paths relative to the run folder.
 
-    ``found`` and ``traced`` outline the skin, ``confidence`` is the network's raw one in grey;
-    it is empty where a run did not draw it.
+    ``found`` and ``traced`` outline the skin; ``confidence`` is the network's raw confidence in
+    grey, empty if a run did not draw it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,7 +42,7 @@ class PhotoExample(BaseModel):
 
 
 def pick(scores: Sequence[PhotoScore]) -> list[tuple[Rank, int]]:
-    """Return rank and position of best, median and worst; of fewer than three, each once."""
+    """Return rank and position of the best, median and worst; of fewer than three, each once."""
     order = sorted(range(len(scores)), key=lambda at: (-scores[at].jaccard, scores[at].md5))
     return [(rank, order[place]) for rank, place in ranks(len(order))]
 
@@ -61,9 +59,9 @@ def write_examples(
 
     Parameters
     ----------
-    key : names the files; the trial's own.
-    photos, scores : of the same photographs, in one order.
-    predict : returns what a network makes of an (H, W, 3) photograph.
+    key : of the trial; part of the file names.
+    photos, scores : of the same photographs, in the same order.
+    predict : returns a network's output for an (H, W, 3) photograph.
     """
     (run_dir / EXAMPLES).mkdir(parents=True, exist_ok=True)
     drawn = []
@@ -85,14 +83,14 @@ def write_examples(
 
 
 def draw_skin(
-    image: NDArray[np.uint8], skin: Mask, colour: tuple[int, int, int]
+    image: NDArray[np.uint8], skin: NDArray[np.bool_], colour: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
-    """Return the photograph, made small, its skin outlined and all else in the shade.
+    """Return the photograph made small, its skin outlined and everything else darkened.
 
     Parameters
     ----------
-    image : (H, W, 3) uint8 RGB; left as it is.
-    skin : (H, W) bool, on its pixels.
+    image : (H, W, 3) uint8 RGB; not changed.
+    skin : (H, W) bool, pixels of the image.
     colour : RGB of the outline.
     """
     small = _small(image).astype(np.uint8)
@@ -100,7 +98,7 @@ def draw_skin(
 
 
 def draw_confidence(confidence: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return a network's confidence as the paper's figure 3 draws it, made small.
+    """Return a network's confidence, made small, as in the paper's figure 3.
 
     Parameters
     ----------
@@ -114,7 +112,7 @@ def draw_confidence(confidence: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _small(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return (H, W) or (H, W, 3) pixels no wider than a drawing is."""
+    """Return (H, W) or (H, W, 3) pixels, at most ``WIDTH`` wide."""
     height, width = pixels.shape[:2]
     size = (min(width, WIDTH), max(1, round(height * min(width, WIDTH) / width)))
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))

@@ -1,4 +1,4 @@
-"""Charts of the views: how well skin is found by skin tone, lighting and share of skin."""
+"""Charts of accuracy by skin tone, lighting and share of skin."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from matplotlib.figure import Figure
 
 from skinray.learning.photos.views import View
 from skinray.report.charts import COLOURS, INK, MARKERS, STYLE, Chart, to_svg
-from skinray.report.photos.table import PhotoRow, looked_words
+from skinray.report.photos.rows import PhotoRow
+from skinray.report.photos.table import looked_words
+from skinray.report.tables import many
 
-# Half the room that the networks of one bin share.
+# Half the width that the networks of one bin share.
 SPREAD = 0.32
 
 
 def view_charts(rows: Sequence[PhotoRow]) -> list[Chart]:
-    """Draw one chart a measure: bins across, mean Jaccard up, one mark a network."""
+    """Draw a chart per measure: bins across, mean Jaccard up, a mark per network."""
     shown = [row for row in rows if row.views]
     return [_chart(shown, at) for at in range(len(shown[0].views))] if shown else []
 
@@ -39,14 +41,13 @@ def _chart(rows: Sequence[PhotoRow], at: int) -> Chart:
         if len(rows) > 1:
             figure.legend(loc="outside upper center", ncols=min(3, len(rows)))
         svg = to_svg(figure)
-    told = "; ".join(f"{row.label}: {_told(row.views[at])}" for row in rows)
-    have = "photograph has" if first.unknown == 1 else "photographs have"
-    unknown = f" {first.unknown} {have} no such measure." if first.unknown else ""
+    means = "; ".join(f"{row.label}: {_means(row.views[at])}" for row in rows)
+    unknown = f" Not measured in {many(first.unknown, 'photograph')}." if first.unknown else ""
     return Chart(
         f"By {first.name} ({first.unit})",
-        f"Mean Jaccard by {first.name}. {told}.",
-        f"{first.how} Bars are 95 % intervals. Groups of fewer than {first.least} photographs give "
-        f"no figure.{unknown}{''.join(f' {said}' for said in looked_words(rows))}",
+        f"Mean Jaccard by {first.name}. {means}.",
+        f"{first.how} Bars are 95 % intervals. Groups of fewer than {first.least} photographs "
+        f"have no figure.{unknown}{''.join(f' {said}' for said in looked_words(rows))}",
         svg,
     )
 
@@ -61,7 +62,7 @@ def _marks(place: Axes, row: PhotoRow, view: View, index: int, rows: int) -> Non
             [figure.value - (figure.low or figure.value) for _, figure in found],
             [(figure.high or figure.value) - figure.value for _, figure in found],
         ],
-        # Past the last colour the markers are one further, so that no two rows look alike.
+        # After the last colour the markers shift by one, so that no two rows look the same.
         fmt=MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
         color=COLOURS[index % len(COLOURS)],
         ecolor=INK,
@@ -72,13 +73,13 @@ def _marks(place: Axes, row: PhotoRow, view: View, index: int, rows: int) -> Non
 
 
 def edges(low: float | None, high: float | None) -> str:
-    """Show a range: ``10 to 28``, ``below -30``, ``from 55``."""
+    """Return a range as text: ``10 to 28``, ``below -30``, ``from 55``."""
     if low is None:
         return "all" if high is None else f"below {high:g}"
     return f"from {low:g}" if high is None else f"{low:g} to {high:g}"
 
 
-def _told(view: View) -> str:
+def _means(view: View) -> str:
     return (
         ", ".join(
             f"{one.label} {one.jaccard.value:.2f} (n = {one.images})"

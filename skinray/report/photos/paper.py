@@ -1,6 +1,6 @@
 """The second paper's own figures: "Segmentation of both Diseased and Healthy Skin ...", table I.
 
-They are of its own photographs, and quoted as it prints them but for zeros before the point.
+They are of its own photographs, and quoted as printed but without zeros before the point.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 class Published(NamedTuple):
     """One network: parameters, epoch time, and Jaccard (Dice) of each scenario.
 
-    The paper names neither the training nor the hardware that its epoch times are of.
+    The paper names neither the training nor the hardware that its epoch times are from.
     """
 
     parameters: str

@@ -1,43 +1,37 @@
-"""What a run on photographs found, in sentences; and what to know before relying on it."""
+"""The results of a run on photographs in plain words, and their limits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from skinray.config.biopsies import ArmSettings, TrainSettings
 from skinray.config.photos import SkinSettings
+from skinray.config.training import ArmSettings, TrainSettings
 from skinray.learning.photos.trials import SCENARIOS, Scenario
 from skinray.learning.photos.views import View, ViewBin
 from skinray.report.photos.paper import PAPER_EPOCHS, PAPER_PUBLIC, PAPER_TEST, PAPER_TRAIN
-from skinray.report.photos.table import (
-    PLAIN_STARTS,
-    PhotoResults,
-    PhotoRow,
-    looked_words,
-    of_masks,
-    unlearned,
-)
+from skinray.report.photos.rows import PhotoRow
+from skinray.report.photos.table import PhotoResults, looked_words, of_masks, starts, unlearned
 
-# With fewer test photographs intervals of a Jaccard are wide, and every bin is small.
+# With fewer test photographs, intervals are wide and every bin is small.
 FEW = 100
 
 
 class Weakest(NamedTuple):
-    """The bin in which a network does worst."""
+    """The bin with a network's lowest Jaccard."""
 
     view: View
     bin: ViewBin
 
 
 def best(rows: Sequence[PhotoRow], scenario: Scenario | None = None) -> PhotoRow | None:
-    """Return the row of the highest mean Jaccard, of one scenario or of all."""
+    """Return the row with the highest mean Jaccard, of one scenario or of all."""
     of = [row for row in rows if scenario in (None, row.scenario)]
     return max(of, key=lambda row: row.summary.jaccard.value, default=None)
 
 
 def answer(results: PhotoResults) -> str:
-    """Return the run's answer in two or three sentences."""
+    """Return what the run found, in one or two sentences."""
     top = best(results.rows)
     if top is None:
         return "No network was tested."
@@ -46,7 +40,7 @@ def answer(results: PhotoResults) -> str:
         f"{_figure(top)} on {results.test_images} test photographs that no network was trained on."
     )
     others = [
-        f"{_figure(row)} {_of(row.scenario)} ({row.label})"
+        f"{_figure(row)} when {_of(row.scenario)} ({row.label})"
         for scenario in SCENARIOS
         if scenario != top.scenario and (row := best(results.rows, scenario)) is not None
     ]
@@ -56,7 +50,7 @@ def answer(results: PhotoResults) -> str:
 
 
 def weakest(row: PhotoRow) -> Weakest | None:
-    """Return the bin of fewest overlap among those with photographs enough."""
+    """Return the bin with the lowest Jaccard of those with enough photographs."""
     found = [Weakest(view, view.known[0]) for view in row.views if len(view.known) > 1]
 
     def overlap(one: Weakest) -> float:
@@ -71,41 +65,40 @@ def caveats(results: PhotoResults) -> list[str]:
     if results.test_images < FEW:
         said.append(
             f"Only {results.test_images} photographs were tested: the intervals are wide, and most "
-            "groups too small to tell of."
+            "groups are too small for a figure."
         )
     epochs = max((row.epochs for row in results.rows), default=0)
     allowed = _allowed_epochs(results)
     if allowed is not None and allowed < PAPER_EPOCHS:
         first = results.settings.get("pretraining_epochs")
-        apart = f", pretraining {first}" if first is not None else ""
+        apart = f" (pretraining: {first})" if first is not None else ""
         said.append(
-            f"Trainings were allowed {allowed} epochs{apart}, and took {epochs} at most; the paper "
-            f"allows {PAPER_EPOCHS}."
+            f"Training was limited to {allowed} epochs{apart}, and took at most {epochs}; the "
+            f"paper's limit is {PAPER_EPOCHS}."
         )
     recipe = results.settings.get("recipe", "paper")
     if recipe != "paper":
-        said.append(f"Settings are those of the recipe '{recipe}', not the paper's.")
-    begun = dict.fromkeys((row.network, row.begun) for row in results.rows)
-    said += [f"{name} began from {how}." for name, how in begun if how not in PLAIN_STARTS]
+        said.append(f"The settings are those of the recipe '{recipe}', not the paper's.")
+    said += starts(results.rows)
     if len(results.rows) > 1:
         said.append(
-            "The best row and its weakest group are picked by these same photographs, so the first "
-            "figure leans high and the second low."
+            "The best network and its weakest group were chosen on these same photographs, so the "
+            "first figure is optimistic and the second pessimistic."
         )
     said += [
-        "Jaccard is of each photograph at its own size, then the mean; intervals are over "
-        "photographs. Several photographs of one person tell less than they count.",
-        "Skin tone is estimated from uncalibrated photographs: exposure and colour cast move it. "
-        "It sorts photographs, not people.",
-        f"The paper's figures come from its own photographs ({PAPER_TRAIN} to train, {PAPER_TEST} "
-        f"to test, {PAPER_PUBLIC} public). They stand beside this run's for orientation, not as a "
-        "contest on equal terms.",
+        "Jaccard is the mean over photographs, each at its own size; intervals are over "
+        "photographs. Several photographs of one person carry less information.",
+        "Skin tone is estimated from uncalibrated photographs: exposure and colour cast change it. "
+        "It classifies photographs, not people.",
+        f"The paper's figures come from its own photographs ({PAPER_TRAIN} for training, "
+        f"{PAPER_TEST} for testing, {PAPER_PUBLIC} public). They are shown for orientation; the "
+        "two are not directly comparable.",
     ]
     return said
 
 
-def trained_how(results: PhotoResults) -> list[str]:
-    """Return what the curves show and which weights were kept, one for networks trained alike."""
+def training_explained(results: PhotoResults) -> list[str]:
+    """Return what the curves show and which weights were kept, once for each way of training."""
     said: dict[str, list[str]] = {}
     for network in results.settings.get("networks") or []:
         arm = ArmSettings.model_validate(network)
@@ -115,30 +108,30 @@ def trained_how(results: PhotoResults) -> list[str]:
     return [f"{', '.join(labels)}: {how[0].lower()}{how[1:]}" for how, labels in said.items()]
 
 
-def confidence_how(results: PhotoResults) -> str:
+def confidence_explained(results: PhotoResults) -> str:
     """Return what the pictures of the raw confidence show."""
     skin = SkinSettings.model_validate(results.settings.get("skin", {}))
-    edges = "the photograph's edges draw it and " if skin.refine else ""
+    edges = "it is fitted to the photograph's edges and " if skin.refine else ""
     return (
         "Raw confidence is drawn as in the paper's figure 3: black is 0 %, white 100 % that a "
-        f"pixel is skin. It is the network's own answer, before {edges}the threshold of "
-        f"{100 * skin.threshold:g} % makes the mask."
+        f"pixel is skin. It is the network's output, before {edges}the threshold of "
+        f"{100 * skin.threshold:g} % gives the mask."
     )
 
 
 def _how(train: TrainSettings) -> str:
-    loss = {"jaccard": "1 less a soft Jaccard", "dice": "1 less a soft Dice"}.get(
+    loss = {"jaccard": "1 minus a soft Jaccard", "dice": "1 minus a soft Dice"}.get(
         train.loss, train.loss
     )
     if train.cross_entropy:
-        loss += f", and {train.cross_entropy:g} of the pixels' cross-entropy"
+        loss += f" plus {train.cross_entropy:g} times the cross-entropy of the pixels"
     kept = "the epoch with the best validation" if train.keep == "best" else "the last epoch"
     mean = ", as a running mean over steps" if train.average else ""
     if train.early_stop_epochs is None:
-        ends = "no training ends early"
+        ends = "training never stops early"
     else:
-        ends = f"a training ends after {train.early_stop_epochs} epochs without a better one"
-    return f"The loss is {loss}. Weights are those of {kept}{mean}; {ends}."
+        ends = f"training stops after {train.early_stop_epochs} epochs without improvement"
+    return f"The loss is {loss}. The weights are those of {kept}{mean}; {ends}."
 
 
 def _allowed_epochs(results: PhotoResults) -> int | None:
@@ -155,7 +148,7 @@ def _figure(row: PhotoRow) -> str:
 
 def _of(scenario: Scenario) -> str:
     return {
-        "direct transfer": "pretrained on public photographs alone",
-        "direct training": "trained on clinical photographs alone",
+        "direct transfer": "trained only on public photographs",
+        "direct training": "trained only on clinical photographs",
         "fine-tuning": "pretrained and fine-tuned",
     }[scenario]

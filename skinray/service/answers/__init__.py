@@ -1,1 +1,1 @@
-"""What the service answers: counts, masks and pictures."""
+"""What the service returns for one image: counts, masks and pictures."""

@@ -1,4 +1,4 @@
-"""From the map of a photograph to all that a client asked for: the last stage, everywhere."""
+"""From the map of a photograph to everything that a client asked for: the last stage."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from skinray.images.photos.skin import Skin, SkinArea
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
 from skinray.scoring.overlays import encode_png
-from skinray.service.answers.request import PNG_SCHEMA, Want, as_text, to_grey
+from skinray.service.answers.request import Png, Want, png_field, to_grey
+from skinray.service.metrics import Meter
 
 
 @dataclass(frozen=True)
-class SkinWant(Want["SkinAnswer"]):
-    """The skin in a photograph, and what a client asked for beside its area.
+class SkinWant(Want["PhotoSkin"]):
+    """The area of the skin in a photograph, and whatever else the client asked for.
 
     Attributes
     ----------
-    array : the mask as an array.
+    request_id : for the answer to repeat.
     runs : the mask as run lengths.
     mask : the mask as a picture.
-    cutout : the photograph with all that is no skin taken out, as a picture.
+    cutout : the photograph with everything but the skin removed, as a picture.
     maps : the probability map, as a grey picture.
     image : the decoded photograph itself, upright, for browsers that cannot show its format.
-    sweep : thresholds to tell the area at, beside the one used.
-    threshold : probability from which on it is skin; None: the bundle's own.
+    sweep : thresholds to report the area at, in addition to the one used.
+    threshold : lowest probability that counts as skin; None: the bundle's own.
     """
 
     kind: ClassVar[Kind] = "photo"
 
-    array: bool = False
+    request_id: str = ""
     runs: bool = False
     mask: bool = False
     cutout: bool = False
@@ -47,7 +48,7 @@ class SkinWant(Want["SkinAnswer"]):
 
     @property
     def pixels(self) -> bool:
-        """Always: the photograph's edges may draw the mask's."""
+        """Always: the mask may follow the photograph's edges."""
         return True
 
     def thresholds(self, info: BundleInfo) -> dict[Stage, float]:
@@ -60,93 +61,40 @@ class SkinWant(Want["SkinAnswer"]):
         image: NDArray[np.uint8] | None,
         maps: Maps,
         um_per_px: float | None,
-    ) -> SkinAnswer:
+    ) -> PhotoSkin:
         """Find the skin, and draw what was asked for; see :class:`Want`."""
         if image is None:
             raise SkinrayError("skin is asked for, but the photograph is not given")
-        return skin_answer(info, image, maps["skin"], self)
+        probability = info.find_skin(image, maps["skin"]).probability
+        threshold = info.finding.threshold if self.threshold is None else self.threshold
+        found = Skin(probability >= np.float32(threshold), probability)
+        grey = found.mask.view(np.uint8) * 255
+        runs = run_lengths(found.mask) if self.runs else []
+        return PhotoSkin(
+            **dict(SkinArea.of(found)),
+            threshold=threshold,
+            mask=RunLengths(size=found.mask.shape, counts=runs),
+            request_id=self.request_id,
+            bundle=info.id,
+            image_sha256=self.image_sha256,
+            skin_png=encode_png(to_grey(probability)) if self.maps else None,
+            image_png=encode_png(image) if self.image else None,
+            sweep=[area_at(probability, one) for one in self.sweep] if self.sweep else None,
+            mask_png=encode_png(grey) if self.mask else None,
+            cutout_png=encode_png(cut_out(image, found.mask)) if self.cutout else None,
+        )
 
 
-@dataclass(frozen=True)
-class AreaPoint:
-    """The area of the skin at one threshold."""
-
-    threshold: float
-    skin_px: int
-    skin_fraction: float
-
-
-@dataclass(frozen=True)
-class SkinAnswer:
-    """What one photograph gave. Pictures are PNG files, of its own size; None: not asked for.
-
-    Attributes
-    ----------
-    area : the record that a scored cohort would hold, at ``threshold``.
-    array : (H, W) uint8, 1 on skin.
-    runs : lengths of runs in the mask, see :func:`run_lengths`.
-    mask_png : 8-bit grey, 255 on skin.
-    cutout_png : RGBA; black and clear where there is no skin.
-    skin_png : 8-bit grey, probability times 255.
-    sweep : in the order of the thresholds asked for.
-    """
-
-    area: SkinArea
-    threshold: float
-    bundle_id: str
-    array: NDArray[np.uint8] | None
-    runs: list[int] | None
-    mask_png: bytes | None
-    cutout_png: bytes | None
-    skin_png: bytes | None
-    image_png: bytes | None
-    sweep: list[AreaPoint] | None
-
-
-def skin_answer(
-    info: BundleInfo, image: NDArray[np.uint8], probability: NDArray[np.float32], want: SkinWant
-) -> SkinAnswer:
-    """Find the skin, and draw what was asked for.
-
-    Parameters
-    ----------
-    info : of the bundle that made the map.
-    image : (H, W, 3) uint8 RGB.
-    probability : (H, W) float32, of skin, on the photograph's own pixels.
-
-    Raises
-    ------
-    SkinrayError
-        If the map is not finite, or does not have the photograph's size.
-    """
-    found = info.find_skin(image, probability)
-    threshold = info.finding.threshold if want.threshold is None else want.threshold
-    found = Skin(found.probability >= np.float32(threshold), found.probability)
-    mask = found.mask.view(np.uint8)
-    return SkinAnswer(
-        area=SkinArea.of(found),
-        threshold=threshold,
-        bundle_id=info.id,
-        array=mask if want.array else None,
-        runs=run_lengths(found.mask) if want.runs else None,
-        mask_png=encode_png(mask * 255) if want.mask else None,
-        cutout_png=encode_png(cut_out(image, found.mask)) if want.cutout else None,
-        skin_png=encode_png(to_grey(found.probability)) if want.maps else None,
-        image_png=encode_png(image) if want.image else None,
-        sweep=[area_at(found.probability, one) for one in want.sweep] if want.sweep else None,
-    )
-
-
-def area_at(probability: NDArray[np.float32], threshold: float) -> AreaPoint:
+def area_at(probability: NDArray[np.float32], threshold: float) -> Area:
     """Return the area of the skin at another threshold."""
     pixels = int(np.count_nonzero(probability >= np.float32(threshold)))
-    return AreaPoint(threshold, pixels, pixels / probability.size)
+    return Area(threshold=threshold, skin_px=pixels, skin_fraction=pixels / probability.size)
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
-    """Return the lengths of runs of equal pixels, down the columns; the first is of no skin.
+    """Return the lengths of runs of equal pixels, down the columns; the first is not skin.
 
-    That is COCO's uncompressed run-length encoding; a mask that begins with skin begins with 0.
+    This is COCO's uncompressed run-length encoding; a mask that begins with skin begins with 0.
     """
     pixels = np.asarray(mask).ravel(order="F")
     changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
@@ -157,7 +105,7 @@ def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
 def cut_out(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return (H, W, 4) uint8 RGBA of the skin alone.
 
-    What is clear is black as well: a picture whose ground is only hidden would still carry it.
+    Transparent pixels are black as well, or the file would still contain the background.
     """
     kept = mask[..., None].astype(np.uint8)
     return np.concatenate([image * kept, 255 * kept], axis=2)
@@ -184,8 +132,8 @@ class RunLengths(BaseModel):
 
     size: tuple[int, int] = Field(description="height and width")
     counts: list[int] = Field(
-        description="lengths of runs down the columns, in turn not skin and skin; the first may "
-        "be 0"
+        description="lengths of runs down the columns, alternately not skin and skin; the first "
+        "may be 0"
     )
 
 
@@ -200,41 +148,32 @@ class Area(BaseModel):
 
 
 class PhotoSkin(SkinArea):
-    """The skin of one photograph: what a scored cohort holds of it, and what was asked for."""
+    """The skin of one photograph: its record in a scored cohort, and the extras asked for."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", json_schema_extra={"examples": [EXAMPLE]}
     )
 
-    threshold: float = Field(gt=0, lt=1, description="probability from which on it is skin")
+    threshold: float = Field(gt=0, lt=1, description="lowest probability that counts as skin")
     mask: RunLengths
     request_id: str = Field(description="as in the header X-Request-ID and in the service's log")
-    bundle: str = Field(description="SHA-256 that names the bundle which answered")
-    image_sha256: str = Field(description="of the file that was sent")
-    skin_png: str | None = Field(
-        None, description="skin probability, 255 for 1 (include=maps)", json_schema_extra=PNG_SCHEMA
-    )
-    image_png: str | None = Field(
-        None,
-        description="the photograph as decoded, upright (include=image)",
-        json_schema_extra=PNG_SCHEMA,
-    )
+    bundle: str = Field(description="SHA-256 of the bundle that answered")
+    image_sha256: str = Field(description="SHA-256 of the uploaded file")
+    skin_png: Png | None = png_field("skin probability, 255 for 1 (include=maps)")
+    image_png: Png | None = png_field("the decoded photograph, upright (include=image)")
     sweep: list[Area] | None = Field(
         None, description="areas at thresholds .05 to .95 (include=sweep)"
     )
+    # Answers of their own media type, not part of the JSON.
+    mask_png: bytes | None = Field(None, exclude=True)
+    cutout_png: bytes | None = Field(None, exclude=True)
 
-    @classmethod
-    def from_answer(cls, answer: SkinAnswer, image_sha256: str, request_id: str) -> PhotoSkin:
-        """Tell of an answer, its run lengths among it, on the file with this hash."""
-        area, points = answer.area, answer.sweep
-        return cls(
-            **area.model_dump(),
-            threshold=answer.threshold,
-            mask=RunLengths(size=(area.height, area.width), counts=answer.runs or []),
-            request_id=request_id,
-            bundle=answer.bundle_id,
-            image_sha256=image_sha256,
-            skin_png=as_text(answer.skin_png),
-            image_png=as_text(answer.image_png),
-            sweep=None if points is None else [Area(**vars(one)) for one in points],
-        )
+    def measure(self, meter: Meter) -> None:
+        """Report the share of skin."""
+        meter.covered(self.skin_fraction)
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the output of the model ``photos``: the mask, (H, W) uint8, 1 on skin."""
+        height, width = self.mask.size
+        skin = (np.arange(len(self.mask.counts)) % 2).astype(np.uint8)
+        return {"skin": np.repeat(skin, self.mask.counts).reshape(width, height).T}

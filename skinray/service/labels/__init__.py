@@ -1,1 +1,1 @@
-"""Corrections made on the page, kept as labels."""
+"""Corrections made on the page, stored as labels for training."""

@@ -1,4 +1,4 @@
-"""Corrections as labels: what a person left of a count becomes a row of a training cohort."""
+"""Corrections as labels: a corrected count becomes a row of a training cohort."""
 
 from __future__ import annotations
 
@@ -16,22 +16,9 @@ from skinray.crossings.density import to_mm
 from skinray.errors import LabelError
 from skinray.service.engine import Engine
 from skinray.service.labels.masks import make_label
-from skinray.service.labels.store import Stored, checked_subject, count_labels, store_label
+from skinray.service.labels.store import LabelAnswer, checked_subject, count_labels, store_label
 
-MAX_POINTS = 2000  # an image at 20x holds some dozens
-
-
-class LabelAnswer(BaseModel):
-    """A label that was stored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    image: str = Field(description="name in the labels folder, from the pixels' SHA-256")
-    subject: str = Field(description="as given, or the image's own name")
-    count: int = Field(ge=0, description="crossings of the label")
-    um_per_px: float | None = Field(description="scale stored; null: unknown")
-    replaced: bool = Field(description="whether the image had a label already")
-    images: int = Field(ge=1, description="labelled images in the folder")
+MAX_POINTS = 2000  # an image at 20x has a few dozen
 
 
 class LabelsInfo(BaseModel):
@@ -44,7 +31,7 @@ class LabelsInfo(BaseModel):
 
 
 async def labels_info(folder: Path | None) -> LabelsInfo:
-    """Tell of the labels folder; None: there is none."""
+    """Describe the labels folder; None: there is none."""
     if folder is None:
         return LabelsInfo(enabled=False, images=0)
     return LabelsInfo(enabled=True, images=await asyncio.to_thread(count_labels, folder))
@@ -63,20 +50,20 @@ async def save_label(
 
     Parameters
     ----------
-    engine : whose maps the correction began from.
+    engine : whose maps were corrected.
     folder : the labels; a cohort that ``skinray train-cv`` takes.
     pixels : (H, W, 3) uint8 RGB.
     um_per_px : scale of the image, None if unknown.
-    points : JSON list of [row, column]: the crossings as the person left them.
-    nerve_threshold : the one the person chose; None: the bundle's own.
+    points : JSON list of [row, column]: the corrected crossings.
+    nerve_threshold : the one that the person chose; None: the bundle's own.
     subject : whose skin it is, if known.
 
     Raises
     ------
     LabelError
-        The fields do not fit, or masks cannot say what they ask for.
+        A field is invalid, or no masks can have these crossings.
     CohortError
-        The folder cannot be written, or holds a stranger's manifest.
+        The folder cannot be written, or holds a manifest that is not the service's own.
     """
     to_mm(0, um_per_px)
     checked_subject(subject)
@@ -91,19 +78,11 @@ async def save_label(
         engine.stage_map("nerve", pixels, um_per_px), engine.stage_map("dermis", pixels, um_per_px)
     )
 
-    def work() -> Stored:
+    def work() -> LabelAnswer:
         label = make_label(nerve, dermis, corrected, settings, scale)
         return store_label(folder, pixels, label, um_per_px, subject)
 
-    stored = await asyncio.to_thread(work)
-    return LabelAnswer(
-        image=stored.image,
-        subject=stored.subject,
-        count=stored.count,
-        um_per_px=stored.um_per_px,
-        replaced=stored.replaced,
-        images=stored.images,
-    )
+    return await asyncio.to_thread(work)
 
 
 def parse_points(text: str, shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -112,22 +91,22 @@ def parse_points(text: str, shape: tuple[int, int]) -> NDArray[np.float64]:
     Raises
     ------
     LabelError
-        It is none, holds more than ``MAX_POINTS``, or a place outside of the image.
+        It is not such a list, has more than ``MAX_POINTS``, or a point outside the image.
     """
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
-        raise LabelError("points is no JSON: give [[row, column], ...]") from None
+        raise LabelError("points is not valid JSON: give [[row, column], ...]") from None
     if not isinstance(values, list) or not all(_is_place(value) for value in values):
-        raise LabelError("points is no list of places: give [[row, column], ...] in pixels")
+        raise LabelError("points is not a list of points: give [[row, column], ...] in pixels")
     if len(values) > MAX_POINTS:
-        raise LabelError(f"{len(values)} points: an image has at most {MAX_POINTS} crossings")
+        raise LabelError(f"{len(values)} points: an image may have at most {MAX_POINTS} crossings")
     points = np.array(values, np.float64).reshape(-1, 2)
     outside = (points < -0.5).any(axis=1) | (points > np.array(shape) - 0.5).any(axis=1)
     if outside.any():
         row, column = points[outside][0]
         raise LabelError(
-            f"a point at row {row:g}, column {column:g} lies outside of the image "
+            f"the point at row {row:g}, column {column:g} is outside the image "
             f"({shape[1]}x{shape[0]}): give pixels of the upright image"
         )
     return np.clip(points, 0, np.array(shape) - 1)
@@ -137,12 +116,12 @@ def _is_place(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 2
-        and all(type(number) in (int, float) and _is_sound(number) for number in value)
+        and all(type(number) in (int, float) and _is_finite(number) for number in value)
     )
 
 
-def _is_sound(number: float) -> bool:
+def _is_finite(number: float) -> bool:
     try:
         return math.isfinite(number)
-    except OverflowError:  # a whole number beyond any float
+    except OverflowError:  # an integer beyond any float
         return False

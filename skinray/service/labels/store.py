@@ -1,7 +1,7 @@
-"""A folder of labels that grows by one image a correction, and is a cohort at any moment.
+"""A folder of labels that grows by one image per correction and is a valid cohort at any time.
 
-An image is named by the SHA-256 of its pixels, never by what a client calls it: a file sent
-again in another format is the same image, and its row is replaced.
+An image is named after the SHA-256 of its pixels, never after a client's file name: if a file is
+sent again in another format, it is the same image and its row is replaced.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import os
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from skinray.errors import CohortError, LabelError
 from skinray.files import whole
@@ -30,19 +30,20 @@ COLUMNS = ("image", "subject", "nerves", "dermis", "count", "um_per_px")
 FOLDERS = ("images", "nerves", "dermis")
 LOCK = ".manifest.lock"
 MAX_SUBJECT = 100
-_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # spreadsheets run a cell that begins so
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # spreadsheets execute such a cell
 
 
-@dataclass(frozen=True)
-class Stored:
-    """What was written: the row's values, whether it replaced one, and the rows there are."""
+class LabelAnswer(BaseModel):
+    """A label that was stored."""
 
-    image: str
-    subject: str
-    count: int
-    um_per_px: float | None
-    replaced: bool
-    images: int
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: str = Field(description="name in the labels folder, from the pixels' SHA-256")
+    subject: str = Field(description="as given, or the image's own name")
+    count: int = Field(ge=0, description="crossings of the label")
+    um_per_px: float | None = Field(description="scale stored; null: unknown")
+    replaced: bool = Field(description="whether the image already had a label")
+    images: int = Field(ge=1, description="labelled images in the folder")
 
 
 def store_label(
@@ -51,19 +52,19 @@ def store_label(
     label: LabelMasks,
     um_per_px: float | None,
     subject: str | None = None,
-) -> Stored:
+) -> LabelAnswer:
     """Write an image with its masks, then its row of the manifest.
 
     Parameters
     ----------
-    folder : the cohort; made where it is missing.
+    folder : the cohort; created if it is missing.
     pixels : (H, W, 3) uint8 RGB.
-    subject : whose skin it is; None: unknown, the image stands for itself.
+    subject : whose skin it is; None: unknown, the image counts as a subject of its own.
 
     Raises
     ------
     LabelError
-        The subject is no plain name.
+        The subject is not a plain name.
     CohortError
         The folder's manifest is not one that this function wrote, or cannot be written.
     """
@@ -92,16 +93,21 @@ def store_label(
             _replace(folder / MANIFEST, _table(columns, rows))
     except OSError as error:
         raise CohortError(
-            f"labels cannot be written ({error.strerror}): the service's owner checks the space "
-            "and rights of its labels folder"
+            f"labels cannot be written ({error.strerror}): ask the operator to check the labels "
+            "folder's free space and permissions"
         ) from error
-    return Stored(
-        row["image"], row["subject"], len(label.points), um_per_px, old is not None, len(rows)
+    return LabelAnswer(
+        image=row["image"],
+        subject=row["subject"],
+        count=len(label.points),
+        um_per_px=um_per_px,
+        replaced=old is not None,
+        images=len(rows),
     )
 
 
 def count_labels(folder: Path) -> int:
-    """Return how many images the folder holds; CohortError where the manifest is a stranger's."""
+    """Return how many images the folder holds; CohortError if the manifest is not our own."""
     return len(_read(folder)[1])
 
 
@@ -113,28 +119,28 @@ def pixels_sha256(pixels: NDArray[np.uint8]) -> str:
 
 
 def checked_subject(subject: str | None) -> str | None:
-    """Return the subject's name in one spelling; None where none is given, LabelError if unfit."""
+    """Return the subject's name, normalised; None if none is given, LabelError if it is invalid."""
     name = unicodedata.normalize("NFC", (subject or "").strip())
     if not name:
         return None
     if len(name) > MAX_SUBJECT or not name.isprintable() or name.startswith(_FORMULA):
         raise LabelError(
-            f"subject is no plain name: give at most {MAX_SUBJECT} printable characters that do "
-            f"not begin with {' '.join(_FORMULA)}"
+            f"subject is not a plain name: give at most {MAX_SUBJECT} printable characters, not "
+            f"beginning with {' '.join(_FORMULA)}"
         )
     return name
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, against threads and other processes; it falls with the process."""
+    """Hold the folder's lock against other threads and processes; it ends with this process."""
     with (folder / LOCK).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def _read(folder: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Return the manifest's columns and its rows by image; further columns are kept."""
+    """Return the manifest's columns and its rows by image; additional columns are kept."""
     path = folder / MANIFEST
     if not path.exists():
         return list(COLUMNS), {}
@@ -144,8 +150,8 @@ def _read(folder: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
         rows = {row.get("image") or "": row for row in reader}
     if not set(COLUMNS) <= set(columns) or any(None in row for row in rows.values()):
         raise CohortError(
-            "the labels folder holds a manifest that is not the service's own: its owner starts "
-            "the service with another labels folder"
+            "the labels folder holds a manifest that is not the service's own: ask the operator to "
+            "start the service with another labels folder"
         )
     return columns, rows
 
@@ -161,12 +167,12 @@ def _table(columns: list[str], rows: dict[str, dict[str, str]]) -> bytes:
 def _png(pixels: NDArray[np.uint8]) -> bytes:
     done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])
     if not done:
-        raise CohortError("the label cannot be written as PNG: the image is too large for it")
+        raise CohortError("the image is too large for its label to be written as PNG")
     return data.tobytes()
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Put a file in place whole; the lock is held, so the temporary name is ours."""
+    """Write a file whole; the lock is held, so nobody else uses the temporary name."""
     with whole(path) as part, part.open("wb") as file:
         file.write(data)
         file.flush()

@@ -1,1 +1,1 @@
-"""What every request passes: tokens, limits, and the request log."""
+"""What every request passes through: tokens, limits and the request log."""

@@ -1,4 +1,4 @@
-"""Who may ask: a token on every route, but those that tell nothing of the lab."""
+"""Authentication: every route needs a token, except those that reveal nothing about the lab."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from skinray.service.problems import ProblemError, problem_response, responses
 
 LIVE = "/v2/health/live"
 SCHEME = "token"
-REMEDY = "send the header Authorization: Bearer TOKEN with a token that the operator gave you"
+REMEDY = "send the header Authorization: Bearer TOKEN, with a token from the service's operator"
 
 
 class Guard:
-    """ASGI middleware: lets in who shows a token, and anyone to the open paths.
+    """ASGI middleware: admits requests with a token, and all requests for the open paths.
 
-    Stands before the limits, so that a stranger's request takes no place and is not read.
+    It runs before the limits, so an unauthorised request takes up no slot and is not read.
     """
 
     def __init__(self, app: ASGIApp, tokens: Tokens, open_paths: frozenset[str]) -> None:
@@ -28,7 +28,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] == "lifespan" or self._may(scope):
+        if scope["type"] == "lifespan" or self._is_allowed(scope):
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             exchange = Exchange()
@@ -37,14 +37,14 @@ class Guard:
         else:
             await send({"type": "websocket.close", "code": 1008})
 
-    def _may(self, scope: Scope) -> bool:
+    def _is_allowed(self, scope: Scope) -> bool:
         if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
             root = scope.get("root_path", "")
             path = scope["path"]
             below = path[len(root) :] if root and path.startswith(f"{root}/") else path
             if below in self._open:
                 return True
-        token = _shown(scope)
+        token = _bearer(scope)
         return token is not None and self._tokens.admits(token)
 
 
@@ -52,8 +52,8 @@ def _headers(scope: Scope) -> list[bytes]:
     return [value for name, value in scope["headers"] if name.lower() == b"authorization"]
 
 
-def _shown(scope: Scope) -> bytes | None:
-    """Return the one token that a request shows; None: none, two, or another scheme."""
+def _bearer(scope: Scope) -> bytes | None:
+    """Return the request's one token; None if there is none, more than one, or another scheme."""
     values = _headers(scope)
     if len(values) != 1:
         return None
@@ -67,25 +67,25 @@ def _refusal(scope: Scope) -> ProblemError:
             "unauthorized", f"no token: {REMEDY}", {"WWW-Authenticate": 'Bearer realm="skinray"'}
         )
     wrong = {"WWW-Authenticate": 'Bearer realm="skinray", error="invalid_token"'}
-    return ProblemError("unauthorized", f"this is no token of the service: {REMEDY}", wrong)
+    return ProblemError("unauthorized", f"invalid token: {REMEDY}", wrong)
 
 
 def open_paths(page: Path, docs: Iterable[str]) -> frozenset[str]:
-    """Return what anyone may get: liveness, and the files of both pages, as they are published.
+    """Return what needs no token: liveness, and the files of both pages.
 
-    The page has to come before it can ask for a token; nothing of a lab is in these files.
+    A page must load before it can ask for a token; its files are public and hold no data.
     """
     files = (file.relative_to(page).as_posix() for file in page.rglob("*") if file.is_file())
     return frozenset({LIVE, "/", *docs, *(f"/static/{name}" for name in files)})
 
 
 def describe(document: dict[str, Any]) -> None:
-    """Write into an OpenAPI document that every operation but liveness takes a token."""
+    """Add to an OpenAPI document that every operation except liveness needs a token."""
     schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes[SCHEME] = {
         "type": "http",
         "scheme": "bearer",
-        "description": "a token of the service; the operator gives it",
+        "description": "a token of this service, from its operator",
     }
     document["security"] = [{SCHEME: []}]
     for path, operations in document["paths"].items():

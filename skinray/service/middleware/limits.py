@@ -1,7 +1,7 @@
-"""How much the service takes on: bytes, images at once, images that wait, time.
+"""Limits on load: bytes, images at once, images waiting, and time.
 
-Decided on the headers of a request, before its body is read, so that a refusal costs next to
-nothing and comes at once however busy the networks are.
+A request is accepted or refused by its headers, before its body is read. So a refusal costs next to
+nothing and is immediate, however busy the networks are.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from skinray.config.biopsies import ServiceSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.service.metrics import Meter
 from skinray.service.problems import ProblemError, problem_response
 
-# A connection closed on a client that still sends loses the answer on its way to it: what
-# comes in is thrown away for so long.
+# If a connection is closed while the client still sends, the client may never see the response.
+# So what arrives is read and discarded for this long.
 LINGER_S = 2.0
 BODIES = frozenset({"POST", "PUT", "PATCH"})
 
 
 @dataclass
 class Exchange:
-    """How far a request and its answer have come."""
+    """How far a request and its response have come."""
 
     size: int = 0
     whole: bool = False
@@ -32,7 +32,7 @@ class Exchange:
 
 
 class Limits:
-    """ASGI middleware for requests with a body; others pass."""
+    """ASGI middleware for requests with a body; others pass through."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings, meter: Meter) -> None:
         self._app, self._settings, self._meter = app, settings, meter
@@ -40,25 +40,25 @@ class Limits:
         self._running = self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request in, now or after a wait, or refuse it."""
+        """Accept one request, now or after a wait, or refuse it."""
         if scope["type"] != "http" or scope["method"] not in BODIES:
             await self._app(scope, receive, send)
             return
         exchange = Exchange()
         counted = self._counted(receive, exchange)
-        kind = lingering(scope, receive, send, exchange)
+        linger = lingering(scope, receive, send, exchange)
         try:
             self._check_size(scope)
             deadline = asyncio.get_running_loop().time() + self._settings.timeout_s
             await self._enter(deadline)
             try:
-                await self._run(scope, counted, kind, exchange, deadline)
+                await self._run(scope, counted, linger, exchange, deadline)
             finally:
                 self._running -= 1
                 self._places.release()
                 self._tell()
         except ProblemError as error:
-            await problem_response(scope, error)(scope, counted, kind)
+            await problem_response(scope, error)(scope, counted, linger)
 
     def _check_size(self, scope: Scope) -> None:
         stated = Headers(scope=scope).get("content-length", "")
@@ -67,15 +67,16 @@ class Limits:
 
     def _too_large(self) -> ProblemError:
         return ProblemError(
-            "too_many_bytes", f"send at most {self._settings.max_body_bytes} bytes a request"
+            "too_many_bytes", f"send at most {self._settings.max_body_bytes} bytes per request"
         )
 
     async def _enter(self, deadline: float) -> None:
-        """Wait for a place; ProblemError where too many wait, or it takes too long."""
+        """Wait for a slot; ProblemError if too many wait already, or it takes too long."""
         retry = {"Retry-After": str(self._settings.retry_after_s)}
+        busy = ProblemError("busy", "too many requests at once: try again later", retry)
         most = self._settings.max_in_flight + self._settings.max_queued
         if self._running + self._waiting >= most:
-            raise ProblemError("busy", "all places are taken: send it again later", retry)
+            raise busy
         self._waiting += 1
         self._tell()
         try:
@@ -83,7 +84,7 @@ class Limits:
                 await self._places.acquire()
             self._running += 1
         except TimeoutError:
-            raise ProblemError("busy", "no place came free: send it again later", retry) from None
+            raise busy from None
         finally:
             self._waiting -= 1
         self._tell()
@@ -121,13 +122,13 @@ class Limits:
 
 
 def lingering(scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> Send:
-    """Return a ``send`` that, after an early answer, reads on before the connection may close."""
-    waits_for_word = Headers(scope=scope).get("expect", "").lower() == "100-continue"
+    """Return a ``send`` that reads on after an early response, before the connection closes."""
+    expects_continue = Headers(scope=scope).get("expect", "").lower() == "100-continue"
 
     async def linger(message: Message) -> None:
         exchange.started = True
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
-        if not last or exchange.whole or waits_for_word:
+        if not last or exchange.whole or expects_continue:
             await send(message)
             return
         await send({**message, "more_body": True})

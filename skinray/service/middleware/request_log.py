@@ -1,4 +1,4 @@
-"""What is round every request: its id, the headers of its answer, and the last net for errors."""
+"""What wraps every request: its id, response headers, log line, and a catch-all for errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skinray.service.metrics import Meter
-from skinray.service.problems import ProblemError, problem_response
+from skinray.service.problems import INTERNAL, ProblemError, problem_response
 
 LOG = logging.getLogger("skinray.service")
 REQUEST_ID = "X-Request-ID"
@@ -32,7 +32,7 @@ _CLIENT_LEFT = 499
 class Envelope:
     """ASGI middleware; the outermost.
 
-    Logs hold request id, method, route, status and time: nothing of images or of file names.
+    Log lines hold request id, method, route, status and time: nothing about images or file names.
     """
 
     def __init__(self, app: ASGIApp, meter: Meter) -> None:
@@ -64,14 +64,14 @@ class Envelope:
             status = _CLIENT_LEFT
         except Exception:
             LOG.exception("request %s failed", request_id, extra={"request": request_id})
-            if status:  # an answer cut off halfway is the server's to break off
+            if status:  # the response has begun: only the server can abort it
                 raise
-            error = ProblemError("internal", "see the service's log under this request id")
+            error = ProblemError("internal", INTERNAL)
             await problem_response(scope, error)(scope, receive, enveloped)
         finally:
-            self._tell(scope, request_id, status, perf_counter() - begun)
+            self._log(scope, request_id, status, perf_counter() - begun)
 
-    def _tell(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    def _log(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         route = str(getattr(scope.get("route"), "path", "other"))
         self._meter.request(route, status, seconds)
         reason = scope["state"].get("reason", "")

@@ -1,4 +1,8 @@
-"""The tokens that the service lets in: from a file that is read again whenever it changes."""
+"""The service's tokens: the file that lists them, and the options that choose or create it.
+
+The file is read again whenever it changes. :func:`choose_access` decides for ``skinray serve``
+whether a token is needed, and :class:`Access` says so to the user.
+"""
 
 from __future__ import annotations
 
@@ -16,31 +20,31 @@ from typing import Any
 from skinray.errors import SettingsError
 
 LOG = logging.getLogger("skinray.service")
-# Names the file where neither an option nor a setting does.
+# Names the file if neither an option nor a setting does.
 ENVIRONMENT = "SKINRAY_TOKENS_FILE"
-# Shorter ones can be guessed; what is made here has 43 letters (256 bits).
-LEAST_LETTERS = 20
+# Shorter ones can be guessed; those created here have 43 characters (256 bits).
+MIN_CHARACTERS = 20
 _PLAIN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 _HASHED = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 class Tokens:
-    """Says whether a token is one of the file's; keeps their hashes alone.
+    """Checks whether a token is in the file; only hashes are kept in memory.
 
-    A file that vanishes or does not fit lets no one in until it is mended: a token that was taken
-    out of it must not live on.
+    If the file disappears or becomes invalid, no token is accepted until it is fixed: a token that
+    was removed must not stay valid.
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the file; SettingsError where it cannot be read or a line of it does not fit."""
+        """Read the file; SettingsError if it cannot be read or a line is invalid."""
         self._path = path
         self._state = _state(path)
         self._hashes = [_digest(entry) for entry in read_tokens(path)]
 
     def admits(self, token: bytes) -> bool:
-        """Whether this is a token of the file as it is now.
+        """Whether this token is in the file as it is now.
 
-        The time it takes tells nothing: hashes are compared, each to its end, and all of them.
+        The time taken reveals nothing: every hash is compared, each in constant time.
         """
         self._refresh()
         given = hashlib.sha256(token).digest()
@@ -56,30 +60,30 @@ class Tokens:
         self._state = state
         try:
             self._hashes = [_digest(entry) for entry in read_tokens(self._path)]
-            LOG.info("tokens read again: %d", len(self._hashes))
+            LOG.info("tokens file read again: %d tokens", len(self._hashes))
         except SettingsError as error:
             self._hashes = []
-            LOG.error("no one is let in until this is mended: %s", error)
+            LOG.error("no token is accepted until this is fixed: %s", error)
 
 
 def read_tokens(path: Path) -> list[str]:
-    """Return the entries of a tokens file: one a line, as it is or as ``sha256:`` and 64 digits.
+    """Return the entries of a tokens file, one per line: plain, or ``sha256:`` and 64 hex digits.
 
-    Empty lines and those that begin with ``#`` are passed over.
+    Empty lines and those that begin with ``#`` are skipped.
 
     Raises
     ------
     SettingsError
-        If it cannot be read, holds no token, or a line does not fit; no line is quoted.
+        If it cannot be read, holds no token, or a line is invalid; no line is quoted.
     """
     try:
         lines = path.read_text(encoding="ascii").splitlines()
     except OSError as error:
         raise SettingsError(
-            f"{path}: tokens cannot be read ({error.strerror}); write one token a line"
+            f"{path}: tokens cannot be read ({error.strerror}); write one token per line"
         ) from None
     except UnicodeDecodeError:
-        raise SettingsError(f"{path}: holds letters that no token has; write ASCII") from None
+        raise SettingsError(f"{path}: contains a character that is not ASCII") from None
     found = []
     for number, line in enumerate(lines, 1):
         entry = line.strip()
@@ -87,25 +91,25 @@ def read_tokens(path: Path) -> list[str]:
             continue
         if not _HASHED.fullmatch(entry):
             if not _PLAIN.fullmatch(entry):
-                raise SettingsError(f"{path}: line {number} is no token; write one a line")
-            if len(entry) < LEAST_LETTERS:
+                raise SettingsError(f"{path}: line {number} is not a token; write one per line")
+            if len(entry) < MIN_CHARACTERS:
                 raise SettingsError(
-                    f"{path}: line {number} is too short for a token; take at least "
-                    f"{LEAST_LETTERS} letters, as `openssl rand -hex 32` gives"
+                    f"{path}: line {number} is too short for a token; use at least "
+                    f"{MIN_CHARACTERS} characters, for example from `openssl rand -hex 32`"
                 )
         found.append(entry)
     if not found:
-        raise SettingsError(f"{path}: holds no token; write one a line")
+        raise SettingsError(f"{path}: holds no token; write one per line")
     return found
 
 
 def plain_token(path: Path) -> str | None:
-    """Return the first token that stands there as it is; None where all are hashes."""
+    """Return the first plain token; None if all are hashes."""
     return next((one for one in read_tokens(path) if not _HASHED.fullmatch(one)), None)
 
 
 def make_tokens_file(path: Path) -> bool:
-    """Write a file with one new token that its owner alone may read; False where one lies there.
+    """Write a file with one new token, readable only by its owner; False if the file exists.
 
     Raises
     ------
@@ -119,7 +123,7 @@ def make_tokens_file(path: Path) -> bool:
         return False
     except OSError as error:
         raise SettingsError(
-            f"{path}: a token cannot be stored ({error.strerror}); name a file with --tokens"
+            f"{path}: cannot store a token ({error.strerror}); name another file with --tokens"
         ) from None
     with os.fdopen(handle, "w", encoding="ascii") as file:
         file.write(secrets.token_urlsafe(32) + "\n")
@@ -127,7 +131,7 @@ def make_tokens_file(path: Path) -> bool:
 
 
 def own_tokens_file() -> Path:
-    """Return where ``skinray serve`` keeps the token that it makes for this user."""
+    """Return where ``skinray serve`` keeps the token that it creates for this user."""
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(base).expanduser() / "skinray" / "tokens"
 
@@ -138,7 +142,7 @@ def _digest(entry: str) -> bytes:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """Return what changes with a file, also where another one takes its name."""
+    """Return what changes with a file, also when another one replaces it."""
     try:
         status = path.stat()
     except OSError:
@@ -148,45 +152,45 @@ def _state(path: Path) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Access:
-    """The tokens file of a service; None: anyone may ask."""
+    """The tokens file of a service; None: no token is needed."""
 
     tokens: Path | None
 
     def settings(self) -> dict[str, Any]:
-        """Return the values of ``ServiceSettings`` that say so."""
+        """Return the corresponding values of ``ServiceSettings``."""
         if self.tokens is None:
             return {"without_tokens": True}
         return {"tokens": str(self.tokens)}
 
     def words(self, address: str, to_person: bool) -> str:
-        """Return what is said once the service is ready.
+        """Return the message for when the service is ready.
 
-        The token stands in it for a person at a terminal alone: what is written to a file or to
-        the system's log would keep it.
+        It contains the token only for a person at a terminal: a file or the system's log would
+        keep it.
         """
         token = None if self.tokens is None else plain_token(self.tokens)
         handed = f"#token={token}" if token is not None and to_person else ""
         if self.tokens is None:
-            who = "NO TOKEN is asked for: every user and program of this machine may use it."
+            who = "NO TOKEN is needed: every user and program on this machine may use the service."
         else:
             who = f"Tokens: {self.tokens}"
-        return f"Page: {address}/{handed}\nInterface: {address}/docs\n{who}\nCtrl-C ends it."
+        return f"Page: {address}/{handed}\nAPI: {address}/docs\n{who}\nPress Ctrl-C to stop."
 
 
 def choose_access(host: str, tokens: Path | None, without_tokens: bool) -> Access:
-    """Decide on the options of ``skinray serve``; makes this user's own token where none is named.
+    """Apply the options of ``skinray serve``; creates a token for this user if no file is named.
 
     Raises
     ------
     SettingsError
-        If both are asked for, or none is to be shown on an address that others reach.
+        If both options are given, or no token is to be needed at an address that others can reach.
     """
     if without_tokens:
         if tokens is not None:
-            raise SettingsError("--tokens and --without-tokens: take one of them")
+            raise SettingsError("--tokens and --without-tokens: use only one of them")
         if not _is_loopback(host):
             raise SettingsError(
-                f"--without-tokens at {host} would let in everyone who reaches it: leave it out, "
+                f"--without-tokens at {host} would let in everyone who can reach it: leave it out, "
                 "or listen at 127.0.0.1"
             )
         return Access(None)

@@ -1,4 +1,4 @@
-// Biopsies: their crossings, which a person corrects, their scale, and labels for training.
+// Biopsies: crossings and their corrections, the scale, and labels for training.
 
 import * as edit from "./corrections.js";
 import * as files from "./downloads.js";
@@ -7,14 +7,14 @@ import { BOUNDARY, nearestTrue, NERVE, tint } from "./layers.js";
 import { number } from "./table.js";
 import * as service from "./service.js";
 
-const SNAP_PX = 17; // a crossing lies on the boundary: the window of the two-sided filter
+const SNAP_PX = 17; // crossings are on the boundary; the window of the two-sided filter
 
-/** All that the page does for biopsies alone; see `photos` for the same of photographs. */
+/** Everything that the page does for biopsies only; `photos` is the counterpart for photographs. */
 export function biopsies(page) {
   const { $, say } = page;
   let canSave = false;
 
-  // --- one image: `umPerPx` as a person entered it, `history` of corrections, `saved` as a label ---
+  // --- one image: `umPerPx` as entered by the user, `history` of corrections, `saved` label ---
 
   const history = (item) => (item.history ??= edit.fresh());
   const marks = (item) => edit.apply(now(item).points, history(item).now);
@@ -27,7 +27,7 @@ export function biopsies(page) {
     return { ...answer, sweep: answer.sweep.map(at), own: at(answer) };
   }
 
-  /** What the table says of an image, in the names of a scored cohort's counts. */
+  /** The table's values for an image, named as in a scored cohort's counts. */
   function row(item) {
     const { answer } = item;
     if (!answer) return { ...state(item), um_per_px: item.umPerPx };
@@ -51,7 +51,7 @@ export function biopsies(page) {
     ];
   }
 
-  // --- what is shown of the image chosen ------------------------------------------------------
+  // --- figures of the selected image ------------------------------------------------------
 
   function showFigures(item) {
     const answer = item?.answer;
@@ -83,7 +83,7 @@ export function biopsies(page) {
     input.setAttribute("aria-invalid", String(Boolean(refused)));
     $("scale-note").classList.toggle("bad", Boolean(refused));
     const stated = item?.answer && !item.umPerPx && used !== "";
-    const words = stated ? "As the file states it." : used === "" ? "Unknown: lengths stay in pixels." : "As entered.";
+    const words = stated ? "From the file." : used === "" ? "Unknown: lengths are in pixels." : "As entered.";
     $("scale-note").textContent = refused ? item.error.message : words;
     $("scale-all").disabled = used === "" || page.items.length < 2;
   }
@@ -103,18 +103,18 @@ export function biopsies(page) {
     const taken = edit.toggle(before, marks(item), place, reach);
     if (taken) {
       const back = taken.removed.length < before.removed.length;
-      change(edit.change(item.history, taken), back ? "Crossing brought back" : "Crossing removed");
+      change(edit.change(item.history, taken), back ? "Crossing restored" : "Crossing removed");
       return;
     }
     const { values, width, height } = page.viewer.scene;
     const on = nearestTrue(values.boundary, width, height, place, Math.max(SNAP_PX, reach));
-    const words = on ? "Crossing added" : "Crossing added off the boundary: it counts, but a label cannot hold it";
+    const words = on ? "Crossing added" : "Crossing added off the boundary: it is counted, but it cannot be saved in a label";
     change(edit.change(item.history, edit.add(before, on ?? place.map(Math.round))), words);
   }
 
   function step(by) {
     const all = marks(page.current).sort((a, b) => a.place[1] - b.place[1] || a.place[0] - b.place[0]); // along the image
-    if (!all.length) return say("No crossing");
+    if (!all.length) return say("No crossings");
     const { cursor } = page.viewer;
     const at = cursor ? edit.nearest(all.map((mark) => mark.place), cursor, 2) : -1;
     const index = at < 0 ? (by > 0 ? 0 : all.length - 1) : (at + by + all.length) % all.length;
@@ -145,7 +145,7 @@ export function biopsies(page) {
     }
   });
 
-  // --- files out ------------------------------------------------------------------------------
+  // --- downloads ------------------------------------------------------------------------------
 
   $("png").addEventListener("click", () => {
     const name = files.stem(page.current.name);
@@ -189,7 +189,7 @@ export function biopsies(page) {
 
   service.labels().then(({ enabled }) => {
     canSave = enabled;
-    if (!enabled) labelNote("This service stores no labels: its owner names a labels folder to switch it on.");
+    if (!enabled) labelNote("This service stores no labels: ask its operator to set a labels folder.");
     showFigures(page.current);
   });
 

@@ -1,7 +1,7 @@
-// What a person changed on a model's crossings, and the crossings that follow. Pure: no page.
-// A place is [row, column] in pixels of the image; whole numbers are middles of pixels.
+// Corrections of a model's crossings, and the crossings that result. Pure: does not touch the page.
+// A place is [row, column] in pixels of the image; whole numbers are pixel centres.
 
-export const NEAR_PX = 8; // the same crossing at two thresholds lies no further apart
+export const NEAR_PX = 8; // the same crossing at two thresholds moves no further than this
 
 export const none = Object.freeze({ added: Object.freeze([]), removed: Object.freeze([]) });
 
@@ -18,7 +18,7 @@ export function nearest(places, at, reach) {
   return best;
 }
 
-/** The model's crossings at one threshold as [{place, kind}], kind: model, added or removed. */
+/** The crossings at one threshold as [{place, kind}]; kind: model, added or removed. */
 export function apply(base, edits) {
   const marks = base.map((place) => ({ place, kind: "model" }));
   for (const gone of edits.removed) {
@@ -27,13 +27,13 @@ export function apply(base, edits) {
     if (index >= 0) marks[index].kind = "removed";
   }
   const kept = marks.filter((mark) => mark.kind === "model").map((mark) => mark.place);
-  const ofTheirOwn = edits.added.filter((place) => nearest(kept, place, NEAR_PX / 2) < 0);
-  return [...marks, ...ofTheirOwn.map((place) => ({ place, kind: "added" }))];
+  const separate = edits.added.filter((place) => nearest(kept, place, NEAR_PX / 2) < 0);
+  return [...marks, ...separate.map((place) => ({ place, kind: "added" }))];
 }
 
 export const counted = (marks) => marks.filter((mark) => mark.kind !== "removed");
 
-/** Remove the crossing within `reach` of a place, or bring back a removed one; null: none there. */
+/** Remove the crossing within `reach` of a place, or restore a removed one; null: none there. */
 export function toggle(edits, marks, at, reach) {
   const index = nearest(marks.map((mark) => mark.place), at, reach);
   if (index < 0) return null;
@@ -41,14 +41,14 @@ export function toggle(edits, marks, at, reach) {
   const others = (list) => list.filter((one) => gap(one, place) > NEAR_PX);
   if (kind === "added") return { ...edits, added: edits.added.filter((one) => one !== place) };
   if (kind === "removed") return { ...edits, removed: others(edits.removed) };
-  // An added one that the model found as well would come back in its place.
+  // An added crossing that the model found as well would reappear in its place.
   const added = edits.added.filter((one) => gap(one, place) > NEAR_PX / 2);
   return { added, removed: [...edits.removed, place] };
 }
 
 export const add = (edits, place) => ({ ...edits, added: [...edits.added, place] });
 
-/** Edits with their past and future; every change gives a new one. */
+/** Edits with their past and future; every change returns a new history. */
 export const fresh = () => ({ now: none, past: [], future: [] });
 export const change = (history, edits) => ({ now: edits, past: [...history.past, history.now], future: [] });
 export const undo = ({ now, past, future }) =>

@@ -1,8 +1,8 @@
-// Files for a person to keep: the table, the crossings for QuPath, the picture.
+// Files to download: the table, the crossings for QuPath, the picture.
 
 import { CROSSING } from "./layers.js";
 
-/** A table of rows, by the names of its columns, as CSV (RFC 4180). */
+/** Rows as CSV (RFC 4180), with the named columns. */
 export function csv(columns, rows) {
   const lines = [columns, ...rows.map((row) => columns.map((name) => row[name]))];
   return lines.map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
@@ -11,14 +11,14 @@ export function csv(columns, rows) {
 function cell(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);
-  // A spreadsheet would run a text that begins so.
+  // A spreadsheet would execute such a text.
   const text = /^[=+\-@\t\r\n＝＋－＠]/.test(value) ? `'${value}` : String(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-/** The service's GeoJSON of an image, its crossings replaced by the corrected ones. */
+/** The service's GeoJSON of an image, with the corrected crossings in place of its own. */
 export function corrected(collection, points) {
-  const place = (value) => Math.round((value + 0.5) * 1000) / 1000; // QuPath: corner of the pixel is 0, 0
+  const place = (value) => Math.round((value + 0.5) * 1000) / 1000; // QuPath: 0, 0 is the corner of the pixel
   const crossings = points.map(([row, column], index) => ({
     type: "Feature",
     geometry: { type: "Point", coordinates: [place(column), place(row)] },

@@ -1,6 +1,6 @@
-// Files dropped anywhere on the page, and the keys of the image.
+// Files dropped anywhere on the page, and keyboard control of the image.
 
-/** Call `take(files)` for files dropped, and `hover(true or false)` while they hang over the page. */
+/** Call `take(files)` for dropped files, and `hover(true or false)` while they are dragged over the page. */
 export function onDrop(take, hover) {
   let depth = 0;
   const dragging = (by) => {
@@ -21,7 +21,7 @@ export function onDrop(take, hover) {
 
 const PANS = { ArrowUp: [0, -60], ArrowDown: [0, 60], ArrowLeft: [-60, 0], ArrowRight: [60, 0] };
 
-/** Keys of the canvas, and undo and redo everywhere but in fields of text. */
+/** Keys of the canvas, and undo and redo everywhere except in text fields. */
 export function onKeys(canvas, { viewer, pick, step, undo, redo, ready }) {
   const correct = () => (viewer.cursor ? pick(viewer.cursor, viewer.reach) : viewer.moveCursor(0, 0));
   const keys = {

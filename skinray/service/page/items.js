@@ -1,4 +1,4 @@
-// One image of the list: its file, its answer, and the threshold chosen.
+// One image of the list: its file, its answer, and the chosen threshold.
 
 let last = 0;
 
@@ -16,7 +16,7 @@ export function newItem(file) {
   };
 }
 
-/** Take in an answer, whose sweep holds what was found at each threshold; the one chosen is kept. */
+/** Store an answer, whose sweep has the result at each threshold; the chosen threshold is kept. */
 export function setAnswer(item, answer) {
   const before = item.answer && threshold(item);
   const at = (value) => answer.sweep.findIndex((one) => one.threshold === value);
@@ -29,11 +29,11 @@ export function setAnswer(item, answer) {
   item.error = null;
 }
 
-/** What was found at the threshold chosen. */
+/** The result at the chosen threshold. */
 export const now = (item) => item.answer.sweep[item.step];
 export const threshold = (item) => now(item).threshold;
 
-/** What every table says of an image. */
+/** The columns that every table has for an image. */
 export const state = (item) => ({
   image: item.name,
   status: item.status === "done" ? "ok" : item.status,

@@ -1,16 +1,16 @@
-// Pictures of one answer, decoded, and the masks that are drawn over the image.
+// The decoded pictures of one answer, and the masks drawn over the image.
 
-// The colours of the overlays that the reports draw (of biopsies: figure 4 of the paper).
+// The colours of the overlays in the reports (for biopsies: figure 4 of the paper).
 export const NERVE = [20, 70, 255];
 export const BOUNDARY = [0, 190, 70];
 export const CROSSING = [230, 0, 30];
 export const SKIN = [0, 200, 255];
-export const GROUND = [223, 228, 234]; // behind the image, as the style sheet has it
+export const GROUND = [223, 228, 234]; // behind the image, as in the style sheet
 const UNSURE = [68, 1, 84];
 const SURE = [253, 231, 37];
 const OPACITY = 0.75;
 
-/** Decode what the viewer needs of an answer's blobs: the image, and the grey pictures named. */
+/** Decode what the viewer needs from an answer's blobs: the image, and the named grey pictures. */
 export async function decode(blobs, names) {
   const image = await bitmap(blobs.image);
   const greys = await Promise.all(names.map((name) => grey(blobs[name])));
@@ -18,7 +18,7 @@ export async function decode(blobs, names) {
   return { image, values, width: image.width, height: image.height };
 }
 
-/** The file itself, to look at while it is counted; null where the browser cannot read it. */
+/** The file itself, shown while it is processed; null if the browser cannot read it. */
 export async function preview(file) {
   try {
     const image = await createImageBitmap(file);
@@ -29,21 +29,21 @@ export async function preview(file) {
 }
 
 /**
- * A canvas of the pixels above a level, in one colour; with a factor, of squares of that side that
- * hold such a pixel: thin lines do not fade in a small view, and large images stay quick.
+ * A canvas of the pixels above a level, in one colour. With a factor, of squares of that side that
+ * contain such a pixel: thin lines do not fade when zoomed out, and large images stay fast.
  */
 export const tint = (colour, opacity = OPACITY) => {
   const paint = packed(colour, opacity);
   return drawn((value, level) => (value > level ? paint : 0));
 };
 
-/** The same of the pixels that are not above it. */
+/** The same for the pixels that are not above the level. */
 export const cover = (colour) => {
   const paint = packed(colour, 1);
   return drawn((value, level) => (value > level ? 0 : paint));
 };
 
-/** A canvas of how sure a probability is: dark where both are as likely, bright where one is certain. */
+/** A canvas of how certain a probability is: dark where both classes are equally likely, bright where one is certain. */
 export const certainty = () => {
   const paints = Array.from({ length: 256 }, (_, value) => {
     const sure = Math.abs((2 * value) / 255 - 1);
@@ -55,7 +55,7 @@ export const certainty = () => {
 // Little endian: alpha, blue, green, red.
 const packed = ([red, green, blue], opacity) => ((Math.round(opacity * 255) << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 
-/** What draws values as a canvas by a function of one value and the level; 0: nothing there. */
+/** Return a function that draws values on a canvas; `paint(value, level)` gives the colour, 0 for none. */
 const drawn = (paint) => (values, width, height, level, factor = 1) => {
   const [columns, rows] = [Math.ceil(width / factor), Math.ceil(height / factor)];
   const canvas = blank(columns, rows);
@@ -95,7 +95,7 @@ export function blank(width, height) {
   return canvas;
 }
 
-// Values are numbers, not colours for a screen: no conversion.
+// The values are numbers, not screen colours: no conversion.
 const bitmap = (blob) => createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
 
 async function grey(blob) {

@@ -1,4 +1,4 @@
-// The page: what is shown follows from the list of images and the one chosen.
+// The page: everything shown follows from the list of images and the selected one.
 
 import { biopsies } from "./biopsies.js";
 import * as files from "./downloads.js";
@@ -16,7 +16,7 @@ const SAID_MS = 6000;
 let current = null;
 let shown = null; // the answer whose pictures the viewer holds
 
-/** What the kind of images needs of the page. */
+/** What the module for biopsies or photographs needs from the page. */
 const page = {
   $, items, say, changed, download,
   get current() { return current; },
@@ -70,7 +70,7 @@ function showTable() {
   $("downloads").disabled = items.length === 0;
 }
 
-// --- the image chosen -----------------------------------------------------------------------
+// --- the selected image -----------------------------------------------------------------------
 
 async function showCurrent() {
   const item = current;
@@ -82,7 +82,7 @@ async function showCurrent() {
   $("failed").hidden = !failed || Boolean(answer);
   $("failed-title").textContent = item?.error?.title ?? "Failed";
   $("failed-text").textContent = item?.error?.message ?? "";
-  $("current").textContent = item ? item.name : "No image yet";
+  $("current").textContent = item ? item.name : "No image selected";
   $("controls").disabled = !answer;
   showFigures();
   if (answer !== shown) await showPictures(item, answer);
@@ -90,7 +90,7 @@ async function showCurrent() {
   else if (!answer) await showPreview(item);
 }
 
-/** While an image is in work, show its file as it is. */
+/** While an image is processed, show its file as it is. */
 async function showPreview(item) {
   if (item.status !== "waiting" && item.status !== "running") return;
   if (viewer.scene?.key === item.id) return;
@@ -114,7 +114,7 @@ async function showPictures(item, answer) {
     shown = answer;
     viewer.setMarks(kind.marks(item));
   } catch (error) {
-    say(`The pictures of ${item.name} cannot be shown: ${error.message}`);
+    say(`Cannot show the pictures of ${item.name}: ${error.message}`);
   }
   return undefined;
 }
@@ -122,7 +122,7 @@ async function showPictures(item, answer) {
 const level = () => kind.level(threshold(current));
 
 function showFigures() {
-  const told = kind.showFigures(current);
+  const summary = kind.showFigures(current);
   const answer = current?.answer;
   if (!answer) return;
   const slider = $("threshold");
@@ -130,17 +130,17 @@ function showFigures() {
   slider.value = current.step;
   const own = current.step === current.modelStep ? " (model)" : "";
   $("threshold-value").textContent = threshold(current).toFixed(2) + own;
-  slider.setAttribute("aria-valuetext", `${threshold(current).toFixed(2)}, ${told}`);
+  slider.setAttribute("aria-valuetext", `${threshold(current).toFixed(2)}, ${summary}`);
 }
 
-/** What a person has changed on the image chosen is shown. */
+/** Redraw after the user changed the selected image. */
 function changed() {
   showFigures();
   showTable();
   if (shown) viewer.setMarks(kind.marks(current));
 }
 
-/** Tell what happened, for a while; also to those who hear the page. */
+/** Show a message for a while; screen readers announce it. */
 function say(text) {
   $("said").textContent = text;
   clearTimeout(say.timer);
@@ -165,7 +165,7 @@ for (const [id, act] of [["zoom-in", "zoomIn"], ["zoom-out", "zoomOut"], ["fit",
 }
 onKeys($("canvas"), { viewer, pick, step: kind.step, undo: kind.undo, redo: kind.redo, ready: () => Boolean(shown) });
 
-// --- files in and out -----------------------------------------------------------------------
+// --- uploads and downloads -----------------------------------------------------------------------
 
 $("choose").addEventListener("change", (event) => {
   addFiles(event.target.files);
@@ -177,7 +177,7 @@ onDrop(addFiles, (over) => { $("dropping").hidden = !over; });
 
 $("csv").addEventListener("click", () => files.save(kind.table, files.csv(kind.columns, items.map(kind.row)), "text/csv"));
 
-/** Save a file of the image chosen that the service gives; meanwhile its button rests. */
+/** Download a file of the selected image from the service; the button is disabled meanwhile. */
 async function download(button, make) {
   button.disabled = true;
   try {

@@ -1,4 +1,4 @@
-// Photographs: the mask of their skin, what is cut out by it, and how sure the network is.
+// Photographs: the skin mask, the cut-out, and the confidence of the network.
 
 import * as files from "./downloads.js";
 import { now, state, threshold } from "./items.js";
@@ -8,7 +8,7 @@ import * as service from "./service.js";
 
 const percent = (fraction) => `${(100 * fraction).toFixed(1)} %`;
 
-/** All that the page does for photographs alone; see `biopsies` for the same of biopsies. */
+/** Everything that the page does for photographs only; `biopsies` is the counterpart for biopsies. */
 export function photos(page) {
   const { $, say } = page;
 
@@ -19,7 +19,7 @@ export function photos(page) {
     return { ...answer, own };
   }
 
-  /** What the table says of an image, in the names of a scored cohort's areas. */
+  /** The table's values for an image, named as in a scored cohort's areas. */
   function row(item) {
     const { answer } = item;
     if (!answer) return state(item);
@@ -49,7 +49,7 @@ export function photos(page) {
     return values ? `${percent(values.skin_fraction)} skin` : "";
   }
 
-  /** Tell of the pixel that a person points at. */
+  /** Report the pixel that the user clicked. */
   function pick(place) {
     const { values, width, height } = page.viewer.scene;
     const [row_, column] = [Math.min(height - 1, Math.round(place[0])), Math.min(width - 1, Math.round(place[1]))];

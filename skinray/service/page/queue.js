@@ -1,11 +1,11 @@
-// Images on their way to the service, a few at a time, in the order they came.
+// Images waiting for the service: sent a few at a time, in order.
 
 import { setAnswer } from "./items.js";
 
 const AT_ONCE = 2;
 
 export class Queue {
-  /** `ask(item, signal, waiting)` gives an answer; `changed(item)` is called with every change. */
+  /** `ask(item, signal, waiting)` resolves to an answer; `changed(item)` is called after every change. */
   constructor(ask, changed) {
     this.ask = ask;
     this.changed = changed;
@@ -38,7 +38,7 @@ export class Queue {
     this.running.set(item, control);
     item.status = "running";
     this.changed(item);
-    const held = () => { item.note = "Service busy, waiting"; this.changed(item); };
+    const held = () => { item.note = "Service busy, waiting…"; this.changed(item); };
     try {
       setAnswer(item, await this.ask(item, control.signal, held));
     } catch (error) {

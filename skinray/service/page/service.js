@@ -1,11 +1,11 @@
-// The service's answers. Addresses are relative, so the page works below any prefix of a proxy.
+// Requests to the service. Addresses are relative, so the page works behind any proxy prefix.
 
 import { authorised } from "./token.js";
 
 const TRIES = 8;
 const LONGEST_WAIT_S = 20;
 
-/** A refusal with what the service says of it: title and detail of its problem (RFC 9457). */
+/** An error response: title and detail of the service's problem report (RFC 9457). */
 export class Refusal extends Error {
   constructor(title, detail, status = 0) {
     super(detail);
@@ -31,7 +31,7 @@ export async function picture(file, what, threshold) {
   return (await send(address, form(file), undefined, () => {}, { Accept: "image/png" })).blob();
 }
 
-/** Crossings and boundary as the service gives them to QuPath. */
+/** Crossings and boundary as GeoJSON for QuPath. */
 export async function geojson(file, umPerPx) {
   const headers = { Accept: "application/geo+json" };
   return (await send("v1/biopsies", form(file, umPerPx), undefined, () => {}, headers)).json();
@@ -45,7 +45,7 @@ export async function saveLabel(file, umPerPx, threshold, points, subject) {
   return (await send("v1/labels", body)).json();
 }
 
-/** Whether the service stores labels; what it answers is {enabled, images}. */
+/** Whether the service stores labels: {enabled, images}. */
 export async function labels() {
   try {
     const response = await authorised("v1/labels", { headers: { Accept: "application/json" } });
@@ -69,7 +69,7 @@ async function send(address, body, signal, waiting = () => {}, headers = { Accep
       response = await authorised(address, { method: "POST", body, headers, signal });
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      throw new Refusal("No answer", "The service cannot be reached. Check that it runs, then try again.");
+      throw new Refusal("No answer", "The service cannot be reached. Check that it is running, then try again.");
     }
     if (response.ok) return response;
     const busy = response.status === 429 || response.status === 503;
@@ -86,7 +86,7 @@ async function refusal(response) {
     const detail = typeof problem.detail === "string" ? problem.detail : "";
     return new Refusal(problem.title ?? `Refused (${response.status})`, detail, response.status);
   } catch {
-    return new Refusal(`Refused (${response.status})`, response.statusText || "no reason given", response.status);
+    return new Refusal(`Refused (${response.status})`, response.statusText || "No reason given", response.status);
   }
 }
 
@@ -98,7 +98,7 @@ const pause = (ms, signal) => new Promise((resolve, reject) => {
   });
 });
 
-/** Take the pictures out of an answer, as blobs: strings would take twice the memory. */
+/** Turn the pictures of an answer into blobs: strings would need twice the memory. */
 async function withBlobs(response) {
   const answer = await response.json();
   const found = {};

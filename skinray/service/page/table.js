@@ -1,9 +1,9 @@
-// The table of all images, how far they are, and the model that judges them.
+// The table of all images, the progress, and the model in use.
 
-/** A number as the table shows it. */
+/** Format a number for the table. */
 export const number = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
-/** Draw the table anew, as the kind of images wants it; `on` holds choose(item) and remove(item). */
+/** Redraw the table with the columns of this kind of image; `on` has choose(item) and remove(item). */
 export function drawTable(body, items, current, kind, on) {
   const focused = document.activeElement?.dataset?.key;
   body.replaceChildren(...items.map((item) => line(item, item === current, kind, on)));
@@ -49,18 +49,18 @@ function make(tag, classes, text, click, key, look) {
   return element;
 }
 
-/** Tell how many images are done; the words change only where they must, since they are heard. */
+/** Show how many images are finished; the text is only set if it changed, as screen readers announce it. */
 export function drawProgress(words, bar, items, done) {
   const ended = items.filter((item) => item.status === "done" || item.status === "failed").length;
   const failed = items.filter((item) => item.status === "failed").length;
-  const text = items.length ? `${ended} of ${items.length} ${done}${failed ? `, ${failed} failed` : ""}` : "None yet";
+  const text = items.length ? `${ended} of ${items.length} ${done}${failed ? `, ${failed} failed` : ""}` : "No images yet";
   if (words.textContent !== text) words.textContent = text;
   bar.hidden = ended === items.length;
   bar.max = Math.max(1, items.length);
   bar.value = ended;
 }
 
-/** Name the bundle in service, by the beginning of its hash. */
+/** Show the bundle in service by the beginning of its hash. */
 export function drawBundle(place, id) {
   const code = document.createElement("code");
   code.textContent = id.slice(0, 8);

@@ -1,17 +1,17 @@
-// The token that the service asks for: kept for this tab, asked of the person where it is missing
-// or no longer right. Behind a proxy that shows one by itself, nobody is asked.
+// The token that the service needs: kept for this tab, and requested from the user if it is missing
+// or invalid. Behind a proxy that adds one automatically, the user is never asked.
 
 const KEY = "skinray-token";
 let asking = null;
 
-// `skinray serve` names the page with its token behind #, which a browser sends to nobody.
-const handed = new URLSearchParams(location.hash.slice(1)).get("token");
-if (handed) {
-  sessionStorage.setItem(KEY, handed);
+// `skinray serve` prints the page's address with the token after #, which browsers never send.
+const given = new URLSearchParams(location.hash.slice(1)).get("token");
+if (given) {
+  sessionStorage.setItem(KEY, given);
   history.replaceState(null, "", location.pathname + location.search);
 }
 
-/** As fetch, with the token; the answer is a refusal (401) only where the person gave none. */
+/** Like fetch, with the token; the response is 401 only if the user entered none. */
 export async function authorised(address, options) {
   for (;;) {
     const token = sessionStorage.getItem(KEY);
@@ -19,26 +19,26 @@ export async function authorised(address, options) {
     const response = await fetch(address, { ...options, headers });
     const wanted = response.headers.get("WWW-Authenticate") ?? "";
     if (response.status !== 401 || !wanted.startsWith("Bearer")) return response;
-    if (sessionStorage.getItem(KEY) !== token) continue; // another request has asked meanwhile
+    if (sessionStorage.getItem(KEY) !== token) continue; // another request has asked in the meantime
     asking ??= ask(token !== null).finally(() => { asking = null; });
     if (!(await asking)) return response;
   }
 }
 
-/** Ask the person; whether a token was given. */
-function ask(wrong) {
+/** Ask the user; resolves to whether a token was entered. */
+function ask(invalid) {
   const dialog = element("dialog", { id: "token-dialog", className: "token" });
   const form = element("form", { id: "token-form" });
   const title = element("h2", { id: "token-title", textContent: "Token" });
-  const words = wrong
-    ? "This token is not, or no longer, one of the service."
-    : "The service asks for a token. Whoever runs it gives you one.";
-  const note = element("p", { id: "token-note", className: wrong ? "bad" : "quiet", textContent: words });
-  const label = element("label", { htmlFor: "token-value", textContent: "Token of the service" });
+  const words = invalid
+    ? "Invalid token. It may have been replaced: ask the operator of the service for a new one."
+    : "This service needs a token. Ask its operator for one.";
+  const note = element("p", { id: "token-note", className: invalid ? "bad" : "quiet", textContent: words });
+  const label = element("label", { htmlFor: "token-value", textContent: "Token for this service" });
   const input = element("input", {
     id: "token-value", type: "password", autocomplete: "off", spellcheck: false, required: true, autofocus: true,
   });
-  const button = element("button", { type: "submit", className: "primary", textContent: "Go on" });
+  const button = element("button", { type: "submit", className: "primary", textContent: "Continue" });
   dialog.setAttribute("aria-labelledby", "token-title");
   input.setAttribute("aria-describedby", "token-note");
   form.append(title, note, label, input, button);

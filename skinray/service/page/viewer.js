@@ -1,18 +1,18 @@
-// The canvas: an image with its layers, zoomed and moved; says where a person pointed.
+// The canvas: an image with its layers, with zoom and pan; reports where the user clicked.
 
 import { blank, CROSSING } from "./layers.js";
 
 const MAX_ZOOM = 24;
 const CLICK_PX = 5; // a press that moves further is a drag
-const REACH_PX = 13; // a click this near to a ring means it
+const REACH_PX = 13; // a click this close to a ring selects it
 const STEP = 1.25;
 const red = `rgb(${CROSSING})`;
 
 export class Viewer {
   /**
-   * `layers` are masks from the lowest up: {name, values, paint, level, thin}. `values` names them in
-   * the scene, `paint` draws them; no `level`: the one that is set; `thin`: must not fade in a small
-   * view. `on` holds pick(place, reachPx), cursor(place, reachPx) -> its look, and moved(zoom).
+   * `layers` are masks, bottom to top: {name, values, paint, level, thin}. `values` names them in the
+   * scene, `paint` draws them. Without `level` they use the current one; `thin` ones must not fade when
+   * zoomed out. `on` has pick(place, reachPx), cursor(place, reachPx) -> cursor style, moved(zoom).
    */
   constructor(canvas, layers, on) {
     this.canvas = canvas;
@@ -23,13 +23,13 @@ export class Viewer {
     this.marks = [];
     this.zoom = 1;
     this.corner = [0, 0]; // x, y of the image at the canvas's upper left corner
-    this.cursor = null; // [row, column], while the keyboard moves it
+    this.cursor = null; // [row, column] while the keyboard is used
     this.pointers = new Map();
     this.#listen();
     new ResizeObserver(() => this.#resize()).observe(canvas);
   }
 
-  /** Show the pictures of an answer; null: nothing. */
+  /** Show the pictures of an answer; null clears the view. */
   setScene(scene, level) {
     const same = this.scene && scene && scene.width === this.scene.width && scene.key === this.scene.key;
     this.scene = scene;
@@ -42,7 +42,7 @@ export class Viewer {
     this.draw();
   }
 
-  /** Draw masks of what is above a level of probability, 0 to 255. */
+  /** Draw masks of values above a level, 0 to 255. */
   setLevel(level) {
     this.level = level;
     this.draw();
@@ -59,7 +59,7 @@ export class Viewer {
     this.draw();
   }
 
-  /** Zoom by a factor about a point of the canvas; none: its middle, or the cursor. */
+  /** Zoom by a factor around a point of the canvas; default: the cursor or else the centre. */
   zoomBy(factor, at) {
     if (!this.scene) return;
     const { width, height } = this.#size();
@@ -75,13 +75,13 @@ export class Viewer {
   zoomOut() { this.zoomBy(1 / STEP); }
   actual() { this.zoomBy(1 / this.zoom); }
 
-  /** Move by pixels of the canvas. */
+  /** Pan by pixels of the canvas. */
   pan(x, y) {
     this.corner = [this.corner[0] + x / this.zoom, this.corner[1] + y / this.zoom];
     this.#hold();
   }
 
-  /** Put the keyboard's cursor somewhere, and bring it into view. */
+  /** Place the keyboard cursor and scroll it into view. */
   setCursor(place) {
     if (!this.scene) return;
     const clip = (value, size) => Math.min(size - 1, Math.max(0, value));
@@ -103,7 +103,7 @@ export class Viewer {
 
   get reach() { return REACH_PX / this.zoom; }
 
-  /** The part of the image that is in view with its layers, at its own pixels or finer. */
+  /** The visible part of the image with its layers, at the image's resolution or finer. */
   picture() {
     const { width, height } = this.#size();
     const [left, top] = this.corner.map((value) => Math.max(0, Math.floor(value)));
@@ -137,7 +137,7 @@ export class Viewer {
     context.imageSmoothingQuality = "high";
     context.drawImage(this.scene.image, 0, 0);
     for (const layer of this.layers.filter(({ name }) => this.show[name])) {
-      // A line of 3 pixels must not fade where the whole image is in view.
+      // A line 3 pixels wide must not fade when the whole image is in view.
       const places = layer.thin && this.zoom < 0.75 ? [[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]] : [[0, 0]];
       for (const [x, y] of places) this.#drawMask(context, layer, scale, (x * unit) / scale, (y * unit) / scale);
     }
@@ -148,7 +148,7 @@ export class Viewer {
     }
   }
 
-  /** Draw a mask, made anew where its level or the coarseness of the view has changed. */
+  /** Draw a mask; it is cached until the level or the coarseness changes. */
   #drawMask(context, { name, values, paint, level = this.level }, scale, x, y) {
     const factor = 2 ** Math.max(0, Math.floor(Math.log2(1 / scale)));
     const { width, height } = this.scene;
@@ -162,7 +162,7 @@ export class Viewer {
   }
 
   #ring(context, x, y, kind, unit) {
-    const radius = Math.min(8.5, Math.max(5.5, 15 * this.zoom)); // smaller where they crowd
+    const radius = Math.min(8.5, Math.max(5.5, 15 * this.zoom)); // smaller when zoomed out
     const circle = (width, colour) => {
       context.beginPath();
       context.arc(x, y, radius * unit, 0, 2 * Math.PI);
@@ -180,7 +180,7 @@ export class Viewer {
     circle(5.5, "#fff");
     circle(2.75, red);
     if (kind !== "added") return;
-    // A cross tells what a person added, also without colour.
+    // A cross marks what the user added, also without colour.
     for (const [width, colour] of [[4, "#fff"], [2, red]]) {
       context.beginPath();
       for (const [dx, dy] of [[radius / 2, 0], [0, radius / 2]]) {
@@ -211,7 +211,7 @@ export class Viewer {
   #onCanvas([row, column]) { return [(column + 0.5 - this.corner[0]) * this.zoom, (row + 0.5 - this.corner[1]) * this.zoom]; }
   #place([x, y]) { return [this.corner[1] + y / this.zoom - 0.5, this.corner[0] + x / this.zoom - 0.5]; }
 
-  /** Keep a part of the image in view. */
+  /** Keep part of the image in view. */
   #hold() {
     const { width, height } = this.#size();
     const within = (value, size, view) => Math.min(size - 0.2 * Math.min(view, size), Math.max(0.2 * Math.min(view, size) - view, value));

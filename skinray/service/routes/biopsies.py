@@ -5,38 +5,26 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from skinray.service.answers.biopsies import BiopsyCount, CountAnswer, CountWant
+from skinray.service.answers.biopsies import BiopsyCount, CountWant
 from skinray.service.answers.request import THRESHOLDS
 from skinray.service.problems import responses
-from skinray.service.routes.form import IMAGE_SCHEMA, SCALE_SCHEMA
+from skinray.service.routes.form import SCALE, SCALE_SCHEMA
 from skinray.service.routes.one_image import (
     JSON,
     PNG,
+    PNG_CONTENT,
     REFUSALS,
     Desk,
-    list_pattern,
+    form_body,
+    include_query,
     negotiate,
     split_list,
 )
 
 GEOJSON = "application/geo+json"
 EXTRAS = ("maps", "image", "boundary", "sweep")
-
-FORM = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["image"],
-                "additionalProperties": False,
-                "properties": {"image": IMAGE_SCHEMA, "um_per_px": SCALE_SCHEMA},
-            }
-        }
-    },
-}
 GEOJSON_EXAMPLE = {
     "type": "FeatureCollection",
     "features": [
@@ -53,10 +41,10 @@ GEOJSON_EXAMPLE = {
 }
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The count, in the form that `Accept` names",
+        "description": "The count, in the format that `Accept` names",
         "content": {
             GEOJSON: {"schema": {"type": "object"}, "example": GEOJSON_EXAMPLE},
-            PNG: {"schema": {"type": "string", "format": "binary"}},
+            PNG: PNG_CONTENT,
         },
     }
 }
@@ -70,55 +58,41 @@ def biopsies_router(desk: Desk) -> APIRouter:
         "/v1/biopsies",
         response_model=BiopsyCount,
         responses={**ANSWERS, **responses("bad_um_per_px", *REFUSALS)},
-        openapi_extra={"requestBody": FORM},
+        openapi_extra=form_body(um_per_px=SCALE_SCHEMA),
         summary="Count the nerve crossings of one biopsy",
     )
     async def count_biopsy(
-        request: Request,
-        include: Annotated[
-            str,
-            Query(
-                pattern=list_pattern(EXTRAS),
-                description="parted by commas: " + ", ".join(EXTRAS) + "; with JSON alone",
-                examples=["maps,sweep"],
-            ),
-        ] = "",
+        request: Request, include: Annotated[str, include_query(EXTRAS)] = ""
     ) -> Response:
         """Send a PNG, JPEG or TIFF image as the form field `image`.
 
         The count, the coordinates (rows and columns of the upright image) and the length of
-        the boundary are those that `skinray score` finds with the same bundle. Lengths in
-        millimetres need a scale: the field `um_per_px`, or the file's own statement.
+        the boundary equal those that `skinray score` finds with the same bundle. Lengths in
+        millimetres need a scale: the form field `um_per_px`, or the scale stored in the file.
         `Accept` picks the count as JSON, points and boundary as GeoJSON for QuPath, or the
-        picture with all of them drawn on it as PNG.
+        image with all of them drawn on it as PNG.
         """
         kind = negotiate(request.headers.get("accept"), (JSON, GEOJSON, PNG))
-        answer, sha256 = await desk.answer(request, wanted(kind, include))
-        desk.meter.counted(answer.count.count)
-        return await desk.decoder.run(respond, kind, answer, sha256)  # type: ignore[no-any-return]
+        extras = split_list(include, kind)
+        want = CountWant(
+            geojson=kind == GEOJSON,
+            overlay=kind == PNG,
+            maps="maps" in extras,
+            image="image" in extras,
+            boundary="boundary" in extras,
+            sweep=THRESHOLDS if "sweep" in extras else (),
+        )
+        answer = await desk.answer(request, want, (SCALE,))
+        return await desk.decoder.run(respond, kind, answer)  # type: ignore[no-any-return]
 
     return router
 
 
-def wanted(kind: str, include: str) -> CountWant:
-    """Return what an answer of this media type takes; extras go with JSON alone."""
-    extras = split_list(include, kind)
-    return CountWant(
-        geojson=kind == GEOJSON,
-        overlay=kind == PNG,
-        maps="maps" in extras,
-        image="image" in extras,
-        boundary="boundary" in extras,
-        sweep=THRESHOLDS if "sweep" in extras else (),
-    )
-
-
-def respond(kind: str, answer: CountAnswer, image_sha256: str) -> Response:
+def respond(kind: str, answer: BiopsyCount) -> Response:
     """Return an answer as the media type asked for."""
     headers = {"Vary": "Accept"}
     if kind == PNG:
         return Response(answer.overlay_png, media_type=PNG, headers=headers)
     if kind == GEOJSON:
         return Response(json.dumps(answer.geojson), media_type=GEOJSON, headers=headers)
-    text = BiopsyCount.from_answer(answer, image_sha256).model_dump_json()
-    return Response(text, media_type=JSON, headers=headers)
+    return Response(answer.model_dump_json(), media_type=JSON, headers=headers)

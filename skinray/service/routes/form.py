@@ -1,4 +1,4 @@
-"""The multipart form of an image, read into memory whole; and the image in it, decoded."""
+"""The multipart form of an image, read into memory; and the image in it, decoded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from skinray.config.biopsies import ReadSettings, ServiceSettings
+from skinray.config.images import ReadSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.errors import ImageError
 from skinray.images.pixel_size import MAX_UM_PER_PX, MIN_UM_PER_PX, is_plausible
 from skinray.images.read import Image, decode_image
@@ -24,7 +25,7 @@ from skinray.scoring.rows import refuse_too_large
 from skinray.service.metrics import Meter
 from skinray.service.problems import ProblemError
 
-# What messages call the image: clients' names for files stay out of answers and logs.
+# What messages call the image: clients' file names stay out of answers and logs.
 SOURCE = "image"
 SCALE = "um_per_px"  # a field of the form
 _MAX_FIELDS = 8
@@ -34,7 +35,7 @@ SCALE_SCHEMA: dict[str, Any] = {
     "type": "number",
     "minimum": MIN_UM_PER_PX,
     "maximum": MAX_UM_PER_PX,
-    "description": "micrometres a pixel; without it the file's own statement counts, if any",
+    "description": "micrometres per pixel; default: the scale stored in the file, if any",
 }
 IMAGE_SCHEMA: dict[str, Any] = {
     "type": "string",
@@ -45,14 +46,14 @@ IMAGE_SCHEMA: dict[str, Any] = {
 
 
 class _InMemory(MultiPartParser):
-    """Holds files in memory, which the limit of bytes bounds, instead of on disk."""
+    """Keeps files in memory instead of on disk; the limit on bytes bounds them."""
 
     spool_max_size = 1 << 40
 
 
 @dataclass(frozen=True)
 class ImageForm:
-    """A form that came in: the file's bytes, its scale as the client gave it, other fields."""
+    """A form as received: the file's bytes, the scale that the client gave, other fields."""
 
     data: bytes
     um_per_px: float | None
@@ -60,12 +61,12 @@ class ImageForm:
 
 
 async def read_image_form(request: Request, known: tuple[str, ...] = ()) -> ImageForm:
-    """Read a multipart body with one file ``image``, and fields of the names ``known``.
+    """Read a multipart body with one file ``image``, and fields with the names ``known``.
 
     Raises
     ------
     ProblemError
-        The body is no such form, a field is missing, unknown, there twice, or no scale.
+        The body is not such a form, or a field is missing, unknown, repeated or no scale.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
@@ -85,7 +86,7 @@ async def read_image_form(request: Request, known: tuple[str, ...] = ()) -> Imag
     data: bytes | None = None
     for name, value in form.multi_items():
         if name in fields or (name == "image" and data is not None):
-            raise ProblemError("invalid_field", "a field of the form is there twice")
+            raise ProblemError("invalid_field", "the form contains a field twice")
         if isinstance(value, UploadFile):
             if name != "image":
                 raise ProblemError("invalid_field", "send the file in a field named image")
@@ -95,7 +96,7 @@ async def read_image_form(request: Request, known: tuple[str, ...] = ()) -> Imag
             fields[name] = value
         else:
             names = ", ".join(("image", *known))
-            raise ProblemError("invalid_field", f"unknown field in the form: known are {names}")
+            raise ProblemError("invalid_field", f"unknown field in the form: use {names}")
     if data is None:
         raise ProblemError("invalid_field", "image: send the file in a field named image")
     scale = fields.pop(SCALE, None)
@@ -103,25 +104,29 @@ async def read_image_form(request: Request, known: tuple[str, ...] = ()) -> Imag
 
 
 def parse_scale(text: str) -> float:
-    """Read micrometres a pixel; ProblemError where it is no microscope's."""
+    """Read micrometres per pixel; ProblemError if no microscope has such a scale."""
+    return checked_scale(parse_number(text))
+
+
+def parse_number(text: str) -> float:
+    """Return a number, or NaN for a text that is none."""
     try:
-        value = float(text) if len(text) < 40 else math.nan
+        return float(text) if len(text) < 40 else math.nan
     except ValueError:
-        value = math.nan
-    return checked_scale(value)
+        return math.nan
 
 
 def checked_scale(um_per_px: float) -> float:
-    """Return the scale; ProblemError where it is no microscope's."""
+    """Return the scale; ProblemError if no microscope has it."""
     if not is_plausible(um_per_px):
         raise ProblemError(
             "bad_um_per_px",
-            f"um_per_px: give micrometres a pixel from {MIN_UM_PER_PX:g} to {MAX_UM_PER_PX:g}",
+            f"um_per_px: give micrometres per pixel, {MIN_UM_PER_PX:g} to {MAX_UM_PER_PX:g}",
         )
     return um_per_px
 
 
-class Decoder:
+class ImageDecoder:
     """Decodes images in a few threads, away from the event loop."""
 
     def __init__(self, settings: ServiceSettings, meter: Meter) -> None:
@@ -131,7 +136,7 @@ class Decoder:
         self._threads: ThreadPoolExecutor | None = None
 
     async def decode(self, data: bytes) -> Image:
-        """Decode a file; SkinrayError where it is no whole image within the limits."""
+        """Decode a file; SkinrayError if it is not a complete image within the limits."""
         begun = perf_counter()
         image: Image = await self.run(decode_image, data, SOURCE, self._read)
         self._meter.stage("decode", perf_counter() - begun)
@@ -141,7 +146,7 @@ class Decoder:
     def refuse_too_large(
         self, pixels: NDArray[np.uint8], um_per_px: float | None, info: BundleInfo
     ) -> None:
-        """Raise ProblemError where an image grows beyond the limit at the networks' own scale."""
+        """Raise ProblemError if an image exceeds the limit once resampled for the networks."""
         try:
             refuse_too_large(pixels.shape, um_per_px, info.um_per_px, self._read.max_pixels)
         except ImageError as error:
@@ -150,13 +155,13 @@ class Decoder:
 
     async def run(self, work: Any, *arguments: Any) -> Any:
         """Do other work on images or tensors in the same threads."""
-        if self._threads is None:  # at the start, or when one that was closed goes on
+        if self._threads is None:  # not started yet, or closed and used again
             self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="decode")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, work, *arguments)
 
     def close(self) -> None:
-        """End the threads once their work is done."""
+        """Stop the threads once their work is done."""
         if self._threads is not None:
             self._threads.shutdown(wait=True, cancel_futures=True)
             self._threads = None

@@ -1,4 +1,4 @@
-"""Whether the service lives, whether its networks answer, and what they are."""
+"""Whether the service runs and its networks answer, which models it has, and which bundle."""
 
 from __future__ import annotations
 
@@ -12,22 +12,80 @@ import skinray
 from skinray.config.kinds import Kind
 from skinray.service.engine import Engine, NotReadyError
 from skinray.service.problems import responses
-from skinray.service.routes.models import (
-    Live,
-    ModelMetadata,
-    ModelName,
-    ModelReady,
-    Ready,
-    ServerMetadata,
-    find_model,
-)
+from skinray.service.routes.kinds import Model, ModelName, ServedKind
 
-# A network that takes longer for a small grey image is as good as none.
+# A network that takes longer for a small grey image is out of order.
 READY_S = 30.0
 
 
-def health_router(engine: Engine) -> APIRouter:
-    """Return the routes of health and of what there is (Open Inference Protocol v2)."""
+class ServerMetadata(BaseModel):
+    """The service itself."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Live(BaseModel):
+    """Whether the process answers at all."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Whether every network answers."""
+
+    ready: bool
+
+
+class ModelReady(Ready):
+    """Whether one model answers."""
+
+    name: str
+
+
+class ModelMetadata(Model):
+    """A model and the bundle behind it."""
+
+    versions: list[str] = Field(description="SHA-256 of the bundle")
+    platform: str = Field("skinray_bundle", description="what runs it")
+
+
+class InService(BaseModel):
+    """Which bundle answers, and whether another was refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(description="SHA-256 of the bundle")
+    kind: Kind = Field(description="what it is for: biopsies or photographs")
+    refused: int = Field(ge=0, description="bundles that this replica has refused since it started")
+    refusal: str | None = Field(
+        description="why the most recently named bundle was refused; null: it was not"
+    )
+
+
+@dataclass
+class Refusals:
+    """The bundles that were refused, kept by whatever changes the engine's bundle."""
+
+    count: int = 0
+    last: str | None = None
+
+
+def bundle_router(engine: Engine, refusals: Refusals) -> APIRouter:
+    """Return the route that names the bundle in service."""
+    router = APIRouter(tags=["bundle"])
+
+    @router.get("/v1/bundle", summary="Which bundle answers")
+    async def bundle() -> InService:
+        info = engine.info
+        return InService(id=info.id, kind=info.kind, refused=refusals.count, refusal=refusals.last)
+
+    return router
+
+
+def health_router(engine: Engine, kind: ServedKind) -> APIRouter:
+    """Return the routes of health and of the models (Open Inference Protocol v2)."""
     router = APIRouter(tags=["open inference protocol"])
 
     @router.get("/v2", summary="The service")
@@ -51,8 +109,7 @@ def health_router(engine: Engine) -> APIRouter:
 
     @router.get("/v2/models/{name}", summary="A model", responses=responses("not_found"))
     async def model(name: ModelName) -> ModelMetadata:
-        found = find_model(name, engine.info.kind)
-        return ModelMetadata(**found.model_dump(), versions=[engine.info.id])
+        return ModelMetadata(**kind.model(name).model_dump(), versions=[engine.info.id])
 
     @router.get(
         "/v2/models/{name}/ready",
@@ -60,7 +117,7 @@ def health_router(engine: Engine) -> APIRouter:
         responses=responses("not_found", "not_ready"),
     )
     async def model_ready(name: ModelName) -> ModelReady:
-        find_model(name, engine.info.kind)
+        kind.model(name)
         await check(engine)
         return ModelReady(name=name, ready=True)
 
@@ -68,44 +125,9 @@ def health_router(engine: Engine) -> APIRouter:
 
 
 async def check(engine: Engine) -> None:
-    """Let the networks answer once; NotReadyError where one does not, or not in time."""
+    """Let the networks answer once; NotReadyError if one does not, or not in time."""
     try:
         async with asyncio.timeout(READY_S):
             await engine.check_ready()
     except TimeoutError:
-        raise NotReadyError(f"no answer of the networks within {READY_S:g} s") from None
-
-
-@dataclass
-class Refusals:
-    """The bundles that were named to the service and refused; whoever changes them keeps this."""
-
-    count: int = 0
-    last: str | None = None
-
-
-class InService(BaseModel):
-    """Which bundle answers, and whether another was refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str = Field(description="SHA-256 that names the bundle")
-    kind: Kind = Field(description="what it is for: biopsies, or photographs")
-    refused: int = Field(ge=0, description="bundles that this replica has refused since it began")
-    refusal: str | None = Field(description="why the last one named was refused; null: it was not")
-
-
-def bundle_router(engine: Engine, refusals: Refusals) -> APIRouter:
-    """Return the route that tells of the bundle."""
-    router = APIRouter(tags=["bundle"])
-
-    @router.get("/v1/bundle", summary="Which bundle answers")
-    async def bundle() -> InService:
-        return InService(
-            id=engine.info.id,
-            kind=engine.info.kind,
-            refused=refusals.count,
-            refusal=refusals.last,
-        )
-
-    return router
+        raise NotReadyError(f"the networks gave no answer within {READY_S:g} s") from None

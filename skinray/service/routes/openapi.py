@@ -1,4 +1,4 @@
-"""The service's description of itself (OpenAPI), and the page that shows it without any other."""
+"""The service's OpenAPI description, and a page that shows it without any outside resource."""
 
 from __future__ import annotations
 
@@ -18,56 +18,27 @@ from skinray.service.routes.tensors import InferRequest
 
 DESCRIPTION = (
     "Counts nerve fibres that cross the dermal-epidermal boundary in skin biopsies, or finds skin "
-    "in clinical photographs: the bundle in service is for one of them, which `/v1/bundle` tells. "
-    "Errors are problem reports (RFC 9457) with a `reason` for programs; every answer carries "
-    "`X-Request-ID`. Refusals with `Retry-After` cost nothing and may be sent again."
+    "in clinical photographs. The bundle in service is for one of them; `/v1/bundle` says which. "
+    "Errors are problem reports (RFC 9457) with a `reason` for programs; every response has "
+    "`X-Request-ID`. Requests refused with `Retry-After` were not processed: send them again."
 )
 _FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
-# Swagger UI's two files, as this package carries them.
+# The package that contains Swagger UI's two files.
 _CARRIER = "fastapi_offline"
 _ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
 }
-# The paths of the page for readers; what it shows, /openapi.json, is not among them.
+# The paths of the documentation page; what it shows, /openapi.json, is not one of them.
 PAGES = ("/docs", "/docs/start.js", *(f"/docs/{name}" for name in _ASSETS))
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>skinray: the interface for programs</title>
-<link rel="stylesheet" href="docs/swagger-ui.css">
-</head>
-<body>
-<div id="swagger-ui"></div>
-<script src="docs/swagger-ui-bundle.js"></script>
-<script type="module" src="docs/start.js"></script>
-</body>
-</html>
-"""
-# A token that the page at / was given, in this tab, goes along.
-_START = """import { authorised } from "../static/token.js";
-
-await authorised("openapi.json", {});
-SwaggerUIBundle({
-  url: "openapi.json",
-  requestInterceptor: (request) => {
-    const token = sessionStorage.getItem("skinray-token");
-    if (token) request.headers = { Authorization: `Bearer ${token}`, ...request.headers };
-    return request;
-  },
-  dom_id: "#swagger-ui",
-  deepLinking: true,
-  validatorUrl: null,
-  presets: [SwaggerUIBundle.presets.apis],
-});
-"""
+# Its own files are kept with those of the main page.
+_FILES = Path(__file__).parents[1] / "page"
 
 
 def install(app: FastAPI, guarded: bool = False) -> None:
-    """Let the application describe itself with the types that FastAPI does not see.
+    """Add the types that FastAPI does not see to the application's description.
 
-    ``guarded`` says that every route but liveness takes a token.
+    ``guarded`` : every route except liveness needs a token.
     """
 
     def describe() -> dict[str, Any]:
@@ -81,7 +52,7 @@ def install(app: FastAPI, guarded: bool = False) -> None:
 
 
 def describe_app(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI of an application; problem reports in place of FastAPI's own errors."""
+    """Return the OpenAPI of an application; problem reports replace FastAPI's own errors."""
     document = get_openapi(
         title="skinray", version=skinray.__version__, description=DESCRIPTION, routes=app.routes
     )
@@ -102,16 +73,17 @@ def describe_app(app: FastAPI) -> dict[str, Any]:
 
 
 def docs_router() -> APIRouter:
-    """Return the routes of ``/docs`` and its files, none of which lies elsewhere."""
+    """Return the routes of ``/docs`` and its files; nothing is loaded from elsewhere."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/docs")
     async def page() -> HTMLResponse:
-        return HTMLResponse(_PAGE)
+        return HTMLResponse((_FILES / "docs.html").read_text(encoding="utf-8"))
 
     @router.get("/docs/start.js")
     async def start() -> Response:
-        return Response(_START, media_type="text/javascript")
+        text = (_FILES / "docs.js").read_text(encoding="utf-8")
+        return Response(text, media_type="text/javascript")
 
     @router.get("/docs/{name}")
     async def asset(name: str) -> FileResponse:
@@ -123,8 +95,8 @@ def docs_router() -> APIRouter:
 
 
 def assets_folder() -> Path:
-    """Return where Swagger UI's files lie; nothing of the package is imported or run."""
+    """Return the folder of Swagger UI's files; the package is not imported."""
     spec = find_spec(_CARRIER)
     if spec is None or not spec.submodule_search_locations:
-        raise ProblemError("not_found", "the page's files are not installed: read /openapi.json")
+        raise ProblemError("not_found", "this page is not installed: read /openapi.json")
     return Path(next(iter(spec.submodule_search_locations))) / "static"

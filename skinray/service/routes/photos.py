@@ -6,40 +6,27 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from skinray.service.answers.photos import PhotoSkin, SkinAnswer, SkinWant
+from skinray.service.answers.photos import PhotoSkin, SkinWant
 from skinray.service.answers.request import THRESHOLDS
 from skinray.service.problems import responses
-from skinray.service.routes.form import IMAGE_SCHEMA
 from skinray.service.routes.one_image import (
     JSON,
     PNG,
+    PNG_CONTENT,
     REFUSALS,
     Desk,
-    list_pattern,
+    form_body,
+    include_query,
     negotiate,
     split_list,
 )
 
 EXTRAS = ("maps", "image", "sweep")
-Picture = Literal["mask", "cutout"]
-
-FORM = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["image"],
-                "additionalProperties": False,
-                "properties": {"image": IMAGE_SCHEMA},
-            }
-        }
-    },
-}
+PictureName = Literal["mask", "cutout"]
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The skin, in the form that `Accept` names",
-        "content": {PNG: {"schema": {"type": "string", "format": "binary"}}},
+        "description": "The skin, in the format that `Accept` names",
+        "content": {PNG: PNG_CONTENT},
     }
 }
 
@@ -52,17 +39,17 @@ def photos_router(desk: Desk) -> APIRouter:
         "/v1/photos",
         response_model=PhotoSkin,
         responses={**ANSWERS, **responses(*REFUSALS)},
-        openapi_extra={"requestBody": FORM},
+        openapi_extra=form_body(),
         summary="Find the skin in one photograph",
     )
     async def find_skin(
         request: Request,
         picture: Annotated[
-            Picture,
+            PictureName,
             Query(
                 alias="as",
-                description="which picture `Accept: image/png` gives: the mask, 255 on skin, or "
-                "the photograph cut out, clear where there is no skin",
+                description="which picture `Accept: image/png` returns: the mask, 255 on skin, or "
+                "the cut-out photograph, transparent where there is no skin",
                 examples=["cutout"],
             ),
         ] = "mask",
@@ -71,56 +58,40 @@ def photos_router(desk: Desk) -> APIRouter:
             Query(
                 gt=0,
                 lt=1,
-                description="probability from which on it is skin; without it, the bundle's own",
+                description="lowest probability that counts as skin; default: the bundle's own",
                 examples=[0.6],
             ),
         ] = None,
-        include: Annotated[
-            str,
-            Query(
-                pattern=list_pattern(EXTRAS),
-                description="parted by commas: " + ", ".join(EXTRAS) + "; with JSON alone",
-                examples=["maps,sweep"],
-            ),
-        ] = "",
+        include: Annotated[str, include_query(EXTRAS)] = "",
     ) -> Response:
         """Send a PNG, JPEG or TIFF photograph as the form field `image`.
 
-        The mask and the area are those that `skinray score` finds with the same bundle, in
+        The mask and the area equal those that `skinray score` finds with the same bundle, in
         pixels of the upright photograph. `Accept` picks the area and the mask as run lengths
-        (JSON), or a picture (PNG), which `as` chooses. Nothing of the file's own metadata (EXIF,
-        place, camera) is in any answer or in the log.
+        (JSON), or a picture (PNG), which `as` chooses. The file's own metadata (EXIF, place,
+        camera) never appears in an answer or in the log.
         """
         kind = negotiate(request.headers.get("accept"), (JSON, PNG))
-        answer, sha256 = await desk.answer(request, wanted(kind, picture, threshold, include), ())
-        desk.meter.covered(answer.area.skin_fraction)
-        work = (kind, picture, answer, sha256, request.state.request_id)
-        return await desk.decoder.run(respond, *work)  # type: ignore[no-any-return]
+        extras = split_list(include, kind)
+        want = SkinWant(
+            request_id=request.state.request_id,
+            runs=kind == JSON,
+            mask=kind == PNG and picture == "mask",
+            cutout=kind == PNG and picture == "cutout",
+            maps="maps" in extras,
+            image="image" in extras,
+            sweep=THRESHOLDS if "sweep" in extras else (),
+            threshold=threshold,
+        )
+        answer = await desk.answer(request, want)
+        return await desk.decoder.run(respond, kind, answer)  # type: ignore[no-any-return]
 
     return router
 
 
-def wanted(kind: str, picture: Picture, threshold: float | None, include: str) -> SkinWant:
-    """Return what an answer of this media type takes; extras go with JSON alone."""
-    extras = split_list(include, kind)
-    return SkinWant(
-        runs=kind == JSON,
-        mask=kind == PNG and picture == "mask",
-        cutout=kind == PNG and picture == "cutout",
-        maps="maps" in extras,
-        image="image" in extras,
-        sweep=THRESHOLDS if "sweep" in extras else (),
-        threshold=threshold,
-    )
-
-
-def respond(
-    kind: str, picture: Picture, answer: SkinAnswer, image_sha256: str, request_id: str
-) -> Response:
+def respond(kind: str, answer: PhotoSkin) -> Response:
     """Return an answer as the media type asked for."""
     headers = {"Vary": "Accept"}
     if kind == PNG:
-        drawn = answer.mask_png if picture == "mask" else answer.cutout_png
-        return Response(drawn, media_type=PNG, headers=headers)
-    text = PhotoSkin.from_answer(answer, image_sha256, request_id).model_dump_json()
-    return Response(text, media_type=JSON, headers=headers)
+        return Response(answer.mask_png or answer.cutout_png, media_type=PNG, headers=headers)
+    return Response(answer.model_dump_json(), media_type=JSON, headers=headers)

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol v2: as JSON, nested or flat, and as bytes after it."""
+"""Tensors of the Open Inference Protocol v2: as JSON, nested or flat, or as bytes after it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skinray.service.problems import ProblemError
 
 Array = NDArray[Any]
 Datatype = Literal["UINT8", "INT64", "FP32", "FP64"]
-# Little-endian, as the binary extension has it.
+# Little-endian, as in the binary extension.
 DTYPES: dict[str, np.dtype[Any]] = {
     "UINT8": np.dtype("u1"),
     "INT64": np.dtype("<i8"),
@@ -42,7 +42,7 @@ class InputTensor(BaseModel):
     datatype: str
     parameters: dict[str, JsonValue] = {}
     data: list[Any] | None = Field(
-        None, description="values, nested by rows or flat; none: they follow as bytes"
+        None, description="values, nested by rows or flat; null: they follow as bytes"
     )
 
 
@@ -54,7 +54,7 @@ class OutputWish(BaseModel):
 
 
 class InferRequest(BaseModel):
-    """Inputs for one model, and which outputs are wanted; none named: all."""
+    """Inputs for one model, and the outputs wanted; default: all of them."""
 
     id: str | None = None
     parameters: dict[str, JsonValue] = {}
@@ -84,26 +84,26 @@ class InferResponse(BaseModel):
 def read_inputs(
     inputs: Iterable[InputTensor], tail: bytes, known: Mapping[str, TensorSpec], max_values: int
 ) -> dict[str, Array]:
-    """Return the tensors sent, by name.
+    """Return the input tensors by name.
 
     Parameters
     ----------
     inputs : as the JSON part describes them, in the order of their bytes.
     tail : what follows the JSON part.
     known : what the model takes.
-    max_values : refuse a tensor of more.
+    max_values : larger tensors are refused.
 
     Raises
     ------
     ProblemError
-        A tensor is unknown, there twice, of another type or shape, or not whole.
+        A tensor is unknown, repeated, incomplete, or of the wrong type or shape.
     """
     found: dict[str, Array] = {}
     at = 0
     for tensor in inputs:
         spec = known.get(tensor.name)
         if spec is None or tensor.name in found:
-            raise bad(f"input {tensor.name[:40]!r} is unknown or there twice; known: {list(known)}")
+            raise bad(f"input {tensor.name[:40]!r} is unknown or repeated; known: {list(known)}")
         _check(tensor, spec, max_values)
         size = tensor.parameters.get(_SIZE)
         if size is None:
@@ -114,14 +114,14 @@ def read_inputs(
         else:
             raise bad(f"input {tensor.name}: give data, or {_SIZE} and bytes after the JSON part")
     if at != len(tail):
-        raise bad(f"{len(tail)} bytes follow the JSON part, {at} are described")
+        raise bad(f"{len(tail)} bytes follow the JSON part, but it describes {at}")
     return found
 
 
 def write_output(
     spec: TensorSpec, values: Array, binary: bool
 ) -> tuple[dict[str, Any], bytes | None]:
-    """Return an output's JSON description, and its bytes where they go after the JSON part."""
+    """Return an output's JSON, and its bytes if they go after the JSON part."""
     array = np.ascontiguousarray(values, DTYPES[spec.datatype])
     head = {"name": spec.name, "shape": list(array.shape), "datatype": spec.datatype}
     if not binary:
@@ -130,7 +130,7 @@ def write_output(
 
 
 def bad(detail: str) -> ProblemError:
-    """Return the error of a tensor that does not fit."""
+    """Return the error of an invalid tensor."""
     return ProblemError("bad_tensor", detail)
 
 
@@ -142,13 +142,13 @@ def _check(tensor: InputTensor, spec: TensorSpec, max_values: int) -> None:
         for size, wanted in zip(tensor.shape, spec.shape, strict=False)
     )
     if not fits:
-        raise bad(f"input {spec.name}: shape must be {list(spec.shape)}, -1 being 1 or more")
+        raise bad(f"input {spec.name}: shape must be {list(spec.shape)}, where -1 is any length")
     if math.prod(tensor.shape) > max_values:
         raise ProblemError("too_many_pixels", f"input {spec.name}: at most {max_values} values")
 
 
 def _from_json(tensor: InputTensor) -> Array:
-    """Read values, nested or flat; exactly those the type can hold."""
+    """Read values, nested or flat; only those that the type can hold exactly."""
     dtype = DTYPES[tensor.datatype]
     try:
         values = np.array(tensor.data if tensor.data is not None else [])
@@ -158,7 +158,7 @@ def _from_json(tensor: InputTensor) -> Array:
     if not (whole or (values.dtype.kind == "f" and dtype.kind == "f")):
         raise bad(f"input {tensor.name}: data must be numbers of the type {tensor.datatype}")
     if list(values.shape) != tensor.shape and values.shape != (math.prod(tensor.shape),):
-        raise bad(f"input {tensor.name}: data do not fill the shape {tensor.shape}")
+        raise bad(f"input {tensor.name}: data does not fill the shape {tensor.shape}")
     if dtype == np.uint8 and (values.min() < 0 or values.max() > 255):
         raise bad(f"input {tensor.name}: UINT8 holds 0 to 255")
     return values.astype(dtype).reshape(tensor.shape)
@@ -168,5 +168,5 @@ def _from_bytes(tensor: InputTensor, data: bytes, size: int) -> Array:
     dtype = DTYPES[tensor.datatype]
     wanted = math.prod(tensor.shape) * dtype.itemsize
     if size != wanted or len(data) != wanted:
-        raise bad(f"input {tensor.name}: its shape takes {wanted} bytes")
+        raise bad(f"input {tensor.name}: its shape needs {wanted} bytes")
     return np.frombuffer(data, dtype).reshape(tensor.shape)

@@ -1,4 +1,4 @@
-"""Actors of all stages lose no batch, whoever dies, and a round that cannot go on ends."""
+"""Actors of all stages lose no batch if one dies, and a round that cannot continue ends."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def scoring(
     raises: Exception | None = None,
     starts: bool | str = True,
 ) -> type:
-    """Return an actor that notes its batches; at one of them it dies once, or fails.
+    """Return an actor class that notes its batches; at one batch it dies once, or fails.
 
-    Made here, or Ray's workers would have to import this file.
+    Defined in a function, or Ray's workers would have to import this file.
     """
 
     class Scoring:
@@ -59,7 +59,7 @@ def scoring(
 
 
 def team(monkeypatch: pytest.MonkeyPatch, kind: type, actors: int = 2) -> Team:
-    monkeypatch.setattr(actors, "Fused", kind)
+    monkeypatch.setattr(actors, "Scorer", kind)
     return Team(NOTHING, NOTHING, Pool(1, actors, 1, 0), BATCHES)
 
 
@@ -71,13 +71,13 @@ def run(members: Team) -> list[int]:
 
 
 @pytest.mark.parametrize("actors", [1, 2])
-def test_an_actor_dies_and_every_batch_is_told_of_once(
+def test_an_actor_dies_and_every_batch_is_reported_once(
     ray_session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, actors: int
 ) -> None:
     members = team(monkeypatch, scoring(tmp_path, dies_at=3), actors)
     assert run(members) == [10 + batch for batch in range(BATCHES)]
     assert (tmp_path / "died").exists()
-    # The answer of the batch before may die with the actor: that one is done again.
+    # The answer of the batch before may be lost with the actor: that batch is done again.
     done = {file.name.split("-")[0] for file in tmp_path.glob("*-*")}
     assert done == {str(batch) for batch in range(BATCHES)}
     assert len(members.starts) == actors
@@ -86,7 +86,7 @@ def test_an_actor_dies_and_every_batch_is_told_of_once(
 def test_actors_without_room_do_not_hold_up_the_others(
     ray_session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The session has four CPUs; the rest would begin only if the cluster grew."""
+    """The session has four CPUs; the other actors would start only if the cluster grew."""
     members = team(monkeypatch, scoring(tmp_path), 6)
     assert run(members) == [10 + batch for batch in range(BATCHES)]
     assert len(members.starts) == 6
@@ -94,10 +94,10 @@ def test_actors_without_room_do_not_hold_up_the_others(
 
 
 @pytest.mark.parametrize("raised", [OSError("no space left"), ActorDiedError()])
-def test_what_is_raised_ends_the_round(
+def test_an_error_in_the_work_ends_the_round(
     ray_session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, raised: Exception
 ) -> None:
-    """The death of another actor, which the work needs, is not the death of its own."""
+    """The death of another actor that the work needs is not the death of its own actor."""
     with pytest.raises(RayTaskError):
         run(team(monkeypatch, scoring(tmp_path, raises=raised), 1))
     assert len((tmp_path / "starts").read_text().split()) == 1
@@ -112,7 +112,7 @@ def test_actors_that_never_start_end_the_round(
     assert len((tmp_path / "starts").read_text().split()) == 2
 
 
-def test_an_error_at_the_start_is_not_tried_again(
+def test_an_error_at_the_start_is_not_retried(
     ray_session: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(ActorDiedError, match="damaged bundle"):

@@ -11,10 +11,10 @@ from typing import Any
 import cv2
 import pyarrow.parquet as pq
 import pytest
-from chaos_jobs import Scoring
-from own_cluster import title
-from stand_in import drawn_image, stand_in_bundle
 
+from benchmarks.chaos.jobs import Scoring
+from benchmarks.own_cluster import title
+from benchmarks.stand_in import drawn_image, stand_in_bundle
 from tests.support.scored_cohorts import bad_files, sound_image, write
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -31,7 +31,7 @@ def started(
     log: Path | None = None,
     env: dict[str, str] | None = None,
 ) -> Scoring:
-    """A run of ``jobs/score_cohort.py`` in a process of its own."""
+    """A run of ``jobs/score_cohort.py`` in its own process."""
     named = ["--bundle", str(bundle), "--images", str(images)]
     return Scoring(out, log or Path(f"{out}.log"), [*named, *options], env)
 
@@ -56,7 +56,7 @@ def tables(out: Path) -> list[Any]:
 
 
 def same_results(out: Path, calm: Path) -> bool:
-    """Whether tables are equal, and every file of results to the byte."""
+    """Whether the tables are equal, and every result file byte by byte."""
     files = sorted(
         path.relative_to(calm)
         for folder in ("overlays", "geojson")
@@ -93,7 +93,7 @@ OPTIONS = ("--set", "images_per_part=2", "--set", "fused.actors=2")
 
 @pytest.fixture(scope="module")
 def calm(bundle: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same cohort scored without a disturbance."""
+    """The same cohort scored without any kill."""
     out = tmp_path_factory.mktemp("calm") / "out"
     job = started(bundle, images, out, *OPTIONS)
     job.end()
@@ -133,7 +133,7 @@ def test_a_driver_killed_ten_times_loses_nothing_and_repeats_nothing(
 
 
 @pytest.mark.chaos
-def test_a_worker_killed_every_five_seconds_is_not_noticed(
+def test_a_worker_killed_every_five_seconds_changes_nothing(
     bundle: Path, images: Path, calm: Path, tmp_path: Path
 ) -> None:
     out, chance, kills = tmp_path / "out", random.Random(3), 0

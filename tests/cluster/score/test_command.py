@@ -1,16 +1,16 @@
-"""The command `skinray score`: what it teaches, and what it refuses before anything begins."""
+"""The command `skinray score`: its help, and what it refuses before it starts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from stand_in import stand_in_bundle
 
+from benchmarks.stand_in import stand_in_bundle
 from tests.support.commands import Command, everything_below
 
 
-def test_help_teaches(skinray: Command) -> None:
+def test_help_names_every_option(skinray: Command) -> None:
     said = " ".join(skinray("score", "--help").out.split())
     for text in ("--bundle", "--images", "--out", "--resume", "--max-failures", "--um-per-px",
                  "--no-overlays", "--set", "s3://", "code 3", "ray job submit"):  # fmt: skip

@@ -1,4 +1,4 @@
-"""Scoring from and to an object store, whose server is killed and started again in the middle."""
+"""Scoring from and to an object store whose server is killed and restarted midway."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from object_store import ObjectStore, client
-from stand_in import drawn_image, stand_in_bundle
 
+from benchmarks.object_store import ObjectStore, client
+from benchmarks.stand_in import drawn_image, stand_in_bundle
 from skinray.scoring.overlays import encode_png
 from tests.cluster.score.test_chaos import started
 from tests.support.scored_cohorts import bad_files, write
 
 pytest.importorskip(
-    "moto", reason="no S3-compatible server: pip install -e '.[dev,object-store-tests]' elsewhere"
+    "moto", reason="no S3-compatible server: pip install -e '.[dev,object-store-tests]'"
 )
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -46,7 +46,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def calm(cohort: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same cohort scored from and to a folder, undisturbed."""
+    """The same cohort scored from and to a folder, without any kill."""
     out = tmp_path_factory.mktemp("calm") / "out"
     job = started(bundle, cohort, out, *OPTIONS)
     job.end()
@@ -80,7 +80,7 @@ def table(data: bytes) -> Any:
 
 
 def assert_equal(lab: Any, calm: Path) -> None:
-    """Every result in the store is that of the calm run, and nothing else lies there."""
+    """Every result in the store equals the calm run's, and there is nothing else."""
     found = {name.removeprefix("lab/run/"): data for name, data in files(lab, "lab/run").items()}
     for name in ("counts.parquet", "crossings.parquet"):
         assert table(found[name]) == pq.read_table(calm / name)
@@ -100,7 +100,7 @@ def assert_equal(lab: Any, calm: Path) -> None:
     assert b"data:image/jpeg" in found["report.html"]
 
 
-def test_a_store_that_dies_in_the_middle_changes_nothing(
+def test_a_store_that_dies_midway_changes_nothing(
     store: ObjectStore, calm: Path, bundle: Path, tmp_path: Path
 ) -> None:
     lab, log = client(store), tmp_path / "job.log"
@@ -123,7 +123,7 @@ def test_a_store_that_dies_in_the_middle_changes_nothing(
     assert "s3://lab/run: holds a run; add --resume" in again.said()
 
 
-def test_a_driver_that_dies_goes_on_in_a_slow_store(
+def test_a_killed_driver_resumes_in_a_slow_store(
     store: ObjectStore, calm: Path, bundle: Path, tmp_path: Path
 ) -> None:
     lab, log = client(store), tmp_path / "job.log"

@@ -1,6 +1,6 @@
-"""Photographs are scored by the same run as biopsies: a row each, and masks that are the bundle's.
+"""Photographs are scored by the same run as biopsies: a row each, and the bundle's own masks.
 
-Odd ones too: grey, of 16 bits, on their side by EXIF, CMYK, of one pixel, very wide, of one colour.
+Odd ones too: grey, 16 bits, rotated by EXIF, CMYK, a single pixel, very wide, a single colour.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
 from rich.console import Console
-from stand_in import drawn_image
 
-from skinray.config.biopsies import ScoreSettings
+from benchmarks.stand_in import drawn_image
+from skinray.config.scoring import ScoreSettings
 from skinray.images.photos.skin import Skin
 from skinray.images.read import read_image
 from skinray.learning.bundle import load
-from skinray.scoring.rows import AREAS
+from skinray.scoring.kinds import AREAS
 from tests.support.photo_bundles import photo_bundle
 from tests.support.scored_cohorts import (
     CANARY,
@@ -53,7 +53,7 @@ def cmyk() -> bytes:
 
 
 def odd_files() -> dict[str, bytes]:
-    """Photographs that are sound, and unlike most."""
+    """Valid but unusual photographs."""
     grey = drawn_image(1)[..., 0]
     return {
         "grey.png": png(grey),
@@ -73,7 +73,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of every writer one (the 16-bit TIFF and the one turned by EXIF too), odd ones, bad ones."""
+    """One from every writer (also 16-bit TIFF and rotated by EXIF), odd ones, bad ones."""
     files = dict(sound_image(at) for at in range(len(WRITERS))) | odd_files()
     files |= {name: data for name, (data, _) in bad_files().items()}
     folder = write(tmp_path_factory.mktemp("images") / "cohort", files)
@@ -137,7 +137,7 @@ def test_bad_files_say_why(scored: Path) -> None:
         assert found[name]["skin_fraction"] is None
 
 
-def test_csv_and_report_tell_the_same(scored: Path) -> None:
+def test_csv_and_report_agree(scored: Path) -> None:
     with (scored / "areas.csv").open(newline="", encoding="utf-8") as stream:
         sheet = {line["image"]: line for line in csv.DictReader(stream)}
     for name, row in rows(scored).items():
@@ -154,14 +154,14 @@ def test_csv_and_report_tell_the_same(scored: Path) -> None:
     assert not (scored / "counts.csv").exists()
 
 
-def test_nothing_that_photographs_say_of_a_place_is_written_or_printed(
+def test_no_metadata_of_photographs_is_written_or_printed(
     ray_session: Any,
     bundle: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Not of sound ones, of one with words for its orientation, nor of bad ones."""
+    """Of valid photographs, one with text for its orientation, and damaged ones."""
     from skinray.cluster.score.run import score
 
     whole = told_all_over(drawn_image(5))
@@ -190,7 +190,7 @@ def test_nothing_that_photographs_say_of_a_place_is_written_or_printed(
     table = pq.read_table(out / "areas.parquet").to_pylist()  # compressed in its file
     said = [report.getvalue(), caplog.text, str(table), *capfd.readouterr()]
     assert [text for text in said if CANARY in text] == []
-    for path in written:  # a picture of ours says nothing of itself at all
+    for path in written:  # our own pictures have no metadata at all
         if path.suffix in (".png", ".jpg"):
             assert not Pillow.open(path).getexif()
     assert canary_logs(ray_session) == []

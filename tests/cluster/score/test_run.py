@@ -8,6 +8,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
-from stand_in import stand_in_bundle
 
-from skinray.config.biopsies import ScoreSettings
+from benchmarks.stand_in import stand_in_bundle
+from skinray.config.scoring import ScoreSettings
 from skinray.errors import BundleError, CohortError, ResourcesError, SettingsError
 from skinray.images.read import read_image
 from skinray.learning.bundle import load
@@ -39,7 +40,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty-eight sound images, two of them again, and twenty bad files."""
+    """Twenty-eight valid images, copies of two of them, and twenty bad files."""
     folder = tmp_path_factory.mktemp("images") / "cohort"
     write(folder, dict(sound_image(at) for at in range(28)))
     write(folder, {name: data for name, (data, _) in bad_files().items()})
@@ -53,7 +54,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def score(ray_session: Any, bundle: Path) -> Score:
-    """Score in the session that all tests share."""
+    """Score in the Ray session that all tests share."""
     from skinray.cluster.score.run import score as run
 
     def call(images: object, out: Path, settings: ScoreSettings = SMALL, **options: Any) -> Any:
@@ -123,7 +124,7 @@ def test_every_input_has_one_row_and_bad_ones_a_reason(scored: Path) -> None:
     assert rows["n\\xe4m.png"]["status"] == "failed"
 
 
-def test_equal_bytes_are_computed_once_and_both_names_reported(scored: Path) -> None:
+def test_equal_bytes_are_computed_once_and_have_a_row_each(scored: Path) -> None:
     rows = {row["image"]: row for row in counts(scored)}
     again, first = rows["003.tiff"], rows["000 again.tiff"]
     assert (first["duplicate_of"], again["duplicate_of"]) == (None, "000 again.tiff")
@@ -142,7 +143,7 @@ def test_equal_bytes_are_computed_once_and_both_names_reported(scored: Path) -> 
             assert kinds.count("Crossing") == row["count"]
 
 
-def test_the_run_leaves_its_files_and_no_litter(scored: Path) -> None:
+def test_the_run_leaves_its_files_and_nothing_else(scored: Path) -> None:
     assert {path.name for path in scored.iterdir()} == {
         "computed", "counts.csv", "counts.parquet", "crossings.parquet", "geojson",
         "listing.parquet", "overlays", "parts", "report.html", "report.json", "run.json",
@@ -181,7 +182,7 @@ def test_resume_scores_what_is_new_or_changed_and_nothing_else(
     assert tables(out) == tables(tmp_path / "anew")
     last = counts(out)[-1]
     assert (last["image"], last["duplicate_of"]) == ("zz twin.jpg", "001.jpg")
-    with pytest.raises(SettingsError, match="its run has other settings"):
+    with pytest.raises(SettingsError, match="its run had other settings"):
         score(cohort, out, SMALL.override({"um_per_px": 0.5}), resume=True)
 
 
@@ -224,7 +225,7 @@ def test_an_address_is_read_by_the_workers(score: Score, tmp_path: Path) -> None
     assert [row["um_per_px"] for row in counts(tmp_path / "out")] == [0.5] * 3
 
 
-def test_what_cannot_begin_leaves_nothing(
+def test_a_refused_run_leaves_nothing(
     score: Score, images: Path, tmp_path: Path, bundle: Path
 ) -> None:
     from skinray.cluster.score.run import score as run
@@ -273,21 +274,22 @@ def test_pools_start_with_what_fits_and_grow_to_what_is_asked_for() -> None:
     assert plan_pools(asked, both, growing, 4).actors == (Pool(1, 4, 1, 0.5), Pool(1, 3, 1, 0.5))
     assert plan_pools(asked, both, fixed, 100).actors == (Pool(1, 1, 1, 0.5),) * 2
     assert plan_pools(ScoreSettings(), both, growing, 100).actors == (Pool(1, 1, 1, 0.5),) * 2
-    alone = asked.override({"dermis.gpus_per_actor": 0})  # all of the GPU is the nerves'
+    alone = asked.override({"dermis.gpus_per_actor": 0})  # the nerves have the whole GPU
     assert plan_pools(alone, both, growing, 100).actors == (Pool(2, 6, 1, 0.5), Pool(3, 3, 1, 0))
     fused = asked.override({"layout": "fused", "fused.actors": 9, "fused.gpus_per_actor": 0})
     assert plan_pools(fused, both, growing, 100).actors == (Pool(8, 9, 1, 0),)
 
 
-def test_ray_data_is_given_both_sizes_of_every_pool(
+def test_ray_data_is_given_both_sizes_of_every_pool_and_time_for_large_images(
     monkeypatch: pytest.MonkeyPatch, bundle: Path
 ) -> None:
     import ray.data
 
     from skinray.cluster.score import pipeline
-    from skinray.cluster.score.pools import Pool, Pools
+    from skinray.cluster.score.pools import Machines, Pool, Pools
 
     given: list[tuple[int, int, int, float]] = []
+    timeouts: list[float] = []
 
     class Images:
         def map_batches(self, *_: Any, **options: Any) -> Images:
@@ -301,12 +303,22 @@ def test_ray_data_is_given_both_sizes_of_every_pool(
         def iter_batches(self, **_: Any) -> list[dict[str, Any]]:
             return [{"done": np.array([3])}, {"done": np.array([2])}]
 
-    monkeypatch.setattr(ray.data, "range", lambda *_, **__: Images())
-    job: Any = SimpleNamespace(settings=SMALL, info=read_info(bundle))
+    def data_range(*_: Any, **__: Any) -> Images:
+        """Note the context: a dataset keeps the one that it was made in."""
+        timeouts.append(ray.data.DataContext.get_current().execution_no_progress_timeout_s)
+        return Images()
+
+    monkeypatch.setattr(ray.data, "range", data_range)
     pools = Pools("separate", (Pool(1, 6, 1, 0.5), Pool(2, 2, 1, 0.25)))
-    nothing: Any = None
-    assert sum(pipeline._separate(job, nothing, pools, 5)) == 5
+    monkeypatch.setattr(pipeline, "plan_pools", lambda *_: pools)
+    monkeypatch.setattr(pipeline.ClaimActors, "start", lambda *_: None)
+    job: Any = SimpleNamespace(settings=SMALL, info=read_info(bundle), out=None)
+    said = StringIO()
+    pipeline.run_round(job, 5, Machines(8, 1, 1, 8), Console(file=said))
+    assert "5 images processed" in said.getvalue()
     assert given == [(1, 6, 1, 0.5), (2, 2, 1, 0.25)]
+    assert timeouts == [pipeline.NO_PROGRESS_S]
+    assert ray.data.DataContext.get_current().execution_no_progress_timeout_s != timeouts[0]
 
 
 def test_a_cluster_may_grow_and_this_machine_alone_does_not(
@@ -324,7 +336,7 @@ def test_a_cluster_may_grow_and_this_machine_alone_does_not(
     assert Machines.at_hand().may_grow
 
 
-def test_claims_are_their_holders_and_killers_are_given_up(tmp_path: Path) -> None:
+def test_a_claim_is_kept_and_deadly_images_are_given_up(tmp_path: Path) -> None:
     from skinray.cluster.score.claims import MOST_DEATHS, Claims
 
     (tmp_path / "keys.txt").write_text("done before\n")
@@ -341,7 +353,7 @@ def test_claims_are_their_holders_and_killers_are_given_up(tmp_path: Path) -> No
     assert sum("done before" in share.holders for share in shares) == 1
 
 
-def test_images_cross_processes_as_they_are() -> None:
+def test_images_cross_processes_unchanged() -> None:
     from skinray.cluster.score.stages import _from_wire, _to_wire
     from skinray.scoring.score_image import Opened
 
@@ -353,11 +365,11 @@ def test_images_cross_processes_as_they_are() -> None:
     assert {**vars(back), "pixels": 0} == {**vars(opened), "pixels": 0}
 
 
-def test_the_cause_is_what_the_worker_raised() -> None:
+def test_the_cause_is_the_workers_error() -> None:
     from skinray.cluster.score.run import _cause
 
     trace = (
-        "ray::MapWorker(Fused).submit() (pid=1, ip=127.0.0.1)\n"
+        "ray::MapWorker(Scorer).submit() (pid=1, ip=127.0.0.1)\n"
         '  File "score_parts.py", line 45, in commit\n'
         "OSError: [Errno 28] No space left on device\n\n"
         "The above exception was the direct cause of the following exception:\n\n"

@@ -1,4 +1,4 @@
-"""The service on Ray Serve: equal answers in both layouts, and a bundle changed under requests."""
+"""The service on Ray Serve: equal answers in both layouts, and a bundle replaced under load."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import requests
-from serve_running import deploy, free_port, name_bundle, small_config
-from stand_in import drawn_image, stand_in_bundle
 
+from benchmarks.serve.running import deploy, free_port, name_bundle, small_config
+from benchmarks.stand_in import drawn_image, stand_in_bundle
 from skinray.learning.bundle import load
 from skinray.learning.bundle.info import read_info
 from tests.support.photo_bundles import photo_bundle
@@ -84,7 +84,7 @@ def test_a_ready_service_says_so(served: Served) -> None:
     assert requests.get(f"{served.address}/v2/health/ready", timeout=60).json() == {"ready": True}
 
 
-def test_a_stage_refuses_what_is_no_image(served: Served) -> None:
+def test_a_file_that_is_not_an_image_is_refused(served: Served) -> None:
     answer = post(served.address, b"no image")
     assert answer.status_code in (415, 422)
     assert answer.headers["content-type"] == "application/problem+json"
@@ -102,7 +102,7 @@ def test_metrics_are_exported_by_the_node(served: Served, ray_session: Any) -> N
     assert missing == []
 
 
-def test_unfit_bundles_are_refused_and_the_old_one_goes_on(served: Served) -> None:
+def test_bad_bundles_are_refused_and_the_old_one_stays_in_use(served: Served) -> None:
     before = read_info(served.bundle).id
     tampered = shutil.copytree(served.bundle, served.bundle.parent / "tampered")
     weights = bytearray((tampered / "nerve.safetensors").read_bytes())
@@ -110,7 +110,7 @@ def test_unfit_bundles_are_refused_and_the_old_one_goes_on(served: Served) -> No
     (tampered / "nerve.safetensors").write_bytes(weights)
     sick = sick_bundle(served.bundle.parent / "sick")
     photo = photo_bundle(served.bundle.parent / "photo")
-    unfit = ((tampered, "altered"), (sick, "not finite"), (photo, "cannot take the place"))
+    unfit = ((tampered, "altered"), (sick, "not finite"), (photo, "cannot replace"))
     for turn, (bundle, reason) in enumerate(unfit):
         served.change(bundle)
         now = until_refused(served, turn + 1)
@@ -129,7 +129,7 @@ def until_refused(served: Served, times: int) -> dict[str, Any]:
     pytest.fail(f"not refused: {now}")
 
 
-def test_a_bundle_is_changed_under_requests_and_none_is_lost(served: Served) -> None:
+def test_a_bundle_is_replaced_under_load_and_no_request_is_lost(served: Served) -> None:
     second = blind_bundle(served.bundle.parent / "second")
     ids = {read_info(served.bundle).id: 2, read_info(second).id: 0}
     data, over, answers = png(drawn_image(0)), threading.Event(), []
@@ -152,6 +152,6 @@ def test_a_bundle_is_changed_under_requests_and_none_is_lost(served: Served) -> 
         for asker in askers:
             asker.join()
     assert {answer.status_code for answer in answers} == {200}
-    # Each bundle has a count of its own: a request that two of them answered would show here.
+    # Each bundle gives its own count, so a request answered by both bundles would show here.
     seen = {(answer.json()["bundle"], answer.json()["count"]) for answer in answers}
     assert seen == set(ids.items())

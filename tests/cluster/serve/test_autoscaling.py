@@ -1,4 +1,4 @@
-"""A stage gets replicas under load and gives them back after it, and no answer is lost or wrong."""
+"""A stage gets more replicas under load and fewer after it, and no answer is lost or wrong."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from serve_running import deploy, free_port, small_config
-from stand_in import SEES_GREEN, bundle_of, drawn_image
 
-from skinray.config.biopsies import CrossingSettings, ModelSettings
+from benchmarks.serve.running import deploy, free_port, small_config
+from benchmarks.stand_in import SEES_GREEN, bundle_of, drawn_image
+from skinray.config.biopsies import CrossingSettings
+from skinray.config.training import ModelSettings
 from skinray.learning.bundle import load, save
 from tests.support.served import png, post
 
@@ -27,7 +28,7 @@ pytestmark = [
 ]
 
 IMAGES, SIZE, ASKERS, MOST = 4, (256, 256), 8, 3
-# Serve hears of the load every 10 s, and looks back a little further.
+# Serve receives the load every 10 s and looks back a little further.
 SCALING = {
     "min_replicas": 1, "max_replicas": MOST, "target_ongoing_requests": 1.5,
     "look_back_period_s": 11, "upscale_delay_s": 1, "downscale_delay_s": 2,
@@ -37,12 +38,12 @@ PATIENCE_S, PAUSE_S = 240, 0.7
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A nerve network slow enough to be the one that requests wait for; its counts are its own."""
+    """A nerve network slow enough that requests wait for it; its counts are distinctive."""
     folder = tmp_path_factory.mktemp("bundle") / "bundle"
     torch.manual_seed(0)
     nerve = ModelSettings(name="unet", options={"features": 16, "depth": 3})
     dermis = ModelSettings(name="pixel", options=SEES_GREEN)
-    loaded = load(bundle_of(folder, nerve, dermis), "cpu", packed=False)
+    loaded = load(bundle_of(folder, nerve, dermis), "cpu")
     probability = loaded.stages["nerve"].map(drawn_image(0, SIZE), 0.5)
     crossings = CrossingSettings(nerve_threshold=float(np.quantile(probability, 0.9)))
     info = loaded.info.model_copy(update={"crossings": crossings, "sha256": {}})
@@ -67,7 +68,7 @@ def address(ray_session: Any, bundle: Path) -> Iterator[str]:
 
 @contextmanager
 def asking(askers: int, ask: Callable[[int], None], pause_s: float = 0) -> Iterator[None]:
-    """Let so many threads ask for one image after the other while the block runs."""
+    """Let this many threads send one image after another while the block runs."""
     over = threading.Event()
 
     def go(first: int) -> None:
@@ -89,7 +90,7 @@ def asking(askers: int, ask: Callable[[int], None], pause_s: float = 0) -> Itera
 
 
 def until_running(seen: Callable[[int], bool]) -> int:
-    """Wait until the number of the nerve stage's replicas is one that is looked for."""
+    """Wait until the nerve stage has a number of replicas that ``seen`` accepts."""
     from ray import serve
 
     until = time.monotonic() + PATIENCE_S
@@ -102,12 +103,12 @@ def until_running(seen: Callable[[int], bool]) -> int:
     pytest.fail(f"{running} replicas of the nerve stage")
 
 
-def test_a_stage_grows_under_load_and_shrinks_after_it_and_no_answer_is_lost(
+def test_a_stage_scales_up_and_down_with_load_and_no_answer_is_lost(
     address: str, bundle: Path
 ) -> None:
     images = [drawn_image(seed, SIZE, nerves=2 + seed) for seed in range(IMAGES)]
     before = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the replicas: more would add up in another order
+    torch.set_num_threads(1)  # as in the replicas: with more, sums are computed in another order
     try:
         model = load(bundle, "cpu")
         expected = [model.predict(image, 0.5).crossings.points.tolist() for image in images]
@@ -125,11 +126,11 @@ def test_a_stage_grows_under_load_and_shrinks_after_it_and_no_answer_is_lost(
             answers.append((at, 0, repr(error)))
 
     assert until_running(lambda running: running > 0) == 1
-    # One client asks all the time, at a pace that one replica keeps: it sees both changes.
+    # One client keeps asking, at a pace that one replica can serve: it sees both changes.
     with asking(1, ask, PAUSE_S):
         with asking(ASKERS, ask):
             grown = until_running(lambda running: running >= 2)
-            time.sleep(3)  # the new one answers as well
+            time.sleep(3)  # the new replica answers as well
         assert until_running(lambda running: running == 1) == 1
         time.sleep(3)
     assert 2 <= grown <= MOST

@@ -1,4 +1,4 @@
-"""A replica's batches: who shares a pass, who gets which answer, and when."""
+"""A replica's batches: which images share a pass, and who gets which answer, when."""
 
 from __future__ import annotations
 
@@ -13,27 +13,33 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from stand_in import bundle_of, drawn_image, stand_in_bundle
 from torch import Tensor, nn
 
+from benchmarks.stand_in import bundle_of, drawn_image, stand_in_bundle
 from skinray.cluster.serve.batches import Batches
-from skinray.cluster.serve.bundles import BundleRef, Held
+from skinray.cluster.serve.bundles import BundleCache, BundleRef
 from skinray.cluster.serve.stages import Seen, forward
-from skinray.config.biopsies import ModelSettings, PredictSettings, ServeSettings
+from skinray.config.images import PredictSettings
 from skinray.config.recipes import demo
+from skinray.config.scoring import ServeSettings
+from skinray.config.training import ModelSettings
 from skinray.errors import BundleError, ImageError
 from skinray.learning.bundle import load
-from skinray.learning.bundle.info import StageModel
+from skinray.learning.bundle.networks import StageModel
 from skinray.models.predict import STACK_TOLERANCE
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(60)]  # "ray": the module needs it, no session
+# Marked "ray" because the modules import it; only the last test needs a session.
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(60),
+]
 
 REF = BundleRef("bundle", "1")
 SMALL, WIDE = (48, 64), (40, 80)
 
 
 class Recorder(nn.Module):
-    """Notes the shape of each pass, and fails where an image has a blue pixel; its map is red."""
+    """Records the shape of each pass and fails if an image has a blue pixel; its map is red."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,9 +57,9 @@ def stage_of(network: nn.Module, **settings: Any) -> StageModel:
 
 
 def results_of(model: StageModel, batch: Sequence[Seen]) -> dict[int, Any]:
-    """Return all results of a batch by place; each place must come once."""
+    """Return all results of a batch by position; each position must come once."""
     found: dict[int, Any] = {}
-    for results in forward(Held(lambda _: model), batch):
+    for results in forward(BundleCache(lambda _: model), batch):
         assert not found.keys() & results.keys()
         found |= results
     assert sorted(found) == list(range(len(batch)))
@@ -64,21 +70,21 @@ def noise(seed: int, size: tuple[int, int] = SMALL) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8)
 
 
-# who shares a pass
+# which images share a pass
 
 
-def test_images_of_one_size_and_scale_share_a_pass_and_others_go_alone() -> None:
+def test_images_of_the_same_size_and_scale_share_a_pass() -> None:
     network = Recorder()
     sizes = (SMALL, WIDE, SMALL, (30, 30), WIDE, SMALL)
     batch = [Seen(REF, noise(seed, size), 0.5) for seed, size in enumerate(sizes)]
-    batch.append(Seen(REF, noise(9), 0.25))  # as large, but seen at another scale
+    batch.append(Seen(REF, noise(9), 0.25))  # the same size, but at another scale
     found = results_of(stage_of(network), batch)
     assert network.passes == [(3, 3, *SMALL), (2, 3, *WIDE), (1, 3, 30, 30), (1, 3, 24, 32)]
-    for place, seen in enumerate(batch[:-1]):  # each its own, in the order of the batch
+    for place, seen in enumerate(batch[:-1]):  # each gets its own map, in the order of the batch
         assert np.array_equal(found[place] > 0.5, seen.pixels[..., 0] >= 128)
 
 
-def test_tiles_of_one_place_share_a_pass() -> None:
+def test_tiles_at_the_same_position_share_a_pass() -> None:
     network = Recorder()
     model = stage_of(network, max_pixels=4096, tile_px=64, overlap_px=32)
     batch = [Seen(REF, noise(seed, (96, 96)), 0.5) for seed in range(3)]
@@ -98,7 +104,7 @@ def test_a_stack_keeps_its_order_mirrored_and_resampled(mirrored: int) -> None:
     assert len({found.tobytes() for found in maps}) == 4
 
 
-def test_thresholds_are_each_requests_own() -> None:
+def test_each_request_has_its_own_threshold() -> None:
     pixels = noise(0)
     found = results_of(
         stage_of(nn.Conv2d(3, 1, 1)),
@@ -110,16 +116,16 @@ def test_thresholds_are_each_requests_own() -> None:
     assert np.array_equal(found[2], found[0] > 0.6)
 
 
-# how far a stack may move a probability
+# how much a stack may change a probability
 
 
-def test_batching_is_off_unless_asked_for_and_its_price_is_told() -> None:
+def test_batching_is_off_by_default_and_its_cost_is_documented() -> None:
     assert ServeSettings(bundle="b").batch_size == 1
     told = str(ServeSettings.model_fields["batch_size"].description)
     assert f"up to {STACK_TOLERANCE:g} on a CPU" in told
 
 
-def test_a_batch_of_one_gives_the_map_of_the_image_alone_to_the_last_digit(tmp_path: Path) -> None:
+def test_a_batch_of_one_gives_exactly_the_map_of_the_image_alone(tmp_path: Path) -> None:
     unet = ModelSettings(name="unet", options={"features": 4, "depth": 3})
     model = load(bundle_of(tmp_path / "bundle", unet, unet), "cpu").stages["nerve"]
     for seed, scale in ((0, 0.5), (1, 0.4)):
@@ -129,7 +135,7 @@ def test_a_batch_of_one_gives_the_map_of_the_image_alone_to_the_last_digit(tmp_p
 
 @pytest.mark.parametrize("arm", ["nerve", "dermis"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_demos_networks_keep_the_tolerance(arm: str, threads: int, tmp_path: Path) -> None:
+def test_the_demos_networks_keep_within_tolerance(arm: str, threads: int, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -152,7 +158,7 @@ def test_the_demos_networks_keep_the_tolerance(arm: str, threads: int, tmp_path:
 def test_one_bad_image_fails_alone() -> None:
     network, bad = Recorder(), noise(1)
     bad[5, 5, 2] = 255
-    wrong = noise(2)[..., 0]  # no RGB image
+    wrong = noise(2)[..., 0]  # not an RGB image
     batch = [Seen(REF, pixels, 0.5) for pixels in (noise(0), bad, wrong, noise(3))]
     found = results_of(stage_of(network), batch)
     assert isinstance(found[1], ValueError)
@@ -161,7 +167,7 @@ def test_one_bad_image_fails_alone() -> None:
         assert np.array_equal(found[place] > 0.5, batch[place].pixels[..., 0] >= 128)
 
 
-def test_a_bundle_that_is_gone_fails_its_own_requests() -> None:
+def test_a_missing_bundle_fails_only_its_own_requests() -> None:
     model = stage_of(Recorder())
 
     def loaded(ref: BundleRef) -> StageModel:
@@ -171,14 +177,16 @@ def test_a_bundle_that_is_gone_fails_its_own_requests() -> None:
 
     gone = replace(REF, id="2")
     batch = [Seen(ref, noise(0), 0.5) for ref in (gone, REF, gone)]
-    found = {place: one for part in forward(Held(loaded), batch) for place, one in part.items()}
+    found = {
+        place: one for part in forward(BundleCache(loaded), batch) for place, one in part.items()
+    }
     assert [isinstance(found[place], BundleError) for place in range(3)] == [True, False, True]
 
 
-# when answers leave
+# when answers are sent
 
 
-def test_an_answer_leaves_before_the_last_of_its_batch_is_computed() -> None:
+def test_an_answer_is_sent_before_its_batch_is_finished() -> None:
     go_on = threading.Event()
 
     def work(batch: Sequence[str]) -> Iterator[dict[int, str]]:
@@ -199,7 +207,7 @@ def test_an_answer_leaves_before_the_last_of_its_batch_is_computed() -> None:
     asyncio.run(go())
 
 
-def test_a_small_image_leaves_before_a_large_one_of_its_batch() -> None:
+def test_a_small_image_is_answered_before_a_large_one_in_its_batch() -> None:
     go_on = threading.Event()
 
     class Waits(nn.Module):
@@ -211,7 +219,7 @@ def test_a_small_image_leaves_before_a_large_one_of_its_batch() -> None:
     model = stage_of(Waits())
 
     async def go() -> None:
-        held = Held(lambda _: model)
+        held = BundleCache(lambda _: model)
         batches: Batches[Seen, Any] = Batches(lambda b: forward(held, b), 3, 5.0, "test")
         seen = [Seen(REF, noise(at, size), 0.5) for at, size in enumerate((SMALL, WIDE, SMALL))]
         first, large, last = (asyncio.create_task(batches.result(one)) for one in seen)
@@ -225,7 +233,7 @@ def test_a_small_image_leaves_before_a_large_one_of_its_batch() -> None:
     asyncio.run(go())
 
 
-def test_errors_go_to_their_own_requests_and_work_goes_on() -> None:
+def test_errors_go_to_their_own_requests_and_work_continues() -> None:
     def work(batch: Sequence[int]) -> Iterator[dict[int, Any]]:
         for place, item in enumerate(batch):
             if item == 9:
@@ -243,7 +251,7 @@ def test_errors_go_to_their_own_requests_and_work_goes_on() -> None:
     asyncio.run(go())
 
 
-def test_no_batch_is_larger_than_asked_and_what_comes_meanwhile_forms_the_next() -> None:
+def test_batches_are_limited_and_later_requests_form_the_next_one() -> None:
     taken: list[list[int]] = []
     begun, go_on = threading.Event(), threading.Event()
 
@@ -269,7 +277,7 @@ def test_no_batch_is_larger_than_asked_and_what_comes_meanwhile_forms_the_next()
     asyncio.run(go())
 
 
-def test_a_batch_waits_for_more_only_so_long() -> None:
+def test_a_batch_waits_a_limited_time_for_more() -> None:
     def work(batch: Sequence[int]) -> Iterator[dict[int, int]]:
         yield dict.fromkeys(range(len(batch)), len(batch))
 
@@ -288,7 +296,7 @@ def test_a_batch_waits_for_more_only_so_long() -> None:
 
 
 def test_a_stage_in_this_process_answers_in_batches(tmp_path: Path, ray_session: Any) -> None:
-    from skinray.cluster.serve.stages import NerveStage
+    from skinray.cluster.serve.stages import NetworkStage
     from skinray.learning.bundle.info import read_info
 
     bundle = stand_in_bundle(tmp_path / "bundle")
@@ -296,7 +304,7 @@ def test_a_stage_in_this_process_answers_in_batches(tmp_path: Path, ray_session:
 
     async def go() -> None:
         settings = ServeSettings(bundle=str(bundle), batch_size=4, batch_wait_s=5)
-        stage = NerveStage(settings, ref)
+        stage = NetworkStage(settings, ref, "nerve")
         asked = [stage.map(ref, image, 0.5) for image in images[:3]]
         *maps, error = await asyncio.gather(
             *asked, stage.map(ref, images[3][..., 0], 0.5), return_exceptions=True

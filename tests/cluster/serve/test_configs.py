@@ -1,4 +1,4 @@
-"""The committed Serve files hold no key that Serve would pass over in silence."""
+"""The committed Serve files contain no key that Serve would silently ignore."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from serve_running import CONFIGS
-from stand_in import stand_in_bundle
 
+from benchmarks.serve.running import CONFIGS
+from benchmarks.stand_in import stand_in_bundle
 from skinray.errors import BundleError, SettingsError
 from skinray.service.middleware.tokens import ENVIRONMENT
 from tests.support.photo_bundles import photo_bundle
@@ -76,10 +76,20 @@ def nested(annotation: Any) -> Any:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_files_build_the_deployments_they_set(file: Path, tmp_path: Path) -> None:
-    from ray.serve._private.build_app import build_app
+def test_files_configure_exactly_the_deployments_that_are_built(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray import serve
 
     from skinray.cluster.serve import app
+
+    names, real = set(), serve.deployment
+
+    def recorded(*args: Any, name: str, **options: Any) -> Any:
+        names.add(name)
+        return real(*args, name=name, **options)
+
+    monkeypatch.setattr(serve, "deployment", recorded)
 
     config = yaml.safe_load(file.read_text(encoding="utf-8"))["applications"][0]
     assert config["import_path"] == "skinray.cluster.serve:app"
@@ -89,14 +99,13 @@ def test_files_build_the_deployments_they_set(file: Path, tmp_path: Path) -> Non
     args = config["args"] | {"bundle": str(write(tmp_path / "bundle"))}
     assert args["service"]["tokens"]
     args["service"] = args["service"] | {"tokens": str(tokens)}
-    built = build_app(app(args), name="x")
-    names = {deployment.name for deployment in built.deployments}
+    app(args)
     assert names == DEPLOYMENTS[file.name]
     assert {deployment["name"] for deployment in config["deployments"]} == names
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_each_line_of_defence_outlives_the_one_before(file: Path) -> None:
+def test_each_time_limit_is_longer_than_the_inner_one(file: Path) -> None:
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
     service_s = config["applications"][0]["args"]["service"]["timeout_s"]
     assert config["http_options"]["request_timeout_s"] > service_s
@@ -104,7 +113,7 @@ def test_each_line_of_defence_outlives_the_one_before(file: Path) -> None:
         assert deployment["graceful_shutdown_timeout_s"] > service_s
 
 
-def test_args_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_invalid_args_are_refused(tmp_path: Path) -> None:
     from skinray.cluster.serve import app
 
     with pytest.raises(SettingsError, match="layuot"):
@@ -113,11 +122,9 @@ def test_args_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         app({"bundle": str(tmp_path), "service": {"without_tokens": True}})
 
 
-def test_tokens_are_asked_for_unless_told_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tokens_are_required_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from skinray.cluster.serve.app import app, guarded
-    from skinray.config.biopsies import ServeSettings
+    from skinray.config.scoring import ServeSettings
 
     monkeypatch.delenv(ENVIRONMENT, raising=False)
     with pytest.raises(SettingsError, match=ENVIRONMENT):
@@ -133,7 +140,7 @@ def test_tokens_are_asked_for_unless_told_otherwise(
     assert settings.service.tokens == str(tmp_path / "tokens")
 
 
-def test_labels_go_with_biopsies_alone(tmp_path: Path) -> None:
+def test_labels_are_for_biopsies_only(tmp_path: Path) -> None:
     from skinray.cluster.serve import app
 
     args = {

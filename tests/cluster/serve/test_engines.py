@@ -1,4 +1,4 @@
-"""The road of one image through the stages, with fakes in their place."""
+"""One image on its way through the stages, which are fakes here."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stand_in import drawn_image, stand_in_bundle
 
-from skinray.cluster.serve.bundles import BundleRef, Held, load_named_stage, named_info
+from benchmarks.stand_in import drawn_image, stand_in_bundle
+from skinray.cluster.serve.bundles import BundleCache, BundleRef, load_named_stage, named_info
 from skinray.cluster.serve.engines import RayEngine
 from skinray.cluster.serve.stages import Seen, forward
 from skinray.errors import BundleError
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.ray
 
 @dataclass
 class Method:
-    """Stands for one method of a deployment's handle: a call begins at once."""
+    """Stands in for one method of a deployment's handle: a call starts immediately."""
 
     work: Callable[..., Awaitable[Any]]
     calls: list[tuple[Any, ...]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Method:
 
 
 class Handle:
-    """Stands for a deployment's handle."""
+    """Stands in for a deployment's handle."""
 
     def __init__(self, **methods: Callable[..., Awaitable[Any]]) -> None:
         for name, work in methods.items():
@@ -74,7 +74,7 @@ def engine(nerve: Handle, dermis: Handle, last: Handle, ref: BundleRef) -> RayEn
     return RayEngine({"nerve": nerve, "dermis": dermis}, last, ref, ready_timeout_s=0.2)
 
 
-def test_both_networks_work_at_once_and_nothing_is_awaited_between(
+def test_both_networks_run_at_once_and_nothing_is_awaited_in_between(
     ray_session: Any, ref: BundleRef
 ) -> None:
     async def go() -> None:
@@ -94,7 +94,7 @@ def test_both_networks_work_at_once_and_nothing_is_awaited_between(
         # One image, put once; and each call names the bundle.
         assert nerve[:3] == dermis[:3]
         assert nerve[0] == ref
-        # A count needs where the nerves are, and no image: neither travels further than it must.
+        # A count needs only where the nerves are, and no image: nothing more is sent.
         threshold = read_info(Path(ref.path)).crossings.nerve_threshold
         assert (nerve[3], dermis[3]) == (threshold, None)
         assert handles[2].answer.calls[0][1] is None
@@ -102,9 +102,7 @@ def test_both_networks_work_at_once_and_nothing_is_awaited_between(
     asyncio.run(go())
 
 
-def test_probabilities_and_image_travel_where_they_are_asked_for(
-    ray_session: Any, ref: BundleRef
-) -> None:
+def test_probabilities_and_image_are_sent_only_if_needed(ray_session: Any, ref: BundleRef) -> None:
     async def go() -> None:
         async def join(*args: Any) -> str:
             return f"{await args[4]}-{await args[5]}"
@@ -118,7 +116,7 @@ def test_probabilities_and_image_travel_where_they_are_asked_for(
     asyncio.run(go())
 
 
-def test_a_photograph_goes_through_its_one_network(ray_session: Any, tmp_path: Path) -> None:
+def test_a_photograph_passes_through_its_one_network(ray_session: Any, tmp_path: Path) -> None:
     async def go() -> None:
         folder = photo_bundle(tmp_path / "photos")
         skin, last = Handle(map=yes, ready=yes), Handle(answer=yes, ready=no)
@@ -137,7 +135,7 @@ def test_a_photograph_goes_through_its_one_network(ray_session: Any, tmp_path: P
 
 
 def test_a_map_above_a_threshold_is_a_mask(ref: BundleRef) -> None:
-    models, image = Held(lambda ref: load_named_stage(ref, "nerve")), drawn_image()
+    models, image = BundleCache(lambda ref: load_named_stage(ref, "nerve")), drawn_image()
     (maps,) = forward(models, [Seen(ref, image, 0.5), Seen(ref, image, 0.5, 0.3)])
     probability, mask = maps[0], maps[1]
     assert mask.dtype == np.uint8
@@ -145,7 +143,7 @@ def test_a_map_above_a_threshold_is_a_mask(ref: BundleRef) -> None:
     assert 0 < mask.sum() < mask.size
 
 
-def test_a_stage_without_place_is_busy(ray_session: Any, ref: BundleRef) -> None:
+def test_a_full_stage_is_busy(ray_session: Any, ref: BundleRef) -> None:
     from ray.serve.exceptions import BackPressureError
 
     async def full(*_: Any) -> None:
@@ -178,26 +176,26 @@ def test_readiness_fails_with_any_stage(
     asyncio.run(go())
 
 
-def test_a_bundle_no_stage_can_load_is_not_taken(ref: BundleRef, tmp_path: Path) -> None:
+def test_a_bundle_that_no_stage_can_load_is_refused(ref: BundleRef, tmp_path: Path) -> None:
     async def go() -> None:
         other = blind_bundle(tmp_path / "other")
         sick, well = Handle(ready=no), Handle(ready=yes)
         one = engine(sick, well, well, ref)
-        with pytest.raises(BundleError, match="the bundle before goes on"):
+        with pytest.raises(BundleError, match="the previous bundle stays in use"):
             await one.take(BundleRef.of(other, read_info(other)))
         assert one.info.id == ref.id
 
     asyncio.run(go())
 
 
-def test_two_bundles_are_held_and_the_least_used_goes() -> None:
+def test_two_bundles_are_cached_and_the_least_recently_used_is_dropped() -> None:
     loaded: list[str] = []
 
     def note(ref: BundleRef) -> str:
         loaded.append(ref.path)
         return ref.path.upper()
 
-    held = Held(note)
+    held = BundleCache(note)
     a, b, c = (BundleRef(name, name) for name in "abc")
     assert held.latest() is None
     assert [held.get(one) for one in (a, b, a, c, a, b)] == ["A", "B", "A", "C", "A", "B"]
@@ -205,7 +203,7 @@ def test_two_bundles_are_held_and_the_least_used_goes() -> None:
     assert held.latest() == "B"
 
 
-def test_those_at_hand_can_be_had_while_another_is_loaded() -> None:
+def test_cached_bundles_can_be_used_while_another_is_loaded() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(ref: BundleRef) -> str:
@@ -214,7 +212,7 @@ def test_those_at_hand_can_be_had_while_another_is_loaded() -> None:
             assert go_on.wait(20)
         return ref.path
 
-    held, old = Held(slow), BundleRef("old", "1")
+    held, old = BundleCache(slow), BundleRef("old", "1")
     held.get(old)
     loading = threading.Thread(target=held.get, args=(BundleRef("new", "2"),))
     loading.start()
@@ -225,9 +223,9 @@ def test_those_at_hand_can_be_had_while_another_is_loaded() -> None:
     assert held.latest() == "new"
 
 
-def test_a_stage_loads_no_other_bundle_than_the_one_named(ref: BundleRef, tmp_path: Path) -> None:
+def test_a_stage_loads_only_the_bundle_that_is_named(ref: BundleRef, tmp_path: Path) -> None:
     assert load_named_stage(ref, "nerve").answers()
-    blind_bundle(tmp_path / "bundle")  # in the place of the first
+    blind_bundle(tmp_path / "bundle")  # replaces the first
     for attempt in (lambda: named_info(ref), lambda: load_named_stage(ref, "nerve")):
         with pytest.raises(BundleError, match="another bundle"):
             attempt()

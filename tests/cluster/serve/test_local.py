@@ -1,4 +1,4 @@
-"""``skinray serve`` on this machine: refusals at once, then from start to Ctrl-C."""
+"""``skinray serve`` on this machine: immediate refusals, and a run from start to Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 import requests
-from serve_running import free_port
-from stand_in import drawn_image, stand_in_bundle
 
+from benchmarks.serve.running import free_port
+from benchmarks.stand_in import drawn_image, stand_in_bundle
 from skinray.service.middleware.tokens import ENVIRONMENT
 from tests.support.commands import Command
 from tests.support.served import png, post
 
 
-def test_refusals_come_before_anything_is_started(
+def test_invalid_options_are_refused_before_anything_starts(
     skinray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -46,7 +46,7 @@ def test_refusals_come_before_anything_is_started(
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_it_answers_until_it_is_stopped(tmp_path: Path) -> None:
+def test_the_service_answers_until_it_is_stopped(tmp_path: Path) -> None:
     port, bundle = free_port(), stand_in_bundle(tmp_path / "bundle")
     command = [sys.executable, "-c", "from skinray.cli import main; main()", "serve"]
     command += ["--bundle", str(bundle), "--port", str(port)]
@@ -61,7 +61,7 @@ def test_it_answers_until_it_is_stopped(tmp_path: Path) -> None:
         time.sleep(0.2)
     assert post(f"http://127.0.0.1:{port}", png(drawn_image())).status_code == 401
     token = (tmp_path / "state" / "skinray" / "tokens").read_text().strip()
-    assert token not in (tmp_path / "said").read_text()  # a file is no person
+    assert token not in (tmp_path / "said").read_text()  # a file is not a person
     answer = post(f"http://127.0.0.1:{port}", png(drawn_image()), token=token)
     assert answer.json()["count"] == 2
     assert "<html" in requests.get(f"http://127.0.0.1:{port}/", timeout=30).text

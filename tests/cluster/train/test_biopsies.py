@@ -8,9 +8,9 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from chaos_jobs import tables
 from rich.console import Console
 
+from benchmarks.chaos.jobs import tables
 from skinray.cluster.train import run as train_run
 from skinray.cluster.train.biopsies import BiopsyJob, train_cv
 from skinray.cluster.train.resources import Resources

@@ -21,11 +21,14 @@ from skinray.cluster.train import data, sources
 from skinray.cluster.train.data import RayFeed, plan_dataset, rows_per_block
 from skinray.cluster.train.held import held, left_behind
 from skinray.cluster.train.sources import Augmenter, Source, open_source
-from skinray.config.biopsies import ClusterSettings, ReadSettings, RunSettings
+from skinray.config.biopsies import RunSettings
+from skinray.config.images import ReadSettings
+from skinray.config.training import ClusterSettings
 from skinray.errors import ImageError, TrainingError
 from skinray.images.augment import Sample
 from skinray.images.cohort.common_scale import LabelledReader
-from skinray.images.cohort.manifest import Biopsy, read_manifest
+from skinray.images.cohort.manifest import read_manifest
+from skinray.images.cohort.rows import Biopsy
 from skinray.images.photos.pairs import load_photo
 from skinray.learning.crops import PlanRow, epoch_plan, remaining_steps
 from skinray.learning.feed import ALONE, InProcessFeed

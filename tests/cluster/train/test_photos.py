@@ -15,8 +15,9 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
-from skinray.config.biopsies import ModelSettings, ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import PhotoSettings
+from skinray.config.training import ModelSettings
 from skinray.errors import CohortError, SettingsError, WeightsError
 from skinray.images.photos.pairs import find_photos, split_photos
 from skinray.images.photos.skin import Skin
@@ -167,7 +168,7 @@ def test_the_report_shows_the_table_the_views_and_the_pictures(ran: Path) -> Non
 def test_the_bundle_finds_the_skin_that_its_row_says(
     ran: Path, folders: tuple[Path, list[Path]]
 ) -> None:
-    bundle = bundles.load(ran / "bundle", "cpu", packed=False)
+    bundle = bundles.load(ran / "bundle", "cpu")
     info = bundle.info
     (row,) = (
         row
@@ -272,7 +273,7 @@ def test_what_cannot_begin_leaves_nothing(folders: tuple[Path, list[Path]], tmp_
     few = write_photos(tmp_path / "few", 5, 99)
     with pytest.raises(CohortError, match="5 photographs cannot be split into 12"):
         train_photos(few, folders[1], tmp_path / "out", small())
-    with pytest.raises(CohortError, match="none of the layouts that are known"):
+    with pytest.raises(CohortError, match="none of the known layouts"):
         train_photos(folders[0], [tmp_path], tmp_path / "out", small())
     rooms, as_they_are = [folders[0].parent / "rooms"], PhotoSettings()
     with pytest.raises(

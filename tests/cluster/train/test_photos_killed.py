@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos_jobs import Job, epochs_of
-from chaos_train import unfinished
 from PIL import Image as Pillow
 
+from benchmarks.chaos.jobs import Job, epochs_of
+from benchmarks.chaos.train import unfinished
 from skinray.learning.trial import LOG, STATE, WEIGHTS
 from tests.support.commands import Command
 from tests.support.drawn_photos import write_photos
@@ -38,7 +38,7 @@ SMALL = (
 class PhotoTraining(Job):
     """``jobs/train_photos.py``."""
 
-    script = "train_photos.py"
+    command = ("jobs/train_photos.py",)
 
     def progress(self) -> int:
         """Return the number of trained epochs, those trained again too."""

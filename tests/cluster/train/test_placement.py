@@ -19,7 +19,7 @@ from skinray.cluster.capacity import HEAD, Capacity, logical_cpus, side_by_side
 from skinray.cluster.train import placement
 from skinray.cluster.train.placement import trial_resources
 from skinray.cluster.train.resources import bundles_of, plan
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 from skinray.errors import ResourcesError
 from tests.support.tiny import tiny_spec
 

@@ -22,7 +22,7 @@ from ray.tune import (
 from skinray.cluster.train import tune
 from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.tune import TrialProgress
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 
 EPOCHS = {"pretraining": 2, "training": 10}
 CROPS = {"pretraining": 500, "training": 100}

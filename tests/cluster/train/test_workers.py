@@ -26,7 +26,9 @@ from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.sources import Source, open_source
 from skinray.cluster.train.tune import TrialProgress, run_trials
 from skinray.cluster.train.workers import BEGUN, train_on_workers
-from skinray.config.biopsies import ClusterSettings, ReadSettings, RunSettings
+from skinray.config.biopsies import RunSettings
+from skinray.config.images import ReadSettings
+from skinray.config.training import ClusterSettings
 from skinray.errors import DivergedError
 from skinray.images.cohort.common_scale import LabelledReader
 from skinray.images.cohort.manifest import read_manifest

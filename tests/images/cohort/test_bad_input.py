@@ -1,4 +1,4 @@
-"""A check tells every problem of a cohort at once, whatever lies in its folder."""
+"""A check lists every problem of a cohort, whatever is in its folder."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import FoldSettings, ReadSettings
-from skinray.images.cohort.check import Problem, check_cohort, remarks
+from skinray.config.biopsies import FoldSettings
+from skinray.config.images import ReadSettings
+from skinray.images.cohort.check import check_cohort, remarks
 from skinray.images.cohort.manifest import read_manifest
+from skinray.images.file_errors import FileProblem
 
 SIZE = (30, 40)
 FOLDS = FoldSettings(count=2)
@@ -37,19 +39,19 @@ def sound_rows(root: Path, count: int = 4) -> list[str]:
     return rows
 
 
-def check(root: Path, rows: list[str], folds: FoldSettings = FOLDS) -> list[Problem]:
+def check(root: Path, rows: list[str], folds: FoldSettings = FOLDS) -> list[FileProblem]:
     (root / "manifest.csv").write_text("\n".join([HEADER, *rows]) + "\n")
     return check_cohort(root, ReadSettings(max_pixels=100_000), folds)
 
 
-def only(problems: list[Problem]) -> str:
+def only(problems: list[FileProblem]) -> str:
     assert len(problems) == 1, [str(problem) for problem in problems]
     assert problems[0].reason
     assert problems[0].remedy
     return str(problems[0])
 
 
-def test_a_sound_cohort_has_no_problem_and_tells_its_progress(tmp_path):
+def test_a_sound_cohort_has_no_problems_and_progress_is_reported(tmp_path):
     rows = sound_rows(tmp_path)
     assert check(tmp_path, rows) == []
     seen: list[tuple[int, int]] = []
@@ -96,7 +98,7 @@ BREAKS = {
     ),
     "an empty nerve label under a count": (
         lambda root: save(root / "n1.png", np.zeros(SIZE, np.uint8)),
-        "row 3, 1.png: empty nerve label, though the expert counted 1: export",
+        "row 3, 1.png: empty nerve label, but the expert counted 1: export",
     ),
     "an inverted nerve label": (
         lambda root: save(root / "n1.png", 255 - np.array(Pillow.open(root / "n1.png"))),
@@ -108,7 +110,7 @@ BREAKS = {
     ),
     "the image of another subject": (
         lambda root: (root / "1.png").write_bytes((root / "0.png").read_bytes()),
-        "row 3, 1.png: same pixels as row 2, 0.png of another subject: keep one",
+        "row 3, 1.png: same pixels as row 2, 0.png, of another subject: keep one",
     ),
 }
 
@@ -123,10 +125,10 @@ def test_one_broken_file_is_one_problem(tmp_path, case):
 
 ROWS = {
     "1.png,,B,n1.png,d1.png,,,1": "row 3, 1.png: no subject, so the image belongs to no fold",
-    "1.png,s1,B,,d1.png,,,1": "row 3, 1.png: no nerve label: name its file",
+    "1.png,s1,B,,d1.png,,,1": "row 3, 1.png: no nerve label: enter its file",
     "1.png,s1,B,n1.png,,,,1": "row 3, 1.png: neither a dermis mask nor a boundary line",
-    "1.png,s1,B,n1.png,,n1.png,bottom,1": "row 3, n1.png: the line does not part bottom",
-    "1.png,s1,B,n1.png,,curl.geojson,bottom,1": "row 3, curl.geojson: the line closes nowhere",
+    "1.png,s1,B,n1.png,,n1.png,bottom,1": "row 3, n1.png: the line does not separate bottom",
+    "1.png,s1,B,n1.png,,curl.geojson,bottom,1": "curl.geojson: the line does not divide the image",
     "1.png,s1,B,n1.png,d1.png,,,many": "row 3, 1.png: count 'many' is not a whole number",
 }
 
@@ -144,12 +146,12 @@ def test_fewer_subjects_than_folds(tmp_path):
     rows = sound_rows(tmp_path)
     message = only(check(tmp_path, rows, FoldSettings(count=5)))
     assert (
-        "manifest.csv: 4 subject(s) cannot fill 5 folds: add subjects or set folds.count" in message
+        "manifest.csv: 4 subjects cannot fill 5 folds: add subjects or set folds.count" in message
     )
     assert check(tmp_path, rows, FoldSettings(count=4)) == []
 
 
-def test_a_missing_column_is_told_once_not_for_every_row(tmp_path):
+def test_a_missing_column_is_one_problem_not_one_per_row(tmp_path):
     sound_rows(tmp_path)
     (tmp_path / "manifest.csv").write_text("image,dermis\n0.png,d0.png\n1.png,d1.png\n")
     told = only(check_cohort(tmp_path, ReadSettings(), FOLDS))
@@ -182,15 +184,15 @@ def test_everything_at_once_in_the_order_of_rows(tmp_path):
     assert [problem.row for problem in problems] == [4, 5, 6, 7, 8, 9, 10, 11]
 
 
-def test_remarks_do_not_hinder(tmp_path):
+def test_remarks_are_not_problems(tmp_path):
     rows = sound_rows(tmp_path)
     rows[0] = rows[0].removesuffix("1")
     assert check(tmp_path, rows) == []
     lines = remarks(read_manifest(tmp_path), FoldSettings(count=3))
     assert lines == [
-        "group A has 2 subject(s): some of the 3 folds lack it",
-        "group B has 2 subject(s): some of the 3 folds lack it",
-        "1 image(s) without the expert's count: the crossings of their labels stand in for it",
+        "group A has 2 subjects: some of the 3 folds will not contain it",
+        "group B has 2 subjects: some of the 3 folds will not contain it",
+        "1 image without an expert's count: the crossings of the labels are used instead",
     ]
 
 

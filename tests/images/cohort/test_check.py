@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from skinray.config.biopsies import FoldSettings, ReadSettings
+from skinray.config.biopsies import FoldSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError
 from skinray.images.cohort.check import checked_cohort
 from skinray.images.cohort.manifest import read_manifest
@@ -15,21 +16,22 @@ from tests.support.tiny import read_rows, write_manifest
 READ, FOLDS = ReadSettings(), FoldSettings()
 
 
-def test_a_sound_cohort_is_returned_as_its_manifest_has_it(tiny_cohort: Path) -> None:
+def test_a_sound_cohort_is_returned_unchanged(tiny_cohort: Path) -> None:
     told: list[tuple[int, int]] = []
     found = checked_cohort(tiny_cohort, READ, FOLDS, progress=lambda *seen: told.append(seen))
     assert found == read_manifest(tiny_cohort)
     assert told == [(done, 10) for done in range(1, 11)]
 
 
-def test_a_scale_that_only_the_file_states_is_filled_in(tiny_cohort: Path, tmp_path: Path) -> None:
+def test_a_scale_that_only_the_file_has_is_filled_in(tiny_cohort: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_cohort, tmp_path / "cohort")
     rows = read_rows(folder)
     for at in (2, 3):
         rows[at]["um_per_px"] = ""
     write_manifest(folder, rows)
-    with Image.open(folder / "images" / "02.png") as picture:
-        picture.save(folder / "images" / "02.png", dpi=(101_600, 101_600))  # 0.25 um a pixel
+    for name in ("02.png", "04.png"):  # the manifest has the scale of 04.png
+        with Image.open(folder / "images" / name) as picture:
+            picture.save(folder / "images" / name, dpi=(101_600, 101_600))  # 0.25 um per pixel
     scales = [biopsy.um_per_px for biopsy in checked_cohort(folder, READ, FOLDS).biopsies]
     assert scales[2] == pytest.approx(0.25, rel=1e-3)
     assert scales[3] is None
@@ -43,5 +45,5 @@ def test_every_problem_is_in_one_error(tiny_cohort: Path, tmp_path: Path) -> Non
     with pytest.raises(CohortError) as caught:
         checked_cohort(folder, READ, FOLDS)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"{folder}: 2 problem(s)"
+    assert lines[0] == f"{folder}: 2 problems"
     assert [line.split(",")[0] for line in lines[1:]] == ["  row 4", "  row 7"]

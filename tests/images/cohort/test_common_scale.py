@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.images.augment import Sample
 from skinray.images.cohort.common_scale import LabelledReader, common_scale, resampled
 from skinray.images.cohort.manifest import load_sample, read_manifest
@@ -23,7 +23,7 @@ def test_the_common_scale_is_the_median_of_those_known() -> None:
     assert common_scale([]) is None
 
 
-def test_one_scale_is_left_untouched() -> None:
+def test_images_at_the_common_scale_are_unchanged() -> None:
     sample = drawn_sample()
     assert resampled(sample, 1.0) is sample
 
@@ -54,12 +54,12 @@ def test_a_halved_image_is_averaged() -> None:
     assert np.abs(half.image - blocks).max() <= 0.5
 
 
-def test_the_dermis_keeps_its_place() -> None:
+def test_the_dermis_stays_in_place() -> None:
     dermis = np.zeros((96, 96), np.uint8)
     dermis[32:64, 32:64] = 1
     blank = Sample(np.zeros((96, 96, 3), np.uint8), {"nerve": dermis.copy(), "dermis": dermis})
     for factor in (0.25, 0.5, 1.5, 3.0):
-        rows, _ = np.nonzero(resampled(blank, factor).dermis)
+        rows, _ = np.nonzero(resampled(blank, factor).masks["dermis"])
         # the middle of the square stays the middle of the image
         assert rows.mean() == pytest.approx(96 * factor / 2 - 0.5, abs=0.26), factor
 
@@ -68,14 +68,14 @@ def test_the_dermis_keeps_its_place() -> None:
 @given(
     st.floats(0.25, 0.97), st.integers(0, 95), st.integers(0, 95), st.integers(1, 3), st.booleans()
 )
-def test_a_thin_tracing_does_not_tear(
+def test_a_thin_tracing_does_not_break(
     factor: float, start: int, end: int, width: int, across: bool
 ) -> None:
     nerve = np.zeros((96, 96), np.uint8)
     ends = [(0, start), (95, end)] if across else [(start, 0), (end, 95)]
     cv2.line(nerve, *ends, 1, width)
     sample = Sample(np.zeros((96, 96, 3), np.uint8), {"nerve": nerve, "dermis": nerve})
-    found = resampled(sample, factor).nerve
+    found = resampled(sample, factor).masks["nerve"]
     pieces, _ = cv2.connectedComponents(found, connectivity=8)
     assert pieces == 2  # background and one line
     places = np.nonzero(found)[1 if across else 0]

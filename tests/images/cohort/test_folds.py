@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from skinray.config.biopsies import FoldSettings
 from skinray.errors import CohortError
 from skinray.images.cohort.folds import assign_folds, hold_out
-from skinray.images.cohort.manifest import Biopsy, Cohort
+from skinray.images.cohort.rows import Biopsy, Cohort
 
 
 def cohort(images: list[tuple[str, str | None]]) -> Cohort:
@@ -76,7 +76,7 @@ def test_subjects_stay_together_and_no_fold_is_empty(members, count, seed):
     whole = drawn(members)
     split = FoldSettings(count=count)
     if len(members) < count:
-        with pytest.raises(CohortError, match=rf"{len(members)} subject\(s\) cannot fill {count}"):
+        with pytest.raises(CohortError, match=rf"{len(members)} subjects? cannot fill {count}"):
             assign_folds(whole, split, seed)
         return
     folds = assign_folds(whole, split, seed)

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import LabelError
 from skinray.images.cohort.boundary_line import trace_line
-from skinray.images.cohort.labels import dermis_from_boundary, read_boundary, read_nerves
+from skinray.images.cohort.dermis_fill import dermis_from_boundary
+from skinray.images.cohort.labels import read_boundary, read_nerves
 from skinray.images.cohort.polylines import draw_line
 
 READ = ReadSettings()
@@ -98,7 +99,7 @@ def test_every_container_of_geojson_gives_the_same_mask(tmp_path):
         assert np.array_equal(mask, masks[0])
 
 
-def test_a_third_coordinate_and_a_byte_order_mark_do_no_harm(tmp_path):
+def test_a_third_coordinate_and_a_byte_order_mark_are_ignored(tmp_path):
     path = tmp_path / "n.geojson"
     text = json.dumps({"type": "LineString", "coordinates": [[5, 5, 0], [5, 50, 0]]})
     path.write_text("\ufeff" + text, encoding="utf-8")
@@ -110,7 +111,7 @@ def test_no_lines_are_an_empty_mask(tmp_path):
     assert not read_nerves(path, SHAPE, READ).any()
 
 
-def test_a_mask_is_taken_as_it_is(tmp_path):
+def test_a_mask_is_used_as_it_is(tmp_path):
     mask = np.random.default_rng(0).random(SHAPE) > 0.9
     assert np.array_equal(read_nerves(write_mask(tmp_path / "n.png", mask), SHAPE, READ), mask)
 
@@ -118,7 +119,8 @@ def test_a_mask_is_taken_as_it_is(tmp_path):
 def test_a_mask_of_another_size_names_both_sizes(tmp_path):
     path = write_mask(tmp_path / "n.png", np.zeros((1200, 1600)))
     message = (
-        f"{path}: mask 1200x1600 does not match image 1024x1536: export both at one magnification"
+        f"{path}: mask 1200x1600 does not match image 1024x1536: "
+        "export both at the same magnification"
     )
     with pytest.raises(LabelError) as caught:
         read_nerves(path, (1024, 1536), READ)
@@ -128,13 +130,13 @@ def test_a_mask_of_another_size_names_both_sizes(tmp_path):
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ({"type": "Polygon", "coordinates": []}, "a geometry of the type Polygon"),
+        ({"type": "Polygon", "coordinates": []}, "a geometry of type Polygon"),
         ({"type": "LineString"}, "LineString without coordinates"),
         ({"type": "Feature", "geometry": None}, "Feature without geometry"),
-        ({"lines": []}, "a geometry of the type None"),
-        ([1, 2], "a geometry of the type int"),
+        ({"lines": []}, "a geometry of type None"),
+        ([1, 2], "a geometry of type int"),
         (line((5, 5)), "a line of one point"),
-        (line((5, 5), (5, 400)), "reaches x=5, y=400, outside of the image"),
+        (line((5, 5), (5, 400)), "reaches x=5, y=400, outside the image"),
         ({"type": "LineString", "coordinates": [["a", "b"], [1, 2]]}, "not x, y pairs"),
         ({"type": "LineString", "coordinates": [1, 2, 3]}, "not x, y pairs"),
         ({"type": "LineString", "coordinates": [[1], [2]]}, "not x, y pairs"),
@@ -143,7 +145,7 @@ def test_a_mask_of_another_size_names_both_sizes(tmp_path):
         ({"type": "MultiLineString", "coordinates": {"a": 1}}, "not x, y pairs"),
     ],
 )
-def test_geojson_that_holds_no_lines_of_the_image(tmp_path, value, reason):
+def test_geojson_without_lines_in_the_image(tmp_path, value, reason):
     path = write_json(tmp_path / "n.geojson", value)
     with pytest.raises(LabelError, match=reason) as caught:
         read_nerves(path, SHAPE, READ)
@@ -151,7 +153,7 @@ def test_geojson_that_holds_no_lines_of_the_image(tmp_path, value, reason):
 
 
 @pytest.mark.parametrize("text", ["{", "[1,", '{"type": "x"}]', "[" * 5000, b"{\xff\xfe"])
-def test_text_that_is_no_json(tmp_path, text):
+def test_text_that_is_not_json(tmp_path, text):
     path = tmp_path / "n.geojson"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(LabelError, match=r"not valid JSON.*export it again"):
@@ -214,7 +216,7 @@ def test_a_geojson_boundary_is_its_points(tmp_path):
     assert np.array_equal(read_boundary(path, SHAPE, READ), points)
 
 
-def test_several_lines_are_no_boundary(tmp_path):
+def test_several_lines_are_not_a_boundary(tmp_path):
     path = write_json(tmp_path / "b.geojson", [line((0, 1), (2, 3)), line((4, 5), (6, 7))])
     with pytest.raises(LabelError, match="holds 2 lines"):
         read_boundary(path, SHAPE, READ)
@@ -244,7 +246,7 @@ def test_a_drawn_wave_is_followed_along_its_middle(tmp_path, width, phase):
     assert traced == pytest.approx(length, rel=0.12)
 
 
-def test_specks_beside_the_line_are_passed_over(tmp_path):
+def test_specks_beside_the_line_are_ignored(tmp_path):
     mask = drawn(wave(SHAPE), SHAPE)
     mask[3, 3] = mask[110, 40] = 1
     assert len(read_boundary(write_mask(tmp_path / "b.png", mask), SHAPE, READ)) > 100
@@ -274,11 +276,11 @@ def area() -> np.ndarray:
 @pytest.mark.parametrize(
     ("draw", "reason"),
     [
-        (ring, "closes to a ring"),
+        (ring, "forms a ring"),
         (branch, "branches"),
         (pieces, "in 2 pieces"),
         (area, r"an area \(up to"),
-        (lambda: np.zeros(SHAPE), "holds no boundary line"),
+        (lambda: np.zeros(SHAPE), "contains no boundary line"),
     ],
 )
 def test_drawings_that_are_not_one_open_line(tmp_path, draw, reason):
@@ -410,22 +412,22 @@ def ends_that_cross() -> np.ndarray:
 @pytest.mark.parametrize(
     ("points", "side", "reason"),
     [
-        (spiral(), "bottom", "closes nowhere"),
-        (closed(), "bottom", "closes nowhere"),
-        (ends_that_cross(), "80,110", "closes nowhere.*meets itself near x=80, y=25"),
-        (np.array([[70.0, 60], [90, 60]]), "bottom", "closes nowhere: it is 20 px long"),
+        (spiral(), "bottom", "does not divide the image"),
+        (closed(), "bottom", "does not divide the image"),
+        (ends_that_cross(), "80,110", "does not divide the image.*meets itself near x=80, y=25"),
+        (np.array([[70.0, 60], [90, 60]]), "bottom", "too short: it is 20 px long"),
         (np.array([[70.0, 60]]), "bottom", "fewer than two points"),
         (np.array([[70.0, 60], [70, 60]]), "bottom", "fewer than two points"),
         (np.empty((0, 2)), "bottom", "fewer than two points"),
         (np.array([[0.0, np.nan], [160, 60]]), "bottom", "fewer than two points"),
-        (wave(SHAPE, depth=0), "left", "does not part left from the opposite side"),
-        (wave(SHAPE, depth=0), "30,60", "lies on the line"),
-        (wave(SHAPE, depth=0), "30,600", "lies outside of the image"),
+        (wave(SHAPE, depth=0), "left", "does not separate left from the opposite side"),
+        (wave(SHAPE, depth=0), "30,60", "is on the line"),
+        (wave(SHAPE, depth=0), "30,600", "is outside the image"),
         (wave(SHAPE, depth=0), "inwards", "dermis_side 'inwards'"),
         (np.array([[0.0, 0.0], [160.0, 0.0]]), "bottom", "runs along the frame"),
     ],
 )
-def test_lines_that_cannot_close(points, side, reason):
+def test_lines_that_cannot_enclose_the_dermis(points, side, reason):
     with pytest.raises(LabelError, match=reason) as caught:
         dermis_from_boundary(points, SHAPE, side, source="b.geojson")
     assert str(caught.value).startswith("b.geojson: ")

@@ -1,4 +1,4 @@
-"""The table of a cohort: what laboratories write, and what becomes of it."""
+"""The table of a cohort: what laboratories write, and how it is read."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, LabelError
-from skinray.images.cohort.manifest import fingerprint, load_sample, read_manifest, scale_of
+from skinray.images.cohort.manifest import fingerprint, load_sample, read_manifest
+from skinray.images.file_errors import counted
 from skinray.images.read import read_image
 
 SIZE = (24, 32)
@@ -69,7 +69,7 @@ def test_every_column_is_read(tmp_path):
         (FULL.replace("0.png,07", './0.png,"07"'), "utf-8"),
     ],
 )
-def test_the_same_table_in_other_clothes(tmp_path, text, encoding):
+def test_the_same_table_in_other_formats(tmp_path, text, encoding):
     files(tmp_path)
     expected = read_manifest(table(tmp_path, FULL))
     assert read_manifest(table(tmp_path, text, encoding)) == expected
@@ -92,7 +92,7 @@ def problems_of(root: Path) -> list[str]:
     with pytest.raises(CohortError) as caught:
         read_manifest(root)
     head, *lines = str(caught.value).split("\n")
-    assert head == f"{root}: {len(lines)} problem(s) in the manifest"
+    assert head == f"{root}: {counted(len(lines), 'problem')}"
     for line in lines:
         assert line.count(": ") >= 2  # place: reason: remedy
     return [line.strip() for line in lines]
@@ -101,26 +101,29 @@ def problems_of(root: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "manifest.csv: empty: add the header"),
-        ("\n\n", "manifest.csv: empty: add the header"),
-        ("image\n", "manifest.csv: no row under the header: add one row"),
+        ("", "manifest.csv: empty: add a header"),
+        ("\n\n", "manifest.csv: empty: add a header"),
+        ("image\n", "manifest.csv: no rows below the header: add one row"),
         ("subject,group\n1,2\n", "row 1, manifest.csv: column 'image' is missing: add it"),
-        ("image,image\n0.png,1.png\n", "row 1, manifest.csv: column 'image' stands twice: keep"),
+        (
+            "image,image\n0.png,1.png\n",
+            "row 1, manifest.csv: column 'image' appears more than once: keep",
+        ),
         ("image,subjct\n0.png,1\n", "unknown column 'subjct': rename it to 'subject'"),
-        ("image,subject\n0.png,1,2\n", "row 2, manifest.csv: 3 cells under 2 columns: quote"),
-        ('image\n"0.png\n', "manifest.csv: not a table of cells"),
+        ("image,subject\n0.png,1,2\n", "row 2, manifest.csv: 3 cells under 2 columns: put quotes"),
+        ('image\n"0.png\n', "manifest.csv: not a valid CSV table"),
         ("image,subject\n0.png,\n", "row 2, 0.png: no subject, so the image belongs to no fold"),
-        ("image,subject\n,7\n", "row 2, (no image): no image: fill in"),
+        ("image,subject\n,7\n", "row 2, (no image): no image: enter"),
         ("image\n9.png\n", "row 2, 9.png: image file '9.png' is missing: restore"),
         ("image\nempty.png\n", "row 2, empty.png: image file 'empty.png' is empty: copy"),
         ("image\n.\n", "row 2, .: image file '.' is missing"),
-        ("image\n0.png\n./0.png\n", "row 3, ./0.png: image file '0.png' also stands in row 2"),
+        ("image\n0.png\n./0.png\n", "row 3, ./0.png: image file '0.png' is also in row 2"),
         ("image\n/etc/passwd\n", "image path '/etc/passwd' leaves the cohort folder: give a path"),
         ("image\n../0.png\n", "image path '../0.png' leaves the cohort folder"),
         ("image\nC:\\x\\0.png\n", "image path 'C:\\x\\0.png' leaves the cohort folder"),
         ("image\n" + "n" * 5000 + "\n", "image path cannot be used"),
         ("image\na\0b\n", "row 2, a\0b: image"),
-        ("image,count\n0.png,3.5\n", "row 2, 0.png: count '3.5' is not a whole number from 0"),
+        ("image,count\n0.png,3.5\n", "row 2, 0.png: count '3.5' is not a whole number of 0"),
         ("image,count\n0.png,-1\n", "count '-1' is not a whole number"),
         ("image,count\n0.png,three\n", "count 'three' is not a whole number"),
         ("image,count\n0.png,inf\n", "count 'inf' is not a whole number"),
@@ -130,12 +133,15 @@ def problems_of(root: Path) -> list[str]:
         ),
         ("image,um_per_px\n0.png,500\n", "um_per_px '500' is not a number of micrometres"),
         ("image,um_per_px\n0.png,half\n", "um_per_px 'half' is not a number"),
-        ("image,boundary\n0.png,n0.png\n", "row 2, 0.png: a boundary line without its dermis_side"),
+        ("image,boundary\n0.png,n0.png\n", "row 2, 0.png: a boundary line without dermis_side"),
         (
             "image,dermis_side\n0.png,inside\n",
             "dermis_side 'inside' is not top, bottom, left, right",
         ),
-        ("image,nerves\n0.png,n0.png\n1.png,n0.png\n", "row 3, 1.png: nerves file 'n0.png' also"),
+        (
+            "image,nerves\n0.png,n0.png\n1.png,n0.png\n",
+            "row 3, 1.png: nerves file 'n0.png' is also",
+        ),
         (
             "image,subject,group\n0.png,7,A\n1.png,7,B\n",
             "row 3, 1.png: subject 7 is in several groups",
@@ -150,15 +156,15 @@ def test_problems_of_a_table(tmp_path, text, expected):
     assert len(lines) == 1
 
 
-def test_a_table_that_is_no_text(tmp_path):
+def test_a_table_that_is_not_text(tmp_path):
     (tmp_path / "manifest.csv").write_bytes(b"image\n\xe9t\xe9.png\n")
     assert "manifest.csv: not UTF-8 text" in problems_of(tmp_path)[0]
     assert "no such folder" in problems_of(tmp_path / "gone")[0]
     (tmp_path / "manifest.csv").unlink()
-    assert "manifest.csv: missing: put a table" in problems_of(tmp_path)[0]
+    assert "manifest.csv: missing: add a table" in problems_of(tmp_path)[0]
 
 
-def test_every_problem_is_told_at_once_in_the_order_of_rows(tmp_path):
+def test_every_problem_is_listed_in_the_order_of_rows(tmp_path):
     files(tmp_path)
     text = "image,subject,nerves,count\n0.png,,gone.png,x\n1.png,8,n1.png,1\n../2.png,9,,-1\n"
     lines = problems_of(table(tmp_path, text))
@@ -181,14 +187,16 @@ def test_the_dermis_comes_from_the_boundary_where_there_is_no_mask(tmp_path):
     (tmp_path / "b.geojson").write_text('{"type": "LineString", "coordinates": [[0, 9], [32, 9]]}')
     text = "image,nerves,boundary,dermis_side\n0.png,n0.png,b.geojson,bottom\n"
     (biopsy,) = read_manifest(table(tmp_path, text)).biopsies
-    assert np.array_equal(load_sample(biopsy, READ).dermis[:, 4], [0] * 9 + [1] * 15)
+    assert np.array_equal(load_sample(biopsy, READ).masks["dermis"][:, 4], [0] * 9 + [1] * 15)
 
 
 def test_a_label_of_another_size_names_subject_and_sizes(tmp_path):
     files(tmp_path)
     save(tmp_path / "n0.png", np.zeros((12, 16), np.uint8))
     biopsy = read_manifest(table(tmp_path, FULL)).biopsies[0]
-    message = "mask 12x16 does not match image 24x32 (subject 07): export both at one magnification"
+    message = (
+        "mask 12x16 does not match image 24x32 (subject 07): export both at the same magnification"
+    )
     with pytest.raises(LabelError) as caught:
         load_sample(biopsy, READ)
     assert str(caught.value) == f"{tmp_path / 'n0.png'}: {message}"
@@ -197,7 +205,7 @@ def test_a_label_of_another_size_names_subject_and_sizes(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("image,dermis\n0.png,d0.png\n", "0.png: no nerve label: name its file"),
+        ("image,dermis\n0.png,d0.png\n", "0.png: no nerve label: enter its file"),
         ("image,nerves\n0.png,n0.png\n", "neither a dermis mask nor a boundary line"),
     ],
 )
@@ -208,23 +216,7 @@ def test_a_sample_without_labels_is_an_error(tmp_path, text, reason):
         load_sample(biopsy, READ)
 
 
-def test_the_manifests_scale_overrides_the_files(tmp_path):
-    files(tmp_path)
-    tifffile.imwrite(
-        tmp_path / "0.tif",
-        np.zeros((8, 8), np.uint8),
-        resolution=(4e4, 4e4),
-        resolutionunit="CENTIMETER",
-    )
-    text = "image,um_per_px\n0.tif,\n1.png,\n"
-    stated, none = read_manifest(table(tmp_path, text)).biopsies
-    assert scale_of(stated, read_image(stated.image)) == pytest.approx(0.25)
-    assert scale_of(none, read_image(none.image)) is None
-    overridden = read_manifest(table(tmp_path, text.replace("0.tif,", "0.tif,0.7"))).biopsies[0]
-    assert scale_of(overridden, read_image(overridden.image)) == 0.7
-
-
-def test_the_fingerprint_tells_of_every_change_and_of_nothing_else(tmp_path):
+def test_the_fingerprint_changes_with_the_content_and_nothing_else(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     for root in (one, two):
         files(root)

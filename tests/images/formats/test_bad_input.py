@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import ImageError
 from skinray.images.read import decode_image, read_image
 
@@ -115,7 +115,7 @@ def test_no_image_at_all(tmp_path):
         read_image(tmp_path / ("n" * 300))
 
 
-def test_a_pipe_is_no_image_file(tmp_path):
+def test_a_pipe_is_not_an_image_file(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ImageError, match="not a file"):
         read_image(tmp_path / "pipe.png")
@@ -124,7 +124,7 @@ def test_a_pipe_is_no_image_file(tmp_path):
 def test_a_file_far_too_large_is_not_even_read(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(bytes(SMALL.max_pixels * 16 + (1 << 20) + 1))
-    with pytest.raises(ImageError, match="more than images within the limit take"):
+    with pytest.raises(ImageError, match="too large for an image within the limit"):
         read_image(path, SMALL)
 
 
@@ -167,13 +167,13 @@ def bomb_jpeg() -> bytes:
 
 
 @pytest.mark.parametrize("bomb", [lambda: bomb_png(20_000), bomb_tiff, bomb_jpeg])
-def test_bombs_are_refused_by_their_header(bomb):
+def test_bombs_are_refused_from_their_header(bomb):
     with pytest.raises(ImageError, match=r"20000x20000 is 400 megapixels.*raise read.max_pixels"):
         decode_image(bomb(), "bomb")
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_the_bomb_costs_little_memory(tmp_path):
+def test_the_bomb_takes_little_memory(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(bomb_png(20_000))
     assert path.stat().st_size < 60_000
@@ -209,7 +209,7 @@ def test_a_jpeg_tile_larger_than_its_page_is_refused():
     assert "larger than its page" in refused(bytes(data) + inner.getvalue(), "tile.tif")
 
 
-def test_a_circle_of_pages_ends():
+def test_a_circular_chain_of_pages_is_refused():
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
         for _ in range(3):
@@ -219,7 +219,7 @@ def test_a_circle_of_pages_ends():
         second, third = (tiff.pages[index].offset for index in (1, 2))
     entries = struct.unpack_from("<H", data, third)[0]
     struct.pack_into("<I", data, third + 2 + 12 * entries, second)
-    assert "in a circle" in refused(bytes(data), "ring.tif")
+    assert "a circular chain" in refused(bytes(data), "ring.tif")
 
 
 def test_ome_xml_cannot_expand_or_reach_outside():

@@ -86,7 +86,7 @@ KINDS = ("PNG", "JPEG", "JPEG with density")
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stated", NOT_1_TO_8)
-def test_an_orientation_that_is_none_of_1_to_8_leaves_a_photograph_as_it_is(kind, stated):
+def test_an_invalid_orientation_leaves_a_photograph_as_it_is(kind, stated):
     data, expected, off = with_exif(kind, directory(ORIENTATION, *NOT_1_TO_8[stated]))
     assert CANARY.encode() in data
     found = pixels(data)
@@ -95,14 +95,14 @@ def test_an_orientation_that_is_none_of_1_to_8_leaves_a_photograph_as_it_is(kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_directories_of_these_tests_turn_a_photograph_where_they_are_sound(kind):
+def test_a_valid_orientation_turns_a_photograph(kind):
     """Else the test above would prove nothing."""
     data, expected, off = with_exif(kind, directory(ORIENTATION, SHORT, 1, struct.pack("<H", 6)))
     assert np.abs(pixels(data).astype(int) - TURNS[6](expected)).max() <= off
 
 
 @pytest.mark.parametrize("stated", NOT_1_TO_8)
-def test_an_orientation_that_is_none_of_1_to_8_leaves_a_tiff_as_it_is(stated):
+def test_an_invalid_orientation_leaves_a_tiff_as_it_is(stated):
     assert np.array_equal(pixels(with_entry(ORIENTATION, *NOT_1_TO_8[stated])), RGB)
 
 
@@ -114,7 +114,7 @@ def test_orientations_are_whole_numbers_from_1_to_8():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("broken", BROKEN)
-def test_exif_that_is_damaged_does_not_cost_a_sound_photograph(kind, broken):
+def test_damaged_exif_does_not_spoil_a_photograph(kind, broken):
     data, expected, off = with_exif(kind, BROKEN[broken])
     found = pixels(data)
     assert found.shape == expected.shape
@@ -153,7 +153,7 @@ def outcome(data: bytes) -> str:
     return "sound"
 
 
-def test_a_tiff_with_words_where_numbers_belong_is_read_or_refused_without_them():
+def test_a_tiff_with_text_for_numbers_is_read_or_refused_without_quoting_it():
     """Tag by tag: those that pixels hang on are refused, the others are passed over."""
     options = {"resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
     options |= {"extratags": [(ORIENTATION, 3, 1, 1, True), (281, 3, 1, 4095, True)]}
@@ -180,15 +180,15 @@ def test_a_tiff_with_words_where_numbers_belong_is_read_or_refused_without_them(
         ome_xml(f'PhysicalSizeX="{CANARY}"'),
     ],
 )
-def test_ome_xml_that_does_not_fit_is_refused_without_its_words(xml):
+def test_invalid_ome_xml_is_refused_without_quoting_it(xml):
     told = outcome(tiff(RGB, description=xml))
     assert told != "sound"
     assert "canary" not in told.lower()
-    assert "broken OME-XML" in told or "damaged TIFF" in told
+    assert "invalid OME-XML" in told or "damaged TIFF" in told
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
-def test_damage_is_told_without_what_the_file_says(kind):
+def test_damage_is_reported_without_quoting_the_file(kind):
     """Cut off anywhere, or changed: whatever the decoder says of it."""
     if kind == "TIFF":
         data = with_entry(ORIENTATION, *NOT_1_TO_8["a name"])
@@ -201,7 +201,7 @@ def test_damage_is_told_without_what_the_file_says(kind):
     assert [text for text in told if "canary" in text.lower()] == []
 
 
-def test_damage_is_told_in_words_that_help():
+def test_damage_is_reported_in_helpful_words():
     jpeg = saved(Pillow.fromarray(np.tile(RGB, (20, 20, 1))), "JPEG")
     table = jpeg.index(b"\xff\xc4") + 5  # of Huffman codes: how many there are of each length
     zipped = bytearray(tiff(np.tile(RGB, (20, 20, 1)), photometric="rgb", compression="zlib"))
@@ -209,10 +209,10 @@ def test_damage_is_told_in_words_that_help():
     for data, reason in (
         (
             jpeg[:table] + b"\xff" * 16 + jpeg[table + 16 :],
-            r"JPEG \(its pixels break off or are not sound\)",
+            r"JPEG \(its pixels are truncated or invalid\)",
         ),
-        (tiff(RGB, photometric="rgb")[:60], r"TIFF \(a part of it is missing\)"),
-        (bytes(zipped), r"TIFF \(its pixels are not sound, \w+Error\)"),
+        (tiff(RGB, photometric="rgb")[:60], r"TIFF \(part of it is missing\)"),
+        (bytes(zipped), r"TIFF \(its pixels are invalid, \w+Error\)"),
     ):
         with pytest.raises(ImageError, match=rf"{reason}: copy or export it again"):
             decode_image(data, "photograph")

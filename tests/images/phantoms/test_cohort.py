@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from skinray.config.biopsies import PhantomSettings, ReadSettings
+from skinray.config.biopsies import PhantomSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, SettingsError
 from skinray.images.cohort.manifest import load_sample, read_manifest
 from skinray.images.phantoms.cohort import COLUMNS, write_cohort
@@ -35,7 +36,7 @@ def rows_of(folder):
         return list(csv.DictReader(stream))
 
 
-def test_every_file_of_the_manifest_is_there(folder):
+def test_every_file_in_the_manifest_exists(folder):
     rows = rows_of(folder)
     assert len(rows) == 9
     assert tuple(rows[0]) == COLUMNS
@@ -45,7 +46,7 @@ def test_every_file_of_the_manifest_is_there(folder):
     assert cv2.imread(str(folder / "contact_sheet.png")).shape[1] > 1000
 
 
-def test_files_hold_what_make_phantom_made(folder):
+def test_files_contain_what_make_phantom_returned(folder):
     settings = PhantomSettings(subjects=3)
     for index, row in enumerate(rows_of(folder)):
         phantom = make_phantom(settings, 4, index, SIZE)
@@ -77,7 +78,7 @@ def test_boundary_line_encloses_the_dermis_of_the_mask(folder):
         writer.writeheader()
         writer.writerows([row | {"dermis": ""} for row in rows])
     for row, biopsy in zip(rows, read_manifest(folder).biopsies, strict=True):
-        filled = load_sample(biopsy, ReadSettings()).dermis > 0
+        filled = load_sample(biopsy, ReadSettings()).masks["dermis"] > 0
         mask = cv2.imread(str(folder / row["dermis"]), cv2.IMREAD_UNCHANGED) > 0
         assert (filled == mask).mean() > 0.99
 
@@ -87,7 +88,7 @@ def test_subjects_default_to_the_share_of_the_paper(tmp_path):
     assert len({row["subject"] for row in rows_of(tmp_path / "few")}) == 2
 
 
-def test_a_former_cohort_is_replaced_and_nothing_else(tmp_path):
+def test_only_an_earlier_cohort_is_replaced(tmp_path):
     out = tmp_path / "phantoms"
     write_cohort(out, 2, size=SIZE)
     write_cohort(out, 1, size=SIZE)
@@ -102,9 +103,9 @@ def test_a_former_cohort_is_replaced_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize(
     ("asked", "message"),
-    [({"images": 0}, "one at least"), ({"seed": -1}, "seed -1"), ({"size": (90, 300)}, "192 px")],
+    [({"images": 0}, "at least 1"), ({"seed": -1}, "seed -1"), ({"size": (90, 300)}, "192 px")],
 )
-def test_what_cannot_be_painted_is_refused_and_nothing_written(tmp_path, asked, message):
+def test_what_cannot_be_drawn_is_refused_and_nothing_written(tmp_path, asked, message):
     with pytest.raises(SettingsError, match=message):
         write_cohort(tmp_path / "out", **({"images": 2, "size": SIZE} | asked))
     assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from skinray.images.phantoms.junction import build, draw_junction, resample, survives_smoothing
-from skinray.images.phantoms.nerves import Scene, grow_nerves
+from skinray.images.phantoms.nerves import NerveField, grow_nerves
 from skinray.images.phantoms.walk import Fibre, settle
 
 NOTHING = np.empty((0, 2))
@@ -52,7 +52,7 @@ def test_a_fibre_that_stays_away_has_no_pass(flat):
     ],
     ids=["grazing", "ends in the zone", "touches and turns", "at the frame", "legs too close"],
 )
-def test_what_would_leave_doubt_is_refused(flat, corners):
+def test_ambiguous_fibres_are_refused(flat, corners):
     assert settle(fibre(*corners), flat, NOTHING)[0] is None
 
 
@@ -64,14 +64,14 @@ def test_a_pass_beside_another_is_refused(flat):
 
 def test_wanted_crossings_grow_where_there_is_room(flat):
     living = np.ones(flat.shape, bool)
-    fibres = grow_nerves(np.random.default_rng(0), Scene(flat, living, 4, 1.0))
+    fibres = grow_nerves(np.random.default_rng(0), NerveField(flat, living, 4, 1.0))
     assert sum(len(f.passes) for f in fibres) == 4
-    crowd = grow_nerves(np.random.default_rng(0), Scene(flat, living, 400, 0.0))
+    crowd = grow_nerves(np.random.default_rng(0), NerveField(flat, living, 400, 0.0))
     assert 4 <= sum(len(f.passes) for f in crowd) <= 200 / 17
 
 
 @pytest.mark.parametrize("size", [(320, 256), (512, 384), (1600, 1200)])
-def test_junction_outlives_the_smoothing_of_the_crossing_stage(size):
+def test_the_junction_survives_the_smoothing_of_the_crossing_stage(size):
     for seed in range(3):
         junction = draw_junction(np.random.default_rng(seed), size)
         assert survives_smoothing(junction.dermis)
@@ -79,7 +79,7 @@ def test_junction_outlives_the_smoothing_of_the_crossing_stage(size):
         assert junction.length_px >= size[0] - 1
 
 
-def test_a_sharp_corner_does_not_outlive_smoothing():
+def test_a_sharp_corner_does_not_survive_smoothing():
     row, column = np.mgrid[:200, :200]
     spike = (row > 120) | ((np.abs(column - 100) < 5) & (row > 40))
     assert not survives_smoothing(spike)

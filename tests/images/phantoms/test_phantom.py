@@ -52,7 +52,7 @@ def test_seed_and_index_change_the_image(cohort, seed, index):
     assert not np.array_equal(other.nerve_truth, cohort[3].nerve_truth)
 
 
-def test_forms_of_the_arrays(cohort):
+def test_shapes_and_types_of_the_arrays(cohort):
     width, height = SIZE
     for phantom in cohort:
         assert phantom.image.shape == (height, width, 3)
@@ -184,7 +184,7 @@ def channels(image: NDArray[np.uint8]) -> dict[str, tuple[NDArray[np.float32], f
     }
 
 
-def test_nerves_are_darker_than_what_lies_beside_them(cohort):
+def test_nerves_are_darker_than_their_surroundings(cohort):
     for phantom in cohort:
         dark = 255 - phantom.image.mean(-1)
         away = distance_to(phantom.nerve_truth)
@@ -193,5 +193,5 @@ def test_nerves_are_darker_than_what_lies_beside_them(cohort):
 
 
 def test_too_small_a_field_is_refused():
-    with pytest.raises(SettingsError, match="192 px at least"):
+    with pytest.raises(SettingsError, match="at least 192 px"):
         make_phantom(SETTINGS, 0, 0, (384, 100))

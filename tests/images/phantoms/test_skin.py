@@ -77,7 +77,7 @@ def test_windows_avoid_missing_tiles_and_each_other(tiles):
     assert min(np.diff(lefts)) >= 0.5 * SIZE[0]
 
 
-def test_more_windows_than_there_is_tissue_come_again(tiles):
+def test_windows_are_repeated_if_there_is_too_little_tissue(tiles):
     windows = choose_windows(np.random.default_rng(0), read_slides(tiles), (640, 352), 12)
     assert len(windows) == 12
 
@@ -91,7 +91,7 @@ def test_junction_is_the_middle_of_the_band(tiles):
     assert {column[0], column[-1]} == {0, 499}
 
 
-def test_two_layers_in_several_pieces_are_no_junction():
+def test_layers_in_several_pieces_have_no_junction():
     codes = np.full((200, 300), 2, np.uint8)
     codes[:60] = codes[140:] = 3
     assert find_junction(codes) is None
@@ -149,12 +149,12 @@ def _wrong_size(folder):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_no_table, "no table of tiles"),
+        (_no_table, "not a table of tiles"),
         (_no_column, "no column section"),
         (_no_number, "row 2: x 'left'"),
-        (_no_mask, "missing or no image"),
-        (_wrong_codes, "codes beyond 4"),
-        (_wrong_size, "not one square size"),
+        (_no_mask, "missing or not an image"),
+        (_wrong_codes, "codes above 4"),
+        (_wrong_size, "not a square of the common size"),
     ],
 )
 def test_other_folders_are_refused_and_nothing_is_written(tiles, tmp_path, spoil, message):
@@ -165,7 +165,7 @@ def test_other_folders_are_refused_and_nothing_is_written(tiles, tmp_path, spoil
 
 
 def test_a_window_larger_than_the_tissue_is_refused(tiles):
-    with pytest.raises(CohortError, match="ask for a smaller size"):
+    with pytest.raises(CohortError, match="use a smaller size"):
         choose_windows(np.random.default_rng(0), read_slides(tiles), (2000, 1500), 1)
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import LabelError
-from skinray.images.photos.labels import CODINGS, SUPERPIXELS, Coding, read_skin
+from skinray.images.photos.labels import SUPERPIXELS, Coding, read_skin
 
 READ = ReadSettings()
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "ppm"])
-def test_one_mask_reads_alike_in_every_format(tmp_path: Path, ending: str) -> None:
+def test_one_mask_is_the_same_in_every_format(tmp_path: Path, ending: str) -> None:
     mask = np.zeros((5, 7), np.uint8)
     mask[1:3, 2:6] = 255
     path = tmp_path / f"mask.{ending}"
@@ -39,8 +40,8 @@ def test_other_colours_than_those_of_the_parts_are_refused(tmp_path: Path) -> No
         read_skin(path, "green part", READ)
 
 
-@pytest.mark.parametrize("coding", CODINGS)
-def test_damaged_and_missing_labels_are_told(tmp_path: Path, coding: Coding) -> None:
+@pytest.mark.parametrize("coding", get_args(Coding))
+def test_damaged_and_missing_labels_are_errors(tmp_path: Path, coding: Coding) -> None:
     folder = tmp_path / "gt" / "Ann"
     folder.mkdir(parents=True)
     path = folder / "Ann_0001.dat"
@@ -52,7 +53,7 @@ def test_damaged_and_missing_labels_are_told(tmp_path: Path, coding: Coding) -> 
         read_skin(path, coding, READ)
 
 
-def test_damage_to_a_label_is_told_without_what_the_file_says(tmp_path: Path) -> None:
+def test_damage_to_a_label_is_reported_without_quoting_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.ppm"
     path.write_bytes(b"P6\nCANARY 6 255\n" + bytes(300))
     with pytest.raises(LabelError, match=r"a\.ppm: damaged PPM \(its .*\): copy it") as raised:
@@ -67,7 +68,7 @@ def test_labels_beyond_the_limit_of_pixels_are_refused(tmp_path: Path) -> None:
         read_skin(path, "green part", ReadSettings(max_pixels=4000))
 
 
-def test_superpixels_that_do_not_fit_their_classes_are_refused(tmp_path: Path) -> None:
+def test_superpixels_that_do_not_match_their_classes_are_refused(tmp_path: Path) -> None:
     classes = tmp_path / "parts_lfw_funneled_gt" / "Ann" / "Ann_0001.dat"
     pixels = tmp_path / SUPERPIXELS / "Ann" / "Ann_0001.dat"
     for path in (classes, pixels):
@@ -77,8 +78,8 @@ def test_superpixels_that_do_not_fit_their_classes_are_refused(tmp_path: Path) -
     expected = [[False, True, True], [False, False, True]]
     assert read_skin(classes, "superpixels", READ).tolist() == expected
     pixels.write_text("0 1 1\n2 3 1\n")
-    with pytest.raises(LabelError, match="3 classes said to be 3, superpixels up to 3"):
+    with pytest.raises(LabelError, match="declares 3 classes and has 3, with superpixels up to 3"):
         read_skin(classes, "superpixels", READ)
     classes.write_text("4\n0\n1\n2\n")
-    with pytest.raises(LabelError, match="3 classes said to be 4"):
+    with pytest.raises(LabelError, match="declares 4 classes and has 3"):
         read_skin(classes, "superpixels", READ)

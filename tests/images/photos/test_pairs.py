@@ -61,7 +61,7 @@ def test_photographs_are_paired_by_name_in_the_order_of_their_bytes(folder: Path
         find_photos(folder)
 
 
-def test_all_problems_are_told_at_once(folder: Path) -> None:
+def test_all_problems_are_listed(folder: Path) -> None:
     (folder / "masks" / "1.png").unlink()
     write(folder / "masks" / "2.tif", 2)
     write(folder / "masks" / "more.png", 3)
@@ -70,14 +70,14 @@ def test_all_problems_are_told_at_once(folder: Path) -> None:
     with pytest.raises(CohortError) as caught:
         find_photos(folder)
     said = str(caught.value)
-    assert "4 to mend" in said
-    assert "masks/2: there twice (2.png and 2.tif): keep one of them" in said
-    assert "images/1: no mask of this name: trace it, or leave it out" in said
-    assert "masks/more: no photograph of this name: restore or remove it" in said
+    assert "4 problems" in said
+    assert "masks/2: several files (2.png and 2.tif): keep one of them" in said
+    assert "images/1: no mask with this name: trace or remove it" in said
+    assert "masks/more: no photograph with this name: add or remove it" in said
     assert "copy.jpg: the same bytes as 4.jpg" in said or "4.jpg: the same bytes as copy" in said
 
 
-def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
     with pytest.raises(CohortError, match="no PNG, JPEG or TIFF file"):
@@ -95,7 +95,7 @@ def test_photographs_without_skin_need_no_masks(tmp_path: Path) -> None:
     assert {(photo.source, photo.coding) for photo in found} == {("none", "no skin")}
 
 
-def test_photographs_without_skin_that_are_none_are_told(tmp_path: Path) -> None:
+def test_a_folder_without_photographs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match=r"nowhere: no such folder"):
         find_backgrounds(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
@@ -103,7 +103,9 @@ def test_photographs_without_skin_that_are_none_are_told(tmp_path: Path) -> None
         find_backgrounds(tmp_path / "empty")
 
 
-def test_a_photograph_in_two_places_is_told_whatever_its_name(folder: Path, tmp_path: Path) -> None:
+def test_a_photograph_in_two_places_is_an_error_whatever_its_name(
+    folder: Path, tmp_path: Path
+) -> None:
     known = find_photos(folder)
     for at, name in enumerate(("x.jpg", "y.jpg")):
         (tmp_path / "none").mkdir(exist_ok=True)
@@ -111,7 +113,8 @@ def test_a_photograph_in_two_places_is_told_whatever_its_name(folder: Path, tmp_
     write(tmp_path / "none" / "other.png", 99)
     found = find_backgrounds(tmp_path / "none")
     with pytest.raises(
-        CohortError, match=r"[xy]\.jpg: the same bytes as .* \(and 1 more such\), so: take it out"
+        CohortError,
+        match=r"[xy]\.jpg: the same bytes as .* \(and 1 more like it\), so: take it out",
     ):
         refuse_shared(found, known, "so: take it out")
     refuse_shared([one for one in found if one.name == "other.png"], known, "never said")
@@ -150,7 +153,7 @@ def test_every_part_is_held_out_in_turn() -> None:
         assert [photo.source for photo in part.validation].count("few") == 10
 
 
-def test_the_last_part_goes_on_with_the_first_photographs() -> None:
+def test_the_last_part_wraps_around_to_the_first_photographs() -> None:
     split = split_photos(named(14), 10, 4, 0.3)
     ordered = sorted((*split.train, *split.validation), key=lambda photo: photo.md5)
     last = with_part_held_out(split, 0.3, 3)
@@ -182,7 +185,7 @@ def test_the_papers_sets_give_the_papers_numbers() -> None:
     assert [photo.md5 for photo in shown if photo.source == "lfw"] == first
 
 
-def test_sets_are_balanced_only_where_that_is_asked() -> None:
+def test_sets_are_balanced_only_on_request() -> None:
     photos = named(5, "few") + named(40, "many") + named(1200, "most")
     assert of_each(downsample(photos, "smallest")) == {"few": 5, "many": 5, "most": 5}
     assert of_each(downsample(photos, "all")) == {"few": 5, "many": 40, "most": 1200}

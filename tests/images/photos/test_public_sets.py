@@ -1,4 +1,4 @@
-"""Public sets are read in the folders and codings they are published in, drawn small here."""
+"""Public sets are read in their published folders and codings, drawn small here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.errors import CohortError
 from skinray.images.photos.labels import read_skin
 from skinray.images.photos.public_sets import find_public, find_set
@@ -124,7 +124,7 @@ def test_published_sets_are_found_with_their_skin(name: str, named: bool, tmp_pa
     assert [int(mask.sum()) for _, mask in order] == [int(skin(at).sum()) for at in range(3)]
 
 
-def test_a_photograph_held_twice_counts_once(tmp_path: Path) -> None:
+def test_a_duplicate_photograph_counts_once(tmp_path: Path) -> None:
     folder = hgr(tmp_path)
     one = folder / "hgr1_images" / "original_images" / f"{NAMES[0]}.jpg"
     one.with_name(f"{NAMES[1]}.jpg").write_bytes(one.read_bytes())
@@ -133,38 +133,42 @@ def test_a_photograph_held_twice_counts_once(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_no_known_layout_is_told_what_they_are(tmp_path: Path) -> None:
+def test_an_unknown_layout_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     with pytest.raises(CohortError) as caught:
         find_set(tmp_path)
     said = str(caught.value)
-    assert "none of the layouts that are known" in said
+    assert "none of the known layouts" in said
     for word in ("images/ and masks/", "original_images/", "lfw_funneled/", "frames/ and skin/"):
         assert word in said
-    with pytest.raises(CohortError, match="not laid out as lfw: it needs lfw_funneled/, and"):
+    with pytest.raises(
+        CohortError, match="does not have the layout lfw, which needs lfw_funneled/, and"
+    ):
         find_set(f"lfw:{tmp_path}")
     with pytest.raises(CohortError, match="no such folder"):
         find_set(f"hgr:{tmp_path / 'gone'}")
 
 
-def test_half_a_set_is_told(tmp_path: Path) -> None:
+def test_half_a_set_is_an_error(tmp_path: Path) -> None:
     folder = hgr(tmp_path / "hgr")
     gone = folder / "hgr1_skin" / "skin_masks" / f"{NAMES[0]}.bmp"
     gone.unlink()
-    with pytest.raises(CohortError, match=rf"{NAMES[0]}\.jpg: without its other half"):
+    with pytest.raises(
+        CohortError, match=rf"{NAMES[0]}\.jpg: no photograph or mask with the same name"
+    ):
         find_set(folder)
     faces = lfw(tmp_path / "lfw")
     (faces / "lfw_funneled" / "Bob" / "Bob_0001.jpg").unlink()
-    with pytest.raises(CohortError, match=r"Bob_0001\.ppm: labels without .*Bob_0001\.jpg"):
+    with pytest.raises(CohortError, match=r"Bob_0001\.ppm: .*Bob_0001\.jpg is missing"):
         find_set(faces)
     empty = tmp_path / "empty"
     for name in ("original_images", "skin_masks"):
         (empty / name).mkdir(parents=True)
-    with pytest.raises(CohortError, match="no photograph with its mask in the layout of hgr"):
+    with pytest.raises(CohortError, match="no photograph with a mask in the layout hgr"):
         find_set(empty)
 
 
-def test_public_sets_of_one_name_stay_apart_and_share_no_photograph(tmp_path: Path) -> None:
+def test_public_sets_with_one_name_stay_separate_and_share_no_photograph(tmp_path: Path) -> None:
     a, b = (write_photos(tmp_path / name / "skin", 5, seed) for seed, name in enumerate("ab"))
     found = find_public([a, b, hgr(tmp_path / "hands"), a])
     assert Counter(photo.source for photo in found) == {"skin": 5, "skin 2": 5, "hgr": len(NAMES)}

@@ -42,7 +42,7 @@ def test_a_map_of_another_size_or_not_finite_gives_no_mask() -> None:
     image = noise((4, 5, 3))
     with pytest.raises(ImageError, match="both need the same height and width"):
         find_skin(image, np.zeros((5, 4), np.float32), SkinSettings())
-    with pytest.raises(ImageError, match="weights are not sound"):
+    with pytest.raises(ImageError, match="weights are invalid"):
         find_skin(image, np.full((4, 5), np.nan, np.float32), SkinSettings())
 
 
@@ -110,7 +110,7 @@ def test_refining_odd_photographs_gives_finite_maps(shape: tuple[int, int], cons
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_photograph_of_one_colour_draws_no_edges(shape: tuple[int, int]) -> None:
+def test_a_photograph_of_one_colour_has_no_edges(shape: tuple[int, int]) -> None:
     """It leaves an even map as it is, and an edge across the photograph where it is."""
     image = np.full((*shape, 3), 200, np.uint8)
     for level in (0, 0.2, 0.499, 0.501, 1):
@@ -142,14 +142,14 @@ def test_a_photo_bundle_finds_skin_at_the_photographs_own_size(tmp_path: Path) -
     assert {path.name for path in folder.iterdir()} == {
         "bundle.json", "skin.safetensors", "MODEL_CARD.md",
     }  # fmt: skip
-    bundle, image = load(folder, "cpu", packed=False), noise((50, 333, 3), 4)
+    bundle, image = load(folder, "cpu"), noise((50, 333, 3), 4)
     found = bundle.predict(image)
     assert isinstance(found, Skin)
     expected = predict_map(skin_network(), image, None, WHOLE)
     np.testing.assert_array_equal(found.probability, expected)
     np.testing.assert_array_equal(found.mask, expected >= 0.5)
     assert 0 < found.fraction < 1
-    with pytest.raises(BundleError, match="finds skin, not crossings"):
+    with pytest.raises(BundleError, match="finds skin in photographs: use a bundle for biopsies"):
         bundle.info.find_crossings(expected, expected)
     assert "skin in clinical photographs" in model_card(bundle.info)
 

@@ -12,14 +12,13 @@ import torch
 from torch import nn
 
 from skinray.config.base import validate
-from skinray.config.biopsies import CrossingSettings, ModelSettings
+from skinray.config.biopsies import CrossingSettings
+from skinray.config.training import ModelSettings
 from skinray.crossings import find_crossings
 from skinray.errors import BundleError, SkinrayError
-from skinray.learning import bundle
-from skinray.learning.bundle import load, save
+from skinray.learning.bundle import files, load, load_stage, save
 from skinray.learning.bundle.info import BundleInfo, read_info
 from skinray.learning.bundle.model_card import model_card
-from skinray.learning.bundle.packed import PackedConv2d
 from skinray.models import build
 from skinray.models.predict import predict_map
 from tests.support.tiny import DERMIS_TRUTH, NERVE_TRUTH, UNET, drawn_sample, same_weights
@@ -45,7 +44,7 @@ def info(**changes: Any) -> BundleInfo:
 
 
 def networks(seed: int = 0) -> dict[str, nn.Module]:
-    """Two random networks, moved to give maps with both labels."""
+    """Two random networks, shifted so that their maps have both labels."""
     torch.manual_seed(seed)
     pair = build("unet", **UNET).eval(), build("unet", **UNET).eval()
     with torch.no_grad():
@@ -80,8 +79,8 @@ def test_a_bundle_is_a_folder_of_four_files(made: Path) -> None:
     assert sorted(read_info(made).sha256) == names
 
 
-def test_what_is_loaded_is_what_was_saved(made: Path) -> None:
-    loaded = load(made, packed=False)
+def test_a_loaded_bundle_equals_the_saved_one(made: Path) -> None:
+    loaded = load(made)
     for mine, stage in zip(
         networks().values(), (loaded.stages["nerve"], loaded.stages["dermis"]), strict=True
     ):
@@ -93,10 +92,10 @@ def test_what_is_loaded_is_what_was_saved(made: Path) -> None:
     assert loaded.stages["nerve"].device.type == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def test_a_prediction_is_the_networks_and_the_crossing_stages(made: Path) -> None:
+def test_a_prediction_is_that_of_the_networks_and_of_find_crossings(made: Path) -> None:
     sample = drawn_sample()
     nerve, dermis = (predict_map(network, sample.image) for network in networks().values())
-    found = load(str(made), "cpu", packed=False).predict(sample.image, um_per_px=0.5)
+    found = load(str(made), "cpu").predict(sample.image, um_per_px=0.5)
     assert np.array_equal(found.nerve, nerve)
     assert np.array_equal(found.dermis, dermis)
     expected = find_crossings(nerve, dermis, info().crossings, 0.5)
@@ -104,29 +103,6 @@ def test_a_prediction_is_the_networks_and_the_crossing_stages(made: Path) -> Non
     assert np.array_equal(found.crossings.points, expected.points)
     assert np.array_equal(found.crossings.boundary, expected.boundary)
     assert found.crossings.boundary_mm == expected.boundary_mm
-
-
-def is_packed(network: nn.Module) -> bool:
-    return any(isinstance(module, PackedConv2d) for module in network.modules())
-
-
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN here")
-def test_one_thread_has_packed_networks_that_predict_alike(made: Path) -> None:
-    image, threads = drawn_sample().image, torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        fast_bundle = load(made, "cpu")
-        torch.set_num_threads(2)
-        assert not any(is_packed(stage.networks[0]) for stage in load(made, "cpu").stages.values())
-    finally:
-        torch.set_num_threads(threads)
-    assert all(is_packed(stage.networks[0]) for stage in fast_bundle.stages.values())
-    plain, fast = (b.predict(image, 0.5) for b in (load(made, "cpu", packed=False), fast_bundle))
-    for one, other in ((plain.nerve, fast.nerve), (plain.dermis, fast.dermis)):
-        np.testing.assert_allclose(one, other, atol=1e-5)
-    assert plain.crossings.count > 0
-    assert np.array_equal(plain.crossings.points, fast.crossings.points)
-    assert np.array_equal(plain.crossings.boundary, fast.crossings.boundary)
 
 
 def test_the_truth_is_counted(made: Path) -> None:
@@ -145,7 +121,7 @@ def test_the_truth_is_counted(made: Path) -> None:
         assert np.array_equal(found.nerve >= 0.5, sample.masks["nerve"] > 0)
 
 
-def test_an_image_of_unknown_scale_is_taken_at_the_trainings(made: Path) -> None:
+def test_an_image_of_unknown_scale_is_assumed_to_have_the_training_scale(made: Path) -> None:
     """Crossing lengths stand at 0.5 um/px; these networks were trained at 0.25."""
     at = {"um_per_px": 0.25}
     plain_bundle = load(made, "cpu")
@@ -177,7 +153,7 @@ def test_an_image_at_another_scale_keeps_its_own_pixels(made: Path) -> None:
 
 
 @pytest.mark.parametrize("um_per_px", [0, -0.5, float("nan"), float("inf")])
-def test_a_scale_that_is_none_is_refused(made: Path, um_per_px: float) -> None:
+def test_an_invalid_scale_is_refused(made: Path, um_per_px: float) -> None:
     with pytest.raises(SkinrayError, match="um_per_px"):
         load(made, "cpu").predict(drawn_sample().image, um_per_px)
 
@@ -190,7 +166,7 @@ def test_an_altered_byte_is_found(copied: Path, name: str) -> None:
     whole = bytearray((copied / name).read_bytes())
     whole[-1] ^= 1
     (copied / name).write_bytes(whole)
-    with pytest.raises(BundleError, match=r"altered since .*copy it again") as caught:
+    with pytest.raises(BundleError, match=r"altered since .*copy the bundle") as caught:
         load(copied)
     assert str(copied / name) in str(caught.value)
 
@@ -204,7 +180,7 @@ def rewrite(folder: Path, **changes: Any) -> None:
 def test_an_altered_threshold_is_found(copied: Path) -> None:
     values = json.loads((copied / "bundle.json").read_text(encoding="utf-8"))
     rewrite(copied, crossings=values["crossings"] | {"nerve_threshold": 0.41})
-    with pytest.raises(BundleError, match=r"bundle\.json: altered since .*copy it again"):
+    with pytest.raises(BundleError, match=r"bundle\.json: altered since .*copy the bundle"):
         load(copied)
 
 
@@ -224,14 +200,14 @@ def test_a_missing_file_is_named(copied: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, r"no bundle\.json; name the folder a training wrote"),
+        (None, r"no bundle\.json; give the folder that training wrote"),
         (b"", r"bundle\.json: not valid JSON"),
         (b"{", r"bundle\.json: not valid JSON"),
         (b"\xff\xfe", r"bundle\.json: not valid JSON"),
-        (b"[]", r"bundle\.json: not bundle format 2; use the skinray version that wrote it"),
+        (b"[]", r"bundle\.json: not bundle format 2; use the version of skinray that wrote"),
         (b"{}", r"not bundle format 2"),
         (b'{"format": 1}', r"not bundle format 2"),
-        (b'{"format": 2}', r"missing, unknown or unfit: created, data_fingerprint"),
+        (b'{"format": 2}', r"missing, unknown or invalid: created, data_fingerprint"),
     ],
 )
 def test_a_bad_description_is_named(copied: Path, content: bytes | None, said: str) -> None:
@@ -244,7 +220,7 @@ def test_a_bad_description_is_named(copied: Path, content: bytes | None, said: s
 
 def test_an_unknown_key_is_named(copied: Path) -> None:
     rewrite(copied, tolerance=3)
-    with pytest.raises(BundleError, match="unfit: tolerance; copy it again"):
+    with pytest.raises(BundleError, match="invalid: tolerance; copy the bundle"):
         load(copied)
 
 
@@ -253,7 +229,7 @@ def test_a_file_without_its_hash_is_refused(copied: Path, name: str) -> None:
     hashes = dict(read_info(copied).sha256)
     del hashes[name]
     rewrite(copied, sha256=hashes)
-    with pytest.raises(BundleError, match=f"names no {name}"):
+    with pytest.raises(BundleError, match=f"has no hash of {name}"):
         load(copied)
 
 
@@ -265,18 +241,18 @@ def test_a_file_without_its_hash_is_refused(copied: Path, name: str) -> None:
         ({"name": "unet", "options": {"features": 8, "depth": 2}}, "size mismatch"),
     ],
 )
-def test_networks_of_another_version_are_told(
+def test_networks_of_another_version_are_refused(
     tmp_path: Path, model: dict[str, Any], said: str
 ) -> None:
     models = info().models | {"dermis": validate(ModelSettings, model)}
     save(tmp_path / "b", info(models=models), networks())
-    with pytest.raises(BundleError, match=r"(?s)use the skinray version that wrote it") as caught:
+    with pytest.raises(BundleError, match=r"(?s)use the version of skinray that wrote") as caught:
         load(tmp_path / "b")
     assert said in str(caught.value)
     assert str(tmp_path / "b" / "dermis.safetensors") in str(caught.value)
 
 
-def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"no bundle\.json"):
         load(tmp_path / "absent")
 
@@ -297,10 +273,10 @@ def test_saving_gives_the_same_bytes_twice(made: Path, tmp_path: Path) -> None:
 
 
 class _PowerCutError(Exception):
-    """Stands for a process that dies."""
+    """Simulates a process that is killed."""
 
 
-@pytest.mark.parametrize("call", ["save_file", "model_card", "_sha256", "values_sha256"])
+@pytest.mark.parametrize("call", ["save_file", "model_card", "sha256_of", "values_sha256"])
 def test_a_killed_save_leaves_the_old_bundle(
     copied: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -308,7 +284,7 @@ def test_a_killed_save_leaves_the_old_bundle(
         raise _PowerCutError
 
     with monkeypatch.context() as patch:
-        patch.setattr(bundle, call, die)
+        patch.setattr(files, call, die)
         with pytest.raises(_PowerCutError):
             save(copied, info(fold="new"), networks(1))
     assert load(copied).info.fold == "all"
@@ -342,23 +318,23 @@ def test_a_save_killed_between_its_last_two_steps_says_where_the_old_one_is(
 # the card
 
 
-def test_the_card_says_how_good_and_what_not_for() -> None:
+def test_the_card_gives_accuracy_and_limits() -> None:
     card = model_card(info())
     assert "- dermis Dice (mean): 0.987" in card
     assert "94 images of 24 subjects" in card
     assert "at about 0.5 um per pixel" in card
     assert "nerve_threshold 0.4, " in card
-    assert "**Limits.** Another stain" in card
+    assert "**Limits.** Accuracy was not measured" in card
     assert "Not a medical device" in card
     assert "| nerve | unet | {'features': 4, 'depth': 2} |" in card
     assert "9f2c9f2c9f2c9f2c`" in card
 
 
-def test_the_card_does_without_a_scale() -> None:
+def test_the_card_of_an_unknown_scale() -> None:
     assert "at about the training images' scale" in model_card(info(um_per_px=None))
 
 
-def test_the_card_takes_texts_as_they_are() -> None:
+def test_the_card_does_not_escape_text() -> None:
     assert "- r & <sd>: 0.5" in model_card(info(metrics={"r & <sd>": 0.5}))
 
 
@@ -372,7 +348,7 @@ def test_an_ensemble_maps_the_mean_of_its_members(tmp_path: Path) -> None:
     assert {f"{stage}-{n}.safetensors" for stage in ("nerve", "dermis") for n in (2, 3)} <= {
         path.name for path in folder.iterdir()
     }
-    loaded = load(folder, "cpu", packed=False)
+    loaded = load(folder, "cpu")
     assert loaded.info.members == 3
     found = loaded.predict(image, 0.5)
     for at, mine in enumerate((found.nerve, found.dermis)):
@@ -389,7 +365,7 @@ def test_a_lost_or_altered_member_is_found(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="altered since"):
         load(folder)
     with pytest.raises(BundleError, match="altered since"):
-        bundle.load_stage(folder, read_info(folder), "dermis", "cpu")
+        load_stage(folder, read_info(folder), "dermis", "cpu")
     member.unlink()
     with pytest.raises(BundleError, match="missing"):
         load(folder)

@@ -124,7 +124,7 @@ def test_every_entry_names_a_network_an_address_and_a_licence() -> None:
             build(entry.model, **entry.options)
 
 
-def test_rows_show_what_is_in_the_cache(published: Path, register: Register) -> None:
+def test_rows_show_which_weights_are_in_the_cache(published: Path, register: Register) -> None:
     assert [row["name"] for row in rows()] == list(WEIGHTS)
     hed = next(row for row in rows() if row["name"] == "hed_bsds500")
     assert hed["sha256"] == "not published"
@@ -208,13 +208,15 @@ def test_a_failed_load_leaves_the_network_as_it_was(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-def test_what_is_not_there_comes_with_its_remedy(register: Register, published: Path) -> None:
+def test_errors_for_missing_files_say_what_to_do(register: Register, published: Path) -> None:
     register()
     with pytest.raises(WeightsError, match="skinray weights import tiny FILE"):
         load_weights(tiny(), "tiny")
-    with pytest.raises(WeightsError, match="nor a published name; use a path or one of hed_"):
+    with pytest.raises(
+        WeightsError, match="not the name of published weights; use a path or one of hed_"
+    ):
         load_weights(tiny(), "tinny")
-    with pytest.raises(WeightsError, match=r"only \.safetensors files are loaded"):
+    with pytest.raises(WeightsError, match=r"only \.safetensors files can be loaded"):
         load_weights(tiny(), str(published))
     with pytest.raises(WeightsError, match="unknown weights 'tinny'"):
         import_file("tinny", published)
@@ -272,10 +274,10 @@ def test_a_file_without_a_state_is_refused(tmp_path: Path, register: Register) -
     register()
     path = tmp_path / "odd.pth"
     torch.save([1, 2], path)
-    with pytest.raises(WeightsError, match="no state_dict"):
+    with pytest.raises(WeightsError, match="has no state_dict"):
         import_file("tiny", path)
     torch.save({"epoch": 3}, path)
-    with pytest.raises(WeightsError, match="'epoch' is no tensor"):
+    with pytest.raises(WeightsError, match="'epoch' is not a tensor"):
         import_file("tiny", path)
     torch.save({"epoch": 3, "state_dict": tiny().state_dict()}, path)
     assert import_file("tiny", path).is_file()
@@ -301,7 +303,7 @@ def test_a_download_is_checked_imported_and_kept(
 @pytest.mark.parametrize(
     ("case", "says"),
     [
-        ("cut", "of .* bytes came"),
+        ("cut", "of .* bytes received"),
         ("absent", "404"),
         ("changed", "not the published"),
         ("unpublished and not weights", "not a plain file of weights"),

@@ -128,7 +128,7 @@ def test_the_component_split_may_be_the_first_fold() -> None:
     assert [row.image for row in results.component_counts] == first
 
 
-def test_the_arms_stand_in_their_order_with_what_was_chosen() -> None:
+def test_arms_keep_their_order_and_chosen_settings() -> None:
     rows = [(row.stage, row.label, row.main, row.status) for row in assembled().arms]
     assert rows == [
         ("nerve", "U-Net", True, "measured"),
@@ -166,7 +166,7 @@ def test_an_arm_that_could_not_start_keeps_its_row_with_the_reason() -> None:
     assert (row.pretrained, row.dice, row.images) == ("unet_brain_mri", {}, [])
 
 
-def test_trials_tell_how_they_went() -> None:
+def test_trials_record_how_they_went() -> None:
     results = assembled()
     whole = measured(tiny_run())
     assert len(results.trials) == len(whole.search) + len(whole.trained)
@@ -215,12 +215,12 @@ def test_a_plain_run_needs_no_note() -> None:
         (HELD_OUT, "The figures are optimistic: the grid search was scored on the held-out"),
     ],
 )
-def test_what_flatters_the_figures_is_noted(changes: dict[str, Any], said: str) -> None:
+def test_what_makes_figures_optimistic_is_noted(changes: dict[str, Any], said: str) -> None:
     (note,) = assembled(tiny_run(**changes)).notes
     assert said in note
 
 
-def test_without_a_search_the_held_out_folds_flatter_nothing() -> None:
+def test_without_a_search_held_out_folds_are_not_optimistic() -> None:
     assert assembled(tiny_run(**HELD_OUT), search=[]).notes == []
 
 

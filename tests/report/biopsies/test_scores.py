@@ -44,7 +44,7 @@ def test_folds_pool_to_all_counts(results: RunResults) -> None:
     )
 
 
-def test_the_paper_stands_beside_five_folds_alone(results: RunResults) -> None:
+def test_the_paper_s_folds_are_shown_only_beside_five(results: RunResults) -> None:
     assert [fold.paper for fold in score_run(results).folds] == list(paper.FOLDS)
     three = score_run(fake_results(Path("cohort"), folds=3))
     assert [fold.paper for fold in three.folds] == [None, None, None]
@@ -57,7 +57,7 @@ def test_the_second_expert_is_held_against_the_expert(results: RunResults) -> No
     assert second.paper == (0.467, 0.173)
 
 
-def test_no_second_expert_is_said(results: RunResults) -> None:
+def test_a_missing_second_expert_is_reported(results: RunResults) -> None:
     alone = [row.model_copy(update={"second_expert": None}) for row in results.counts]
     scores = score_run(results.model_copy(update={"counts": alone, "component_counts": alone}))
     assert scores.split_second.agreement.n == 0

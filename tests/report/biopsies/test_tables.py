@@ -6,7 +6,8 @@ import pytest
 
 from skinray.report.biopsies.results import RunResults
 from skinray.report.biopsies.scores import score_run
-from skinray.report.biopsies.tables import build_tables, interval, number, p_value, tables_text
+from skinray.report.biopsies.tables import build_tables, p_value, tables_text
+from skinray.report.tables import interval, number
 from tests.support.fake_run import fake_results
 
 
@@ -63,7 +64,7 @@ def test_what_was_not_measured_says_why(results: RunResults) -> None:
     assert "Not part of this run: the paper's DeepLabV3 transfer learning." in text
 
 
-def test_the_split_is_told_in_images(results: RunResults) -> None:
+def test_the_split_is_given_in_images(results: RunResults) -> None:
     assert "Table 1. Nerve labelling (20 train / 10 held out)" in tables_text(results)
     bare = results.model_copy(update={"component_counts": [], "component_split": "fold-1"})
     assert "Table 2. Dermis labelling (fold-1)" in tables_text(bare)

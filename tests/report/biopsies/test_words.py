@@ -32,37 +32,38 @@ def test_the_answer_gives_r_and_the_error_beside_the_paper(results: RunResults) 
     text = answer(scores)
     assert f"r = {scores.mean_r.mean:.2f} on average over 5 folds" in text
     assert "0.753 (0.156)" in text
-    assert f"off by {scores.pooled.agreement.mean_absolute_error:.1f} crossings" in text
+    assert (
+        f"differs from the expert's by {scores.pooled.agreement.mean_absolute_error:.1f} crossings"
+        in text
+    )
 
 
 @pytest.mark.parametrize(
     ("shift", "leaning"),
     [(3, "3.0 too high"), (-3, "3.0 too low"), (0, "neither too high nor too low")],
 )
-def test_the_answer_says_which_way_the_model_leans(
-    results: RunResults, shift: int, leaning: str
-) -> None:
+def test_the_answer_gives_the_bias(results: RunResults, shift: int, leaning: str) -> None:
     counts = [row.model_copy(update={"model": row.expert + shift}) for row in results.counts]
-    assert f"leans {leaning}" in answer(score_run(results.model_copy(update={"counts": counts})))
+    assert f"crossings and is {leaning}." in answer(
+        score_run(results.model_copy(update={"counts": counts}))
+    )
 
 
-def test_the_answer_to_no_counts_is_that_there_is_none(results: RunResults) -> None:
+def test_without_counts_the_answer_says_so(results: RunResults) -> None:
     empty = results.model_copy(update={"counts": [], "folds": []})
-    assert answer(score_run(empty)).startswith("No fold has enough differing counts")
+    assert answer(score_run(empty)).startswith("No fold has enough different counts")
 
 
-def test_folds_by_subject_are_told_and_not_claimed_of_images(results: RunResults) -> None:
-    kept_apart = "images took no part in training the model or in choosing its settings."
+def test_folds_by_subject_are_mentioned_only_where_they_are(results: RunResults) -> None:
+    kept_apart = "images had no part in training the model or in choosing its settings."
     assert kept_apart in said(results)
     by_image = results.model_copy(update={"fold_unit": "image"})
     assert kept_apart not in said(by_image)
     assert kept_apart not in said(changed(results, selection="pooled"))
-    assert "though the choice of its settings saw them" in said(
-        changed(results, selection="pooled")
-    )
+    assert "but were used to choose its settings" in said(changed(results, selection="pooled"))
 
 
-def test_a_nested_choice_flatters_nothing(results: RunResults) -> None:
+def test_a_nested_choice_is_not_optimistic(results: RunResults) -> None:
     assert results.optimistic == ""
     for text in (said(results), answer(score_run(results)), tables_text(results)):
         assert "optimistic" not in text
@@ -71,7 +72,7 @@ def test_a_nested_choice_flatters_nothing(results: RunResults) -> None:
 @pytest.mark.parametrize(
     ("tune", "reason"),
     [
-        ({"selection": "pooled"}, "one configuration, that of the best mean over all folds"),
+        ({"selection": "pooled"}, "one configuration, the one with the best mean over all folds"),
         ({"selection": "pooled", "validation": "held_out"}, "was scored on the held-out images"),
     ],
 )
@@ -88,7 +89,7 @@ def test_a_pooled_choice_is_said_wherever_its_figures_stand(
     assert ", optimistic; the paper: 0.753" in text.splitlines()[-1]
 
 
-def test_the_reason_is_said_once_where_the_run_noted_it_too(results: RunResults) -> None:
+def test_the_reason_is_given_once_even_if_the_run_noted_it(results: RunResults) -> None:
     pooled = changed(results, selection="pooled")
     noted = pooled.model_copy(update={"notes": [pooled.optimistic]})
     assert said(noted).count("optimistic") == 1
@@ -106,17 +107,19 @@ def test_a_run_that_stored_no_selection_had_pooled_its_folds(results: RunResults
     assert "tune.selection: pooled" in old.optimistic
 
 
-def test_the_words_on_the_search_are_those_of_its_kind(results: RunResults) -> None:
+def test_the_search_is_explained_by_its_kind(results: RunResults) -> None:
     nested, pooled = search_words(results), search_words(changed(results, selection="pooled"))
-    assert "were chosen by trials trained without its held-out images" in nested
-    assert "need not be the brightest" in nested
+    assert (
+        "were chosen by trials that trained and were scored without its held-out images" in nested
+    )
+    assert "is not always the brightest" in nested
     assert "was chosen for every split" in pooled
     held_out = changed(results, selection="pooled", validation="held_out")
     assert "scored on its held-out images" in search_words(held_out)
 
 
-def test_overlapping_intervals_of_model_and_second_expert_are_said(results: RunResults) -> None:
-    assert "overlap: these images cannot tell" in said(results)
+def test_overlapping_intervals_of_model_and_second_expert_are_reported(results: RunResults) -> None:
+    assert "overlap: these images cannot show" in said(results)
     perfect = [
         row.model_copy(update={"expert": i, "model": i, "second_expert": (7 * i) % 10})
         for i, row in enumerate(results.component_counts)
@@ -125,7 +128,7 @@ def test_overlapping_intervals_of_model_and_second_expert_are_said(results: RunR
     assert "overlap" not in said(apart)
 
 
-def test_what_is_missing_and_the_run_s_own_notes_are_said(results: RunResults) -> None:
+def test_missing_arms_and_the_run_s_notes_are_reported(results: RunResults) -> None:
     text = said(results)
     assert "Not measured: HED, BSDS500" in text
     assert f"3 of {len(results.trials)} trials failed" in text

@@ -1,4 +1,4 @@
-"""The report of a scored cohort: its figures, its safety, its words where there is little."""
+"""The report of a scored cohort: figures, safety, and sentences for small or failed runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from stand_in import stand_in_bundle
 
+from benchmarks.stand_in import stand_in_bundle
 from skinray.errors import SkinrayError
 from skinray.learning.bundle.info import read_info
 from skinray.report.cohorts.biopsies import MOST_SUBJECTS
+from skinray.report.cohorts.gathered import MOST_NAMED
 from skinray.report.cohorts.page import write_cohort_report
-from skinray.report.cohorts.pictures import MOST_NAMED, PER_RANK
+from skinray.report.cohorts.pictures import PER_RANK
 from skinray.scoring.overlays import encode_jpeg
 from tests.support.commands import Command
 from tests.support.page import Page
@@ -62,9 +63,9 @@ def test_figures_are_exact(tmp_path: Path) -> None:
          "examples": ["e.png"]}
     ]  # fmt: skip
     assert (
-        "Of 5 images of 2 subjects, 4 were counted, 1 failed. 1 image had the same bytes as "
-        "another and was computed once with it. An image with a boundary has 5.3 crossings on "
-        "average, and 4.67 a millimetre of boundary." in page.text
+        "Of 5 images from 2 subjects, 4 were counted and 1 failed. 1 image is an exact copy of "
+        "another and was left out of the figures. Images with a boundary have 5.3 crossings on "
+        "average, and 4.67 per mm of boundary." in page.text
     )
     with (tmp_path / "run" / "subjects.csv").open(encoding="utf-8", newline="") as file:
         first, second = csv.DictReader(file)
@@ -73,7 +74,7 @@ def test_figures_are_exact(tmp_path: Path) -> None:
     assert (second["failed"], second["mean_density"]) == ("1", "")
 
 
-def test_photographs_are_told_with_the_same_words(tmp_path: Path) -> None:
+def test_photographs_have_the_same_sentences(tmp_path: Path) -> None:
     page, exact = report(
         tmp_path,
         [
@@ -87,8 +88,8 @@ def test_photographs_are_told_with_the_same_words(tmp_path: Path) -> None:
         kind="photo",
     )
     assert (
-        "Of 6 photographs, 5 were scored, 1 failed. 2 photographs had the same bytes as another "
-        "and were computed once with it. Skin is 27 % of a photograph on average." in page.text
+        "Of 6 photographs, 5 were scored and 1 failed. 2 photographs are exact copies of another "
+        "and were left out of the figures. On average 27 % of a photograph is skin." in page.text
     )
     assert [(one["title"].partition(" (")[0], one["names"]) for one in exact["warnings"]] == [
         ("One image under two subjects", ["d.jpg (P2) = a.jpg (P1)"]),
@@ -96,7 +97,7 @@ def test_photographs_are_told_with_the_same_words(tmp_path: Path) -> None:
         ("Unsure", ["c.jpg"]),
     ]  # fmt: skip
     page, _ = report(tmp_path / "none", [], kind="photo")
-    assert "The run's input held no photograph, so nothing was scored." in page.text
+    assert "The input had no photographs, so nothing was scored." in page.text
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_page_needs_nothing_but_itself(tmp_path: Path) -> None:
 
 def test_empty_run(tmp_path: Path) -> None:
     page, exact = report(tmp_path, [])
-    assert "The run's input held no image, so nothing was counted." in page.text
+    assert "The input had no images, so nothing was counted." in page.text
     assert exact["counts"] == {
         "n": 0, "mean": None, "sd": None, "lowest": None, "highest": None,
         "quartiles": [None, None, None],
@@ -153,7 +154,7 @@ def test_all_failed(tmp_path: Path) -> None:
     page, exact = report(
         tmp_path, [failed(f"{n}.png", "not an image: export it") for n in range(9)]
     )
-    assert "Of 9 images, 0 were counted, 9 failed. There are no counts to report." in page.text
+    assert "Of 9 images, 0 were counted and 9 failed. There are no counts to report." in page.text
     assert "9 images: not an image What to do: export it. 0.png , 1.png , 2.png" in page.text
     assert "and 6 more" in page.text
     assert exact["warnings"] == []
@@ -162,16 +163,16 @@ def test_all_failed(tmp_path: Path) -> None:
 def test_one_image(tmp_path: Path) -> None:
     page, exact = report(tmp_path, [scored("a.png", 4, 1000)])
     assert (
-        "The one image was counted. An image with a boundary has 4.0 crossings on average"
+        "The one image was counted. Images with a boundary have 4.0 crossings on average"
         in page.text
     )
-    assert "Nothing out of the ordinary was found" in page.text
-    assert "No subjects were named." in page.text
+    assert "Nothing unusual was found" in page.text
+    assert "No subjects were given." in page.text
     assert exact["counts"]["sd"] is None
     assert page.text.count("a.png") == 2  # its name under the picture, and why there is none
 
 
-def test_what_needs_a_look_is_named(tmp_path: Path) -> None:
+def test_images_that_need_review_are_named(tmp_path: Path) -> None:
     rows = [scored(f"{n}.png", n % 5, 1000) for n in range(100)]
     rows += [scored("far.png", 50, 1000), scored("lost.png", 0, 0), scored("big.png", 2, 9, 2.0)]
     rows += [scored(f"no{n}.png", 2, 1000, um_per_px=None) for n in range(MOST_NAMED + 5)]
@@ -180,7 +181,7 @@ def test_what_needs_a_look_is_named(tmp_path: Path) -> None:
     assert [(warned["images"], warned["names"][0]) for warned in found.values()] == [
         (1, "lost.png"), (1, "far.png (50)"), (1, "big.png"), (MOST_NAMED + 5, "no0.png"),
     ]  # fmt: skip
-    assert len(found["Scale not known"]["names"]) == MOST_NAMED
+    assert len(found["Pixel size not known"]["names"]) == MOST_NAMED
 
 
 def test_contact_sheet_shows_low_middle_and_high_once_each(tmp_path: Path) -> None:
@@ -209,7 +210,7 @@ def test_small_cohort_shows_no_image_twice(tmp_path: Path) -> None:
 def test_overlay_outside_the_run_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "secret.jpg").write_bytes(encode_jpeg(np.zeros((48, 64, 3), np.uint8)))
     page, _ = report(tmp_path, [scored("a.png", 1, 100, overlay="../secret.jpg")])
-    assert "No picture: ../secret.jpg: not in the run's folder" in page.text
+    assert "No picture: ../secret.jpg: not in the run folder" in page.text
 
 
 def test_many_subjects_are_cut_on_the_page_alone(tmp_path: Path) -> None:
@@ -224,7 +225,7 @@ def test_many_subjects_are_cut_on_the_page_alone(tmp_path: Path) -> None:
     assert lines[1].startswith("'=1+1,")
 
 
-def test_bundle_is_told_while_it_is_there(tmp_path: Path) -> None:
+def test_the_bundle_is_described_while_it_exists(tmp_path: Path) -> None:
     bundle = stand_in_bundle(tmp_path / "bundle", metrics={"nerve Dice": 0.75}, images=40)
     info = read_info(bundle)
     rows = [scored("a.png", 1, 100)]
@@ -235,16 +236,16 @@ def test_bundle_is_told_while_it_is_there(tmp_path: Path) -> None:
     page, _ = report(tmp_path, rows, bundle="f" * 64, bundle_path=str(bundle))
     assert "nerve Dice" not in page.text
     assert "The bundle is no longer in" in page.text
-    assert "For research. Not a medical device" in page.text
+    assert "For research use only. Not a medical device" in page.text
 
 
-def test_run_before_its_end_says_how_to_go_on(tmp_path: Path) -> None:
+def test_an_unfinished_run_says_how_to_continue(tmp_path: Path) -> None:
     run = write_scored(tmp_path, [])
     (run / "counts.parquet").unlink()
-    with pytest.raises(SkinrayError, match="go on with `skinray score --resume`"):
+    with pytest.raises(SkinrayError, match="continue it with `skinray score --resume`"):
         write_cohort_report(run)
     (run / "counts.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(SkinrayError, match="not a whole parquet file"):
+    with pytest.raises(SkinrayError, match="damaged or incomplete"):
         write_cohort_report(run)
     pq.write_table(pa.table({"image": ["a"]}), run / "counts.parquet")
     with pytest.raises(SkinrayError, match="has no column subject, status"):
@@ -255,7 +256,7 @@ def test_run_before_its_end_says_how_to_go_on(tmp_path: Path) -> None:
 def test_damaged_run_is_refused(tmp_path: Path, text: str) -> None:
     write_scored(tmp_path, [])
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(SkinrayError, match=r"run\.json.*score into a new --out"):
+    with pytest.raises(SkinrayError, match=r"run\.json.*score into a new folder"):
         write_cohort_report(tmp_path)
 
 

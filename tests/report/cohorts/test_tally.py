@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skinray.report.cohorts.count_tally import CountTally
-from skinray.report.cohorts.subjects import Subject, Subjects
+from skinray.report.cohorts.biopsies import CountTally
+from skinray.report.cohorts.subjects import SubjectRow, Subjects
 from skinray.report.cohorts.tally import (
     BINS,
     ELSE,
@@ -68,12 +68,14 @@ def test_quantile_of_nothing_is_not_known() -> None:
         ("something\n else", ("something else", "")),
     ],
 )
-def test_message_of_a_failure_is_taken_apart(error: str, parts: tuple[str, str]) -> None:
+def test_an_error_message_is_split_into_reason_and_remedy(
+    error: str, parts: tuple[str, str]
+) -> None:
     assert split_error("sub/a.png", error) == parts
 
 
 def test_cohort_adds_up() -> None:
-    found = CountTally(bundle_um_per_px=0.5)
+    found = CountTally()
     found.add([scored("a", 2, 1000), scored("b", 4, 3000), scored("c", 0, 500)])
     found.add(
         [
@@ -91,7 +93,6 @@ def test_cohort_adds_up() -> None:
     assert found.boundary_mm == pytest.approx(0.5 + 1.5 + 0.25 + 0.15)
     assert found.pooled_density == pytest.approx(9 / 2.4)
     assert (found.without_scale, found.without_boundary, found.without_crossing) == (1, 1, 1)
-    assert found.far_scale == 1
     (reason,) = found.failures.most_first
     assert (reason.reason, reason.remedy, reason.images) == ("the file is empty", "copy it", 2)
     assert reason.examples == ["h", "i"]
@@ -116,7 +117,7 @@ def size(value: Any) -> int:
 
 
 def test_what_is_held_of_200_000_images_is_of_fixed_size() -> None:
-    found = CountTally(bundle_um_per_px=0.5)
+    found = CountTally()
     sizes = []
     for batch in range(50):
         rows = []
@@ -147,11 +148,11 @@ def test_subjects_have_their_own_means() -> None:
         found.add(rows[2:])
         lost, second = found
         assert len(found) == 2
-    assert lost == Subject("P1", 1, 0, 1, 0, 0, None, None, None, None)
-    assert second == Subject("P2", 5, 5, 0, 1, 11, 11 / 3, 2.5, (2 / 0.5 + 4 / 2) / 2, 6 / 2.5)
+    assert lost == SubjectRow("P1", 1, 0, 1, 0, 0, None, None, None, None)
+    assert second == SubjectRow("P2", 5, 5, 0, 1, 11, 11 / 3, 2.5, (2 / 0.5 + 4 / 2) / 2, 6 / 2.5)
 
 
-def test_same_bytes_under_two_subjects_are_told() -> None:
+def test_same_bytes_under_two_subjects_are_reported() -> None:
     rows = [
         scored("a", 1, 1000, subject="P1"),
         scored("b", 1, 1000, subject="P1", duplicate_of="a"),

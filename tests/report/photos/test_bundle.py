@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from skinray.config.biopsies import ModelSettings
 from skinray.config.photos import LOOKED_AT, PhotoSettings
+from skinray.config.training import ModelSettings
 from skinray.errors import TrainingError
 from skinray.images.photos.pairs import find_photos, split_photos
 from skinray.images.photos.skin import Skin

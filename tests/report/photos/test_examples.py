@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.images.photos.pairs import find_photos
 from skinray.learning.photos.scores import Look, PhotoScore
 from skinray.report.photos.examples import WIDTH, draw_confidence, draw_skin, pick, write_examples
@@ -30,7 +30,7 @@ def test_best_median_and_worst_are_by_jaccard() -> None:
     assert [at for _, at in pick(ties)] == [1, 2, 0]
 
 
-def test_skin_stays_as_it_is_and_the_rest_lies_in_the_shade() -> None:
+def test_skin_is_unchanged_and_the_rest_is_darkened() -> None:
     image = np.full((60, 80, 3), 200, np.uint8)
     skin = np.zeros((60, 80), np.bool_)
     skin[20:40, 20:60] = True

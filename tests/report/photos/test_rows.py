@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ArmSettings, ModelSettings, ReadSettings
+from skinray.config.images import ReadSettings
 from skinray.config.photos import FURTHER, PhotoSettings, SkinSettings
+from skinray.config.training import ArmSettings, ModelSettings
 from skinray.errors import WeightsError
 from skinray.images.photos.pairs import find_photos, split_photos
 from skinray.images.read import read_image
@@ -113,11 +114,11 @@ def test_published_weights_that_are_missing_give_random_ones_and_are_told(
     assert used.networks[0].model.weights is None
     name = FURTHER[0].model.weights
     assert [text.partition(":")[0] for text in said] == [
-        f"{arm.label} begins from random weights" for arm in FURTHER
+        f"{arm.label} starts from random weights" for arm in FURTHER
     ]
     assert f"`skinray weights fetch {name}`" in said[0]
     assert beginning(asked.networks[0], used.networks[0]) == (
-        f"random weights, since {name} is not at hand"
+        f"random weights, since {name} was not available"
     )
     file = tmp_path / "own.safetensors"
     file.touch()

@@ -1,4 +1,4 @@
-"""What the last stage makes of two maps."""
+"""The last stage: from two maps to an answer."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import pickle
 
 import numpy as np
 import pytest
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from skinray.crossings import find_crossings
-from skinray.crossings.detect import Count
+from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import SkinrayError
 from skinray.scoring.geojson import to_geojson
 from skinray.scoring.overlays import overlay
-from skinray.service.answers.biopsies import CountWant, count_answer
+from skinray.service.answers.biopsies import BiopsyCount, CountWant
 from skinray.service.answers.request import THRESHOLDS
 from tests.support.service.image_files import from_png
 
@@ -23,7 +23,7 @@ EVERYTHING = CountWant(
 
 
 def soft_maps(seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """An image with nerves of several probabilities across a wavy boundary."""
+    """An image, and maps with nerves of several probabilities across a straight boundary."""
     image = drawn_image(seed, (120, 200), nerves=6)
     rng = np.random.default_rng(seed)
     nerve = np.zeros((120, 200), np.float32)
@@ -35,21 +35,26 @@ def soft_maps(seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return image, nerve, dermis
 
 
+def answered(bundle, want, image, nerve, dermis, um_per_px) -> BiopsyCount:
+    return want.answer(bundle.info, image, {"nerve": nerve, "dermis": dermis}, um_per_px)
+
+
 def test_only_what_is_asked_for_is_made(bundle):
-    answer = count_answer(bundle.info, *soft_maps(), None, CountWant())
+    answer = answered(bundle, CountWant(), *soft_maps(), None)
     assert (answer.geojson, answer.overlay_png, answer.nerve_png) == (None, None, None)
     assert (answer.dermis_png, answer.boundary_png, answer.image_png) == (None, None, None)
     assert answer.sweep is None
-    assert answer.bundle_id == bundle.info.id
+    assert answer.bundle == bundle.info.id
 
 
 @pytest.mark.parametrize("um_per_px", [None, 0.5, 0.8])
-def test_everything_is_that_of_the_crossings(bundle, um_per_px):
+def test_every_part_of_an_answer_matches_the_crossings(bundle, um_per_px):
     image, nerve, dermis = soft_maps()
     found = bundle.info.find_crossings(nerve, dermis, um_per_px)
-    answer = count_answer(bundle.info, image, nerve, dermis, um_per_px, EVERYTHING)
-    assert answer.count == Count.of(found, um_per_px)
-    assert answer.count.count > 0
+    answer = answered(bundle, EVERYTHING, image, nerve, dermis, um_per_px)
+    record = answer.model_dump(include=set(CrossingsRecord.model_fields))
+    assert CrossingsRecord.model_validate(record) == CrossingsRecord.of(found, um_per_px)
+    assert answer.count > 0
     assert answer.geojson == to_geojson(found.points, found.dermis)
     drawn = overlay(image, nerve > 0.5, found.boundary, found.points)
     assert np.array_equal(from_png(answer.overlay_png), drawn)
@@ -60,9 +65,9 @@ def test_everything_is_that_of_the_crossings(bundle, um_per_px):
 
 
 @pytest.mark.parametrize("um_per_px", [None, 0.5, 0.8])
-def test_the_sweep_counts_as_a_bundle_of_that_threshold_would(bundle, um_per_px):
+def test_the_sweep_counts_like_a_bundle_with_that_threshold(bundle, um_per_px):
     image, nerve, dermis = soft_maps()
-    answer = count_answer(bundle.info, image, nerve, dermis, um_per_px, EVERYTHING)
+    answer = answered(bundle, EVERYTHING, image, nerve, dermis, um_per_px)
     assert [point.nerve_threshold for point in answer.sweep] == list(THRESHOLDS)
     scale = bundle.info.um_per_px if um_per_px is None else um_per_px
     for point in answer.sweep:
@@ -73,33 +78,33 @@ def test_the_sweep_counts_as_a_bundle_of_that_threshold_would(bundle, um_per_px)
     counts = [point.count for point in answer.sweep]
     assert counts[0] == 6
     assert counts[-1] == 1
-    assert answer.count.count == dict(zip(THRESHOLDS, counts, strict=True))[0.5]
+    assert answer.count == dict(zip(THRESHOLDS, counts, strict=True))[0.5]
 
 
 def test_no_boundary_no_crossings(bundle):
     image, nerve, dermis = soft_maps()
-    answer = count_answer(bundle.info, image, nerve, np.zeros_like(dermis), 0.5, EVERYTHING)
-    assert answer.count.count == 0
-    assert answer.count.density_per_mm is None
+    answer = answered(bundle, EVERYTHING, image, nerve, np.zeros_like(dermis), 0.5)
+    assert answer.count == 0
+    assert answer.density_per_mm is None
     assert {point.count for point in answer.sweep} == {0}
     assert answer.geojson["features"] == []
 
 
-def test_an_answer_crosses_processes(bundle):
-    answer = count_answer(bundle.info, *soft_maps(), 0.5, EVERYTHING)
+def test_an_answer_can_be_sent_between_processes(bundle):
+    answer = answered(bundle, EVERYTHING, *soft_maps(), 0.5)
     assert pickle.loads(pickle.dumps(answer)) == answer
     assert pickle.loads(pickle.dumps(EVERYTHING)) == EVERYTHING
 
 
-def test_a_mask_of_the_nerves_and_no_image_give_the_same_count(bundle):
+def test_a_nerve_mask_without_the_image_gives_the_same_count(bundle):
     image, nerve, dermis = soft_maps()
-    whole = count_answer(bundle.info, image, nerve, dermis, 0.5, CountWant(geojson=True))
+    whole = answered(bundle, CountWant(geojson=True), image, nerve, dermis, 0.5)
     mask = (nerve > bundle.info.crossings.nerve_threshold).astype(np.uint8)
-    assert count_answer(bundle.info, None, mask, dermis, 0.5, CountWant(geojson=True)) == whole
-    assert whole.count.count > 0
+    assert answered(bundle, CountWant(geojson=True), None, mask, dermis, 0.5) == whole
+    assert whole.count > 0
 
 
 def test_a_picture_needs_the_image(bundle):
     _, nerve, dermis = soft_maps()
     with pytest.raises(SkinrayError, match="image is not given"):
-        count_answer(bundle.info, None, nerve, dermis, 0.5, CountWant(overlay=True))
+        answered(bundle, CountWant(overlay=True), None, nerve, dermis, 0.5)

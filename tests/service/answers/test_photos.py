@@ -1,4 +1,4 @@
-"""What the last stage makes of the map of a photograph."""
+"""The last stage: from the map of a photograph to an answer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from skinray.errors import BundleError, SkinrayError
+from skinray.images.photos.skin import SkinArea
 from skinray.service.answers.biopsies import CountWant
 from skinray.service.answers.photos import SkinWant, cut_out, run_lengths
 from tests.support.drawn_photos import drawn_photo
@@ -23,7 +24,7 @@ from tests.support.drawn_photos import drawn_photo
         (["0110", "1110", "0011"], [1, 1, 1, 2, 1, 3, 2, 1]),
     ],
 )
-def test_runs_go_down_the_columns_and_begin_with_no_skin(rows, lengths):
+def test_runs_go_down_the_columns_and_begin_with_background(rows, lengths):
     mask = np.array([[sign == "1" for sign in row] for row in rows])
     assert run_lengths(mask) == lengths
 
@@ -40,7 +41,10 @@ def test_only_what_is_asked_for_is_made(skin_bundle):
     image = drawn_photo()[0]
     answer = SkinWant().answer(skin_bundle.info, image, skin_bundle.maps(image), None)
     found = {name: value for name, value in vars(answer).items() if value is not None}
-    assert set(found) == {"area", "threshold", "bundle_id"}
+    assert set(found) - set(SkinArea.model_fields) == {
+        "threshold", "mask", "request_id", "bundle", "image_sha256",
+    }  # fmt: skip
+    assert answer.mask.counts == []
     assert pickle.loads(pickle.dumps(answer)) == answer
 
 

@@ -1,4 +1,4 @@
-"""Corrected counts as masks: the crossings of a label are the corrected ones, exactly."""
+"""Corrected counts as masks: the crossings of a label are exactly the corrected ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EDGE = 80  # first row of the drawn dermis
 
 
 def drawn(*columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Maps of a straight boundary and upright nerves across it."""
+    """Maps with a straight boundary and vertical nerves across it."""
     nerve, dermis = np.full(SHAPE, 0.02, np.float32), np.full(SHAPE, 0.02, np.float32)
     dermis[EDGE:] = 0.98
     for column in columns:
@@ -46,7 +46,7 @@ def test_without_corrections_the_masks_are_the_thresholded_maps() -> None:
     np.testing.assert_array_equal(label.dermis, dermis > 0.5)
 
 
-def test_the_threshold_chosen_is_that_of_the_nerves() -> None:
+def test_the_chosen_threshold_applies_to_the_nerves() -> None:
     nerve, dermis = drawn(60, 180)
     nerve[:, 170:190] *= 0.4
     low = SETTINGS.override({"nerve_threshold": 0.3})
@@ -55,14 +55,14 @@ def test_the_threshold_chosen_is_that_of_the_nerves() -> None:
     assert not faint.nerves[:, 170:190].any()
 
 
-def test_a_removed_crossing_loses_its_nerve_at_the_boundary_alone() -> None:
+def test_a_removed_crossing_loses_its_nerve_only_at_the_boundary() -> None:
     nerve, dermis = drawn(60, 180)
     label = make_label(nerve, dermis, at(180), SETTINGS)
     assert_holds(label, at(180))
     before = nerve > 0.5
     np.testing.assert_array_equal(label.nerves[:, 120:], before[:, 120:])
     assert not label.nerves[EDGE - 5 : EDGE + 8, :120].any()
-    assert label.nerves[EDGE - 30 : EDGE - 12, 60].all()  # away from the boundary it stays
+    assert label.nerves[EDGE - 30 : EDGE - 12, 60].all()  # away from the boundary it is kept
     assert not (label.nerves & ~before).any()
 
 
@@ -85,13 +85,13 @@ def test_every_crossing_removed_and_others_added() -> None:
     assert_holds(make_label(nerve, dermis, at(), SETTINGS), at())
 
 
-def test_a_click_beside_the_line_counts_on_it() -> None:
+def test_a_click_next_to_the_boundary_counts_on_it() -> None:
     nerve, dermis = drawn(60)
     corrected = np.array([[EDGE - 4.0, 150.0], [EDGE + 2.0, 60.0]])
     assert_holds(make_label(nerve, dermis, corrected, SETTINGS), corrected)
 
 
-def test_a_nerve_along_the_boundary_can_be_told_to_be_two_crossings() -> None:
+def test_a_nerve_along_the_boundary_can_be_corrected_to_two_crossings() -> None:
     nerve, dermis = drawn()
     nerve[EDGE - 3 : EDGE + 7, 80:140] = 0.9
     corrected = at(90, 130)
@@ -119,13 +119,13 @@ def test_labels_hold_at_other_scales(scale: float) -> None:
     assert_holds(make_label(nerve, dermis, corrected, SETTINGS, scale), corrected, scale)
 
 
-def test_a_crossing_off_the_boundary_is_refused_by_name() -> None:
+def test_a_crossing_off_the_boundary_is_refused_with_its_position() -> None:
     nerve, dermis = drawn(60)
     with pytest.raises(LabelError, match=r"not on the boundary.*row 20, column 150"):
         make_label(nerve, dermis, np.array([[20.0, 150.0], [EDGE, 60.0]]), SETTINGS)
 
 
-def test_two_crossings_in_one_place_are_refused_by_name() -> None:
+def test_two_crossings_in_one_place_are_refused_with_their_position() -> None:
     nerve, dermis = drawn()
     with pytest.raises(LabelError, match=r"cannot show .* row 8\d, column 15\d.*too close"):
         make_label(nerve, dermis, at(150, 152), SETTINGS)
@@ -148,8 +148,8 @@ def test_partners_are_one_to_one() -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
-def test_phantoms_corrected_at_random_are_told_exactly(index: int) -> None:
-    """Blurred truth stands for a model; some crossings are removed, some added, some doubled."""
+def test_randomly_corrected_phantoms_give_exact_labels(index: int) -> None:
+    """Blurred truth stands in for a model; some crossings are removed, added or doubled."""
     phantom = make_phantom(PhantomSettings(), 5, index, size=(800, 600))
     nerve = cv2.GaussianBlur(phantom.nerve_label.astype(np.float32), (0, 0), 0.8)
     dermis = cv2.GaussianBlur(phantom.dermis_label.astype(np.float32), (0, 0), 4)

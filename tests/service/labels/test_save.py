@@ -1,4 +1,4 @@
-"""Corrections of a running engine's counts, stored as labels."""
+"""Corrections of an engine's counts, stored as labels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import stand_in
 
-from skinray.config.biopsies import ReadSettings
+from benchmarks import stand_in
+from skinray.config.images import ReadSettings
 from skinray.crossings import find_crossings
 from skinray.errors import LabelError
 from skinray.images.cohort.manifest import load_sample, read_manifest
@@ -57,7 +57,7 @@ def test_a_correction_becomes_a_label_that_counts_the_same(
     assert asyncio.run(labels_info(tmp_path)).images == 1
 
 
-def test_a_label_takes_the_threshold_that_was_chosen(engine: LocalEngine, tmp_path: Path) -> None:
+def test_a_label_uses_the_chosen_threshold(engine: LocalEngine, tmp_path: Path) -> None:
     points = [[50.0, 42.0], [50.0, 85.0]]
     save(engine, tmp_path, points, nerve_threshold=0.9)
     for wrong in (0.0, 1.0, -3.0, float("nan")):
@@ -68,31 +68,31 @@ def test_a_label_takes_the_threshold_that_was_chosen(engine: LocalEngine, tmp_pa
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "no JSON"),
-        ("[" * 100_000, "no JSON"),
-        ("{}", "no list of places"),
-        ("[1, 2]", "no list of places"),
-        ("[[1, 2, 3]]", "no list of places"),
-        ('[["1", 2]]', "no list of places"),
-        ("[[true, 2]]", "no list of places"),
-        ("[[NaN, 2]]", "no list of places"),
-        ("[[1e999, 2]]", "no list of places"),
-        (f"[[1{'0' * 400}, 2]]", "no list of places"),
-        ("[[96, 5]]", "outside of the image"),
-        ("[[5, -1]]", "outside of the image"),
+        ("", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("{}", "not a list of points"),
+        ("[1, 2]", "not a list of points"),
+        ("[[1, 2, 3]]", "not a list of points"),
+        ('[["1", 2]]', "not a list of points"),
+        ("[[true, 2]]", "not a list of points"),
+        ("[[NaN, 2]]", "not a list of points"),
+        ("[[1e999, 2]]", "not a list of points"),
+        (f"[[1{'0' * 400}, 2]]", "not a list of points"),
+        ("[[96, 5]]", "is outside the image"),
+        ("[[5, -1]]", "is outside the image"),
         (json.dumps([[1, 1]] * (MAX_POINTS + 1)), "at most"),
     ],
 )
-def test_points_that_are_none(text: str, reason: str) -> None:
+def test_invalid_points_are_refused(text: str, reason: str) -> None:
     with pytest.raises(LabelError, match=reason):
         parse_points(text, SHAPE)
 
 
-def test_no_points_are_no_crossings() -> None:
+def test_an_empty_list_means_no_crossings() -> None:
     assert parse_points("[]", SHAPE).shape == (0, 2)
 
 
-def test_nothing_is_written_of_what_is_refused(engine: LocalEngine, tmp_path: Path) -> None:
+def test_nothing_is_written_for_a_refused_label(engine: LocalEngine, tmp_path: Path) -> None:
     folder = tmp_path / "labels"
     with pytest.raises(LabelError, match="not on the boundary"):
         save(engine, folder, [[5.0, 5.0]])

@@ -1,4 +1,4 @@
-"""The labels folder: a cohort at any moment, whatever a client sends."""
+"""The labels folder: a valid cohort at any time, whatever a client sends."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import stand_in
 
-from skinray.config.biopsies import FoldSettings, ReadSettings
+from benchmarks import stand_in
+from skinray.config.biopsies import FoldSettings
+from skinray.config.images import ReadSettings
 from skinray.crossings import find_crossings
 from skinray.errors import CohortError, LabelError
 from skinray.images.cohort.check import check_cohort
@@ -43,7 +44,7 @@ def test_a_stored_label_is_read_back_as_it_was(tmp_path: Path) -> None:
     np.testing.assert_array_equal(sample.masks["dermis"] > 0, label.dermis)
 
 
-def test_enough_labels_are_a_cohort_without_any_problem(tmp_path: Path) -> None:
+def test_enough_labels_form_a_valid_cohort(tmp_path: Path) -> None:
     for seed in range(6):
         image, label = drawn(seed, nerves=seed % 3)
         store_label(tmp_path, image, label, None, f"S{seed}" if seed % 2 else None)
@@ -64,7 +65,7 @@ def test_a_second_correction_replaces_the_first(tmp_path: Path) -> None:
     first = rows(tmp_path)[0]
     assert (first["subject"], first["count"]) == ("second", "0")
     biopsies = read_manifest(tmp_path).biopsies
-    assert not load_sample(biopsies[0], ReadSettings()).nerve.any()
+    assert not load_sample(biopsies[0], ReadSettings()).masks["nerve"].any()
 
 
 def test_columns_that_a_lab_added_are_kept(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_columns_that_a_lab_added_are_kept(tmp_path: Path) -> None:
     assert [(r["subject"], r["group"]) for r in rows(tmp_path)] == [("b", "control"), ("c", "")]
 
 
-def test_a_strangers_manifest_is_left_alone(tmp_path: Path) -> None:
+def test_a_foreign_manifest_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("image;nerves\nx.png;y.png\n")
     image, label = drawn()
     with pytest.raises(CohortError, match="another labels folder"):
@@ -87,7 +88,7 @@ def test_a_strangers_manifest_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("subject", ["=cmd()", "@x", "a\nb", "a\0b", "x" * 101, "+1", "\u202ename"])
-def test_subjects_that_are_no_plain_names(tmp_path: Path, subject: str) -> None:
+def test_subjects_must_be_plain_names(tmp_path: Path, subject: str) -> None:
     image, label = drawn()
     with pytest.raises(LabelError, match="plain name"):
         store_label(tmp_path, image, label, None, subject)
@@ -107,7 +108,7 @@ def test_no_subject_leads_out_of_the_folder(tmp_path: Path, subject: str) -> Non
     ]  # fmt: skip
 
 
-def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_labels_are_all_stored(tmp_path: Path) -> None:
     labels = [drawn(seed) for seed in range(12)]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda one: store_label(tmp_path, *one, None), labels * 2))
@@ -116,7 +117,7 @@ def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_name_is_of_pixels_and_size() -> None:
+def test_the_name_depends_on_pixels_and_size() -> None:
     image, _ = drawn()
     decoded = cv2.imdecode(cv2.imencode(".png", image)[1], cv2.IMREAD_COLOR)
     assert pixels_sha256(decoded) == pixels_sha256(image)

@@ -1,4 +1,4 @@
-"""Every route asks for a token, but liveness and the pages' own files; no log tells a token."""
+"""Every route needs a token, except liveness and the pages' files; no log contains a token."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
-from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from benchmarks.stand_in import drawn_image
+from skinray.config.scoring import ServiceSettings
 from skinray.service.app import PAGE, create_app
 from skinray.service.engine import LocalEngine
 from skinray.service.middleware import limits
@@ -44,7 +44,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def routes(client: TestClient) -> list[tuple[str, str]]:
-    """Every route of the application with its methods, also those that are not described."""
+    """Every route of the application with its methods, also those not in its OpenAPI."""
     found = [
         (method, route.path.replace("{name}", "nerve"))
         for route in client.app.routes  # type: ignore[attr-defined]
@@ -60,7 +60,7 @@ def routes(client: TestClient) -> list[tuple[str, str]]:
     return sorted(set(found))
 
 
-def test_every_route_but_the_open_ones_asks_for_a_token(guarded: TestClient) -> None:
+def test_every_route_except_the_open_ones_needs_a_token(guarded: TestClient) -> None:
     asked = [
         (method, path)
         for method, path in routes(guarded)
@@ -85,11 +85,11 @@ def test_every_route_but_the_open_ones_asks_for_a_token(guarded: TestClient) -> 
      "/static/%2e%2e/api.py", "/v2/health/live/", "/v2/health/live/../ready", "/docs/other.js",
      "/v2/health/LIVE", "/v2/health/live%00", "/v2/health/live;/../../../v1/labels"],
 )  # fmt: skip
-def test_what_is_not_open_by_name_is_closed(guarded: TestClient, path: str) -> None:
+def test_paths_that_are_not_listed_as_open_need_a_token(guarded: TestClient, path: str) -> None:
     assert guarded.get(path).status_code == 401
 
 
-def test_the_pages_own_files_are_open(guarded: TestClient) -> None:
+def test_the_pages_files_need_no_token(guarded: TestClient) -> None:
     names = [f.relative_to(PAGE).as_posix() for f in PAGE.rglob("*") if f.is_file()]
     assert "main.js" in names
     for path in ["/", "/docs", "/docs/start.js", *(f"/static/{name}" for name in names)]:
@@ -97,7 +97,7 @@ def test_the_pages_own_files_are_open(guarded: TestClient) -> None:
         assert guarded.post(path).status_code == 401, path
 
 
-def test_each_of_several_tokens_counts(guarded: TestClient) -> None:
+def test_each_of_several_tokens_is_accepted(guarded: TestClient) -> None:
     for token in (ANNA, BEN):
         for header in (f"Bearer {token}", f"bearer {token}", f"BEARER  {token} "):
             assert guarded.get("/v2", headers={"Authorization": header}).status_code == 200
@@ -109,7 +109,7 @@ def test_each_of_several_tokens_counts(guarded: TestClient) -> None:
      f"Basic {ANNA}", ANNA, f"Token {ANNA}", f"Bearer{ANNA}", f"Bearer {ANNA},{BEN}",
      f"Bearer {ANNA} {BEN}", f'Bearer "{ANNA}"', f"Bearer\t{ANNA}"],
 )  # fmt: skip
-def test_all_but_a_token_in_the_right_scheme_is_refused(guarded: TestClient, header: str) -> None:
+def test_only_a_token_in_the_right_scheme_is_accepted(guarded: TestClient, header: str) -> None:
     answer = guarded.get("/v2", headers={"Authorization": header})
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == 'Bearer realm="skinray", error="invalid_token"'
@@ -121,7 +121,7 @@ def test_all_but_a_token_in_the_right_scheme_is_refused(guarded: TestClient, hea
     assert "canary" not in str(answer.headers).lower()
 
 
-def test_a_missing_token_is_asked_for(guarded: TestClient) -> None:
+def test_a_missing_token_is_requested(guarded: TestClient) -> None:
     answer = guarded.get("/v1/labels")
     assert answer.headers["www-authenticate"] == 'Bearer realm="skinray"'
     assert "Authorization: Bearer" in answer.json()["detail"]
@@ -131,7 +131,7 @@ def test_a_missing_token_is_asked_for(guarded: TestClient) -> None:
     assert guarded.get("/v2", headers={"Cookie": f"token={ANNA}"}).status_code == 401
 
 
-def test_two_authorizations_are_none(guarded: TestClient) -> None:
+def test_two_authorization_headers_are_refused(guarded: TestClient) -> None:
     headers = [("Authorization", f"Bearer {ANNA}"), ("Authorization", f"Bearer {BEN}")]
     assert guarded.get("/v2", headers=headers).status_code == 401
 
@@ -143,7 +143,7 @@ def test_tokens_change_without_a_restart(guarded: TestClient, file: Path) -> Non
     assert guarded.get("/v2", headers=bearer(BEN)).status_code == 200
 
 
-def test_a_strangers_body_is_not_read_and_takes_no_place(
+def test_an_unauthorised_body_is_not_read_and_takes_no_slot(
     bundle: Any, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "LINGER_S", 0.05)
@@ -181,7 +181,7 @@ def test_a_websocket_is_closed(bundle: Any, file: Path) -> None:
     asyncio.run(run())
 
 
-def test_below_a_prefix_the_same_is_open(bundle: Any, file: Path) -> None:
+def test_the_same_paths_are_open_behind_a_prefix(bundle: Any, file: Path) -> None:
     settings = ServiceSettings(tokens=str(file))
     app = create_app(LocalEngine(bundle), settings)
     client = TestClient(app, root_path="/lab", base_url="http://testserver")
@@ -189,7 +189,7 @@ def test_below_a_prefix_the_same_is_open(bundle: Any, file: Path) -> None:
     assert client.get("/lab/v2").status_code == 401
 
 
-def test_no_log_at_any_level_holds_a_token(
+def test_no_log_at_any_level_contains_a_token(
     guarded: TestClient, file: Path, caplog: pytest.LogCaptureFixture, capfd: Any
 ) -> None:
     with caplog.at_level(logging.DEBUG):
@@ -208,7 +208,7 @@ def test_no_log_at_any_level_holds_a_token(
     assert "canary" not in said.out + said.err
 
 
-def test_the_description_says_so(guarded: TestClient, client: TestClient) -> None:
+def test_openapi_says_which_routes_need_a_token(guarded: TestClient, client: TestClient) -> None:
     document = guarded.get("/openapi.json", headers=bearer(ANNA)).json()
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
     assert document["security"] == [{"token": []}]
@@ -220,7 +220,7 @@ def test_the_description_says_so(guarded: TestClient, client: TestClient) -> Non
     assert "security" not in client.get("/openapi.json").json()
 
 
-def test_every_described_route_is_one_of_those_tried(guarded: TestClient) -> None:
+def test_every_route_of_the_application_was_tried(guarded: TestClient) -> None:
     own = {r.path for r in guarded.app.routes if isinstance(r, APIRoute)}  # type: ignore[attr-defined]
     tried = {path for _, path in routes(guarded)}
     assert {path.replace("{name}", "nerve") for path in own} <= tried

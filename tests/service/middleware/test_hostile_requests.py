@@ -1,4 +1,4 @@
-"""Requests made to do harm: paths, headers, forms, bombs and pickles; each is refused plainly."""
+"""Malicious requests: paths, headers, forms, bombs and pickles; each gets a plain refusal."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from benchmarks.stand_in import drawn_image
+from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
 from tests.support.service.asgi_driver import BOUNDARY, Exchange, GatedEngine, form
@@ -49,7 +49,7 @@ def test_no_path_leads_out_of_the_pages_folder(client: TestClient, path: str) ->
         assert "root:" not in response.text
 
 
-def test_a_link_in_the_pages_folder_is_all_that_could_be_followed() -> None:
+def test_the_pages_folder_contains_no_links() -> None:
     from skinray.service.app import PAGE
 
     assert [file for file in PAGE.rglob("*") if file.is_symlink()] == []
@@ -58,8 +58,8 @@ def test_a_link_in_the_pages_folder_is_all_that_could_be_followed() -> None:
 EVIL = "a\r\nX-Evil: 1\r\n\r\n<script>"
 
 
-def test_no_header_is_taken_into_an_answer(bundle: Any) -> None:
-    """Sent past any server, which would refuse them: line breaks in every part of a request."""
+def test_no_header_is_copied_into_a_response(bundle: Any) -> None:
+    """Line breaks in every part of a request; a real server would refuse them, so none is used."""
     app = create_app(LocalEngine(bundle), ServiceSettings(max_body_bytes=100_000))
     names = ("X-Request-ID", "Accept", "Host", "Origin", "Referer", "Range", "If-None-Match",
              "X-Forwarded-For", "Sec-Fetch-Site", "Content-Type")  # fmt: skip
@@ -74,7 +74,7 @@ def test_no_header_is_taken_into_an_answer(bundle: Any) -> None:
                     assert "\n" not in key + value
 
 
-def test_a_hostile_file_name_comes_back_nowhere(client: TestClient) -> None:
+def test_a_hostile_file_name_is_never_returned(client: TestClient) -> None:
     for name in ("../../x.png", EVIL.replace("\r\n", "%0d%0a"), "<b>canary</b>.png", "a" * 3000):
         for data in (as_file(drawn_image()), b"no image"):
             answer = client.post(URL, files={"image": (name, data)})
@@ -132,7 +132,7 @@ def test_forms_of_another_kind_are_refused(client: TestClient, kind: str) -> Non
 
 
 def bomb() -> bytes:
-    """A PNG of 2.5 gigapixels in some 300 kB."""
+    """A PNG of 2.5 gigapixels in about 300 kB."""
     side = 50_000
     packer = zlib.compressobj(9)
     packed = packer.compress(bytes(1 + side // 8) * 4000) + packer.flush()
@@ -147,15 +147,15 @@ def bomb() -> bytes:
     )
 
 
-def test_a_picture_that_would_burst_is_refused_by_its_header(client: TestClient) -> None:
+def test_a_decompression_bomb_is_refused_by_its_header(client: TestClient) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(5):
         problem(client.post(URL, files={"image": bomb()}), "too_many_pixels")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
-def test_packed_bodies_are_not_unpacked(client: TestClient) -> None:
-    """A body that says it is gzip is taken as it stands: there is no form in it."""
+def test_compressed_bodies_are_not_decompressed(client: TestClient) -> None:
+    """A body declared as gzip is taken as it is: it contains no form."""
     packed = zlib.compress(b"--parted\r\n" * 1_000_000)
     headers = {
         "Content-Encoding": "gzip", "Content-Type": f"multipart/form-data; boundary={BOUNDARY}",
@@ -164,7 +164,7 @@ def test_packed_bodies_are_not_unpacked(client: TestClient) -> None:
 
 
 class Runs:
-    """Would leave a file behind, were it unpickled."""
+    """Leaves a file behind if it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -173,7 +173,7 @@ class Runs:
         return (Path.touch, (self.mark,))
 
 
-def test_pickles_are_no_images_and_do_not_run(client: TestClient, tmp_path: Path) -> None:
+def test_pickles_are_refused_and_never_run(client: TestClient, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     packed, array = io.BytesIO(), io.BytesIO()
     torch.save(Runs(mark), packed)
@@ -189,8 +189,8 @@ def test_pickles_are_no_images_and_do_not_run(client: TestClient, tmp_path: Path
     assert mark.exists()  # else the test could not fail
 
 
-def test_slow_senders_lose_their_places_to_others(bundle: Any) -> None:
-    """Each place that a slow sender takes comes free after ``timeout_s``."""
+def test_slow_senders_lose_their_slots_to_others(bundle: Any) -> None:
+    """Each slot that a slow sender takes is freed after ``timeout_s``."""
 
     async def run() -> None:
         engine = GatedEngine(bundle)
@@ -210,7 +210,7 @@ def test_slow_senders_lose_their_places_to_others(bundle: Any) -> None:
     asyncio.run(run())
 
 
-def test_threads_do_not_grow_with_refusals(client: TestClient) -> None:
+def test_refusals_do_not_add_threads(client: TestClient) -> None:
     for _ in range(3):
         client.post(URL, files={"image": b"none"})
     before = threading.active_count()

@@ -1,15 +1,15 @@
-"""What the service refuses before it reads, what it lets wait, and for how long."""
+"""What the service refuses unread, what it lets wait, and for how long."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from benchmarks.stand_in import drawn_image
+from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
-from skinray.service.metrics import NoMeter
+from skinray.service.metrics import Meter
 from skinray.service.middleware import limits
 from tests.support.service.asgi_driver import Exchange, GatedEngine, Notes, form
 from tests.support.service.image_files import as_file
@@ -32,7 +32,7 @@ def refused(exchange: Exchange, status: int, reason: str) -> None:
     assert exchange.json["request_id"] == exchange.answer_headers["x-request-id"]
 
 
-def test_two_work_one_waits_and_the_next_is_refused_unread(bundle):
+def test_two_run_one_waits_and_the_next_is_refused_unread(bundle):
     async def run() -> None:
         engine, notes = GatedEngine(bundle), Notes()
         settings = ServiceSettings(max_in_flight=2, max_queued=1, retry_after_s=7)
@@ -40,7 +40,7 @@ def test_two_work_one_waits_and_the_next_is_refused_unread(bundle):
         accepted = [Exchange([BODY]) for _ in range(3)]
         tasks = [asyncio.create_task(one.through(app)) for one in accepted]
         await until(lambda: engine.begun == 2)
-        assert [one.read for one in accepted] == [1, 1, 0]  # what waits is not read yet
+        assert [one.read for one in accepted] == [1, 1, 0]  # waiting requests are not read yet
         extra = await Exchange([BODY]).through(app)
         refused(extra, 503, "busy")
         assert extra.answer_headers["retry-after"] == "7"
@@ -52,12 +52,12 @@ def test_two_work_one_waits_and_the_next_is_refused_unread(bundle):
         assert max(told[1:] for told in notes.told if told[0] == "load") == (2, 1)
         assert [told for told in notes.told if told[0] == "load"][-1] == ("load", 0, 0)
         again = await Exchange([BODY]).through(app)
-        assert again.status == 200  # every place came free again
+        assert again.status == 200  # every slot is free again
 
     asyncio.run(run())
 
 
-def test_health_and_pages_answer_however_full_it_is(bundle):
+def test_health_and_pages_answer_under_full_load(bundle):
     async def run() -> None:
         engine = GatedEngine(bundle)
         app = create_app(engine, ServiceSettings(max_in_flight=1, max_queued=0))
@@ -84,7 +84,7 @@ def test_a_stated_length_beyond_the_limit_is_refused_unread(bundle):
 
 
 @pytest.mark.parametrize("path", ["/v1/biopsies", "/v2/models/biopsies/infer", "/v1/labels"])
-def test_a_body_that_grows_beyond_the_limit_is_refused_there(bundle, path):
+def test_a_body_that_grows_beyond_the_limit_is_refused_at_that_point(bundle, path):
     async def run() -> None:
         app = create_app(GatedEngine(bundle), ServiceSettings(max_body_bytes=2000))
         exchange = Exchange([BODY[:700]] * 6, path=path)
@@ -94,7 +94,7 @@ def test_a_body_that_grows_beyond_the_limit_is_refused_there(bundle, path):
     asyncio.run(run())
 
 
-def test_a_client_that_waits_for_word_to_send_is_not_read_from(bundle):
+def test_a_client_that_expects_100_continue_is_not_read_from(bundle):
     async def run() -> None:
         app = create_app(GatedEngine(bundle), ServiceSettings(max_body_bytes=2000))
         headers = {"Content-Length": "9999", "Expect": "100-continue"}
@@ -105,7 +105,7 @@ def test_a_client_that_waits_for_word_to_send_is_not_read_from(bundle):
     asyncio.run(run())
 
 
-def test_reading_on_after_a_refusal_ends(bundle, monkeypatch):
+def test_reading_on_after_a_refusal_is_bounded(bundle, monkeypatch):
     monkeypatch.setattr(limits, "LINGER_S", 0.05)
 
     async def run() -> None:
@@ -119,7 +119,7 @@ def test_reading_on_after_a_refusal_ends(bundle, monkeypatch):
     asyncio.run(run())
 
 
-def test_time_is_up_at_work_and_while_sending(bundle, monkeypatch):
+def test_requests_time_out_while_processed_and_while_sent(bundle, monkeypatch):
     monkeypatch.setattr(limits, "LINGER_S", 0.05)
 
     async def run() -> None:
@@ -137,12 +137,12 @@ def test_time_is_up_at_work_and_while_sending(bundle, monkeypatch):
     asyncio.run(run())
 
 
-def test_who_waits_in_vain_may_come_again():
+def test_a_request_that_waited_in_vain_may_be_sent_again():
     async def run() -> None:
         gate, begun = asyncio.Event(), asyncio.Event()
 
         async def holds_on(scope, receive, send) -> None:
-            """Keep the place, also when told that time is up."""
+            """Keep the slot even when cancelled."""
             begun.set()
             try:
                 await gate.wait()
@@ -151,7 +151,7 @@ def test_who_waits_in_vain_may_come_again():
                 raise
 
         settings = ServiceSettings(max_in_flight=1, max_queued=1, timeout_s=0.1)
-        app = limits.Limits(holds_on, settings, NoMeter())
+        app = limits.Limits(holds_on, settings, Meter())
         works = asyncio.create_task(Exchange([BODY]).through(app))
         await begun.wait()
         waits = await Exchange([BODY]).through(app)
@@ -163,7 +163,7 @@ def test_who_waits_in_vain_may_come_again():
     asyncio.run(run())
 
 
-def test_a_client_that_leaves_gives_its_place_back(bundle):
+def test_a_client_that_disconnects_frees_its_slot(bundle):
     async def run() -> None:
         engine, notes = GatedEngine(bundle), Notes()
         engine.gate.set()

@@ -1,4 +1,4 @@
-"""Request ids, headers of every answer, unforeseen errors, and what the meter hears."""
+"""Request ids, response headers, unexpected errors, and what the meter receives."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import re
 
 import pytest
-from stand_in import drawn_image
 
+from benchmarks.stand_in import drawn_image
 from skinray.errors import BundleError, ResourcesError
 from skinray.service.app import create_app
 from skinray.service.engine import BusyError, NotReadyError
@@ -22,20 +22,20 @@ def ask(app, **changes) -> Exchange:
 
 
 @pytest.mark.parametrize("given", ["a", "01J-x_y.z:7", "f" * 128])
-def test_a_sound_request_id_is_taken(client, given):
+def test_a_valid_request_id_is_kept(client, given):
     for path in ("/v2/health/live", "/nowhere"):
         response = client.get(path, headers={"X-Request-ID": given})
         assert response.headers["x-request-id"] == given
 
 
 @pytest.mark.parametrize("given", ["", "a b", "f" * 129, "<b>", "a;b", "ü".encode()])
-def test_another_request_id_is_replaced(client, given):
+def test_an_invalid_request_id_is_replaced(client, given):
     made = client.get("/v2/health/live", headers={"X-Request-ID": given}).headers["x-request-id"]
     assert re.fullmatch("[0-9a-f]{32}", made)
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/static/index.html", "/nowhere"])
-def test_every_answer_has_the_security_headers(client, path):
+def test_every_response_has_the_security_headers(client, path):
     headers = client.get(path).headers
     policy = dict(
         part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";")
@@ -48,7 +48,7 @@ def test_every_answer_has_the_security_headers(client, path):
     assert headers["referrer-policy"] == "no-referrer"
 
 
-def test_an_unforeseen_error_tells_nothing_but_its_id(bundle, caplog):
+def test_an_unexpected_error_reveals_only_the_request_id(bundle, caplog):
     error = RuntimeError("tensor of /home/lab/secret.pt")
     exchange = ask(create_app(FailingEngine(bundle, error)))
     assert (exchange.status, exchange.json["reason"]) == (500, "internal")
@@ -60,7 +60,7 @@ def test_an_unforeseen_error_tells_nothing_but_its_id(bundle, caplog):
 
 
 @pytest.mark.parametrize("error", [BundleError("/srv/b: altered"), ResourcesError("no GPU")])
-def test_errors_of_ours_that_no_client_can_mend_are_internal(bundle, error, caplog):
+def test_our_errors_that_no_client_can_fix_are_internal(bundle, error, caplog):
     exchange = ask(create_app(FailingEngine(bundle, error)))
     assert (exchange.status, exchange.json["reason"]) == (500, "internal")
     assert "/srv" not in str(exchange.messages)
@@ -70,13 +70,13 @@ def test_errors_of_ours_that_no_client_can_mend_are_internal(bundle, error, capl
 @pytest.mark.parametrize(
     ("error", "reason"), [(BusyError("full"), "busy"), (NotReadyError("no"), "not_ready")]
 )
-def test_an_engine_that_cannot_now(bundle, error, reason):
+def test_an_engine_that_is_busy_or_not_ready(bundle, error, reason):
     exchange = ask(create_app(FailingEngine(bundle, error)))
     assert (exchange.status, exchange.json["reason"]) == (503, reason)
     assert exchange.answer_headers["retry-after"] == "2"
 
 
-def test_what_the_meter_hears(bundle):
+def test_what_the_meter_receives(bundle):
     async def run() -> Notes:
         notes, engine = Notes(), GatedEngine(bundle)
         engine.gate.set()

@@ -1,4 +1,4 @@
-"""Tokens files: what they may hold, how they change, and that their tokens are told to no one."""
+"""Tokens files: their content, changes to them, and that their tokens are never revealed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def written(path: Path, *lines: str) -> Path:
     return path
 
 
-def test_each_token_of_the_file_is_let_in_and_no_other(tmp_path: Path) -> None:
+def test_only_the_tokens_in_the_file_are_accepted(tmp_path: Path) -> None:
     file = written(tmp_path / "tokens", "# the lab", ANNA, "", f"  {hashed(BEN)}")
     tokens = Tokens(file)
     assert tokens.admits(ANNA.encode())
@@ -41,10 +41,10 @@ def test_each_token_of_the_file_is_let_in_and_no_other(tmp_path: Path) -> None:
     assert [one for one in near if tokens.admits(one.encode("latin-1"))] == []
 
 
-def test_a_changed_file_counts_at_once(tmp_path: Path) -> None:
+def test_a_changed_file_takes_effect_immediately(tmp_path: Path) -> None:
     file = written(tmp_path / "tokens", ANNA)
     tokens = Tokens(file)
-    written(file, ANNA, BEN)  # both, while users change over
+    written(file, ANNA, BEN)  # both, while users switch
     assert tokens.admits(ANNA.encode())
     assert tokens.admits(BEN.encode())
     os.replace(written(tmp_path / "new", BEN), file)
@@ -52,8 +52,8 @@ def test_a_changed_file_counts_at_once(tmp_path: Path) -> None:
     assert tokens.admits(BEN.encode())
 
 
-def test_a_link_that_leads_elsewhere_counts_as_a_change(tmp_path: Path) -> None:
-    """So Kubernetes changes the files of a secret."""
+def test_a_redirected_link_counts_as_a_change(tmp_path: Path) -> None:
+    """This is how Kubernetes updates the files of a secret."""
     for name, token in (("one", ANNA), ("two", BEN)):
         (tmp_path / name).mkdir()
         written(tmp_path / name / "tokens", token)
@@ -67,7 +67,7 @@ def test_a_link_that_leads_elsewhere_counts_as_a_change(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [None, "", "short", ANNA + "\nsecret with spaces in it all\n"])
-def test_a_broken_file_lets_no_one_in_until_it_is_mended(
+def test_a_broken_file_admits_no_token_until_it_is_fixed(
     tmp_path: Path, broken: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = written(tmp_path / "tokens", ANNA)
@@ -81,7 +81,7 @@ def test_a_broken_file_lets_no_one_in_until_it_is_mended(
         assert not tokens.admits(b"")
         written(file, ANNA, BEN)
         assert tokens.admits(ANNA.encode())
-    assert "no one is let in" in caplog.text
+    assert "no token is accepted" in caplog.text
     assert "secret with" not in caplog.text
     assert ANNA not in caplog.text
 
@@ -90,13 +90,13 @@ def test_a_broken_file_lets_no_one_in_until_it_is_mended(
     ("line", "reason"),
     [
         ("canary" * 2, "line 2 is too short"),
-        ("canary canary canary canary", "line 2 is no token"),
+        ("canary canary canary canary", "line 2 is not a token"),
         ("canarÿ" * 9, "ASCII"),
-        ("sha256:" + "canary" * 9, "line 2 is no token"),
-        ("sha256:" + "AB" * 32, "line 2 is no token"),
+        ("sha256:" + "canary" * 9, "line 2 is not a token"),
+        ("sha256:" + "AB" * 32, "line 2 is not a token"),
     ],
 )
-def test_what_does_not_fit_is_named_by_its_line_alone(
+def test_an_invalid_line_is_reported_by_its_number_only(
     tmp_path: Path, line: str, reason: str
 ) -> None:
     file = written(tmp_path / "tokens", ANNA, line)
@@ -113,7 +113,7 @@ def test_an_empty_or_missing_file_is_refused_at_the_start(tmp_path: Path) -> Non
         Tokens(tmp_path / "nowhere")
 
 
-def test_a_token_is_made_once_for_its_owner_alone(
+def test_a_token_is_created_once_and_readable_only_by_its_owner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

@@ -1,4 +1,4 @@
-"""The page as a person uses it, in Chromium on a real service with stand-in networks."""
+"""The page for biopsies as a user sees it, in Chromium on a real service with stand-in networks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import stand_in
 
-from skinray.config.biopsies import ReadSettings, ServiceSettings
+from benchmarks import stand_in
+from skinray.config.images import ReadSettings
+from skinray.config.scoring import ServiceSettings
 from skinray.crossings import find_crossings
 from skinray.images.cohort.manifest import load_sample, read_manifest
 from skinray.learning import bundle
 from skinray.scoring.geojson import to_geojson
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
-from skinray.service.metrics import NoMeter
+from skinray.service.metrics import Meter
 from tests.support.service.browser import (
     Page,
     accessibility,
@@ -41,7 +42,7 @@ FAINT = 131  # of red: the stand-in network gives it a probability of .69
 
 
 def biopsy(*columns: int, faint: int | None = None) -> np.ndarray:
-    """Dermis below, one nerve a column; RGB."""
+    """Dermis in the lower half, one nerve at each column; RGB."""
     image = np.full((*SHAPE, 3), 30, np.uint8)
     image[SHAPE[0] // 2 :, :, 1] = 200
     for column in columns:
@@ -66,7 +67,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
 
 @pytest.fixture(scope="module")
 def address(labels: Path, networks: bundle.Bundle) -> Iterator[str]:
-    app = create_app(LocalEngine(networks), ServiceSettings(labels=str(labels)), NoMeter())
+    app = create_app(LocalEngine(networks), ServiceSettings(labels=str(labels)), Meter())
     with serving(app) as url:
         yield url
 
@@ -89,7 +90,7 @@ def page(chrome: Any, address: str) -> Iterator[Page]:
     wait_for(lambda: chrome.execute_script("return document.readyState") == "complete")
     messages(chrome)
     yield Page(chrome, SHAPE)
-    assert messages(chrome) == []  # no error, and nothing that the policy forbids
+    assert messages(chrome) == []  # no errors, and nothing that the policy forbids
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def is_blue(colour: list[int]) -> bool:
     return colour[2] > 180 and colour[0] < 90
 
 
-def test_the_empty_page_invites_and_offers_nothing_to_download(page: Page) -> None:
+def test_the_empty_page_invites_images_and_offers_no_downloads(page: Page) -> None:
     assert page.part("empty").is_displayed()
     assert "Drop biopsy images here" in page.part("empty").text
     assert not page.part("csv").is_enabled()
@@ -143,7 +144,7 @@ def test_crossings_are_removed_added_undone_and_redone(counted: Page) -> None:
     assert (counted.count, counted.text("edits")) == ("3", "No corrections")
     counted.part("redo").click()
     assert counted.count == "2"
-    counted.click(121, 80)  # a removed one comes back
+    counted.click(121, 80)  # restores the removed crossing
     assert counted.text("edits") == "No corrections"
 
 
@@ -169,7 +170,7 @@ def test_everything_can_be_done_by_the_keyboard(counted: Page) -> None:
     counted.press("0")
     assert counted.text("zoom") == before
     counted.press("p")
-    counted.press("\ue014" * 12 + " ")  # away from the last crossing, and add one
+    counted.press("\ue014" * 12 + " ")  # move away from the last crossing and add one
     assert counted.count == "4"
 
 
@@ -185,7 +186,9 @@ def test_a_drag_moves_the_image_and_corrects_nothing(counted: Page) -> None:
     assert counted.colour(90, 80) == was
 
 
-def test_the_scale_gives_millimetres_at_once_and_the_service_is_asked(counted: Page) -> None:
+def test_a_new_scale_gives_millimetres_and_is_sent_to_the_service(
+    counted: Page,
+) -> None:
     assert counted.text("length").endswith("px")
     scale = counted.part("scale")
     scale.send_keys("0.5\n")
@@ -201,7 +204,7 @@ def test_the_scale_gives_millimetres_at_once_and_the_service_is_asked(counted: P
     counted.forgive_refusals()
 
 
-def test_the_three_downloads_hold_what_is_shown(
+def test_the_three_downloads_match_what_is_shown(
     counted: Page, downloads: Path, networks: bundle.Bundle
 ) -> None:
     counted.click(121, 80)
@@ -238,7 +241,7 @@ def test_a_correction_is_stored_as_a_label(counted: Page, labels: Path) -> None:
     wait_for(lambda: counted.text("label-note").startswith("Replaced: 3 crossings"))
 
 
-def test_a_label_that_masks_cannot_hold_says_why(counted: Page) -> None:
+def test_a_label_that_masks_cannot_show_is_refused_with_a_reason(counted: Page) -> None:
     counted.click(30, 30)
     assert "off the boundary" in counted.text("said")
     counted.part("save").click()
@@ -268,7 +271,7 @@ def rows_text(page: Page) -> str:
 
 
 @pytest.mark.parametrize("size", [(1280, 800), (768, 1024), (375, 667)])
-def test_nothing_sticks_out_at_any_size(counted: Page, size: tuple[int, int]) -> None:
+def test_nothing_overflows_at_any_size(counted: Page, size: tuple[int, int]) -> None:
     resize(counted.chrome, *size)
     counted.settle()
     wide = counted.chrome.execute_script("return document.documentElement.scrollWidth")

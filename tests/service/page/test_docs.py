@@ -1,4 +1,4 @@
-"""The description for readers in Chromium: shown whole, under the strict policy."""
+"""The API page in Chromium: complete, and under the strict content security policy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPERATIONS = (
 ASKED = "return performance.getEntriesByType('resource').map(entry => entry.name)"
 
 
-def test_every_route_is_shown_and_nothing_comes_from_elsewhere(bundle: Any, tmp_path: Path) -> None:
+def test_every_route_is_shown_and_all_files_are_local(bundle: Any, tmp_path: Path) -> None:
     app = create_app(LocalEngine(bundle))
     with serving(app) as address, browser(tmp_path) as chrome:
         chrome.get(address + "docs")

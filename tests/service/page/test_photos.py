@@ -1,4 +1,4 @@
-"""The page of photographs as a person uses it, in Chromium on a real service with a stand-in."""
+"""The page for photographs as a user sees it, in Chromium on a real service with a stand-in."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from skinray.config.biopsies import ModelSettings, ServiceSettings
+from skinray.config.scoring import ServiceSettings
+from skinray.config.training import ModelSettings
 from skinray.learning import bundle
 from skinray.models import build
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
-from skinray.service.metrics import NoMeter
+from skinray.service.metrics import Meter
 from tests.support.drawn_photos import drawn_photo
 from tests.support.photo_bundles import photo_bundle
 from tests.support.service.browser import (
@@ -35,14 +36,14 @@ from tests.support.service.browser import (
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 SHAPE = (240, 320)
-# Warm is skin: the more red, the surer.
+# Red is skin: the more red, the more certain.
 SEES_WARM = {"weights": (20.0, 0.0, 0.0), "bias": -10.0}
 SKIN, PALE = (210, 150, 120), (140, 110, 100)  # of probability .998 and .73
 SKIN_SHARE, PALE_SHARE = 80 * 160 / (240 * 320), 80 * 40 / (240 * 320)
 
 
 def photograph() -> np.ndarray:
-    """A rectangle of skin, half as wide a pale one beside it, on a cool ground; RGB."""
+    """A rectangle of skin with a narrower pale one next to it, on a cool background; RGB."""
     image = np.full((*SHAPE, 3), (40, 70, 90), np.uint8)
     image[80:160, 60:220] = SKIN
     image[80:160, 220:260] = PALE
@@ -59,7 +60,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
 
 @pytest.fixture(scope="module")
 def address(networks: bundle.Bundle) -> Iterator[str]:
-    with serving(create_app(LocalEngine(networks), ServiceSettings(), NoMeter())) as url:
+    with serving(create_app(LocalEngine(networks), ServiceSettings(), Meter())) as url:
         yield url
 
 
@@ -81,7 +82,7 @@ def page(chrome: Any, address: str) -> Iterator[Page]:
     wait_for(lambda: chrome.execute_script("return document.readyState") == "complete")
     messages(chrome)
     yield Page(chrome, SHAPE)
-    assert messages(chrome) == []  # no error, and nothing that the policy forbids
+    assert messages(chrome) == []  # no errors, and nothing that the policy forbids
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def near(colour: list[int], wanted: tuple[int, ...]) -> bool:
     return max(abs(a - b) for a, b in zip(colour, wanted, strict=True)) < 12
 
 
-def test_the_empty_page_is_that_of_photographs(page: Page) -> None:
+def test_the_empty_page_is_the_one_for_photographs(page: Page) -> None:
     assert "Drop photographs here" in page.part("empty").text
     assert "biops" not in page.chrome.find_element("tag name", "body").text.lower()
     assert page.chrome.title == "skinray: skin in photographs"
@@ -121,16 +122,16 @@ def test_mask_cut_out_and_confidence_are_layers(segmented: Page) -> None:
     assert near(segmented.colour(120, 100), SKIN)
     segmented.part("layer-cutout").click()
     assert near(segmented.colour(120, 100), SKIN)
-    assert near(segmented.colour(20, 20), (223, 228, 234))  # the ground behind the image
+    assert near(segmented.colour(20, 20), (223, 228, 234))  # the background behind the image
     segmented.part("layer-cutout").click()
     segmented.part("layer-confidence").click()
     red, green, blue = segmented.colour(120, 100)  # certain: yellow
     assert (red > 200, green > 180, blue < 90) == (True, True, True)
-    assert segmented.colour(120, 240)[0] < red - 40  # less so
+    assert segmented.colour(120, 240)[0] < red - 40  # less certain
     assert accessibility(segmented.chrome) == []
 
 
-def test_the_fraction_follows_the_threshold_at_once(segmented: Page) -> None:
+def test_the_fraction_follows_the_threshold_immediately(segmented: Page) -> None:
     assert segmented.text("threshold-value") == "0.50 (model)"
     assert is_blue(segmented.colour(120, 240))
     segmented.set_threshold(0.75)
@@ -141,16 +142,16 @@ def test_the_fraction_follows_the_threshold_at_once(segmented: Page) -> None:
     assert is_blue(segmented.colour(120, 100))
 
 
-def test_a_click_and_the_keyboard_tell_of_a_pixel(segmented: Page) -> None:
+def test_a_click_or_a_key_reports_a_pixel(segmented: Page) -> None:
     segmented.click(120, 240)
     assert segmented.text("said").endswith("skin, probability 0.73")
     segmented.click(20, 20)
     assert "not skin, probability 0.00" in segmented.text("said")
-    segmented.press("\ue014\ue007")  # right, enter: the cursor begins in the middle
+    segmented.press("\ue014\ue007")  # right, enter: the cursor starts in the middle
     assert segmented.text("said").endswith(": skin, probability 1.00")
 
 
-def test_the_downloads_hold_what_is_chosen(
+def test_the_downloads_use_the_chosen_threshold(
     segmented: Page, downloads: Path, networks: bundle.Bundle
 ) -> None:
     segmented.set_threshold(0.75)
@@ -190,7 +191,7 @@ def test_many_photographs_and_a_broken_one(page: Page, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(1280, 800), (375, 667)])
-def test_nothing_sticks_out_at_any_size(segmented: Page, size: tuple[int, int]) -> None:
+def test_nothing_overflows_at_any_size(segmented: Page, size: tuple[int, int]) -> None:
     resize(segmented.chrome, *size)
     segmented.settle()
     wide = segmented.chrome.execute_script("return document.documentElement.scrollWidth")

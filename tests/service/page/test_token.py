@@ -1,4 +1,4 @@
-"""The page asks for the token once, sends it, and keeps it out of its address."""
+"""The page asks for the token once, sends it, and removes it from its address."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 import cv2
 import pytest
 from selenium.webdriver.common.by import By
-from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from benchmarks.stand_in import drawn_image
+from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
 from tests.support.service.browser import Page, browser, serving, wait_for
@@ -46,31 +46,31 @@ def note(chrome: Any) -> str:
     return str(found[0].get_property("textContent"))
 
 
-def test_it_is_asked_for_once_and_again_when_it_changed(
+def test_the_token_is_requested_once_and_again_after_it_changed(
     address: str, tokens: Path, tmp_path: Path
 ) -> None:
     image = tmp_path / "skin.png"
     assert cv2.imwrite(str(image), drawn_image()[..., ::-1])
     with browser(tmp_path) as chrome:
         chrome.get(address)
-        assert "asks for a token" in note(chrome)
+        assert "needs a token" in note(chrome)
         if folder := os.environ.get("SKINRAY_PICTURES"):
             chrome.save_screenshot(str(Path(folder) / "token.png"))
         give(chrome, "wrong-" + "a1" * 16)
-        wait_for(lambda: "no longer" in note(chrome))
+        wait_for(lambda: "Invalid token" in note(chrome))
         give(chrome, TOKEN)
         page = Page(chrome, (96, 128))
         wait_for(lambda: not chrome.find_elements(By.ID, "token-dialog"))
         page.drop(image)
         page.until_count(2)
-        chrome.get(address + "docs")  # in the same tab: nothing is asked
+        chrome.get(address + "docs")  # in the same tab, the user is not asked again
         assert wait_for(lambda: chrome.execute_script(OPERATIONS)) > 5
         tokens.write_text("other-" + TOKEN + "\n")
         chrome.get(address)
-        assert "no longer" in note(chrome)
+        assert "Invalid token" in note(chrome)
 
 
-def test_an_address_that_hands_it_over_forgets_it(address: str, tmp_path: Path) -> None:
+def test_a_token_in_the_address_is_used_and_removed_from_it(address: str, tmp_path: Path) -> None:
     with browser(tmp_path) as chrome:
         chrome.get(f"{address}#token={TOKEN}")
         wait_for(lambda: chrome.execute_script(KEPT) == TOKEN)
@@ -80,7 +80,7 @@ def test_an_address_that_hands_it_over_forgets_it(address: str, tmp_path: Path) 
         wait_for(lambda: "stores no labels" in Page(chrome, (96, 128)).text("label-note"))
 
 
-def test_the_interfaces_page_asks_as_well(address: str, tmp_path: Path) -> None:
+def test_the_api_page_asks_for_the_token_too(address: str, tmp_path: Path) -> None:
     with browser(tmp_path) as chrome:
         chrome.get(address + "docs")
         give(chrome, TOKEN)

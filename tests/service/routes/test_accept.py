@@ -31,7 +31,7 @@ def test_the_best_quality_wins_then_the_order(accept, kind):
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/png;q=0", "image/png;q=x", "audio/*", ","])
-def test_what_cannot_be_given(accept):
+def test_unavailable_media_types_are_refused(accept):
     with pytest.raises(ProblemError) as caught:
         negotiate(accept, OFFERED)
     assert caught.value.reason == "not_acceptable"

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2: JSON nested and flat, bytes after JSON, and what is refused."""
+"""The Open Inference Protocol v2: JSON, nested or flat, bytes after JSON, and refusals."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 import pytest
-from stand_in import drawn_image
 
 import skinray
+from benchmarks.stand_in import drawn_image
 from skinray.service.app import create_app
 from skinray.service.engine import NotReadyError
 from tests.support.service.asgi_driver import Exchange, FailingEngine
@@ -33,7 +33,7 @@ def infer(client, model, *inputs, **members):
 
 
 def tensors(response):
-    """Outputs by name as arrays; those in JSON and those in bytes."""
+    """Outputs by name as arrays, from JSON and from bytes."""
     size = int(response.headers.get(LENGTH, len(response.content)))
     content = json.loads(response.content[:size])
     tail, found = response.content[size:], {}
@@ -81,7 +81,7 @@ def test_maps_are_those_of_the_bundle(client, bundle, stage, data):
 
 
 @pytest.mark.parametrize("everything", [True, False])
-def test_bytes_there_and_back(client, bundle, everything):
+def test_binary_inputs_and_outputs(client, bundle, everything):
     wish = {"name": "probability"} if everything else {
         "name": "probability", "parameters": {"binary_data": True}
     }  # fmt: skip
@@ -102,7 +102,7 @@ def test_bytes_there_and_back(client, bundle, everything):
     assert np.array_equal(found["probability"], bundle.stages["nerve"].map(IMAGE, 0.5))
 
 
-def test_outputs_asked_for_come_in_that_order_some_as_bytes(client, bundle):
+def test_requested_outputs_keep_their_order_with_some_as_bytes(client, bundle):
     wishes = [{"name": "points", "parameters": {"binary_data": True}}, {"name": "count"}]
     response = infer(client, "biopsies", image_input(), outputs=wishes)
     content, found = tensors(response)
@@ -139,7 +139,7 @@ BAD_TENSORS = {
 
 
 @pytest.mark.parametrize("inputs", BAD_TENSORS.values(), ids=BAD_TENSORS)
-def test_tensors_that_do_not_fit(client, inputs):
+def test_invalid_tensors(client, inputs):
     refused(infer(client, "biopsies", *inputs), 400, "bad_tensor")
 
 
@@ -155,29 +155,29 @@ def test_other_refusals(client):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 100_000, b'{"inputs": NaN}'])
-def test_bodies_that_are_no_request(client, body):
+def test_invalid_bodies(client, body):
     refused(client.post("/v2/models/nerve/infer", content=body), 400, "bad_request")
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "99999", "9" * 30, "1.0"])
-def test_lengths_that_are_none(client, length):
+def test_invalid_lengths(client, length):
     response = client.post("/v2/models/nerve/infer", content=b"{}", headers={LENGTH: length})
     refused(response, 400, "bad_request")
 
 
-def test_bytes_too_many(client):
+def test_too_many_bytes(client):
     text = json.dumps({"inputs": [image_input()]}).encode()
     headers = {LENGTH: str(len(text))}
     response = client.post("/v2/models/nerve/infer", content=text + b"more", headers=headers)
     assert "4 bytes follow" in refused(response, 400, "bad_tensor")
 
 
-def test_a_scale_that_json_cannot_say(client):
+def test_a_scale_that_json_cannot_express(client):
     text = json.dumps({"inputs": [scale_input(math.nan)]}).encode()
     refused(client.post("/v2/models/nerve/infer", content=text), 400, "bad_request")
 
 
-def test_what_there_is(client, bundle):
+def test_server_and_model_metadata(client, bundle):
     server = client.get("/v2").json()
     assert server["version"] == skinray.__version__
     assert server["extensions"] == ["binary_tensor_data"]

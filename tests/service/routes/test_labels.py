@@ -1,4 +1,4 @@
-"""Corrections sent over HTTP become a cohort; what does not fit is refused."""
+"""Corrections sent over HTTP become a cohort; invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from benchmarks.stand_in import drawn_image
+from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
 from tests.support.service.image_files import as_file
@@ -32,7 +32,7 @@ def refused(response, status, reason):
     assert (response.status_code, response.json()["reason"]) == (status, reason)
 
 
-def test_a_count_left_as_it_was_is_a_label(stores, folder):
+def test_an_uncorrected_count_is_a_label(stores, folder):
     files = {"image": FILE}
     points = stores.post("/v1/biopsies", files=files).json()["points"]
     assert stores.get(URL).json() == {"enabled": True, "images": 0}
@@ -45,7 +45,7 @@ def test_a_count_left_as_it_was_is_a_label(stores, folder):
     assert (folder / answer["image"]).is_file()
 
 
-def test_what_does_not_fit(stores, folder):
+def test_invalid_requests_are_refused(stores, folder):
     files = {"image": FILE}
     refused(stores.post(URL, files=files), 422, "invalid_field")
     for threshold in ("0", "1", "x", "nan", ""):
@@ -59,7 +59,7 @@ def test_what_does_not_fit(stores, folder):
     assert not folder.exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told_to_the_log_alone(stores, folder, caplog):
+def test_an_unwritable_folder_is_named_only_in_the_log(stores, folder, caplog):
     folder.write_text("a file in its place")
     points = stores.post("/v1/biopsies", files={"image": FILE}).json()["points"]
     response = stores.post(URL, files={"image": FILE}, data={"points": json.dumps(points)})

@@ -10,9 +10,9 @@ import struct
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from stand_in import drawn_image
 
-from skinray.config.biopsies import ServiceSettings
+from benchmarks.stand_in import drawn_image
+from skinray.config.scoring import ServiceSettings
 from skinray.images.photos.skin import SkinArea
 from skinray.images.read import decode_image
 from skinray.service.answers.request import THRESHOLDS
@@ -91,7 +91,7 @@ def test_the_skin_is_that_of_the_bundle(photo_client, skin_bundle, kind):
 
 
 def test_masks_have_both_labels(skin_bundle):
-    """Else the tests above would compare nothing."""
+    """Otherwise the tests above would compare nothing."""
     shares = [skin_bundle.predict(photo(size)).fraction for size in SIZES]
     assert any(0.02 < share < 0.98 for share in shares)
 
@@ -108,7 +108,7 @@ def test_mask_and_cut_out_as_pictures(photo_client, skin_bundle):
     cut = from_png(post(photo_client, as_file(image), "?as=cutout", **PNG).content)
     assert np.array_equal(cut[..., 3], found.mask * 255)
     assert np.array_equal(cut[found.mask][:, :3], image[found.mask])
-    assert not cut[~found.mask].any()  # what is clear is gone, not hidden
+    assert not cut[~found.mask].any()  # transparent pixels are removed, not only hidden
 
 
 def test_another_threshold_and_the_sweep(photo_client, skin_bundle):
@@ -135,14 +135,14 @@ def test_another_threshold_and_the_sweep(photo_client, skin_bundle):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
-def test_place_and_camera_are_never_returned_nor_logged(photo_client, caplog, kind):
-    """At every level, of every logger: Pillow itself tells tags at DEBUG."""
+def test_location_and_camera_are_never_returned_or_logged(photo_client, caplog, kind):
+    """At every level of every logger: Pillow itself logs tags at DEBUG."""
     data = with_place(drawn_photo(0, (60, 80))[0], kind)
     for canary in (b"CanaryCamera", b"2031:07:09"):
         assert canary in data
     caplog.set_level(1)
     for name in ("PIL.TiffImagePlugin", "PIL.PngImagePlugin", "tifffile"):
-        caplog.set_level(1, name)  # set back at the end, or drawing the next file would be logged
+        caplog.set_level(1, name)  # reset at the end, or drawing the next file would be logged
     answers = [
         post(photo_client, data),
         post(photo_client, data, "?include=maps,image,sweep"),
@@ -165,12 +165,12 @@ def test_place_and_camera_are_never_returned_nor_logged(photo_client, caplog, ki
     for piece in [*text, *logged]:
         for canary in CANARIES:
             assert canary not in piece.lower(), (canary, piece)
-    for piece in pictures:  # compressed bytes may hold short words by chance
+    for piece in pictures:  # compressed bytes may contain short words by chance
         assert b"canary" not in piece.lower()
 
 
-def test_the_canaries_would_be_heard(caplog):
-    """Pillow alone tells them, so the test above can fail."""
+def test_the_canaries_would_be_noticed(caplog):
+    """Pillow itself logs them, so the test above can fail."""
     from io import BytesIO
 
     from PIL import Image as Pillow
@@ -191,7 +191,7 @@ def chunks(png):
         at += 12 + length
 
 
-def test_the_photograph_stands_upright(photo_client, skin_bundle):
+def test_the_photograph_is_turned_upright(photo_client, skin_bundle):
     data = with_place(drawn_photo(0, (60, 80))[0])
     answer = post(photo_client, data).json()
     assert (answer["width"], answer["height"]) == (60, 80)
@@ -199,7 +199,7 @@ def test_the_photograph_stands_upright(photo_client, skin_bundle):
     assert answer["skin_px"] == skin_bundle.predict(upright).mask.sum()
 
 
-def test_a_service_for_other_images_says_so(client, photo_client):
+def test_a_service_for_the_other_kind_of_image_says_so(client, photo_client):
     photo, biopsy = as_file(drawn_photo()[0]), as_file(drawn_image())
     assert "for photographs" in refused(post(client, photo), 409, "wrong_bundle")
     for url, fields in (("/v1/biopsies", {}), ("/v1/labels", {"points": "[]"})):
@@ -211,7 +211,7 @@ def test_a_service_for_other_images_says_so(client, photo_client):
         assert f'data-kind="{kind}"' in one.get("/").text
 
 
-def test_what_does_not_fit(photo_client):
+def test_invalid_requests_are_refused(photo_client):
     sound = as_file(drawn_photo()[0])
     refused(post(photo_client, sound[:-20]), 422, "unreadable_image")
     refused(post(photo_client, as_file(drawn_photo(0, (700, 700))[0])), 422, "too_many_pixels")
@@ -220,17 +220,17 @@ def test_what_does_not_fit(photo_client):
         refused(post(photo_client, sound, query), 422, "invalid_field")
     refused(post(photo_client, sound, "?include=maps", **PNG), 422, "invalid_field")
     scaled = photo_client.post(URL, files={"image": sound}, data={"um_per_px": "0.5"})
-    assert "known are image" in refused(scaled, 422, "invalid_field")
+    assert "use image" in refused(scaled, 422, "invalid_field")
 
 
-def test_labels_are_not_stored_of_photographs(skin_bundle, tmp_path):
+def test_labels_are_not_stored_for_photographs(skin_bundle, tmp_path):
     with TestClient(
         create_app(LocalEngine(skin_bundle), ServiceSettings(labels=str(tmp_path)))
     ) as client:
         assert client.get("/v1/labels").json() == {"enabled": False, "images": 0}
 
 
-def test_the_meter_is_told(skin_bundle):
+def test_the_meter_receives_the_share_of_skin(skin_bundle):
     notes = Notes()
     with TestClient(create_app(LocalEngine(skin_bundle), ServiceSettings(), notes)) as client:
         answer = post(client, as_file(drawn_photo()[0])).json()

@@ -1,4 +1,4 @@
-"""Requests given to an ASGI application by hand, and engines that stop where a test wants."""
+"""Requests sent directly to an ASGI application, and engines that a test can stop."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def form(data: bytes, **fields: str) -> bytes:
 
 @dataclass
 class Exchange:
-    """One request and what came back of it.
+    """One request and its response.
 
     Attributes
     ----------
-    body : the pieces that are sent; a function among them is awaited, then nothing is sent.
-    read : pieces that the application took before its answer began.
+    body : the pieces to send; a function among them is awaited, then nothing more is sent.
+    read : pieces that the application read before its response began.
     """
 
     body: list[bytes | Callable[[], Awaitable[None]]]
@@ -90,7 +90,7 @@ class Exchange:
 
 
 class GatedEngine:
-    """Begins work at once and ends it when the gate opens."""
+    """Starts work immediately and finishes it when the gate opens."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._inner = LocalEngine(bundle)
@@ -120,7 +120,7 @@ class GatedEngine:
 
 
 class FailingEngine(GatedEngine):
-    """Raises what it is given, wherever it is asked."""
+    """Raises the given error from every method."""
 
     def __init__(self, bundle: Bundle, error: Exception) -> None:
         super().__init__(bundle)
@@ -134,7 +134,7 @@ class FailingEngine(GatedEngine):
 
 
 class Notes:
-    """A meter that keeps what it is told."""
+    """A meter that keeps what it receives."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []

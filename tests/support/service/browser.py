@@ -1,4 +1,4 @@
-"""A browser on the page of a running service, in the words of a person who uses it."""
+"""A browser on the page of a running service, driven as a user would."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def serving(app: Any) -> Iterator[str]:
 
 @contextmanager
 def browser(downloads: Path, size: tuple[int, int] = (1280, 800)) -> Iterator[Any]:
-    """Start Chromium; skips where there is none."""
+    """Start Chromium; skip the test if it is not installed."""
     binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if binary is None or driver is None:
         pytest.skip("chromium and chromedriver are not installed")
@@ -72,13 +72,13 @@ def browser(downloads: Path, size: tuple[int, int] = (1280, 800)) -> Iterator[An
 
 
 def resize(chrome: Any, width: int, height: int) -> None:
-    """Give the page itself, without the window's frame, a size."""
+    """Set the size of the page, without the window's frame."""
     facts = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", facts)
 
 
 def wait_for(true: Callable[[], Any], seconds: float = WAIT_S) -> Any:
-    """Return what ``true`` gives as soon as it is true."""
+    """Return the result of ``true`` as soon as it is truthy."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = true()
@@ -89,13 +89,13 @@ def wait_for(true: Callable[[], Any], seconds: float = WAIT_S) -> Any:
 
 
 def messages(chrome: Any) -> list[str]:
-    """Return what Chromium complains of, and forget it; reading pixels is the tests' own doing."""
+    """Return and clear Chromium's complaints, except those about the tests' reading of pixels."""
     log = chrome.get_log("browser")
     return [entry["message"] for entry in log if entry["source"] != "rendering"]
 
 
 def loaded(downloads: Path, name: str) -> bytes:
-    """Return a file that was downloaded, and take it away."""
+    """Return the content of a downloaded file and delete it."""
     path = downloads / name
     wait_for(lambda: path.exists() and path.stat().st_size > 0)
     data = path.read_bytes()
@@ -104,11 +104,11 @@ def loaded(downloads: Path, name: str) -> bytes:
 
 
 def accessibility(chrome: Any) -> list[str]:
-    """Return what axe-core finds that is serious."""
+    """Return the serious violations that axe-core finds."""
     chrome.execute_script(AXE.read_text(encoding="utf-8"))
     script = "axe.run(document).then(arguments[0])"
     result = chrome.execute_async_script(script)
-    assert len(result["passes"]) > 10  # it has looked
+    assert len(result["passes"]) > 10  # it did run
     found = result["violations"]
     return [
         f"{one['id']}: {[node['html'] for node in one['nodes']]}"
@@ -118,18 +118,18 @@ def accessibility(chrome: Any) -> list[str]:
 
 
 class Page:
-    """The page with one image of (height, width) fitted into its view."""
+    """The page with an image of (height, width) fitted into its view."""
 
     def __init__(self, chrome: Any, shape: tuple[int, int]) -> None:
         self.chrome = chrome
         self.shape = shape
 
     def part(self, name: str) -> Any:
-        """Return the element of this id."""
+        """Return the element with this id."""
         return self.chrome.find_element(By.ID, name)
 
     def text(self, name: str) -> str:
-        """Return what stands in an element, shown or not."""
+        """Return the text of an element, visible or not."""
         return str(self.part(name).get_property("textContent")).strip()
 
     def drop(self, path: Path) -> None:
@@ -137,7 +137,7 @@ class Page:
         self.chrome.execute_script(DROP, path.name, base64.b64encode(path.read_bytes()).decode())
 
     def choose(self, *paths: Path) -> None:
-        """Choose files by the button."""
+        """Choose files with the button."""
         self.part("choose").send_keys("\n".join(str(path) for path in paths))
 
     @property
@@ -146,12 +146,12 @@ class Page:
         return self.text("count").split()[0]
 
     def until_count(self, count: int) -> None:
-        """Wait until this count stands on the page, and the picture is drawn."""
+        """Wait until the page shows this count and has drawn the image."""
         wait_for(lambda: self.count == str(count))
         self.settle()
 
     def settle(self) -> None:
-        """Wait for the next picture."""
+        """Wait for the next frame."""
         self.chrome.execute_async_script(NEXT_FRAME)
 
     def offset(self, row: float, column: float) -> tuple[float, float]:
@@ -168,7 +168,7 @@ class Page:
         self.settle()
 
     def colour(self, row: float, column: float) -> list[int]:
-        """Return red, green and blue as drawn at a pixel of the image."""
+        """Return the red, green and blue drawn at a pixel of the image."""
         self.settle()
         x, y = self.offset(row, column)
         size = self.part("canvas").size
@@ -176,7 +176,7 @@ class Page:
         return [int(value) for value in found[:3]]
 
     def set_threshold(self, value: float) -> None:
-        """Move the slider by the keyboard until it says ``value``."""
+        """Move the slider with the keyboard until it shows ``value``."""
         slider = self.part("threshold")
         for _ in range(40):
             now = float(self.text("threshold-value").split()[0])
@@ -187,11 +187,11 @@ class Page:
         raise AssertionError(f"the slider has no {value}")
 
     def press(self, keys: str) -> None:
-        """Press keys with the image in focus."""
+        """Press keys while the image has the focus."""
         self.part("canvas").send_keys(keys)
         self.settle()
 
     def forgive_refusals(self) -> None:
-        """Clear Chromium's log of the answers above 400 that a test asked for."""
+        """Clear the error responses that a test provoked from Chromium's log."""
         log = messages(self.chrome)
         assert all("status of 4" in message for message in log), log

@@ -1,4 +1,4 @@
-"""Drawn biopsies as files of the formats that the service takes."""
+"""Drawn biopsies as files in the formats that the service accepts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def as_file(pixels: NDArray[np.uint8], kind: str = "png") -> bytes:
 
 
 def with_place(pixels: NDArray[np.uint8], kind: str = "JPEG") -> bytes:
-    """Return a photograph that tells all it can: camera, time, place, a comment, and XMP."""
+    """Return a photograph with every kind of metadata: camera, time, place, a comment and XMP."""
     told = Pillow.Exif()
     told[0x010F], told[0x0110], told[0x0112] = "CanaryMaker", "CanaryCamera", 6
     told[0x0132] = "2031:07:09 12:13:14"
@@ -49,7 +49,7 @@ def with_place(pixels: NDArray[np.uint8], kind: str = "JPEG") -> bytes:
     return stream.getvalue()
 
 
-# Whole fractions of two, so that they are told as written; long, so that no duration has them.
+# Sums of powers of two, so that they are logged as written; long, so that no duration has them.
 PLACES = (b"48.1328125", b"13.2578125", b"11.0078125", b"31.5234375")
 CANARIES = (b"canary", b"2031:07:09", b"exif", b"gps", *PLACES)
 

@@ -1,0 +1,1 @@
+"""What skinray was measured to do, one script for each claim; README.md lists them."""

@@ -1,0 +1,125 @@
+"""The networks of one stage of a bundle: loading them and predicting with their mean."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import nn
+
+from skinray.config.images import PredictSettings
+from skinray.config.kinds import Stage
+from skinray.errors import BundleError, SettingsError
+from skinray.learning.bundle.info import BundleInfo, check_hash, weight_files
+from skinray.models import build
+from skinray.models.predict import predict_at_scale
+
+Maps = Mapping[Stage, NDArray[np.float32]]
+PROBE_PX = 64
+
+
+@dataclass(frozen=True)
+class StageModel:
+    """The networks of one stage.
+
+    Attributes
+    ----------
+    networks : one network, or the members of an ensemble, whose mean probability is the map.
+    um_per_px : the scale they were trained at; None: unknown.
+    settings : how large images are cut into tiles.
+    device : the networks' device.
+    """
+
+    networks: tuple[nn.Module, ...]
+    um_per_px: float | None
+    settings: PredictSettings
+    device: torch.device
+
+    def map(self, image: NDArray[np.uint8], um_per_px: float | None = None) -> NDArray[np.float32]:
+        """Return the probability map of one image, (H, W) float32; see :meth:`maps`."""
+        result: NDArray[np.float32] = self.maps([image], um_per_px)[0]
+        return result
+
+    def maps(
+        self, images: Sequence[NDArray[np.uint8]], um_per_px: float | None = None
+    ) -> NDArray[np.float32]:
+        """Return the probability maps of images, (N, H, W) float32 on their own pixels.
+
+        Parameters
+        ----------
+        images : N of (H, W, 3) uint8, RGB, all of one size. They go through the networks
+            together, so a map may differ from that of its image alone by up to
+            :data:`skinray.models.predict.STACK_TOLERANCE`.
+        um_per_px : their common scale, if known. If it differs from the training scale, they are
+            resampled for the networks and the maps are resampled back.
+
+        Raises
+        ------
+        ImageError
+            If an array is not an 8-bit RGB image.
+        """
+        total = None
+        for network in self.networks:
+            values = predict_at_scale(
+                network, images, um_per_px, self.um_per_px, self.device, self.settings
+            )
+            total = values if total is None else total + values
+        assert total is not None  # noqa: S101 - a stage has at least one network
+        if len(self.networks) == 1:
+            return total
+        return np.asarray(total / np.float32(len(self.networks)), np.float32)
+
+    def answers(self) -> bool:
+        """Whether the networks give finite probabilities for a small grey image."""
+        grey = np.full((PROBE_PX, PROBE_PX, 3), 128, np.uint8)
+        return bool(np.isfinite(self.map(grey)).all())
+
+
+def load_stage(
+    path: Path | str, info: BundleInfo, stage: Stage, device: torch.device | str | None = None
+) -> StageModel:
+    """Load the networks of one stage of the bundle in folder ``path``, described by ``info``.
+
+    ``device``: None: the first GPU if there is one, else the CPU.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing, has another hash than ``info`` names, or does not fit.
+    """
+    place = torch.device(device) if device is not None else default_device()
+    networks = tuple(
+        _network(Path(path) / name, info, stage).to(place)
+        for name in weight_files(stage, info.members)
+    )
+    return StageModel(networks, info.um_per_px, info.predict, place)
+
+
+def default_device() -> torch.device:
+    """Return the first GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _network(file: Path, info: BundleInfo, stage: Stage) -> nn.Module:
+    model = info.models[stage]
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{file}: {error.strerror}; copy the whole bundle again") from None
+    check_hash(file, hashlib.sha256(data).hexdigest(), info.sha256[file.name])
+    try:
+        network = build(model.name, **model.options)
+        network.load_state_dict(load_tensors(data))
+    except (SettingsError, SafetensorError, RuntimeError) as error:
+        raise BundleError(
+            f"{file}: does not fit {model.name} in this version of skinray ({error}); "
+            "use the version of skinray that wrote the bundle"
+        ) from None
+    return network.eval()

@@ -1,0 +1,68 @@
+"""The documentation leads somewhere: links, anchors, commands and make targets that it names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "benchmarks").rglob("*.md")),
+]
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to the page's headings."""
+    found = set()
+    for title in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
+        words = re.sub(r"[^\w\- ]", "", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", title).lower())
+        found.add(words.replace(" ", "-"))
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_a_link_to_a_heading_is_checked_by_its_name_on_github(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# 1. One, two\n```\n# no heading\n```\n## The `code` of it\n", "utf-8")
+    assert anchors(page) == {"1-one-two", "the-code-of-it"}
+
+
+def test_every_page_is_in_the_contents() -> None:
+    contents = ROOT / "docs" / "README.md"
+    text = contents.read_text(encoding="utf-8")
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        name = page.relative_to(contents.parent).as_posix()
+        if page != contents and not name.startswith("decisions/"):
+            assert f"]({name})" in text, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_it_tells_you_to_run_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for module in re.findall(r"python -m (benchmarks[\w.]*\w)", text):
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), module
+    for script in re.findall(r"python ((?:jobs|benchmarks|deploy)/\S+\.py)", text):
+        assert (ROOT / script).is_file(), script
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for target in re.findall(r"(?:`|^ *)make ([\w-]+)", text, re.MULTILINE):
+        assert target in targets, target
