@@ -56,7 +56,8 @@ def check(
     Lists all problems at once, each with its row, file, reason and remedy.
     """
     from skinray.config.base import validate
-    from skinray.config.biopsies import FoldSettings, ReadSettings
+    from skinray.config.biopsies import FoldSettings
+    from skinray.config.images import ReadSettings
     from skinray.images.cohort.check import checked_cohort, remarks
     from skinray.progress import bar
 

@@ -119,7 +119,7 @@ def _reach(address: str) -> None:
 
 
 def _quiet() -> None:
-    """Silence Ray's banners and logs below warnings, in a session that someone else started too."""
+    """Silence Ray's banners and minor logs, even if someone else started Ray."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Ctrl-C ends the run here and now; Tune would end its part and return half a result.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")

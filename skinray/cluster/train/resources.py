@@ -13,7 +13,7 @@ from skinray.cluster.capacity import (
     ResourceBundle,
     side_by_side,
 )
-from skinray.config.biopsies import ClusterSettings
+from skinray.config.training import ClusterSettings
 
 # A driver of Ray Train takes this share of the head node's own marker, so it runs there without a
 # worker's CPU. The head's memory limits the number of drivers: two processes with torch and Ray.

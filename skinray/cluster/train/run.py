@@ -25,8 +25,9 @@ from skinray.cluster.train.placement import kept_resources, trial_resources
 from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.sources import Source, open_source
 from skinray.cluster.train.tune import TrialResult, run_trials
-from skinray.config.biopsies import ClusterSettings, RunSettings
+from skinray.config.biopsies import RunSettings
 from skinray.config.photos import PhotoSettings
+from skinray.config.training import ClusterSettings
 from skinray.images.augment import Sample
 from skinray.learning.provenance import hardware, now, versions
 from skinray.learning.run_folder import claim, refuse_foreign

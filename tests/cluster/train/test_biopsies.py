@@ -157,9 +157,8 @@ def test_a_search_that_a_full_disk_ended_chooses_nothing(
     settings, cohort = tiny_run(), cohort_of([2] * 6)
     nothing: Any = None
     job = BiopsyJob(
-        settings.cluster, "data", cohort.biopsies, nothing, "images", "", asked=settings,
-        settings=settings, missing={}, cohort=cohort, splits=make_splits(cohort, settings),
-        um_per_px=None,
+        "data", cohort.biopsies, nothing, "", asked=settings, settings=settings, missing={},
+        cohort=cohort, splits=make_splits(cohort, settings), um_per_px=None,
     )  # fmt: skip
     one = Resources(1, 0, (1, 1), 1)
     run = TrainingRun(tmp_path, settings.cluster, nothing, one, Console(), "now", 0.0)

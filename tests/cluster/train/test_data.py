@@ -21,7 +21,9 @@ from skinray.cluster.train import data, sources
 from skinray.cluster.train.data import RayFeed, plan_dataset, rows_per_block
 from skinray.cluster.train.held import held, left_behind
 from skinray.cluster.train.sources import Augmenter, Source, open_source
-from skinray.config.biopsies import ClusterSettings, ReadSettings, RunSettings
+from skinray.config.biopsies import RunSettings
+from skinray.config.images import ReadSettings
+from skinray.config.training import ClusterSettings
 from skinray.errors import ImageError, TrainingError
 from skinray.images.augment import Sample
 from skinray.images.cohort.common_scale import LabelledReader
