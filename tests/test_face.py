@@ -16,8 +16,9 @@ import pytest
 import torch
 
 import skinray
-from skinray.config.biopsies import CrossingSettings, ModelSettings
+from skinray.config.biopsies import CrossingSettings
 from skinray.config.photos import SkinSettings
+from skinray.config.training import ModelSettings
 from skinray.learning.bundle import save
 from skinray.learning.bundle.info import BundleInfo
 from skinray.models import build
