@@ -25,7 +25,8 @@ from skinray.config.recipes import recipe
 from skinray.config.training import ArmSettings
 from skinray.images.augment import Sample
 from skinray.images.cohort.common_scale import LabelledReader, common_scale
-from skinray.images.cohort.manifest import Cohort, fingerprint, read_manifest
+from skinray.images.cohort.manifest import fingerprint, read_manifest
+from skinray.images.cohort.rows import Cohort
 from skinray.images.phantoms.cohort import write_cohort
 from skinray.learning.feed import InProcessFeed
 from skinray.learning.held_out import SplitScores, score_split

@@ -2,7 +2,7 @@
 
 Run: ``python -m benchmarks.speed.score_efficiency``. The networks are the paper's, with random
 weights. Scoring reads, predicts, counts, draws and commits. The forward passes start from ready
-tensors, with the networks as PyTorch runs them.
+tensors.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from skinray.crossings import Crossings, find_crossings
 from skinray.crossings.fit import FitPair, fit_crossings
 from skinray.files import whole
 from skinray.images.augment import Sample, generator
-from skinray.images.cohort.manifest import Biopsy
+from skinray.images.cohort.rows import Biopsy
 from skinray.learning.validation import scores
 from skinray.models.predict import predict_map
 

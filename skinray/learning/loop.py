@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -252,10 +252,12 @@ def _gradient(
     gradient of the mean over all crops of the step, even if the parts differ in size.
     """
     half = bfloat16_pays(settings, device)
+    # All passes but the last only add to this worker's own gradient.
+    no_averaging = getattr(objective, "no_sync", nullcontext)
     parts, total = passes(batch, settings.batch_size, world.size), 0.0
     for at, (image, truth) in enumerate(parts, 1):
         seen, wanted = (part.to(device, non_blocking=True) for part in (image, truth))
-        with nullcontext() if at == len(parts) else _without_averaging(objective):
+        with nullcontext() if at == len(parts) else no_averaging():
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
                 loss = objective(seen, wanted) * (len(image) * world.size / batch.step)
             loss.backward()
@@ -274,13 +276,6 @@ def passes(batch: Batch, size: int, workers: int) -> list[tuple[torch.Tensor, to
     count = max(1, min(-(-most // size), fewest // min(size, 2)))
     images, truths = batch.image.tensor_split(count), batch.truth.tensor_split(count)
     return list(zip(images, truths, strict=True))
-
-
-def _without_averaging(objective: nn.Module) -> AbstractContextManager[object]:
-    """Return a context in which a pass adds only to this worker's own gradient."""
-    no_sync = getattr(objective, "no_sync", nullcontext)
-    context: AbstractContextManager[object] = no_sync()
-    return context
 
 
 def _no_step(state: TrainState) -> TrainingError:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from skinray.config.base import to_yaml
-from skinray.config.biopsies import ClusterSettings, RunSettings
+from skinray.config.biopsies import RunSettings
 from skinray.config.photos import PhotoSettings
+from skinray.config.training import ClusterSettings
 from skinray.errors import SettingsError
 from skinray.files import write_whole
 

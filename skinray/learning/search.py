@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Literal
 
-from skinray.config.biopsies import ArmSettings, RunSettings
+from skinray.config.biopsies import RunSettings
 from skinray.config.kinds import STAGES, Stage
+from skinray.config.training import ArmSettings
 from skinray.errors import CohortError, TrainingError
 from skinray.images.cohort.folds import assign_folds, hold_out
-from skinray.images.cohort.manifest import Cohort
+from skinray.images.cohort.rows import Cohort
 from skinray.learning.spec import TrialSpec, configured, grid_points, scaled
 
 COMPONENTS, EVERYTHING = "components", "all"

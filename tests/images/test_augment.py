@@ -341,7 +341,7 @@ def test_scales_fill_their_range_and_change_nothing_else():
     assert share.min() > 140, "of 200 in each tenth of the range"
     plain = draw(generator(0, 7, "a"), AugmentSettings())
     assert plain == replace(drawn[7], scale=1.0)
-    with pytest.raises(ValueError, match="least <= most"):
+    with pytest.raises(ValueError, match="low <= high"):
         AugmentSettings(scale=(1.2, 0.8))
 
 

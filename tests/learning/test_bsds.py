@@ -95,7 +95,7 @@ def test_bad_annotations_are_named(data: Path, tmp_path: Path) -> None:
         read_sample(data / "images/train/0.jpg", broken, PretrainSettings())
 
 
-def test_pretraining_gives_weights_that_hed_takes(data: Path, tmp_path: Path) -> None:
+def test_pretraining_gives_weights_that_fit_hed(data: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     path = pretrain_hed(data, tmp_path / "out", TINY, lambda *done: told.append(done))
     assert told == [(1, 3), (2, 3), (3, 3)]

@@ -202,7 +202,7 @@ def test_an_urgent_state_is_written_before_the_training_continues(tmp_path: Path
     assert not (tmp_path / "other").exists()
 
 
-def test_the_state_before_stays_until_the_new_one_is_whole(
+def test_the_previous_state_stays_until_the_new_one_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper, path = StateKeeper(tmp_path / "state", "me", every_s=0), tmp_path / "state"

@@ -228,14 +228,14 @@ def means(**changes: Any) -> tuple[list[float], list[float]]:
 
 
 @pytest.mark.parametrize("inner", [1, 2, 3, 4])
-def test_where_nothing_can_be_learnt_the_nested_score_is_zero(inner: int) -> None:
+def test_the_nested_score_of_random_labels_is_zero(inner: int) -> None:
     for values in means(tune__inner_splits=inner):
         low, high = interval(values)
         assert low < 0 < high
 
 
 @pytest.mark.parametrize("changes", [{"tune__selection": "pooled"}, HELD_OUT])
-def test_where_nothing_can_be_learnt_the_pooled_score_is_optimistic(
+def test_the_pooled_score_of_random_labels_is_too_high(
     changes: dict[str, Any],
 ) -> None:
     """So the test of the nested score can fail: this is the same trainer on the same cohorts."""

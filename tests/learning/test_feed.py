@@ -74,7 +74,7 @@ def test_a_draw_belongs_to_the_image_not_to_its_place() -> None:
     assert not np.array_equal(first.image, other.image)
 
 
-def test_skin_is_put_before_another_photograph_as_often_as_asked() -> None:
+def test_skin_is_pasted_with_the_given_probability() -> None:
     plain = tiny_spec(stage="skin", train=tuple(range(4)), names=tuple("abcd"))
     spec = plain.override({"paste_probability": 0.5, "backgrounds": (4,)})
     rows = [PlanRow(epoch, image, 0) for epoch in range(25) for image in range(4)]
@@ -92,7 +92,7 @@ def test_skin_is_put_before_another_photograph_as_often_as_asked() -> None:
     assert same(epoch_of(spec, 3), epoch_of(spec, 3, threads=3))
 
 
-def test_what_lies_behind_is_another_view_each_time() -> None:
+def test_the_background_is_a_new_crop_each_time() -> None:
     spec = tiny_spec(stage="skin", paste_probability=1, backgrounds=(3, 4))
     blank = Sample(
         np.zeros_like(SAMPLES[0].image), {"skin": np.zeros_like(SAMPLES[0].masks["nerve"])}
@@ -109,12 +109,12 @@ def test_what_lies_behind_is_another_view_each_time() -> None:
         {"stage": "skin", "paste_probability": 0.5},
     ],
 )
-def test_only_skin_is_put_before_something(changes: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match="of the stage skin, and needs backgrounds"):
+def test_pasting_needs_stage_skin_and_backgrounds(changes: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="needs stage skin, and backgrounds"):
         tiny_spec(**changes)
 
 
-def test_an_epoch_goes_on_from_any_row() -> None:
+def test_an_epoch_can_continue_from_any_row() -> None:
     spec = tiny_spec(train=(0, 1, 2, 3), names=tuple("abcd"))
     assert same(epoch_of(spec)[1:], epoch_of(spec, row=2))
     assert epoch_of(spec, row=4) == []
@@ -141,7 +141,7 @@ def test_the_workers_share_each_step() -> None:
         assert torch.equal(whole.image, torch.stack(crops))
 
 
-def test_a_feed_says_what_was_taken() -> None:
+def test_a_feed_has_statistics() -> None:
     feed = InProcessFeed(tiny_spec(), SAMPLES, world=World(0, 2))
     list(feed.batches(0))
     fed = feed.fed()

@@ -97,7 +97,7 @@ def test_no_two_images_share_a_file_and_long_names_fit() -> None:
     assert all(len(file.encode()) < 255 - len(".part.npz") for file in files)
 
 
-def test_a_stored_pair_is_the_maps_beside_their_truth(tmp_path: Path) -> None:
+def test_a_stored_pair_has_the_maps_and_their_truth(tmp_path: Path) -> None:
     found = score(tmp_path)
     pair = stored_pair(tmp_path / found.images[0].prediction, SAMPLES[5], 0.5)
     assert pair.nerve_probability.dtype == np.float32
@@ -110,7 +110,7 @@ def test_a_stored_pair_is_the_maps_beside_their_truth(tmp_path: Path) -> None:
 # the search
 
 
-def test_the_search_sees_training_images_alone(tmp_path: Path) -> None:
+def test_parameters_are_fitted_to_training_images_only(tmp_path: Path) -> None:
     spy, told = Spy(SAMPLES), []
     score(tmp_path, QUICK, samples=spy, progress=lambda *seen: told.append(seen))
     assert set(spy.read[: len(TRAIN)]) == set(TRAIN)
@@ -118,7 +118,7 @@ def test_the_search_sees_training_images_alone(tmp_path: Path) -> None:
     assert told == [(done, 8) for done in range(1, 9)]
 
 
-def test_without_a_search_training_images_are_not_looked_at(tmp_path: Path) -> None:
+def test_without_fitting_training_images_are_not_used(tmp_path: Path) -> None:
     spy = Spy(SAMPLES)
     score(tmp_path, OFF, samples=spy)
     assert tuple(spy.read) == HELD_OUT
@@ -138,7 +138,7 @@ def test_the_search_may_look_at_a_few_drawn_by_the_seed(tmp_path: Path) -> None:
     assert seen(3) == seen(3)
 
 
-def test_what_the_search_finds_is_what_is_counted_with(tmp_path: Path) -> None:
+def test_images_are_counted_with_the_fitted_parameters(tmp_path: Path) -> None:
     """A shy network stays below one half: only a lower threshold sees its nerves."""
 
     class Shy(ColourNetwork):

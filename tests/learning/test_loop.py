@@ -29,7 +29,7 @@ from tests.support.toy_training import CPU, IMAGES, TRUTHS, batches, measured, n
 # learning
 
 
-def test_a_drawn_line_is_learnt_by_heart() -> None:
+def test_a_drawn_line_can_be_overfitted() -> None:
     settings = train_settings(epochs=60, learning_rate=0.03, weight_decay=0)
     state = train(
         network(), settings, batches=lambda epoch, row: [Batch(IMAGES[:2], TRUTHS[:2], 2)]
@@ -55,7 +55,7 @@ def test_the_history_tells_of_every_epoch() -> None:
     assert (state.row, state.steps, state.loss_sum) == (0, 0, 0.0)
 
 
-def test_the_loss_told_is_the_mean_over_steps() -> None:
+def test_the_reported_loss_is_the_mean_over_steps() -> None:
     settings = train_settings(epochs=1, learning_rate=1e-30)  # does not move
     net = network()
     with torch.no_grad():
@@ -88,7 +88,7 @@ def test_side_outputs_count_where_they_are_weighed() -> None:
     torch.testing.assert_close(weighed, plain + 0.5 * side)
 
 
-def test_sgd_goes_with_momentum() -> None:
+def test_sgd_has_momentum() -> None:
     """Two steps of one constant gradient: rate, then rate times one and a half."""
 
     class Slope(nn.Module):
@@ -154,7 +154,7 @@ STEADY = {
 @pytest.mark.parametrize("how", [{}, STEADY])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("stop", [1, 4, 5, 6])
-def test_a_run_killed_after_any_step_goes_on_from_there(
+def test_a_run_killed_after_any_step_continues_from_there(
     tmp_path: Path, dropout: float, stop: int, how: dict[str, Any]
 ) -> None:
     settings = train_settings(epochs=3, **how)
@@ -199,7 +199,7 @@ def test_a_finished_training_is_not_trained_further() -> None:
     assert again.history == done.history
 
 
-def test_snapshots_do_not_change_as_training_goes_on() -> None:
+def test_snapshots_do_not_change_as_training_continues() -> None:
     taken: list[tuple[TrainState, dict[str, Tensor]]] = []
 
     def keep(end: EpochEnd, snapshot: Snapshot) -> None:
@@ -212,7 +212,7 @@ def test_snapshots_do_not_change_as_training_goes_on() -> None:
     assert all(same_weights(state.model, copied) for state, copied in taken)
 
 
-def test_dropout_is_of_the_seed_alone() -> None:
+def test_dropout_depends_only_on_the_seed() -> None:
     first, second = train(network(0.5)), train(network(0.5))
     assert same_weights(first.model, second.model)
     assert not same_weights(first.model, train(network(0.5), seed=6).model)
@@ -283,7 +283,7 @@ def test_spoilt_running_statistics_end_the_run_at_once() -> None:
         train(Norm(), train_settings(epochs=1))
 
 
-def test_no_image_is_told_as_such() -> None:
+def test_an_empty_plan_is_an_error() -> None:
     with pytest.raises(TrainingError, match="epoch 1: no image to train on"):
         train(network(), batches=lambda epoch, row: [])
 
@@ -348,7 +348,7 @@ def blank(crops: int, step: int) -> Batch:
 
 def test_workers_that_read_another_state_do_not_train_together() -> None:
     assert agreed(7, World(0, 2, lambda value: (value + 7) / 2), "the state") == 7
-    with pytest.raises(RuntimeError, match="do not agree on the state"):
+    with pytest.raises(RuntimeError, match="disagree on the state"):
         agreed(7, World(0, 2, lambda value: (value + 8) / 2), "the state")
 
 

@@ -105,7 +105,7 @@ def test_stage_loss_adds_the_mean_of_the_side_losses() -> None:
 
 
 @pytest.mark.parametrize("loss", ["dice", "jaccard"])
-def test_cross_entropy_is_weighed_beside_the_loss_of_every_output(loss: str) -> None:
+def test_weighted_cross_entropy_is_added_to_the_loss_of_every_output(loss: str) -> None:
     torch.manual_seed(0)
     truth = (torch.rand(2, 1, 8, 8) < 0.5).float()
     fused, side = torch.randn(2, 2, 1, 8, 8)
@@ -117,7 +117,7 @@ def test_cross_entropy_is_weighed_beside_the_loss_of_every_output(loss: str) -> 
 
 
 @pytest.mark.parametrize("loss", ["bce", "balanced_bce"])
-def test_cross_entropy_beside_itself_is_refused(loss: str) -> None:
+def test_cross_entropy_cannot_be_added_to_itself(loss: str) -> None:
     with pytest.raises(SettingsError, match=f"beside dice or jaccard; loss {loss} is one itself"):
         TrainSettings().override({"loss": loss, "cross_entropy": 0.3})
 
@@ -137,7 +137,7 @@ def test_cross_entropy_pulls_where_jaccard_has_let_go() -> None:
     assert pull(0.3) == pytest.approx(0.3 / 4, rel=1e-3)
 
 
-def test_stage_loss_of_dice_takes_the_sigmoid_itself() -> None:
+def test_stage_loss_of_dice_applies_the_sigmoid() -> None:
     logits, truth = torch.full((1, 1, 4, 4), 50.0), torch.ones(1, 1, 4, 4)
     assert stage_loss(logits, truth, TrainSettings(loss="dice")).item() == pytest.approx(0)
 

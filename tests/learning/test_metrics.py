@@ -112,7 +112,7 @@ def test_the_masks_are_left_as_they_were() -> None:
         (np.full((3, 3), "x"), np.ones((3, 3), bool), 0, "bool mask"),
     ],
 )
-def test_what_is_no_pair_of_masks_is_refused(pred: Any, truth: Any, k: float, says: str) -> None:
+def test_arrays_that_are_not_masks_are_refused(pred: Any, truth: Any, k: float, says: str) -> None:
     with pytest.raises(LabelError, match=says) as caught:
         tolerant_dice(pred, truth, k)
     assert isinstance(caught.value, SkinrayError)

@@ -19,7 +19,7 @@ def test_every_image_stands_in_the_plan_once() -> None:
     assert {(row.epoch, row.repeat) for row in rows} == {(5, 0)}
 
 
-def test_further_draws_are_told_apart() -> None:
+def test_further_draws_have_their_own_numbers() -> None:
     rows = epoch_plan(NAMES, seed=3, epoch=0, draws=3)
     assert Counter(row.image for row in rows) == dict.fromkeys(range(7), 3)
     assert len(set(rows)) == 21
@@ -35,7 +35,7 @@ def test_the_order_is_of_the_seed_and_the_epoch() -> None:
     assert len(orders) == 9
 
 
-def test_padding_takes_fresh_draws_of_the_first_images() -> None:
+def test_padding_uses_new_draws_of_the_first_images() -> None:
     whole, padded = epoch_plan(NAMES, 3, 5, draws=2), epoch_plan(NAMES, 3, 5, draws=2, step=4)
     assert padded[:14] == whole
     assert padded[14:] == [PlanRow(5, whole[0].image, 2), PlanRow(5, whole[1].image, 3)]
@@ -94,7 +94,7 @@ def test_a_row_belongs_to_the_worker_at_its_place_in_the_step() -> None:
     assert remaining_steps(spec, 0, 0, rank=2, size=3) == [[plan[2]], [plan[6]]]
 
 
-def test_another_number_of_workers_takes_over_within_an_epoch() -> None:
+def test_another_number_of_workers_can_continue_within_an_epoch() -> None:
     spec = spec_of(images=10, batch=2, workers=2)
     plan = epoch_plan(spec.names, spec.seed, 0, 1, 4)
     before = [r for rank in range(2) for r in remaining_steps(spec, 0, 0, rank, 2)[0]]

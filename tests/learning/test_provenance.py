@@ -18,7 +18,7 @@ def test_versions_are_those_installed() -> None:
     assert set(provenance.PACKAGES) < set(found)
 
 
-def test_a_package_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "PACKAGES", ("no-such-package",))
     assert provenance.versions()["no-such-package"] == "not installed"
 

@@ -29,7 +29,7 @@ def test_an_empty_folder_is_free_and_resuming_nothing_begins(tmp_path: Path, res
     assert (tmp_path / OWNER).is_file()
 
 
-def test_a_run_is_taken_up_only_when_asked(tmp_path: Path) -> None:
+def test_a_run_is_resumed_only_on_request(tmp_path: Path) -> None:
     claim(tmp_path, tiny_run(), "data", resume=False)
     before = contents(tmp_path)
     with pytest.raises(SettingsError, match="holds a run; add --resume, or choose another --out"):
@@ -89,7 +89,7 @@ def test_a_run_on_photographs_may_go_on_with_more_rows_and_no_other_training(
         claim(tmp_path, PhotoSettings(fine_tuning_factor=0.5), "data", resume=True)
 
 
-def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     for resume in (True, False):
         with pytest.raises(SettingsError, match="not empty and not a run"):
@@ -104,7 +104,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         claim(out, tiny_run(), "data", resume=False)
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     with pytest.raises(SettingsError, match=r"cannot be written \(Not a directory\)"):
         claim(tmp_path / "file" / "run", tiny_run(), "data", resume=False)

@@ -33,7 +33,7 @@ def subjects(cohort: Cohort, positions: tuple[int, ...]) -> set[str]:
     st.sampled_from(["subject", "image"]),
     st.integers(0, 5),
 )
-def test_splits_keep_apart_what_must_be(
+def test_splits_do_not_overlap(
     sizes: list[int], counts: tuple[int, int], unit: str, seed: int
 ) -> None:
     cohort, (count, inner) = cohort_of(sizes), counts
@@ -90,7 +90,7 @@ def test_two_folds_are_for_a_search_scored_on_held_out_images() -> None:
     assert [split.inner for split in splits.folds] == [(), ()]
 
 
-def test_too_few_subjects_beside_the_components_held_out_images() -> None:
+def test_too_few_subjects_outside_the_component_split() -> None:
     few = cohort_of([3, 3, 3])
     settings = tiny_run(folds__count=3, folds__components_held_out=6)
     with pytest.raises(
@@ -150,7 +150,7 @@ def test_folds_that_leave_out_each_other_share_a_training(inner: int, trainings:
 
 
 @pytest.mark.parametrize("change", [{"keep": "best"}, {"early_stop_epochs": 3}])
-def test_a_training_whose_scores_choose_the_epoch_is_evidence_for_one_split_alone(
+def test_a_training_whose_scores_choose_the_epoch_is_evidence_for_only_one_split(
     change: dict[str, Any],
 ) -> None:
     """Else the images that test a fold would choose the epoch that is scored for it."""
@@ -214,7 +214,7 @@ def test_the_search_may_train_shorter(share: float, epochs: int) -> None:
     assert {spec.arm.train.epochs for spec in made.training(splits, {})} == {2}
 
 
-def test_each_split_is_trained_with_what_was_chosen_for_it() -> None:
+def test_each_split_is_trained_with_its_chosen_configuration() -> None:
     made = maker()
     splits = make_splits(COHORT, made.settings)
     everywhere = [f"fold-{k}" for k in range(1, 6)] + ["all", "components"]
@@ -249,7 +249,7 @@ def test_the_components_may_be_a_fold_already_trained() -> None:
     assert trained[5:] == [("U-Net", "all"), ("U-Net 2", "fold-1")]
 
 
-def test_labels_that_look_alike_in_a_file_name_are_told_apart() -> None:
+def test_labels_with_the_same_slug_have_different_keys() -> None:
     made = maker(nerve__baselines=[arm("u net").model_dump(), arm("U_Net!").model_dump()])
     keys = [spec.key for spec in made.training(make_splits(COHORT, made.settings), {})]
     assert len(set(keys)) == len(keys)
@@ -291,14 +291,14 @@ def test_a_trial_is_marked_by_all_that_decides_it() -> None:
         ({"name": "unet", "weights": "absent.safetensors"}, WeightsError, "no such file"),
     ],
 )
-def test_a_network_that_cannot_be_built_is_told_before_anything_runs(
+def test_a_network_that_cannot_be_built_is_an_error_before_anything_runs(
     changes: dict[str, Any], error: type[Exception], said: str
 ) -> None:
     with pytest.raises(error, match=said):
         check_trials([tiny_spec(arm__model=changes)])
 
 
-def test_side_outputs_are_asked_for_where_there_are_some() -> None:
+def test_side_weight_needs_a_network_with_side_outputs() -> None:
     with pytest.raises(SettingsError, match=r"unet has no side outputs; set train\.side_weight"):
         check_trials([tiny_spec(arm__train__side_weight=0.5)])
     check_trials([tiny_spec(arm__train__side_weight=0.5, arm__model={"name": "hed"})])
@@ -310,7 +310,7 @@ def test_sound_trials_pass() -> None:
     check_trials([*made.search(splits), *made.training(splits, {})])
 
 
-def test_a_grid_that_points_nowhere_is_told_as_the_trials_are_made() -> None:
+def test_an_unknown_grid_path_is_an_error_when_trials_are_made() -> None:
     made = maker(nerve__main__grid={"train.lr": (1, 2)})
     with pytest.raises(SettingsError, match=r"unknown settings key 'train\.lr'"):
         made.search(make_splits(COHORT, made.settings))

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 from skinray.errors import SettingsError, TrainingError
-from skinray.learning import trial as module
 from skinray.learning.checkpoint import EpochEnd, StateKeeper
 from skinray.learning.feed import InProcessFeed
 from skinray.learning.loop import Batch, World
@@ -84,7 +83,7 @@ def test_only_the_images_of_the_spec_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["unet", "hed"])
-def test_an_interrupted_trial_goes_on_to_the_same_bits(tmp_path: Path, model: str) -> None:
+def test_an_interrupted_trial_continues_to_the_same_bits(tmp_path: Path, model: str) -> None:
     options = {
         "unet": {"features": 4, "depth": 2},
         "hed": {"width": 1 / 16, "convolutions": [1, 1], "channels": [64, 128], "batch_norm": True},
@@ -142,7 +141,7 @@ def test_a_diverging_trial_leaves_nothing_that_looks_finished(tmp_path: Path) ->
         run_trial(spec, SAMPLES, tmp_path / "trial")
     assert not (tmp_path / "trial").exists()
     assert finished(spec, tmp_path / "trial") is None
-    with pytest.raises(TrainingError, match="has not finished"):
+    with pytest.raises(TrainingError, match="is not finished"):
         trained_network(spec, tmp_path / "trial")
 
 
@@ -162,14 +161,14 @@ def test_evidence_is_the_mean_over_each_part_of_the_validation_images(
     def scores(stage: str, network: object, samples: Any, device: object) -> list[float]:
         return [of[next(at for at in of if SAMPLES[at] is sample)] for sample in samples]
 
-    monkeypatch.setattr(module, "image_scores", scores)
+    monkeypatch.setattr("skinray.learning.validation.image_scores", scores)
     spec = tiny_spec(validation=(4, 3, 2), evidence={"fold-1": (4,), "fold-2": (3, 2)})
     outcome = run_trial(spec, SAMPLES, tmp_path)
     assert outcome.evidence == pytest.approx({"fold-1": 0.5, "fold-2": 0.6})
     assert outcome.score == pytest.approx(1.7 / 3)
 
 
-def test_the_best_epochs_score_is_told(tmp_path: Path) -> None:
+def test_the_outcome_has_the_best_epochs_score(tmp_path: Path) -> None:
     spec = tiny_spec(
         validation=(3, 4), arm__train__validate_every_epochs=1, arm__train__keep="best",
         arm__train__epochs=5, arm__train__learning_rate=0.1,
@@ -230,7 +229,7 @@ def test_a_network_starts_from_the_trials_seed() -> None:
     assert same_weights(first, new_network(other).state_dict())
 
 
-def test_a_grid_point_goes_where_its_paths_point() -> None:
+def test_a_grid_point_sets_the_values_at_its_paths() -> None:
     stage = tiny_run().nerve
     arm, augment = configured(
         stage, stage.main,

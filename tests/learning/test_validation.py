@@ -20,7 +20,7 @@ def test_each_stage_has_its_truth_and_tolerances() -> None:
 
 
 def test_scores_are_those_of_the_thresholded_map() -> None:
-    truth = SAMPLES[0].nerve
+    truth = SAMPLES[0].masks["nerve"]
     shifted = np.roll(truth, 2, axis=1)
     probability = np.where(shifted > 0, np.float32(0.5), np.float32(0.49))
     assert scores("nerve", probability, truth) == {
@@ -41,7 +41,7 @@ def test_the_score_of_an_image_is_the_dice_of_the_widest_tolerance() -> None:
     assert image_scores("nerve", blind, [*SAMPLES, empty]) == [0, 0, 0, 1]
 
 
-def test_that_of_skin_is_1_less_the_jaccard_loss() -> None:
+def test_the_score_of_skin_is_1_minus_the_jaccard_loss() -> None:
     class RedIsProbability(torch.nn.Module):
         """Takes the strength of red for the probability of skin."""
 
@@ -52,7 +52,7 @@ def test_that_of_skin_is_1_less_the_jaccard_loss() -> None:
         image = np.zeros((2, 2, 3), np.uint8)
         image[..., 0] = np.reshape(red, (2, 2))
         mask = np.reshape(skin, (2, 2)).astype(np.uint8)
-        return Sample(image, {"skin": mask})
+        return Sample(image, {"skin": mask, "dermis": mask})
 
     # Probabilities .2, .6, .8 and 0: by its threshold perfect, by the loss 1.4 / 1.64.
     unsure = photo([51, 153, 204, 0], [0, 1, 1, 0])

@@ -25,5 +25,5 @@ def test_batch_norm_sees_all_workers_crops_where_each_has_few_and_the_device_can
     assert found.state_dict().keys() == ConvNetwork().state_dict().keys()
 
 
-def test_nccl_joins_gpus_alone() -> None:
+def test_nccl_is_for_gpus_only() -> None:
     assert (process_group(gpus=True), process_group(gpus=False)) == ("nccl", "gloo")

@@ -91,7 +91,7 @@ def test_the_gradient_reaches_every_parameter(network: nn.Module) -> None:
     assert unreached == []
 
 
-def test_training_takes_a_batch_of_one(network: nn.Module) -> None:
+def test_training_accepts_a_batch_of_one(network: nn.Module) -> None:
     logits = network.train()(image(1, 3, 33, 47))
     assert logits.shape == (1, 1, 33, 47)
     logits.mean().backward()
@@ -116,7 +116,7 @@ def test_seeded_weights_repeat() -> None:
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-def test_unknown_names_and_options_say_what_there_is() -> None:
+def test_errors_for_unknown_names_and_options_list_the_known_ones() -> None:
     with pytest.raises(SettingsError, match="unknown model 'hedd': use one of hed, "):
         build("hedd")
     with pytest.raises(SettingsError, match="no option depth: it has width, "):

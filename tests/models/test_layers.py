@@ -35,7 +35,7 @@ def test_lenient_norm_is_the_plain_one_where_that_works() -> None:
     assert torch.equal(lenient.eval()(batch), plain.eval()(batch))
 
 
-def test_lenient_norm_takes_one_value_where_the_plain_one_raises() -> None:
+def test_lenient_norm_accepts_a_single_value_per_channel() -> None:
     one = torch.full((1, 3, 1, 1), 2.0)
     with pytest.raises(ValueError, match="more than 1 value"):
         nn.BatchNorm2d(3)(one)
@@ -58,7 +58,7 @@ def test_momentum_reaches_every_norm() -> None:
 @pytest.mark.parametrize(
     "name", [n for n in sorted(MODELS) if "resnet" not in n and "group_norm" in options_of(n)]
 )
-def test_a_group_norm_takes_every_batch_norms_place(name: str) -> None:
+def test_every_batch_norm_is_replaced_by_a_group_norm(name: str) -> None:
     small = {"hed": {"width": 0.1, "batch_norm": True}, "unet": {"features": 4, "depth": 3}}
     network = build(name, group_norm=True, **small.get(name, {}))
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]

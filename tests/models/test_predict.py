@@ -66,7 +66,7 @@ def test_the_mode_is_put_back_after_an_error() -> None:
         np.zeros((1, 8, 8, 3), np.uint8),
     ],
 )
-def test_what_is_no_rgb_image_of_bytes_is_refused(image: np.ndarray) -> None:
+def test_an_array_that_is_not_8_bit_rgb_is_refused(image: np.ndarray) -> None:
     with pytest.raises(ImageError, match=r"give \(height, width, 3\) uint8"):
         predict_map(NERVE_TRUTH, image)
 
@@ -127,7 +127,7 @@ def test_scale_factor_is_the_ratio_and_one_where_nearly_so(own: float, trained: 
 TILED = PredictSettings(max_pixels=4096, tile_px=128, overlap_px=64)
 
 
-def test_a_large_image_goes_through_in_tiles_and_no_seam_shows() -> None:
+def test_a_large_image_is_tiled_without_visible_seams() -> None:
     """A network that sees 2 px round each pixel: tiles of 128 px give what the whole gives."""
     torch.manual_seed(0)
     network, image = ConvNetwork().eval(), drawn_sample(size=(300, 410), nerves=5).image

@@ -40,7 +40,9 @@ def test_each_channel_of_each_image_is_standardised_and_a_constant_one_is_0() ->
 
 
 @pytest.mark.parametrize("name", ["skin_unet", "skin_unet_large", "skin_dense_unet"])
-def test_six_channels_go_in_and_the_whole_lowest_map_is_seen(name: str) -> None:
+def test_six_input_channels_and_a_layer_over_the_whole_lowest_map(
+    name: str,
+) -> None:
     with torch.device("meta"):
         network = build(name)
     assert isinstance(network, SkinUNet)
@@ -52,7 +54,7 @@ def test_six_channels_go_in_and_the_whole_lowest_map_is_seen(name: str) -> None:
     assert network.global_view.down.in_features == channels * 16 * 16
 
 
-def test_dense_and_residual_parts_are_the_dense_networks_alone() -> None:
+def test_only_the_dense_network_has_dense_and_residual_blocks() -> None:
     with torch.device("meta"):
         plain, dense = build("skin_unet_large"), build("skin_dense_unet")
     residual = [
@@ -101,7 +103,7 @@ def test_photographs_of_any_size_and_constant_colour_give_numbers(
         assert torch.isfinite(logits).all()
 
 
-def test_noise_and_dropout_are_training_s_alone() -> None:
+def test_noise_and_dropout_are_for_training_only() -> None:
     torch.manual_seed(0)
     image = photo(1, 3, 128, 128)
     network = SkinUNet(**SMALL, dropout=0.0)
@@ -124,6 +126,6 @@ def test_noise_and_dropout_are_training_s_alone() -> None:
 @pytest.mark.parametrize(
     "options", [{"filters": ()}, {"bottleneck": 0}, {"dropout": 1.0}, {"residual_blocks": 0}]
 )
-def test_options_that_are_no_network(options: dict[str, object]) -> None:
+def test_invalid_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="skin U-Net with"):
         SkinUNet(**options)  # type: ignore[arg-type]

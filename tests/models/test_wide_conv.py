@@ -60,7 +60,7 @@ def test_maps_and_gradients_are_those_of_a_plain_convolution(
         assert (found - expected).abs().max() < 1e-5 * scale
 
 
-def test_only_training_in_float32_with_square_maps_and_a_batch_goes_by_transforms(
+def test_transforms_are_used_only_in_float32_training_on_batches_of_square_maps(
     calls: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layer = WideConv2d(2, 3, 11)

@@ -18,7 +18,8 @@ from skinray.config.biopsies import CrossingSettings, RunSettings
 from skinray.config.kinds import STAGES
 from skinray.images.cohort.check import checked_cohort
 from skinray.images.cohort.common_scale import LabelledReader, common_scale
-from skinray.images.cohort.manifest import Cohort, fingerprint
+from skinray.images.cohort.manifest import fingerprint
+from skinray.images.cohort.rows import Cohort
 from skinray.learning import bundle as bundles
 from skinray.learning.bundle.info import BundleInfo
 from skinray.learning.held_out import fitted, images_to_fit, stored_pair

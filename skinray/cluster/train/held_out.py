@@ -9,7 +9,7 @@ import torch
 
 from skinray.cluster.train.sources import Source
 from skinray.config.biopsies import RunSettings
-from skinray.images.cohort.manifest import Biopsy
+from skinray.images.cohort.rows import Biopsy
 from skinray.learning.held_out import SplitScores, score_split
 from skinray.learning.search import Split
 from skinray.learning.spec import TrialSpec

@@ -59,8 +59,9 @@ def find_set(named: str | Path) -> tuple[Photo, ...]:
     Raises CohortError if there is no such folder, it does not have the given layout or any of
     them, or files are missing.
     """
-    kind, colon, rest = str(named).partition(":")
-    kind, folder = (kind, Path(rest)) if colon and kind in LAYOUTS else (None, Path(named))
+    prefix, colon, rest = str(named).partition(":")
+    kind = prefix if colon and prefix in LAYOUTS else None
+    folder = Path(rest if kind else named)
     if not folder.is_dir():
         raise CohortError(f"{folder}: no such folder: correct the path")
     if kind is None:

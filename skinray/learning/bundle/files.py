@@ -86,12 +86,12 @@ class Bundle:
 
         Parameters
         ----------
-        image : what ``read_image`` returns, or an array (H, W, 3) uint8, RGB, of any size; large
+        image : what ``read_image`` returns, or an array, (H, W, 3) uint8, RGB; of any size: large
             biopsies are processed in tiles.
-        um_per_px : a biopsy's scale, if known; by default the scale that the image's file states.
-            If it differs from the training scale, the image is resampled for the networks;
-            results refer to the image's own pixels. An image of unknown scale is assumed to have
-            the training scale.
+        um_per_px : the scale of a biopsy, if known; by default the one that the image's file
+            states. If it differs from the training scale, the image is resampled for the
+            networks; results refer to the image's own pixels. An image of unknown scale is
+            assumed to have the training scale.
 
         Raises
         ------

@@ -169,9 +169,14 @@ def _read(path: Path) -> tuple[State, tuple[str, ...], str]:
 
 def _check_fit(network: nn.Module, state: State, fresh: tuple[str, ...], source: str) -> None:
     ours = network.state_dict()
-    # Files from before torch 0.4.1 lack these counters, which no forward pass uses.
-    optional = (*fresh, "num_batches_tracked")
-    missing = [k for k in ours if k not in state and not _may_lack(k, optional)]
+    # Files from before torch 0.4.1 lack the counters of batches, which no forward pass uses.
+    missing = [
+        key
+        for key in ours
+        if key not in state
+        and not key.startswith(fresh)
+        and not key.endswith("num_batches_tracked")
+    ]
     unexpected = [k for k in state if k not in ours]
     reshaped = [
         f"{k} {tuple(state[k].shape)} for {tuple(ours[k].shape)}"
@@ -185,10 +190,6 @@ def _check_fit(network: nn.Module, state: State, fresh: tuple[str, ...], source:
             f"{source}: these weights do not fit {type(network).__name__} with the given options; "
             f"{'; '.join(problems)}; use the model and options they were trained with"
         )
-
-
-def _may_lack(key: str, optional: tuple[str, ...]) -> bool:
-    return any(key.startswith(prefix) for prefix in optional) or key.endswith(optional[-1])
 
 
 def _some(keys: list[str], shown: int = 4) -> str:

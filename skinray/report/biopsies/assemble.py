@@ -11,7 +11,7 @@ from typing import Any
 
 from skinray.config.biopsies import RunSettings
 from skinray.config.kinds import STAGES
-from skinray.images.cohort.manifest import Cohort
+from skinray.images.cohort.rows import Cohort
 from skinray.learning.held_out import HeldOut, SplitScores
 from skinray.learning.search import Split, Splits
 from skinray.learning.spec import TrialSpec

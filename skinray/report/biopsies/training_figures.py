@@ -23,7 +23,7 @@ from skinray.report.tables import Table, TableRow
 FIRST = {"learning rate": 0, "weight decay": 1}
 Grid = dict[tuple[Any, Any], float]
 # A configuration, and the splits that it was chosen for.
-Chosen = tuple[dict[str, Any], list[str]]
+SettingsOfSplits = tuple[dict[str, Any], list[str]]
 
 
 def training_curves(curves: Sequence[Curve]) -> list[Chart]:
@@ -66,9 +66,9 @@ def choice_table(results: RunResults) -> Table:
     return Table(title, ("", *(_name(key) for key in keys), "chosen for"), tuple(rows))
 
 
-def _chosen(results: RunResults, stage: str, label: str) -> list[Chosen]:
+def _chosen(results: RunResults, stage: str, label: str) -> list[SettingsOfSplits]:
     """Return the configurations of an arm's final trainings, each with its splits."""
-    found: dict[str, Chosen] = {}
+    found: dict[str, SettingsOfSplits] = {}
     for trial in results.trials:
         if (trial.phase, trial.stage, trial.arm) == ("fit", stage, label):
             key = repr(sorted(trial.params.items()))

@@ -25,7 +25,8 @@ from skinray.config.biopsies import ClusterSettings, ReadSettings, RunSettings
 from skinray.errors import ImageError, TrainingError
 from skinray.images.augment import Sample
 from skinray.images.cohort.common_scale import LabelledReader
-from skinray.images.cohort.manifest import Biopsy, read_manifest
+from skinray.images.cohort.manifest import read_manifest
+from skinray.images.cohort.rows import Biopsy
 from skinray.images.photos.pairs import load_photo
 from skinray.learning.crops import PlanRow, epoch_plan, remaining_steps
 from skinray.learning.feed import ALONE, InProcessFeed

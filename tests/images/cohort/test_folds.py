@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from skinray.config.biopsies import FoldSettings
 from skinray.errors import CohortError
 from skinray.images.cohort.folds import assign_folds, hold_out
-from skinray.images.cohort.manifest import Biopsy, Cohort
+from skinray.images.cohort.rows import Biopsy, Cohort
 
 
 def cohort(images: list[tuple[str, str | None]]) -> Cohort:

@@ -78,7 +78,7 @@ def test_boundary_line_encloses_the_dermis_of_the_mask(folder):
         writer.writeheader()
         writer.writerows([row | {"dermis": ""} for row in rows])
     for row, biopsy in zip(rows, read_manifest(folder).biopsies, strict=True):
-        filled = load_sample(biopsy, ReadSettings()).dermis > 0
+        filled = load_sample(biopsy, ReadSettings()).masks["dermis"] > 0
         mask = cv2.imread(str(folder / row["dermis"]), cv2.IMREAD_UNCHANGED) > 0
         assert (filled == mask).mean() > 0.99
 

@@ -79,7 +79,7 @@ def test_a_bundle_is_a_folder_of_four_files(made: Path) -> None:
     assert sorted(read_info(made).sha256) == names
 
 
-def test_what_is_loaded_is_what_was_saved(made: Path) -> None:
+def test_a_loaded_bundle_equals_the_saved_one(made: Path) -> None:
     loaded = load(made)
     for mine, stage in zip(
         networks().values(), (loaded.stages["nerve"], loaded.stages["dermis"]), strict=True

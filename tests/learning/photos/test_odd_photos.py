@@ -77,7 +77,7 @@ def test_an_odd_photograph_has_the_score_of_its_pixels(
 
 
 @pytest.mark.parametrize("kind", ODD)
-def test_an_odd_photograph_is_drawn_beside_its_score(tmp_path: Path, kind: str) -> None:
+def test_an_unusual_photograph_is_shown_with_its_score(tmp_path: Path, kind: str) -> None:
     photo, odd = odd_set(tmp_path / "set", kind), ODD[kind]
     tested = score_and_draw(
         [red_is_skin()], [photo], READ, tmp_path, "key", torch.device("cpu"),
@@ -108,19 +108,19 @@ def test_a_mask_drawn_on_the_photograph_as_stored_is_refused_by_its_name(tmp_pat
         score_photos([red_is_skin()], [photo], READ)
 
 
-def test_a_network_that_is_not_sound_is_told_with_the_photograph(tmp_path: Path) -> None:
+def test_output_that_is_not_finite_is_an_error_that_names_the_photograph(tmp_path: Path) -> None:
     photos = [odd_set(tmp_path / name, name) for name in ("grey", "CMYK")]
 
     class BrightIsTooMuch(nn.Module):
-        """Sound on all but coloured photographs."""
+        """Finite except for coloured photographs."""
 
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             grey = (image[:, :1] - image[:, 2:]).abs().max() == 0
             return image[:, :1] * (1.0 if grey else float("nan"))
 
-    told = rf"{photos[1].image}: the network gives values .* not finite.*: train it .* smaller"
-    with pytest.raises(ImageError, match=told):
+    message = rf"{photos[1].image}: the network's output is not finite.*: train again .* lower"
+    with pytest.raises(ImageError, match=message):
         score_photos([BrightIsTooMuch()], photos, READ)
-    with pytest.raises(ImageError, match=told):
+    with pytest.raises(ImageError, match=message):
         score_photos([red_is_skin(), BrightIsTooMuch()], photos, READ, flips=True)
     assert len(score_photos([BrightIsTooMuch()], photos[:1], READ)) == 1

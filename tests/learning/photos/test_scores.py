@@ -77,7 +77,7 @@ def test_intervals_are_of_95_percent_over_photographs_drawn_with_replacement() -
         assert (interval.value, interval.low, interval.high) == pytest.approx(expected)
 
 
-def test_photographs_that_are_all_alike_leave_no_doubt() -> None:
+def test_identical_photographs_give_an_interval_of_width_zero() -> None:
     found = summarise([score(100, 80, 60)] * 7, 300, 0)
     for interval, value in (
         (found.jaccard, 0.5),
@@ -157,7 +157,7 @@ def test_networks_are_averaged_by_their_probabilities() -> None:
     assert not look([sure, doubting, doubting], image).mask.any()
 
 
-def test_a_mask_of_another_size_is_told(tmp_path: Path) -> None:
+def test_a_mask_of_another_size_is_an_error(tmp_path: Path) -> None:
     photos = find_photos(write_photos(tmp_path / "set", 1))
     Pillow.new("L", (9, 9)).save(photos[0].mask)
     for use in (
@@ -206,7 +206,9 @@ def test_three_scenarios_of_each_network(tmp_path: Path) -> None:
         assert not tested & {photo.md5 for photo in trials.photos}
 
 
-def test_members_begin_alike_and_hold_out_other_photographs(tmp_path: Path) -> None:
+def test_members_start_equal_and_hold_out_different_photographs(
+    tmp_path: Path,
+) -> None:
     public = split_photos(find_photos(write_photos(tmp_path / "public", 20)), 20, 0)
     clinical = split_photos(find_photos(write_photos(tmp_path / "clinical", 30, seed=1)), 10, 20)
     settings = PhotoSettings(train_images=10, test_images=20, members=3)
@@ -228,7 +230,7 @@ def test_members_begin_alike_and_hold_out_other_photographs(tmp_path: Path) -> N
     assert alone.ensembles() == [(spec,) for spec in alone.fine_tuning()]
 
 
-def test_skin_is_put_before_what_a_scenario_may_see(tmp_path: Path) -> None:
+def test_backgrounds_are_those_that_the_scenario_may_use(tmp_path: Path) -> None:
     public = split_photos(find_photos(write_photos(tmp_path / "public", 20)), 20, 0)
     clinical = split_photos(find_photos(write_photos(tmp_path / "clinical", 30, seed=1)), 10, 20)
     settings = PhotoSettings(train_images=10, test_images=20, paste_probability=0.5)

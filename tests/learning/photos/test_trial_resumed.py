@@ -121,7 +121,7 @@ def test_the_training_has_all_that_could_be_lost(
 
 
 @pytest.mark.parametrize("stop", range(EPOCHS - 1))
-def test_a_photo_trial_cut_off_after_any_epoch_goes_on_to_the_same_bits(
+def test_a_photo_trial_killed_after_any_epoch_continues_to_the_same_bits(
     direct: tuple[TrialSpec, list[Sample]],
     whole: Whole,
     tmp_path: Path,

@@ -124,7 +124,7 @@ def test_every_entry_names_a_network_an_address_and_a_licence() -> None:
             build(entry.model, **entry.options)
 
 
-def test_rows_show_what_is_in_the_cache(published: Path, register: Register) -> None:
+def test_rows_show_which_weights_are_in_the_cache(published: Path, register: Register) -> None:
     assert [row["name"] for row in rows()] == list(WEIGHTS)
     hed = next(row for row in rows() if row["name"] == "hed_bsds500")
     assert hed["sha256"] == "not published"
@@ -208,7 +208,7 @@ def test_a_failed_load_leaves_the_network_as_it_was(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-def test_what_is_not_there_comes_with_its_remedy(register: Register, published: Path) -> None:
+def test_errors_for_missing_files_say_what_to_do(register: Register, published: Path) -> None:
     register()
     with pytest.raises(WeightsError, match="skinray weights import tiny FILE"):
         load_weights(tiny(), "tiny")

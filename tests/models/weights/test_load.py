@@ -66,7 +66,7 @@ def test_published_weights_in_the_cache_keep_the_arm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["nerve.main", "nerve.baselines.0", "nerve.baselines.1"])
-def test_weights_that_are_nothing_known_are_named_in_any_arm(place: str) -> None:
+def test_unknown_weights_are_an_error_in_any_arm(place: str) -> None:
     settings = run().override({f"{place}.model.weights": "absent.safetensors"})
     with pytest.raises(WeightsError, match=r"absent\.safetensors is neither a file nor the name"):
         usable_arms(settings)
