@@ -149,7 +149,7 @@ class ClusterSettings(Settings):
         "machine 2 cores",
     )
     learning_rate_rule: Literal["same", "sqrt", "linear"] = Field(
-        "sqrt",
+        "same",
         description="factor of the learning rate when a step takes the crops of N workers: "
         "1, the square root of N, or N",
     )

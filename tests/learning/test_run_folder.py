@@ -64,7 +64,7 @@ def test_a_run_may_go_on_with_other_machines(tmp_path: Path) -> None:
     [
         ({}, {"cluster__workers": 4}),
         ({"cluster__workers": 4}, {"cluster__workers": 1}),
-        ({"cluster__workers": 4}, {"cluster__workers": 4, "cluster__learning_rate_rule": "same"}),
+        ({"cluster__workers": 4}, {"cluster__workers": 4, "cluster__learning_rate_rule": "sqrt"}),
     ],
 )
 def test_a_run_whose_steps_had_another_size_or_rate_is_not_taken_up(
