@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Container, Iterator
 from pathlib import Path
 
@@ -128,6 +129,40 @@ def direct_imports(path: Path, known: Container[str]) -> set[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             found |= {name if name in known else str(node.module) for name in names}
     return found
+
+
+# Entry points.
+SMALL = {"skinray.cli.weights"}
+FEWEST_LINES, MOST_MODULES = 60, 15
+
+
+def test_no_folder_is_crowded() -> None:
+    folders = Counter(path.parent for path in MODULES if path.name != "__init__.py")
+    assert {folder: many for folder, many in folders.items() if many > MOST_MODULES} == {}
+
+
+def test_no_small_module_serves_one_other_alone() -> None:
+    importers: dict[str, set[str]] = {}
+    for path in MODULES:
+        for module in imports(path):
+            importers.setdefault(module, set()).add(name_of(path))
+    small = {
+        name_of(path)
+        for path in MODULES
+        if path.name != "__init__.py"
+        and len(path.read_text(encoding="utf-8").splitlines()) < FEWEST_LINES
+        and len(importers.get(name_of(path), set()) - {name_of(path)}) == 1
+    }
+    assert small <= SMALL
+
+
+def test_no_two_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(name_of(path))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 def test_jobs_import_the_command_line_alone() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isnan
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,6 +26,7 @@ from skinray.report.biopsies.results import (
     TrialRow,
     why_optimistic,
 )
+from skinray.report.biopsies.scores import spread
 
 Trial = tuple[TrialSpec, TrialOutcome | None, str]
 
@@ -51,24 +51,18 @@ def headline(measured: Measured, settings: RunSettings) -> dict[str, Any]:
 
     If those images were used to choose the settings, a note says so.
     """
-    correlations = []
-    for split in measured.splits.folds:
-        images = measured.scores[split.name].images
-        r = agreement([i.model for i in images], [i.expert for i in images]).r
-        if r is not None and not isnan(r):
-            correlations.append(r)
-    images = [i for split in measured.splits.folds for i in measured.scores[split.name].images]
+    folds = [measured.scores[split.name].images for split in measured.splits.folds]
+    images = [image for fold in folds for image in fold]
     figures: dict[str, Any] = {
         "images held out once each": len(images),
         "dermis Dice (mean)": round(fmean(i.dermis_dice for i in images), 3),
     }
     for k in images[0].nerve_dice:
         figures[f"nerve Dice, k = {k} (mean)"] = round(fmean(i.nerve_dice[k] for i in images), 3)
-    if correlations:
-        of = f"{len(correlations)} of {len(measured.splits.folds)} folds"
-        figures[f"Pearson r with the expert's counts (mean of {of})"] = round(
-            fmean(correlations), 3
-        )
+    r = spread(agreement([i.model for i in f], [i.expert for i in f]).r for f in folds)
+    if r is not None:
+        of = f"{r.n} of {len(folds)} folds"
+        figures[f"Pearson r with the expert's counts (mean of {of})"] = round(r.mean, 3)
     why = why_optimistic(settings.model_dump(mode="json"), bool(measured.search))
     return figures | ({"note": why} if why else {})
 
