@@ -20,12 +20,10 @@ REAL_DATA = Path(os.environ.get("SKINRAY_REAL_DATA", Path(__file__).parents[1] /
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Run files side by side (``-n 2 --dist loadgroup``), and all that share Ray one by one."""
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+    group = "ray" if item.get_closest_marker("ray") else item.nodeid.split("::")[0]
+    item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ def calm(lab: Lab) -> Path:
 
 def calm_on_nodes(lab: Lab, nodes: int, *options: str) -> Path:
     """Return the folder of one on this many nodes, whose threads round differently."""
-    out = lab.folder / f"calm-on-{nodes}-nodes"
+    out = lab.folder / "-".join(("calm", "on", str(nodes), *options))
     if not (out / "trials" / NAME / WEIGHTS).is_file():
         with OwnCluster() as cluster:
             for _ in range(nodes):
@@ -139,11 +139,13 @@ def node_killed(lab: Lab, rng: random.Random) -> Happened:
 
 def node_announced(lab: Lab, rng: random.Random) -> Happened:
     """Announce that a node will be removed, then remove it: only the notice stores states."""
-    expected, out = calm_on_nodes(lab, 2), lab.scratch() / "run"
+    # Long enough to be in training still when the notice arrives, which takes some seconds.
+    long = ("--epochs", str(LONG))
+    expected, out = calm_on_nodes(lab, 2, *long), lab.scratch() / "run"
     state = out / "trials" / NAME / STATE
     with OwnCluster() as cluster:
         nodes = [cluster.add_node(NODE_CPUS) for _ in range(3)]
-        with on_nodes(cluster, lab, out, "--checkpoint-every-s", "3600") as job:
+        with on_nodes(cluster, lab, out, *long, "--checkpoint-every-s", "3600") as job:
             job.advance(rng.randint(2, EPOCHS // 2))
             if state.exists():
                 return Happened(False, "a state was stored before the notice")

@@ -118,7 +118,7 @@ def test_weighted_cross_entropy_is_added_to_the_loss_of_every_output(loss: str) 
 
 @pytest.mark.parametrize("loss", ["bce", "balanced_bce"])
 def test_cross_entropy_cannot_be_added_to_itself(loss: str) -> None:
-    with pytest.raises(SettingsError, match=f"beside dice or jaccard; loss {loss} is one itself"):
+    with pytest.raises(SettingsError, match=f"dice or jaccard only; loss {loss} is already"):
         TrainSettings().override({"loss": loss, "cross_entropy": 0.3})
 
 

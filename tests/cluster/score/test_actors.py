@@ -58,9 +58,9 @@ def scoring(
     return Scoring
 
 
-def team(monkeypatch: pytest.MonkeyPatch, kind: type, actors: int = 2) -> Team:
+def team(monkeypatch: pytest.MonkeyPatch, kind: type, size: int = 2) -> Team:
     monkeypatch.setattr(actors, "Scorer", kind)
-    return Team(NOTHING, NOTHING, Pool(1, actors, 1, 0), BATCHES)
+    return Team(NOTHING, NOTHING, Pool(1, size, 1, 0), BATCHES)
 
 
 def run(members: Team) -> list[int]:
