@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Two processes: files side by side, the tests that share Ray one by one.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+# Two processes (tests/conftest.py says which tests go where).
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
 
 .PHONY: setup demo test test-all check format chaos fuzz sbom clean
 

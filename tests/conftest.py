@@ -6,8 +6,10 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from skinray import cli
 from tests.support.commands import Command, Ended
@@ -15,15 +17,22 @@ from tests.support.tiny import write_drawn_cohort
 
 REAL_DATA = Path(os.environ.get("SKINRAY_REAL_DATA", Path(__file__).parents[1] / "../shared/data"))
 
-
 # Ray gives its workers a niceness of 15: the tests of the other process would starve them.
 os.environ.setdefault("RAY_worker_niceness", "0")
+SHARE_RAY = ("tests/cluster/", "tests/benchmarks/")
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Run files side by side (``-n 2 --dist loadgroup``), and all that share Ray one by one."""
-    group = "ray" if item.get_closest_marker("ray") else item.nodeid.split("::")[0]
-    item.add_marker(pytest.mark.xdist_group(group))
+class FilesSideBySide(LoadScopeScheduling):
+    """Hands whole files to the two test processes, and to one of them all that may start Ray."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "ray" if file.startswith(SHARE_RAY) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesSideBySide:
+    """Group tests by what they share."""
+    return FilesSideBySide(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ def test_a_client_shows_its_token_unless_switched_off() -> None:
     show_token(environment)
     assert environment == {MODE: "token"}
     environment = {MODE: "disabled"}
-    with pytest.raises(ResourcesError, match=f"set {MODE}=token, or {OPEN}=1"):
+    with pytest.raises(ResourcesError, match=f"Set {MODE}=token, or set {OPEN}=1"):
         show_token(environment)
     with pytest.raises(ResourcesError):
         show_token(environment | {OPEN: "yes"})  # only the one word is meant

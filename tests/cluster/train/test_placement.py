@@ -205,7 +205,7 @@ def test_workers_that_train_together_cannot_share_a_gpu() -> None:
     assert ClusterSettings(gpus_per_worker=0.5).gpus_per_worker == 0.5
     assert ClusterSettings(gpus_per_worker=2, workers=2).gpus_per_worker == 2
     for workers in (2, (1, 2)):
-        with pytest.raises(ValidationError, match="share a GPU; take gpus_per_worker=1, or work"):
+        with pytest.raises(ValidationError, match="share a GPU; use gpus_per_worker=1, or work"):
             ClusterSettings(gpus_per_worker=0.5, workers=workers)
     for gpus in (1.5, -1, float("inf")):
         with pytest.raises(ValidationError, match="gpus_per_worker"):

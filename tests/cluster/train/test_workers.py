@@ -165,7 +165,7 @@ def test_two_workers_that_share_a_step_train_as_one_does(
 ) -> None:
     """Of the same plan, so a search may use one worker and the final training two."""
     spec = a_trial(small_cohort, small_settings, epochs=3).override({
-        "phase": "fit", "arm.workers.optimizer": "sgd", "arm.workers.batch_size": 4,
+        "phase": "fit", "arm.train.optimizer": "sgd", "arm.train.batch_size": 4,
         "arm.model.options.group_norm": True,
     })  # fmt: skip
     shared = replace(TWO, kept=True)
