@@ -126,9 +126,9 @@ def test_every_network_in_every_scenario_is_in_the_table(ran: Path) -> None:
     assert not {blank} & {f"ward/{photo.name}" for row in results.rows for photo in row.photos}
     assert f"1 mask marks no skin: {blank}." in table_text(results)
     assert "no skin marked" not in table_text(results)
-    assert "edges draw those of the masks found (skin.refine)" in table_text(results)
-    assert "skin from a probability of 0.45 on" in table_text(results)
-    assert "; 3 without skin, to put skin before. At each" in table_text(results)
+    assert "follow the photographs' own edges (skin.refine)" in table_text(results)
+    assert "skin at a probability of 0.45 or more" in table_text(results)
+    assert "; 3 without skin, as backgrounds. " in table_text(results)
     for row in results.rows:
         assert row.epochs == 2
         assert row.best_epoch in ((1, 2) if row.members == 1 else (None,))
