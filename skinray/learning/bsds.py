@@ -23,6 +23,7 @@ from skinray.config.images import AugmentSettings
 from skinray.config.training import PretrainSettings, TrainSettings
 from skinray.errors import CohortError, LabelError
 from skinray.images.augment import Sample
+from skinray.images.file_errors import counted
 from skinray.images.read import read_image
 from skinray.learning.checkpoint import EpochEnd, TrainState
 from skinray.learning.crops import augmented, epoch_plan
@@ -61,7 +62,7 @@ def pairs(data: Path, splits: tuple[str, ...]) -> list[tuple[Path, Path]]:
     absent = [str(truth) for _, truth in found if not truth.is_file()]
     if absent:
         raise CohortError(
-            f"{data}: no annotations for {len(absent)} image(s), the first {absent[0]}; "
+            f"{data}: no annotations for {counted(len(absent), 'image')}, the first {absent[0]}; "
             "unpack groundTruth/ next to images/"
         )
     return found

@@ -17,6 +17,7 @@ from skinray.config.training import ArmSettings
 from skinray.errors import CohortError, TrainingError
 from skinray.images.cohort.folds import assign_folds, hold_out
 from skinray.images.cohort.rows import Cohort
+from skinray.images.file_errors import counted
 from skinray.learning.spec import TrialSpec, configured, grid_points, scaled
 
 COMPONENTS, EVERYTHING = "components", "all"
@@ -113,8 +114,8 @@ def _inner_parts(cohort: Cohort, train: Images, settings: RunSettings) -> tuple[
     needed = max(2, inner)
     if count < needed:
         raise CohortError(
-            f"{cohort.root}: tables 1 and 2 hold out all but {units} {unit}(s), too few for the "
-            f"{needed} parts of the grid search: lower folds.components_held_out, set it to null "
+            f"{cohort.root}: tables 1 and 2 hold out all but {counted(units, unit)}, too few for "
+            f"the {needed} parts of the grid search: lower folds.components_held_out, set it to null "
             f"to use the first fold, or add {unit}s"
         )
     folds = settings.folds.model_copy(update={"count": count})

@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from skinray.cluster.device import assigned_device
-from skinray.cluster.malloc import keep_freed_memory
+from skinray.cluster.device import ready_device
 from skinray.cluster.score.claims import ClaimActors
 from skinray.config.kinds import Stage
 from skinray.learning.bundle import load, load_stage
@@ -36,7 +34,7 @@ class Scorer:
     """All stages in one actor."""
 
     def __init__(self, job: Job, claims: ClaimActors) -> None:
-        device = _device(job)
+        device = ready_device(job.settings.threads)
         self.job, self.claims = job, claims
         self.bundle = load(job.bundle, device)
         job.check_bundle()
@@ -77,7 +75,7 @@ class Predict:
     """One stage's networks, in their own actor."""
 
     def __init__(self, job: Job, stage: Stage) -> None:
-        device = _device(job)
+        device = ready_device(job.settings.threads)
         self.stage, self.model = stage, load_stage(job.bundle, job.info, stage, device)
 
     def __call__(self, images: pa.Table) -> pa.Table:
@@ -112,12 +110,6 @@ def _finished(row: dict[str, Any], job: Job) -> Scored:
     stages = job.info.stages
     maps = {stage: np.frombuffer(row[stage], np.float32).reshape(shape) for stage in stages}
     return job.finish(opened, maps)
-
-
-def _device(job: Job) -> torch.device:
-    keep_freed_memory()
-    torch.set_num_threads(job.settings.threads)
-    return assigned_device()
 
 
 def _to_wire(opened: Opened | Scored) -> pa.Table:
