@@ -115,8 +115,8 @@ def _inner_parts(cohort: Cohort, train: Images, settings: RunSettings) -> tuple[
     if count < needed:
         raise CohortError(
             f"{cohort.root}: tables 1 and 2 hold out all but {counted(units, unit)}, too few for "
-            f"the {needed} parts of the grid search: lower folds.components_held_out, set it to null "
-            f"to use the first fold, or add {unit}s"
+            f"the {needed} parts of the grid search: lower folds.components_held_out, set it to "
+            f"null to use the first fold, or add {unit}s"
         )
     folds = settings.folds.model_copy(update={"count": count})
     of = assign_folds(replace(cohort, biopsies=tuple(rows)), folds, settings.seed)
