@@ -80,12 +80,12 @@ class NetworkStage:
             raise RuntimeError(f"{self._stage} network gives values that are not finite")
 
     def _forward(self, batch: Sequence[Seen]) -> Iterator[Results]:
-        begun = perf_counter()
+        start = perf_counter()
         for results in forward(self._models, batch):
             for _ in results:
-                self._meter.stage(self._stage, (perf_counter() - begun) / len(results))
+                self._meter.stage(self._stage, (perf_counter() - start) / len(results))
             yield results
-            begun = perf_counter()
+            start = perf_counter()
 
 
 def forward(models: BundleCache[StageModel], batch: Sequence[Seen]) -> Iterator[Results]:
@@ -146,10 +146,10 @@ class LastStage:
         *maps: NDArray[Any],
     ) -> AnswerT:
         """Return what is wanted of an image from its maps, in the order of ``info.stages``."""
-        begun = perf_counter()
+        start = perf_counter()
         by_stage = dict(zip(info.stages, maps, strict=True))
         answer = await asyncio.to_thread(want.answer, info, pixels, by_stage, um_per_px)
-        self._meter.stage(self._name, perf_counter() - begun)
+        self._meter.stage(self._name, perf_counter() - start)
         return answer
 
     async def ready(self) -> bool:

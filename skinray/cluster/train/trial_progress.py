@@ -1,4 +1,4 @@
-"""What Ray Tune tells of a phase's trials: how far they are, and why some have no outcome."""
+"""The progress of a phase's trials as Ray Tune reports it, and why some have no outcome."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Photo:
     def of(
         cls, image: Path, mask: Path, folder: Path, source: str, coding: Coding = "mask"
     ) -> Self:
-        """Hash the file ``image``, which lies in ``folder`` or below."""
+        """Hash the file ``image``, in ``folder`` or below it."""
         md5 = hashlib.md5(image.read_bytes(), usedforsecurity=False).hexdigest()
         return cls(image.relative_to(folder).as_posix(), image, mask, source, md5, coding)
 
