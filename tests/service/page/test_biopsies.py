@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -26,9 +25,7 @@ from skinray.service.metrics import Meter
 from tests.support.service.browser import (
     Page,
     accessibility,
-    browser,
     loaded,
-    messages,
     resize,
     serving,
     wait_for,
@@ -70,27 +67,6 @@ def address(labels: Path, networks: bundle.Bundle) -> Iterator[str]:
     app = create_app(LocalEngine(networks), ServiceSettings(labels=str(labels)), Meter())
     with serving(app) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("downloads")
-
-
-@pytest.fixture(scope="module")
-def chrome(downloads: Path) -> Iterator[Any]:
-    with browser(downloads) as driver:
-        yield driver
-
-
-@pytest.fixture
-def page(chrome: Any, address: str) -> Iterator[Page]:
-    resize(chrome, 1280, 800)
-    chrome.get(address)
-    wait_for(lambda: chrome.execute_script("return document.readyState") == "complete")
-    messages(chrome)
-    yield Page(chrome, SHAPE)
-    assert messages(chrome) == []  # no errors, and nothing that the policy forbids
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -25,9 +24,7 @@ from tests.support.photo_bundles import photo_bundle
 from tests.support.service.browser import (
     Page,
     accessibility,
-    browser,
     loaded,
-    messages,
     resize,
     serving,
     wait_for,
@@ -62,27 +59,6 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
 def address(networks: bundle.Bundle) -> Iterator[str]:
     with serving(create_app(LocalEngine(networks), ServiceSettings(), Meter())) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("downloads")
-
-
-@pytest.fixture(scope="module")
-def chrome(downloads: Path) -> Iterator[Any]:
-    with browser(downloads) as driver:
-        yield driver
-
-
-@pytest.fixture
-def page(chrome: Any, address: str) -> Iterator[Page]:
-    resize(chrome, 1280, 800)
-    chrome.get(address)
-    wait_for(lambda: chrome.execute_script("return document.readyState") == "complete")
-    messages(chrome)
-    yield Page(chrome, SHAPE)
-    assert messages(chrome) == []  # no errors, and nothing that the policy forbids
 
 
 @pytest.fixture
