@@ -204,12 +204,12 @@ def count(fold: Fold, arms: Sequence[Arm]) -> SplitScores:
         trained_network(spec, fold.out / "trials" / spec.key).to(fold.device)
         for spec in (nerve, dermis)
     )
-    with bar("Counting crossings", None) as tell:
+    with bar("Counting crossings"):
         return score_split(
             (networks[0], networks[1]), fold.samples, fold.cohort.biopsies, fold.split.train,
             fold.split.held_out, fold.settings.crossings, fold.settings.fit,
             fold.out / "predictions", um_per_px=fold.um_per_px, device=fold.device,
-            seed=fold.settings.seed, progress=tell,
+            seed=fold.settings.seed,
         )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from skinray.config.biopsies import CrossingSettings, FitSettings
+from skinray.config.biopsies import CrossingSettings, FitSettings, RunSettings
 from skinray.crossings import Crossings, find_crossings
 from skinray.crossings.fit import FitPair, fit_crossings
 from skinray.files import whole
 from skinray.images.augment import Sample, generator
 from skinray.images.cohort.rows import Biopsy
+from skinray.learning.search import Split
+from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import trained_network
 from skinray.learning.validation import scores
 from skinray.models.predict import predict_map
 
@@ -63,6 +66,53 @@ def fitted(
     return result.settings, result.consistency
 
 
+@dataclass(frozen=True)
+class ScoringInputs:
+    """What the scoring tasks of a run share; ``out`` is its folder, ``source`` the samples."""
+
+    source: Sequence[Sample]
+    biopsies: tuple[Biopsy, ...]
+    out: Path
+    settings: RunSettings
+    um_per_px: float | None
+
+    def network(self, spec: TrialSpec, device: torch.device) -> nn.Module:
+        """Return the network of a trial."""
+        return trained_network(spec, self.out / "trials" / spec.key).to(device)
+
+
+def split_scores(
+    device: torch.device, split: Split, nerve: TrialSpec, dermis: TrialSpec, inputs: ScoringInputs
+) -> SplitScores:
+    """Score a split's held-out images with the networks of two trials."""
+    return score_split(
+        (inputs.network(nerve, device), inputs.network(dermis, device)),
+        inputs.source,
+        inputs.biopsies,
+        split.train,
+        split.held_out,
+        inputs.settings.crossings,
+        inputs.settings.fit,
+        inputs.out / "predictions" / split.name,
+        um_per_px=inputs.um_per_px,
+        device=device,
+        seed=inputs.settings.seed,
+    )
+
+
+def arm_dice(
+    device: torch.device, spec: TrialSpec, split: Split, inputs: ScoringInputs
+) -> dict[int, list[float]]:
+    """Return an arm's Dice by tolerance, one value for each held-out image of the split."""
+    network = inputs.network(spec, device)
+    rows = []
+    for at in split.held_out:
+        sample = inputs.source[at]
+        probability = predict_map(network, sample.image, device)
+        rows.append(scores(spec.stage, probability, sample.masks[spec.stage]))
+    return {k: [row[k] for row in rows] for k in rows[0]}
+
+
 def score_split(
     networks: tuple[nn.Module, nn.Module],
     samples: Sequence[Sample],
@@ -76,7 +126,6 @@ def score_split(
     um_per_px: float | None = None,
     device: torch.device | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
 ) -> SplitScores:
     """Fit the crossing parameters to training images, then count the held-out images.
 
@@ -87,17 +136,13 @@ def score_split(
     train, held_out : positions. Only ``train`` is used for fitting.
     folder : receives one ``.npz`` file of maps for each held-out image.
     """
-    fitting = images_to_fit(train, search, seed)
-    total = len(fitting) + len(held_out)
     pairs = []
-    for at in fitting:
+    for at in images_to_fit(train, search, seed):
         sample = samples[at]
         pairs.append(_pair(*_maps(networks, sample, device), sample, um_per_px))
-        if progress is not None:
-            progress(len(pairs), total)
     chosen, consistency = fitted(pairs, settings, search)
     images = []
-    for done, at in enumerate(held_out, 1):
+    for at in held_out:
         sample = samples[at]
         nerve, dermis = _maps(networks, sample, device)
         found = find_crossings(nerve, dermis, chosen, um_per_px)
@@ -113,8 +158,6 @@ def score_split(
                 prediction=path.name,
             )
         )
-        if progress is not None:
-            progress(len(pairs) + done, total)
     return SplitScores(images, chosen, consistency)
 
 

@@ -15,7 +15,7 @@ from ray.util.state import list_actors
 from skinray.cluster.device import PRETENDED_GPUS
 from skinray.cluster.session import session
 from skinray.cluster.train.held import held, left_behind
-from skinray.cluster.train.placement import trial_resources
+from skinray.cluster.train.resources import trial_resources
 from skinray.cluster.train.sources import Source
 from skinray.cluster.train.tune import run_trials
 from skinray.config.training import ClusterSettings

@@ -11,7 +11,6 @@ from pathlib import Path
 import ray
 from rich.console import Console
 
-from skinray.cluster.train.held_out import ScoringInputs, arm_dice, split_scores
 from skinray.cluster.train.run import TrainingJob, TrainingRun, run_training
 from skinray.cluster.train.tune import Trained, TrialResult, all_trained
 from skinray.config.biopsies import CrossingSettings, RunSettings
@@ -22,7 +21,14 @@ from skinray.images.cohort.manifest import fingerprint
 from skinray.images.cohort.rows import Cohort
 from skinray.learning import bundle as bundles
 from skinray.learning.bundle.info import BundleInfo
-from skinray.learning.held_out import fitted, images_to_fit, stored_pair
+from skinray.learning.held_out import (
+    ScoringInputs,
+    arm_dice,
+    fitted,
+    images_to_fit,
+    split_scores,
+    stored_pair,
+)
 from skinray.learning.provenance import now, versions
 from skinray.learning.search import Chosen, SpecMaker, Split, Splits, choose, deciding, make_splits
 from skinray.learning.spec import TrialSpec, describe

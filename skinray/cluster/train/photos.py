@@ -16,6 +16,7 @@ from skinray.cluster.train.run import TrainingJob, TrainingRun, run_training
 from skinray.cluster.train.tune import Trained, all_trained
 from skinray.config.photos import PhotoSettings
 from skinray.errors import CohortError, SettingsError, SkinrayError
+from skinray.images.file_errors import counted
 from skinray.images.photos.labels import read_skin
 from skinray.images.photos.pairs import (
     Photo,
@@ -263,8 +264,7 @@ def _unmarked(photos: Sequence[Photo], settings: PhotoSettings, console: Console
                 problems.append(str(error))
             steps.set(done)
     if problems:
-        lines = "\n  ".join(problems)
-        raise CohortError(f"{len(problems)} photographs or masks to fix or remove\n  {lines}")
+        raise CohortError("\n  ".join([counted(len(problems), "problem"), *problems]))
     return unmarked
 
 

@@ -21,8 +21,7 @@ from rich.console import Console
 from skinray.cluster.device import ready_device
 from skinray.cluster.session import session
 from skinray.cluster.shared_folder import check_shared
-from skinray.cluster.train.placement import kept_resources, trial_resources
-from skinray.cluster.train.resources import Resources
+from skinray.cluster.train.resources import Resources, kept_resources, trial_resources
 from skinray.cluster.train.sources import Source, open_source
 from skinray.cluster.train.tune import TrialResult, run_trials
 from skinray.config.biopsies import RunSettings

@@ -26,8 +26,7 @@ from skinray.cluster.capacity import HEAD, in_words
 from skinray.cluster.malloc import keep_freed_memory
 from skinray.cluster.train.data import feed_for
 from skinray.cluster.train.held import held, left_behind, unplaced
-from skinray.cluster.train.placement import WAITING_SHOWN_EVERY_S
-from skinray.cluster.train.resources import DRIVER_SHARE, Resources
+from skinray.cluster.train.resources import DRIVER_SHARE, WAITING_SHOWN_EVERY_S, Resources
 from skinray.cluster.train.sources import Source
 from skinray.cluster.train.trial_progress import TrialProgress
 from skinray.cluster.train.workers import BEGUN, train_on_workers

@@ -16,9 +16,8 @@ from rich.console import Console
 
 from skinray.cluster import autoscaler
 from skinray.cluster.capacity import HEAD, Capacity, logical_cpus, side_by_side
-from skinray.cluster.train import placement
-from skinray.cluster.train.placement import trial_resources
-from skinray.cluster.train.resources import bundles_of, plan
+from skinray.cluster.train import resources
+from skinray.cluster.train.resources import bundles_of, plan, trial_resources
 from skinray.config.training import ClusterSettings
 from skinray.errors import ResourcesError
 from tests.support.tiny import tiny_spec
@@ -37,12 +36,12 @@ class Offers:
         self.after, self.looks = after, 0
         self.asked: list[list[dict[str, float]]] = []
         self.released = 0
-        monkeypatch.setattr(placement, "capacity_at_hand", lambda: capacity)
-        monkeypatch.setattr(placement, "alive_nodes", lambda: ({HEAD: 1.0}, {"CPU": 16, "GPU": 1}))
-        for module in (placement, autoscaler):
+        monkeypatch.setattr(resources, "capacity_at_hand", lambda: capacity)
+        monkeypatch.setattr(resources, "alive_nodes", lambda: ({HEAD: 1.0}, {"CPU": 16, "GPU": 1}))
+        for module in (resources, autoscaler):
             monkeypatch.setattr(module, "placement_group", self.ask)
             monkeypatch.setattr(module, "remove_placement_group", lambda group: self.release())
-        monkeypatch.setattr(placement, "WAITING_SHOWN_EVERY_S", 0.05)
+        monkeypatch.setattr(resources, "WAITING_SHOWN_EVERY_S", 0.05)
 
     def ask(self, bundles: list[dict[str, float]]) -> Offers:
         self.asked.append(bundles)
@@ -155,7 +154,7 @@ def test_a_run_that_can_never_get_its_resources_ends_with_the_reason(ray_session
 
 
 def test_busy_resources_are_waited_for(ray_session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "WAITING_SHOWN_EVERY_S", 1.0)
+    monkeypatch.setattr(resources, "WAITING_SHOWN_EVERY_S", 1.0)
     busy = ray_session.util.placement_group([{"CPU": 3}])
     assert busy.wait(30)
     release = threading.Timer(4, lambda: ray_session.util.remove_placement_group(busy))
@@ -183,10 +182,10 @@ def test_workers_share_a_bundles_steps_if_the_smallest_has_crops_for_both(
 ) -> None:
     """The search may have chosen another batch size for one network than for the other."""
     here = Capacity(({"CPU": 4.0, HEAD: 1.0},))
-    monkeypatch.setattr(placement, "capacity_at_hand", lambda: here)
-    monkeypatch.setattr(placement.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(resources, "capacity_at_hand", lambda: here)
+    monkeypatch.setattr(resources.os, "cpu_count", lambda: 2)
     specs = [tiny_spec(step_crops=step) for step in steps]
-    found = placement.kept_resources(ClusterSettings(), plan(ClusterSettings(), 0, here), specs)
+    found = resources.kept_resources(ClusterSettings(), plan(ClusterSettings(), 0, here), specs)
     assert (found.workers, found.nested) == ((workers, workers), True)
 
 
