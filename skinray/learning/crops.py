@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skinray.config.images import AugmentSettings
 from skinray.images.augment import Sample, apply, draw, generator, paste
+from skinray.images.cohort.common_scale import resampled
 from skinray.learning.spec import TrialSpec
 
 
@@ -67,8 +69,33 @@ def augmented(sample: Sample, row: PlanRow, name: str, seed: int, how: AugmentSe
     return apply(draw(rng, how), sample, how)
 
 
+class Shrunk(Sequence[Sample]):
+    """Samples at a share of their size; each is shrunk once and kept.
+
+    Parameters
+    ----------
+    samples : the cohort by position.
+    factor : pixels per pixel of the samples, along each side.
+    """
+
+    def __init__(self, samples: Sequence[Sample], factor: float) -> None:
+        self.samples, self.factor = samples, factor
+        self.kept: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, at: Any) -> Any:
+        """Return the shrunk sample at a position."""
+        if at not in self.kept:
+            self.kept[at] = resampled(self.samples[at], self.factor)
+        return self.kept[at]
+
+
 class CropMaker:
     """Makes a trial's crops, one row of its plan at a time, or those of several rows.
+
+    Crops are cut from samples at the working scale of the trial's network.
 
     Parameters
     ----------
@@ -76,7 +103,9 @@ class CropMaker:
     """
 
     def __init__(self, spec: TrialSpec, samples: Sequence[Sample]) -> None:
-        self.spec, self.samples = spec, samples
+        scale = float(spec.arm.model.options.get("scale", 1))
+        self.spec = spec
+        self.samples = samples if scale == 1 else Shrunk(samples, scale)
 
     def crop(self, row: PlanRow) -> Sample:
         """Return the augmented sample of one row."""

@@ -1,9 +1,10 @@
 """The networks, in one table: to add one, write one file and one line in ``MODELS``.
 
 Every network takes RGB (N, 3, H, W) float32 in 0..1, of any height and width, normalises it
-itself, and returns logits (N, 1, H, W) float32, whose sigmoid is the probability. Weights are
-random until :mod:`skinray.models.weights.load` loads others; nothing is downloaded. Invalid
-options raise SettingsError.
+itself, and returns logits (N, 1, H, W) float32, whose sigmoid is the probability. It sees images
+at its working scale: training shrinks the crops, and :mod:`skinray.models.predict` shrinks images
+and enlarges the maps. Weights are random until :mod:`skinray.models.weights.load` loads others;
+nothing is downloaded. Invalid options raise SettingsError.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 def options_of(name: str) -> tuple[str, ...]:
     """Return the names of the options of network ``name``."""
     # The backbone is part of the network's name.
-    return tuple(key for key in inspect.signature(MODELS[name]).parameters if key != "backbone")
+    own = (key for key in inspect.signature(MODELS[name]).parameters if key != "backbone")
+    return (*own, "scale")
 
 
 def build(name: str, **options: Any) -> nn.Module:
@@ -54,7 +56,8 @@ def build(name: str, **options: Any) -> nn.Module:
     Parameters
     ----------
     name : a key of ``MODELS``.
-    options : see the network's class; :func:`options_of` lists their names.
+    options : see the network's class; :func:`options_of` lists their names. Every network has
+        ``scale``, the share of an image's sides at which it sees the image: above 0, at most 1.
 
     Raises
     ------
@@ -69,4 +72,14 @@ def build(name: str, **options: Any) -> nn.Module:
         raise SettingsError(
             f"model '{name}' has no option {', '.join(unknown)}: it has {', '.join(known)}"
         )
-    return MODELS[name](**options)
+    scale = options.pop("scale", 1.0)
+    if not 0 < scale <= 1:
+        raise SettingsError(f"scale of '{name}' is {scale}: give a share above 0, at most 1")
+    network = MODELS[name](**options)
+    network.working_scale = float(scale)  # type: ignore[assignment]
+    return network
+
+
+def working_scale(network: nn.Module) -> float:
+    """Return the share of an image's sides at which a network sees it; 1 for foreign networks."""
+    return float(getattr(network, "working_scale", 1.0))

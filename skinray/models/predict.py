@@ -17,7 +17,8 @@ from torch import nn
 
 from skinray.config.images import PredictSettings
 from skinray.errors import ImageError
-from skinray.images.cohort.common_scale import scale_factor
+from skinray.images.cohort.common_scale import resized, scale_factor
+from skinray.models import working_scale
 
 # In a stack of images, sums may round differently. This is the largest difference of a probability
 # from that of the image alone, in float32 on a CPU (measured by benchmarks/serve/batches.py).
@@ -45,6 +46,7 @@ def predict_maps(
     images: Sequence[NDArray[np.uint8]],
     device: torch.device | None = None,
     settings: PredictSettings = WHOLE,
+    factor: float = 1.0,
 ) -> NDArray[np.float32]:
     """Return the probability maps of images of one size, in tiles if they are large.
 
@@ -53,10 +55,11 @@ def predict_maps(
 
     Parameters
     ----------
-    network : maps (N, 3, H, W) float RGB in 0..1 to (N, 1, H, W) logits.
+    network : maps (N, 3, H, W) float RGB in 0..1 to (N, 1, H, W) logits, at its working scale.
     images : N of (H, W, 3) uint8, RGB; all of the same size.
     device : the network's device; None: the CPU.
     settings : when and how to cut tiles, and whether to average over mirrored images.
+    factor : the network's training pixels per image pixel, at full scale.
 
     Returns
     -------
@@ -73,15 +76,22 @@ def predict_maps(
                 f"image of shape {image.shape} and type {image.dtype}: give (height, width, 3) "
                 "uint8 in RGB order, as skinray.read_image returns it"
             )
-    device = device or torch.device("cpu")
+    device, factor = device or torch.device("cpu"), factor * working_scale(network)
+    seen = [resized(image, factor) for image in images]
     with evaluating(network), torch.inference_mode():
         if settings.mirrored == 1:
-            return _maps(network, images, device, settings)
-        total = np.zeros((len(images), *images[0].shape[:2]), np.float32)
-        for axes in MIRRORED[: settings.mirrored]:
-            maps = _maps(network, [np.flip(image, axes) for image in images], device, settings)
-            total += np.flip(maps, tuple(axis + 1 for axis in axes))
-        return np.asarray(total / np.float32(settings.mirrored), np.float32)
+            maps = _maps(network, seen, device, settings)
+        else:
+            total = np.zeros((len(seen), *seen[0].shape[:2]), np.float32)
+            for axes in MIRRORED[: settings.mirrored]:
+                views = _maps(network, [np.flip(image, axes) for image in seen], device, settings)
+                total += np.flip(views, tuple(axis + 1 for axis in axes))
+            maps = np.asarray(total / np.float32(settings.mirrored), np.float32)
+    if factor == 1:
+        return maps
+    height, width = images[0].shape[:2]
+    back = [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps]
+    return np.asarray(back, np.float32)
 
 
 @contextmanager
@@ -146,15 +156,7 @@ def predict_at_scale(
         If an array is not an 8-bit RGB image.
     """
     factor = scale_factor(um_per_px, trained_um_per_px)
-    if factor == 1.0:
-        return predict_maps(network, images, device, settings)
-    height, width = images[0].shape[:2]
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    resized = [np.asarray(cv2.resize(image, size, interpolation=how), np.uint8) for image in images]
-    maps = predict_maps(network, resized, device, settings)
-    back = [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps]
-    return np.asarray(back, np.float32)
+    return predict_maps(network, images, device, settings, factor)
 
 
 @dataclass(frozen=True)

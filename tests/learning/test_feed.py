@@ -8,6 +8,7 @@ import torch
 
 from skinray.errors import SettingsError
 from skinray.images.augment import Sample, apply, draw, generator
+from skinray.images.cohort.common_scale import resampled
 from skinray.learning.crops import CropMaker, PlanRow, augmented, remaining_steps
 from skinray.learning.feed import AHEAD, InProcessFeed, as_batch
 from skinray.learning.loop import Batch, World
@@ -37,6 +38,18 @@ def test_batches_are_crops_of_the_image_and_its_mask() -> None:
     assert [tuple(batch.truth.shape) for batch in batches] == [(2, 32, 32)] * 2
     assert all(part.dtype == torch.uint8 for batch in batches for part in batch[:2])
     assert [batch.step for batch in batches] == [2, 2]
+
+
+def test_crops_are_cut_at_the_working_scale() -> None:
+    """Each sample is read and shrunk once."""
+    spec, spy = tiny_spec().override({"arm.model.options": {"scale": 0.5}}), Spy(SAMPLES)
+    maker, rows = CropMaker(spec, spy), [PlanRow(epoch, 0, 0) for epoch in (0, 1)]
+    for row in rows:
+        shrunk = resampled(SAMPLES[spec.train[0]], 0.5)
+        wanted = augmented(shrunk, row, spec.names[0], spec.seed, spec.augment)
+        assert np.array_equal(maker.crop(row).image, wanted.image)
+        assert np.array_equal(maker.crop(row).masks["nerve"], wanted.masks["nerve"])
+    assert spy.read == [spec.train[0]]
 
 
 @pytest.mark.parametrize(("stage", "colour"), [("nerve", 0), ("dermis", 1)])

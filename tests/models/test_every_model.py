@@ -136,6 +136,8 @@ def test_errors_for_unknown_names_and_options_list_the_known_ones() -> None:
         ("deeplabv3_mobilenet_v3_large", {"aspp_channels": 0}, "1 channel"),
         ("deeplabv3_mobilenet_v3_large", {"wrap_init": "zero"}, "identity or random"),
         ("skin_deeplabv3", {"side": 8}, "side is 8"),
+        ("unet", {"scale": 0}, "scale of 'unet' is 0"),
+        ("unet", {"scale": 2}, "scale of 'unet' is 2"),
     ],
 )
 def test_options_that_describe_no_network_are_refused(

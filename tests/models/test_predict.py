@@ -116,6 +116,28 @@ def test_a_map_comes_back_to_its_place() -> None:
     assert len(rows) == pytest.approx(32 * 32, rel=0.01)
 
 
+@pytest.mark.parametrize(("scale", "um_per_px", "seen"), [
+    (0.5, None, (48, 64)), (0.25, 0.5, (24, 32)), (0.25, 1.0, (48, 64)),
+])  # fmt: skip
+def test_the_network_sees_its_working_scale(
+    scale: float, um_per_px: float | None, seen: tuple[int, int]
+) -> None:
+    network, sample = Recorder(), drawn_sample()
+    network.working_scale = scale  # type: ignore[assignment]
+    found = predict_at_scale(network, [sample.image], um_per_px, 0.5)[0]
+    assert network.sizes == [seen]
+    assert found.shape == (96, 128)
+
+
+def test_mirrored_views_are_of_the_working_scale() -> None:
+    network, image = Recorder(), np.zeros((96, 128, 3), np.uint8)
+    network.working_scale = 0.5  # type: ignore[assignment]
+    image[32:64, 40:72, 0] = 255
+    found = predict_map(network, image, settings=PredictSettings(mirrored=4))
+    assert network.sizes == [(48, 64)] * 4
+    assert np.allclose(found, predict_map(network, image), atol=1e-6)
+
+
 @given(st.floats(0.05, 10), st.floats(0.05, 10))
 def test_scale_factor_is_the_ratio_and_one_where_nearly_so(own: float, trained: float) -> None:
     factor, ratio = scale_factor(own, trained), own / trained

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from skinray.config.images import ReadSettings
+from skinray.config.kinds import Stage
 from skinray.images.augment import Sample
 from skinray.images.cohort.manifest import load_sample
 from skinray.images.cohort.rows import Biopsy
 
+P = TypeVar("P", np.uint8, np.float32)
 # Images whose scale differs from the training scale by less than this are not resampled.
 SAME_SCALE = 0.02
 # At 0.5, lines one pixel wide break where they step to the next column. At 0.45 none of 4000
@@ -56,18 +60,27 @@ def resampled(sample: Sample, factor: float) -> Sample:
     """
     if factor == 1.0:
         return sample
-    height, width = sample.shape
+    image = resized(sample.image, factor)
+    height, width = image.shape[:2]
+
+    def shrunk(stage: Stage, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if stage == "nerve":
+            least = LEAST_COVER * factor if factor < 1 else 0.5
+            return (resized(mask.astype(np.float32), factor) >= least).astype(np.uint8)
+        nearest = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        return np.asarray(nearest, np.uint8)
+
+    return Sample(image, {stage: shrunk(stage, mask) for stage, mask in sample.masks.items()})
+
+
+def resized(pixels: NDArray[P], factor: float) -> NDArray[P]:
+    """Return an image or a map, (H, W, ...), with ``factor`` times the pixels along each side.
+
+    Shrinking averages the pixels. At factor 1, the result is the array itself.
+    """
+    if factor == 1.0:
+        return pixels
+    height, width = pixels.shape[:2]
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    how, least = cv2.INTER_LINEAR, 0.5
-    if factor < 1:
-        how, least = cv2.INTER_AREA, LEAST_COVER * factor
-    image = cv2.resize(sample.image, size, interpolation=how)
-    covered = cv2.resize(sample.masks["nerve"].astype(np.float32), size, interpolation=how)
-    dermis = cv2.resize(sample.masks["dermis"], size, interpolation=cv2.INTER_NEAREST_EXACT)
-    return Sample(
-        np.asarray(image, np.uint8),
-        {
-            "nerve": (np.asarray(covered) >= least).astype(np.uint8),
-            "dermis": np.asarray(dermis, np.uint8),
-        },
-    )
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, size, interpolation=how), pixels.dtype)
