@@ -33,6 +33,10 @@ class TrainingError(SkinrayError):
     """A training run that cannot continue (loss not finite, checkpoint of another run)."""
 
 
+class NotLearnedError(TrainingError):
+    """A training after which the network is no better than chance."""
+
+
 class DivergedError(TrainingError):
     """A training whose loss or gradient is not finite: its settings do not work."""
 

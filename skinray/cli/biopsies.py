@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from skinray.cli.options import Out, Resume, Seed, Workers, set_option
-from skinray.config.base import changes_of
+from skinray.cli.options import Out, Resume, Seed, Workers, exit_if_failed, set_option
+from skinray.config.base import changes_of, from_yaml, to_yaml
+from skinray.config.biopsies import RunSettings
 from skinray.errors import SettingsError
+from skinray.files import write_whole
 
 
 def phantom(
@@ -75,8 +77,19 @@ def train_cv(
         typer.Option(help="Cohort folder with manifest.csv. Default: draw a synthetic cohort."),
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="demo, paper, real-tissue, or a YAML file with all settings.")
-    ] = "demo",
+        str | None,
+        typer.Option(
+            help="auto: planned from your images and this machine (the default with --data); demo, "
+            "paper, real-tissue; or a YAML file with all settings."
+        ),
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(min=0.05, help="Budget of --recipe auto. Default: 0.5 on CPUs, 4 with a GPU."),
+    ] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Show the plan, store its settings, and stop.")
+    ] = False,
     out: Out = None,
     resume: Resume = False,
     set_: Annotated[list[str] | None, set_option("seed=1 or folds.count=3")] = None,
@@ -90,8 +103,10 @@ def train_cv(
     r"""Train the crossing counter on a labelled cohort, cross-validated, and bundle it.
 
     Searches the settings of each network, scores every image with networks that never saw it, and
-    leaves `report.html`, `report.json` and `bundle/` in the run folder. On one machine it starts
-    Ray itself. To run on a cluster, submit it as a job:
+    leaves `report.html`, `report.json` and `bundle/` in the run folder. If a network did not learn,
+    the report says so first, and the exit code is 4.
+
+    On one machine it starts Ray itself. To run on a cluster, submit it as a job:
 
         ray job submit --working-dir . -- \
           python jobs/train_cv.py --data /shared/cohort --out /shared/run
@@ -100,11 +115,21 @@ def train_cv(
     """
     from skinray.cli.run_folder import DEMO_IMAGES, demo_cohort, run_folder
     from skinray.config.recipes import recipe as named
+    from skinray.learning.run_folder import SETTINGS
     from skinray.progress import bar
 
-    options = {"seed": seed, "cluster.workers": workers, "folds.unit": fold_unit}
-    settings = named(recipe).override(changes_of(set_, options))
+    recipe = recipe or ("demo" if data is None else "auto")
+    changes = changes_of(set_, {"seed": seed, "cluster.workers": workers, "folds.unit": fold_unit})
+    if recipe == "auto":
+        settings = _planned(data, hours, out if resume else None, changes)
+    elif hours is not None or plan_only:
+        raise SettingsError(f"--hours and --plan-only belong to --recipe auto, not to {recipe}")
+    else:
+        settings = named(recipe).override(changes)
     out = run_folder(out, settings.recipe, resume=resume)
+    if plan_only:
+        typer.echo(f"Settings: {write_whole(out / SETTINGS, to_yaml(settings))}")
+        return
     if data is None:
         with bar("Drawing synthetic biopsies", DEMO_IMAGES) as tell:
             data = demo_cohort(out, tell)
@@ -114,6 +139,30 @@ def train_cv(
     results = run(data, out, settings, resume=resume)
     typer.echo(tables_text(results))
     typer.echo(f"Bundle: {out / 'bundle'}\nReport: {out / 'report.html'}")
+    exit_if_failed(results.failures)
+
+
+def _planned(
+    data: Path | None, hours: float | None, begun: Path | None, changes: dict[str, Any]
+) -> RunSettings:
+    """Plan a run, or take the plan of the run that was begun in a folder."""
+    from skinray.learning.run_folder import SETTINGS
+
+    if data is None:
+        raise SettingsError("--recipe auto plans for your images: give their folder with --data")
+    if begun is not None and (begun / SETTINGS).is_file():
+        return from_yaml(RunSettings, begun / SETTINGS).override(changes)
+    from rich.console import Console
+    from rich.table import Table
+
+    from skinray.learning.auto.plan import plan_for
+
+    plan = plan_for(data, hours)
+    table = Table("", "plan", "why", title="Plan", title_justify="left")
+    for line in plan.lines:
+        table.add_row(line.what, line.value, line.reason)
+    Console().print(table)
+    return plan.settings.override(changes)
 
 
 def pretrain_hed(

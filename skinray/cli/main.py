@@ -14,10 +14,11 @@ import typer
 
 from skinray import __version__
 from skinray.cli.biopsies import check, phantom, pretrain_hed, train_cv
+from skinray.cli.options import NOT_LEARNED
 from skinray.cli.photos import train_photos
 from skinray.cli.results import report, score, serve
 from skinray.cli.weights import weights_app
-from skinray.errors import SkinrayError
+from skinray.errors import NotLearnedError, SkinrayError
 from skinray.logs import logged_run
 
 app = typer.Typer(
@@ -40,7 +41,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 def main() -> None:
     """Run the command line; an error that a user can fix is one message and exit code 1.
 
-    Bad usage is exit code 2.
+    Bad usage is exit code 2; a network that did not learn, 4.
     """
     guarded(app)
 
@@ -50,6 +51,8 @@ def guarded(call: Any) -> None:
     try:
         with logged_run():
             call()
+    except NotLearnedError as error:
+        _complain(str(error), NOT_LEARNED)
     except SkinrayError as error:
         _complain(str(error))
     except OSError as error:
@@ -73,9 +76,9 @@ def guarded(call: Any) -> None:
         raise
 
 
-def _complain(message: str) -> NoReturn:
+def _complain(message: str, code: int = 1) -> NoReturn:
     typer.echo(f"error: {message}", err=True)
-    sys.exit(1)
+    sys.exit(code)
 
 
 def run_job(command: Any) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+# Exit code of a training of which a part did not learn.
+NOT_LEARNED = 4
 
 Out = Annotated[
     Path | None,
     typer.Option(help="Run folder; on a cluster every node must see it. Default: runs/NAME-TIME."),
 ]
 Resume = Annotated[bool, typer.Option(help="Continue the interrupted run in --out.")]
+Anyway = Annotated[
+    bool, typer.Option("--anyway", help="Use a bundle even if its training did not learn.")
+]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the run. Default: the recipe's.")]
 Workers = Annotated[
     str | None,
@@ -20,6 +27,14 @@ Workers = Annotated[
         "from 2 to 8 as the cluster has."
     ),
 ]
+
+
+def exit_if_failed(failures: Sequence[str]) -> None:
+    """Show in red what did not work, and exit with code 4; do nothing if all did."""
+    if failures:
+        lines = "".join(f"\n  {failure}" for failure in failures)
+        typer.secho(f"This run failed in part: do not use its results.{lines}", fg="red", err=True)
+        raise typer.Exit(NOT_LEARNED)
 
 
 def set_option(examples: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from skinray.cli.options import Out, Resume, Seed, Workers, set_option
+from skinray.cli.options import Out, Resume, Seed, Workers, exit_if_failed, set_option
 from skinray.config.base import changes_of
 from skinray.errors import SettingsError
 
@@ -120,3 +120,4 @@ def train_photos(
     results = run(data, public, out, settings, backgrounds=backgrounds or (), resume=resume)
     typer.echo(table_text(results))
     typer.echo(f"Table: {out / TABLE}.md and .csv\nReport: {out / 'report.html'}")
+    exit_if_failed(results.failures)

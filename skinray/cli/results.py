@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skinray.cli.options import set_option
+from skinray.cli.options import Anyway, set_option
 from skinray.config.base import parse_assignment
 
 # Exit code of `score` if more images failed than --max-failures allows.
@@ -48,6 +48,7 @@ def score(
     no_overlays: Annotated[
         bool, typer.Option("--no-overlays", help="Do not write overlays, GeoJSON or masks.")
     ] = False,
+    anyway: Anyway = False,
     set_: Annotated[list[str] | None, set_option("layout=separate or fused.actors=4")] = None,
 ) -> None:
     r"""Score every image of a cohort. Each image gets one row, even if it fails.
@@ -69,7 +70,7 @@ def score(
 
     changes = dict(parse_assignment(text) for text in set_ or [])
     changes = {path.removeprefix("score."): value for path, value in changes.items()}
-    chosen: dict[str, Any] = {"um_per_px": um_per_px} | ({"overlays": False} if no_overlays else {})
+    chosen: dict[str, Any] = {"um_per_px": um_per_px, "anyway": anyway, "overlays": not no_overlays}
     settings = validate(ScoreSettings, chosen, "options").override(changes)
     from skinray.cluster.score.run import score as run
     from skinray.scoring.object_store import without_password
@@ -109,6 +110,7 @@ def serve(
             "--without-tokens", help="Let every user of this machine in; only on loopback."
         ),
     ] = False,
+    anyway: Anyway = False,
 ) -> None:
     """Start the HTTP service on this machine: a web page at `/`, its API at `/docs`.
 
@@ -121,7 +123,7 @@ def serve(
     from skinray.config.scoring import ServeSettings
     from skinray.service.middleware.tokens import choose_access
 
-    values: dict[str, Any] = {"bundle": str(bundle.absolute()), "layout": layout}
+    values: dict[str, Any] = {"bundle": str(bundle.absolute()), "layout": layout, "anyway": anyway}
     access = choose_access(host, tokens, without_tokens)
     values["service"] = access.settings()
     if labels is not None:

@@ -151,6 +151,11 @@ class TuneSettings(Settings):
         description="for each split, how many parts of its training images score a configuration; "
         "folds that are each other's parts share a training, so 2 cost no more than 1",
     )
+    second_tries: bool = Field(
+        False,
+        description="train a network that did not learn again, with a lower and then a higher "
+        "learning rate; a search of which no trial learned again, for all epochs",
+    )
     validation: Literal["inner", "held_out"] = Field(
         "inner",
         description="inner: score a split's trials on parts of its training images; held_out: on "

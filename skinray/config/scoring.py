@@ -33,6 +33,7 @@ class ScoreSettings(Settings):
     um_per_px: float | None = Field(
         None, ge=0.01, le=20, description="scale of every image; overrides manifest and files"
     )
+    anyway: bool = Field(False, description="use a bundle that did not learn its task")
     overlays: bool = Field(
         True, description="write an overlay of each image, and a GeoJSON file or the mask"
     )
@@ -102,6 +103,7 @@ class ServeSettings(Settings):
     layout: Literal["separate", "fused"] = Field(
         "separate", description="separate: each stage has its own replicas; fused: one has all"
     )
+    anyway: bool = Field(False, description="use a bundle that did not learn its task")
     service: ServiceSettings = ServiceSettings()
     threads: int = Field(
         1,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from skinray.config.biopsies import CrossingSettings, FitSettings, RunSettings
+from skinray.config.kinds import Stage
 from skinray.crossings import Crossings, find_crossings
 from skinray.crossings.fit import FitPair, fit_crossings
 from skinray.files import whole
@@ -21,7 +22,7 @@ from skinray.images.cohort.rows import Biopsy
 from skinray.learning.search import Split
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import trained_network
-from skinray.learning.validation import scores
+from skinray.learning.validation import chance, scores
 from skinray.models.predict import predict_map
 
 LONGEST_NAME = 200  # bytes; file systems allow 255, and the ending needs some
@@ -29,7 +30,11 @@ LONGEST_NAME = 200  # bytes; file systems allow 255, and the ending needs some
 
 @dataclass(frozen=True)
 class HeldOut:
-    """One held-out image: counts, scores and the file of its maps."""
+    """One held-out image: counts, scores and the file of its maps.
+
+    ``chance``: the score of the better of an empty and a full mask, for nerves with the largest
+    tolerance.
+    """
 
     position: int
     expert: int
@@ -38,6 +43,7 @@ class HeldOut:
     dermis_dice: float
     boundary_px: float
     prediction: str
+    chance: dict[Stage, float]
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,7 @@ def score_split(
                 dermis_dice=scores("dermis", dermis, sample.masks["dermis"])[0],
                 boundary_px=float(found.boundary_px),
                 prediction=path.name,
+                chance={s: chance(s, mask) for s, mask in sample.masks.items()},
             )
         )
     return SplitScores(images, chosen, consistency)

@@ -29,7 +29,7 @@ from skinray.learning.checkpoint import EpochEnd, StateKeeper, TrainState
 from skinray.learning.feed import ALONE, Fed, Feed, InProcessFeed
 from skinray.learning.loop import Objective, Snapshot, World, agreed, fit
 from skinray.learning.spec import TrialSpec
-from skinray.learning.validation import Judge
+from skinray.learning.validation import Judge, Judgement, judged
 from skinray.models import build
 from skinray.models.compute import placed
 from skinray.models.weights.files import on_cpu
@@ -48,6 +48,8 @@ class TrialOutcome(BaseModel):
     ----------
     score : mean over the validation images; None without such images.
     evidence : mean over each part of them in ``TrialSpec.evidence``.
+    judgement : of the network on the validation images, or without them on some training images;
+        None if none of these has a label that marks something.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +61,12 @@ class TrialOutcome(BaseModel):
     history: list[EpochEnd]
     seconds: float
     fed: Fed = Fed()
+    judgement: Judgement | None = None
+
+    @property
+    def learned(self) -> bool:
+        """Whether the network is better than a mask that ignores the image."""
+        return self.judgement is not None and self.judgement.learned
 
 
 def new_network(spec: TrialSpec, folder: Path | None = None) -> nn.Module:
@@ -186,11 +194,15 @@ def run_trial(
     seconds = time.monotonic() - began
     network.load_state_dict(state.kept)
     scored: list[float] = []
+    judgement: Judgement | None
     if judge is not None:
         # If the last epoch is kept, the judge has just scored this network.
         last = spec.arm.train.keep == "last" and state.history[-1].validation is not None
         scored = judge.scores if last and judge.scores else judge.each(network)
-    return finish(spec, folder, network, state, scored, seconds, feed.fed())
+        judgement = judge.judgement()
+    else:
+        judgement = judged(spec.stage, network, samples, spec.train, device)
+    return finish(spec, folder, network, state, scored, seconds, feed.fed(), judgement)
 
 
 def _on_the_first(
@@ -256,6 +268,7 @@ def finish(
     scored: Sequence[float],
     seconds: float,
     fed: Fed,
+    judgement: Judgement | None,
 ) -> TrialOutcome:
     """Save the network, which has the weights to keep, and as the last step the outcome.
 
@@ -270,6 +283,7 @@ def finish(
         history=state.history,
         seconds=seconds if not state.history else sum(end.seconds for end in state.history),
         fed=fed,
+        judgement=judgement,
     )
     folder.mkdir(parents=True, exist_ok=True)
     if spec.phase == "fit":  # a search has many trials and only needs their scores

@@ -1,4 +1,4 @@
-"""Scores of a network on whole labelled images."""
+"""Scores of a network on whole labelled images, and whether it has learned at all."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from statistics import fmean
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from skinray.config.kinds import Stage
 from skinray.images.augment import Sample
 from skinray.learning.losses import jaccard_loss
-from skinray.learning.metrics import dice, tolerant_dice
+from skinray.learning.metrics import dice, has_learned, tolerant_dice
 from skinray.learning.spec import TrialSpec
 from skinray.models.predict import predict_map
 
 # Tolerances of tables 1 and 2: nerves are traced, so errors of a few pixels are forgiven.
 TOLERANCES: dict[Stage, tuple[int, ...]] = {"nerve": (0, 1, 3), "dermis": (0,), "skin": (0,)}
 THRESHOLD = 0.5
+# Images that show whether a network has learned; more would say the same and take longer.
+SHOWN = 4
 
 
 def scores(
@@ -71,6 +74,64 @@ def image_scores(
     ]
 
 
+class Judgement(BaseModel):
+    """How a network does on some labelled images, compared with masks that ignore the image.
+
+    Attributes
+    ----------
+    score : mean over the images; see :func:`image_scores`.
+    chance : mean score of the better of an empty and a full mask.
+    marked, truth : share of the pixels that the network and the labels mark; None: not known.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    score: float
+    chance: float
+    marked: float | None
+    truth: float
+
+    @property
+    def learned(self) -> bool:
+        """Whether the network has learned to see what the labels mark."""
+        return has_learned(self.score, self.chance)
+
+
+def chance(stage: Stage, truth: NDArray[np.uint8]) -> float:
+    """Return the score of the better of an empty and a full mask of one image."""
+    full = np.ones(truth.shape, np.float32)
+    return max(_SCORE[stage](full, truth), _SCORE[stage](full * 0, truth))
+
+
+def judged(
+    stage: Stage,
+    network: nn.Module,
+    samples: Sequence[Sample],
+    positions: Sequence[int],
+    device: torch.device | None = None,
+) -> Judgement | None:
+    """Judge a network on at most :data:`SHOWN` of the samples, in which the labels mark something.
+
+    None if there is no such sample.
+    """
+    shown = []
+    for at in positions:
+        if samples[at].masks[stage].any():
+            shown.append(samples[at])
+        if len(shown) == SHOWN:
+            break
+    if not shown:
+        return None
+    maps = [predict_map(network, sample.image, device) for sample in shown]
+    truths = [sample.masks[stage] for sample in shown]
+    return Judgement(
+        score=fmean(_SCORE[stage](*pair) for pair in zip(maps, truths, strict=True)),
+        chance=fmean(chance(stage, truth) for truth in truths),
+        marked=fmean(float((one >= THRESHOLD).mean()) for one in maps),
+        truth=fmean(float((truth > 0).mean()) for truth in truths),
+    )
+
+
 class Judge:
     """Scores networks on a trial's validation images; ``scores`` are those of the last network."""
 
@@ -87,3 +148,14 @@ class Judge:
         seen = (self.samples[at] for at in self.spec.validation)
         self.scores = image_scores(self.spec.stage, network, seen, self.device)
         return self.scores
+
+    def judgement(self) -> Judgement:
+        """Return the judgement of the last network on the validation images."""
+        stage = self.spec.stage
+        truths = [self.samples[at].masks[stage] for at in self.spec.validation]
+        return Judgement(
+            score=fmean(self.scores),
+            chance=fmean(chance(stage, truth) for truth in truths),
+            marked=None,
+            truth=fmean(float((truth > 0).mean()) for truth in truths),
+        )

@@ -17,6 +17,7 @@ from typing import Any
 from torch import nn
 
 from skinray.errors import SettingsError
+from skinray.models.deeplab_lite import DeepLabLite
 from skinray.models.deeplabv3 import DeepLabV3
 from skinray.models.hed import HED
 from skinray.models.layers import PixelClassifier
@@ -29,6 +30,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "deeplabv3_resnet101": partial(DeepLabV3, backbone="resnet101"),  # the paper's dermis model
     "deeplabv3_resnet50": partial(DeepLabV3, backbone="resnet50"),
     "deeplabv3_mobilenet_v3_large": partial(DeepLabV3, backbone="mobilenet_v3_large"),
+    "deeplab_lite": DeepLabLite,  # light, for the dermis at a small working scale
     "unet": UNet,  # the paper's baseline
     # As published for brain MRI.
     "unet_lgg": partial(UNet, doubling=False, depth=4, standardise=False),

@@ -46,14 +46,25 @@ def bfloat16_pays(settings: TrainSettings, device: torch.device) -> bool:
     """
     if settings.precision != "auto":
         return settings.precision == "bfloat16"
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cuda" and computes_bfloat16(device)
 
 
 def emulates_bfloat16(settings: TrainSettings, device: torch.device) -> bool:
     """Whether bfloat16 was requested on a processor that has no instructions for it."""
     if device.type != "cpu" or settings.precision != "bfloat16":
         return False
-    # Older versions of torch lack this function; other architectures have other names.
+    # Other architectures have other names.
+    return _capabilities().get("architecture") == "x86_64" and not computes_bfloat16(device)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU or an x86 processor has instructions for bfloat16."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(_capabilities().get("avx512_bf16") or _capabilities().get("amx_bf16"))
+
+
+def _capabilities() -> dict[str, object]:
+    # Older versions of torch lack this function.
     found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    has = found.get("avx512_bf16") or found.get("amx_bf16")
-    return found.get("architecture") == "x86_64" and not has
+    return found

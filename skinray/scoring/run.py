@@ -75,6 +75,8 @@ class ScoringRun:
         place = open_output(out)
         refuse_foreign(place, resume=resume)
         info = bundles.check(bundle)
+        if not settings.anyway:
+            info.refuse_failed(bundle)
         if not is_address(images):
             images = str(Path(images).expanduser().absolute())
         listing = Listing(images, skip=str(place.folder or out))

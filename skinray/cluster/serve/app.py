@@ -46,6 +46,8 @@ def app(args: dict[str, Any]) -> Application:
         refuse_open_cluster()
     path = Path(settings.bundle).absolute()
     info = check(path)
+    if not settings.anyway:
+        info.refuse_failed(path)
     if settings.service.labels is not None and not KINDS[info.kind].labels:
         raise SettingsError(
             f"service.labels: only crossings can be corrected, and {path} is a {info.kind} bundle: "

@@ -72,6 +72,8 @@ class Frontage:
             if only is not None and info.id != only:
                 raise BundleError(f"{path}: its id is {info.id}, not {only}; correct one of them")
             self._refuse_other_kind(path, info)
+            if not self._settings.anyway:
+                info.refuse_failed(path)
             ref = BundleRef.of(path, info)
             if ref != self._engine.ref:  # also for the same bundle elsewhere: the old copy may go
                 await self._engine.take(ref)

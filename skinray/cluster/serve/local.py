@@ -50,7 +50,9 @@ def serve_bundle(
     SettingsError
         If ``RAY_ADDRESS`` names a cluster, or the tokens file is invalid.
     """
-    check(settings.bundle)
+    info = check(settings.bundle)
+    if not settings.anyway:
+        info.refuse_failed(Path(settings.bundle))
     settings = guarded(settings)
     if os.environ.get("RAY_ADDRESS"):
         raise SettingsError(

@@ -11,15 +11,17 @@ from pathlib import Path
 import ray
 from rich.console import Console
 
+from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.run import TrainingJob, TrainingRun, run_training
 from skinray.cluster.train.tune import Trained, TrialResult, all_trained
 from skinray.config.biopsies import CrossingSettings, RunSettings
-from skinray.config.kinds import STAGES
+from skinray.config.kinds import STAGES, Stage
 from skinray.images.cohort.check import checked_cohort
 from skinray.images.cohort.common_scale import LabelledReader, common_scale
 from skinray.images.cohort.manifest import fingerprint
 from skinray.images.cohort.rows import Cohort
 from skinray.learning import bundle as bundles
+from skinray.learning.auto.watch import OTHER_RATES, tries
 from skinray.learning.bundle.info import BundleInfo
 from skinray.learning.held_out import (
     ScoringInputs,
@@ -83,17 +85,34 @@ class BiopsyJob(TrainingJob[RunResults]):
     def train(self, run: TrainingRun) -> RunResults:
         """Search, train and score; write the bundle."""
         maker = SpecMaker(self.settings, self.cohort, self.data)
-        search = run.train(maker.search(self.splits), "Grid search")
+        search = self._searched(run, maker)
         trained = self._trained(run, maker.training(self.splits, self._chosen(search)))
         measured = self._measured(run, search, trained)
-        self._save_bundle(run, [spec for spec, _ in trained], measured)
-        return assemble(measured, self.asked, self.cohort, self.missing, **run.facts())
+        results = assemble(measured, self.asked, self.cohort, self.missing, **run.facts())
+        self._save_bundle(run, [spec for spec, _ in trained], measured, results.failures)
+        return results
 
     def save(self, results: RunResults, out: Path) -> None:
         """Write the results and the page."""
         results.save(out)
         write_trials(results, out)
         write_report(out)
+
+    def _searched(self, run: TrainingRun, maker: SpecMaker) -> list[TrialResult]:
+        """Run the grid search; with ``second_tries``, again for all epochs where none learned."""
+        search = run.train(maker.search(self.splits), "Grid search")
+        if not self.settings.tune.second_tries or self.settings.tune.epochs_fraction == 1:
+            return search
+        learned = {_arm(r.spec) for r in search if r.outcome and r.outcome.learned}
+        poor = {_arm(r.spec) for r in search} - learned
+        whole = self.settings.override({"tune.epochs_fraction": 1.0})
+        longer = [
+            spec.override({"key": f"{spec.key}-longer"})
+            for spec in SpecMaker(whole, self.cohort, self.data).search(self.splits)
+            if _arm(spec) in poor
+        ]
+        kept = [result for result in search if _arm(result.spec) not in poor]
+        return kept + run.train(longer, "Grid search, longer")
 
     def _chosen(self, search: Sequence[TrialResult]) -> Chosen:
         """Choose the configuration of each arm and split.
@@ -105,6 +124,9 @@ class BiopsyJob(TrainingJob[RunResults]):
         for result in search:
             if result.diverged:
                 LOG.warning("%s: not chosen: %s", describe(result.spec), result.error)
+        # Where nothing was learned, there is no winner: the first point of the grid is used.
+        learned = {_arm(r.spec) for r in search if r.outcome and r.outcome.learned}
+        search = [result for result in search if _arm(result.spec) in learned]
         scores = {r.spec.key: r.outcome.evidence if r.outcome else None for r in search}
         return choose([r.spec for r in search], scores, deciding(self.splits, self.settings))
 
@@ -112,9 +134,28 @@ class BiopsyJob(TrainingJob[RunResults]):
         """Train the final networks, those of the bundle last."""
         kept = [spec for spec in wanted if self._is_kept(spec)]
         others = [spec for spec in wanted if spec not in kept]
-        results = run.train(others, "Training")
+        trained = self._until_learned(run, others, "Training")
         together = run.kept_resources(kept)
-        return all_trained([*results, *run.train(kept, "Training the bundle's networks", together)])
+        title = "Training the bundle's networks"
+        return [*trained, *self._until_learned(run, kept, title, together)]
+
+    def _until_learned(
+        self,
+        run: TrainingRun,
+        specs: Sequence[TrialSpec],
+        title: str,
+        resources: Resources | None = None,
+    ) -> list[Trained]:
+        """Train networks; with ``second_tries``, those that did not learn again at other rates."""
+        found = {result.spec.key: result for result in run.train(specs, title, resources)}
+        for at in range(len(OTHER_RATES)) if self.settings.tune.second_tries else ():
+            poor = [spec for spec in specs if not _has_learned(found[spec.key])]
+            other = [tries(spec)[at] for spec in poor]
+            again = run.train(other, f"{title}, another rate", resources) if poor else []
+            for spec, result in zip(poor, again, strict=True):
+                if _has_learned(result) or found[spec.key].outcome is None:
+                    found[spec.key] = result
+        return all_trained([found[spec.key] for spec in specs])
 
     def _measured(
         self, run: TrainingRun, search: Sequence[TrialResult], trained: Sequence[Trained]
@@ -165,7 +206,11 @@ class BiopsyJob(TrainingJob[RunResults]):
         return nerve, dermis
 
     def _save_bundle(
-        self, run: TrainingRun, specs: Sequence[TrialSpec], measured: Measured
+        self,
+        run: TrainingRun,
+        specs: Sequence[TrialSpec],
+        measured: Measured,
+        failures: Sequence[str],
     ) -> None:
         pairs = [self._main_pair(specs, split) for split in self._members()]
         nerve, dermis = (
@@ -182,6 +227,7 @@ class BiopsyJob(TrainingJob[RunResults]):
             fold="folds" if self.settings.ensemble else self.splits.everything.name,
             settings=self.settings.model_dump(mode="json"),
             metrics=headline(measured, self.settings),
+            failures=tuple(failures),
             versions=versions(),
             data_fingerprint=self.data,
             images=len(self.cohort.biopsies),
@@ -228,6 +274,14 @@ def _checked(data: Path, asked: RunSettings, console: Console) -> BiopsyJob:
         splits=splits,
         um_per_px=scale,
     )
+
+
+def _arm(spec: TrialSpec) -> tuple[Stage, str]:
+    return spec.stage, spec.arm.label
+
+
+def _has_learned(result: TrialResult) -> bool:
+    return result.outcome is not None and result.outcome.learned
 
 
 def _subjects(cohort: Cohort) -> int:

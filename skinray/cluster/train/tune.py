@@ -31,7 +31,7 @@ from skinray.cluster.train.sources import Source
 from skinray.cluster.train.trial_progress import TrialProgress
 from skinray.cluster.train.workers import BEGUN, train_on_workers
 from skinray.config.training import ClusterSettings
-from skinray.errors import DivergedError, SkinrayError, TrainingError
+from skinray.errors import DivergedError, NotLearnedError, SkinrayError, TrainingError
 from skinray.learning.checkpoint import StateKeeper
 from skinray.learning.feed import ALONE
 from skinray.learning.spec import TrialSpec, describe
@@ -69,12 +69,14 @@ def all_trained(results: Sequence[TrialResult]) -> list[Trained]:
     Raises
     ------
     TrainingError
-        If a trial has none; the message names it and gives the reason.
+        If a trial has none; the message names it and gives the reason. NotLearnedError if its own
+        settings are the reason.
     """
     trained = []
     for result in results:
         if result.outcome is None:
-            raise TrainingError(f"{describe(result.spec)} failed: {result.error}")
+            kind = NotLearnedError if result.diverged else TrainingError
+            raise kind(f"{describe(result.spec)} failed: {result.error}")
         trained.append((result.spec, result.outcome))
     return trained
 

@@ -6,10 +6,11 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,7 +27,11 @@ from skinray.images.read import read_image
 Label = Literal["nerves", "dermis"]
 
 _MIN_DERMIS_SHARE = 0.001
-_MAX_NERVE_SHARE = 0.5
+# Tracings of lines cover a few percent.
+_MAX_NERVE_SHARE = 0.25
+# The empty slide beside the tissue: bright, and at the image's edge. Below this share of the image
+# it may be a reflex, and of an inverted dermis mask it is at least this share inside.
+_BLANK_LEVEL, _BLANK_SHARE, _BLANK_INSIDE = 225, 0.03, 0.9
 
 
 def check_cohort(
@@ -49,13 +54,15 @@ def check_cohort(
     """
     scan = scan_cohort(root)
     problems = list(scan.problems)
-    copies: dict[str, list[Biopsy]] = defaultdict(list)
+    seen = _Seen()
+    copies = seen.copies
     absent = _absent_columns(scan.stated)
     problems += absent.values()
     for done, biopsy in enumerate(scan.sound.biopsies, start=1):
-        problems += _file_problems(biopsy, root, read, copies, tuple(absent))
+        problems += _file_problems(biopsy, root, read, seen, tuple(absent))
         if progress is not None:
             progress(done, len(scan.sound.biopsies))
+    problems += seen.problems()
     problems += [_copy_problem(same) for same in copies.values() if len(same) > 1]
     problems += _fold_problems(scan.stated, folds, seed)
     return sorted(problems, key=lambda problem: problem.row or 0)
@@ -118,11 +125,66 @@ def _absent_columns(stated: Cohort) -> dict[Label, FileProblem]:
     return found
 
 
+@dataclass
+class _Seen:
+    """What the images and labels of a cohort show only together.
+
+    Attributes
+    ----------
+    copies : the biopsies of each content of an image file.
+    traced : whether each readable nerve label marks anything.
+    blank : of each image with empty slide at its edge, the share of that which is in the dermis.
+    """
+
+    copies: dict[str, list[Biopsy]] = field(default_factory=lambda: defaultdict(list))
+    traced: list[bool] = field(default_factory=list)
+    blank: list[tuple[Biopsy, float]] = field(default_factory=list)
+
+    def note(
+        self, biopsy: Biopsy, label: Label, pixels: NDArray[np.uint8], mask: NDArray[np.bool_]
+    ) -> None:
+        """Note a label that could be read."""
+        if label == "nerves":
+            self.traced.append(bool(mask.any()))
+            return
+        blank = _empty_slide(pixels)
+        if blank.mean() >= _BLANK_SHARE:
+            self.blank.append((biopsy, float(mask[blank].mean())))
+
+    def problems(self) -> Iterator[FileProblem]:
+        """Yield the problems of the cohort as a whole."""
+        if self.traced and not any(self.traced):
+            reason = "no nerve label marks a single pixel"
+            yield FileProblem(None, MANIFEST, reason, "export the tracings again")
+        inside = [biopsy for biopsy, share in self.blank if share >= _BLANK_INSIDE]
+        if len(inside) > len(self.blank) / 2:
+            yield FileProblem(
+                None,
+                MANIFEST,
+                f"in {len(inside)} of the {len(self.blank)} images that show empty slide, the "
+                "dermis label covers that slide",
+                "invert the dermis labels: they must mark the dermis, below the epidermis",
+            )
+            return
+        for biopsy in inside:
+            reason = "its dermis label covers the empty slide, unlike those of other images"
+            yield FileProblem(biopsy.row, biopsy.name, reason, "invert the label, or redraw it")
+
+
+def _empty_slide(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return where an (H, W, 3) image shows empty slide that reaches the image's edge."""
+    bright = (pixels.min(2) >= _BLANK_LEVEL).astype(np.uint8)
+    bright = np.asarray(cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)))
+    _, parts = cv2.connectedComponents(bright)
+    edge = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    return np.isin(parts, np.unique(edge[edge > 0]))
+
+
 def _file_problems(
     biopsy: Biopsy,
     root: Path,
     read: ReadSettings,
-    copies: dict[str, list[Biopsy]],
+    seen: _Seen,
     absent: tuple[Label, ...],
 ) -> Iterator[FileProblem]:
     """Read one image and its labels."""
@@ -131,7 +193,7 @@ def _file_problems(
     except Exception as error:  # any file must be reported, whatever it does to a decoder
         yield _problem_of(biopsy, root, error)
         return
-    copies[hashlib.sha256(pixels.data).hexdigest()].append(biopsy)
+    seen.copies[hashlib.sha256(pixels.data).hexdigest()].append(biopsy)
     shape = (pixels.shape[0], pixels.shape[1])
     loaders: dict[Label, Callable[[Biopsy, tuple[int, int], ReadSettings], NDArray[np.bool_]]]
     loaders = {"nerves": load_nerves, "dermis": load_dermis}
@@ -143,6 +205,7 @@ def _file_problems(
         except Exception as error:
             yield _problem_of(biopsy, root, error)
         else:
+            seen.note(biopsy, label, pixels, mask)
             yield from _mask_problems(biopsy, label, float(mask.mean()))
 
 
@@ -157,8 +220,8 @@ def _mask_problems(biopsy: Biopsy, label: Label, share: float) -> Iterator[FileP
             reason = f"empty nerve label, but the expert counted {biopsy.count}"
             yield problem(reason, "export the tracing again, or correct the count")
         if share > _MAX_NERVE_SHARE:
-            reason = f"nerve label covers {share:.0%} of the image"
-            yield problem(reason, "invert it: nerves must be the bright pixels")
+            reason = f"nerve label covers {share:.0%} of the image, and lines cover a few percent"
+            yield problem(reason, "invert it, or name the tracing: this may be another label")
     elif not _MIN_DERMIS_SHARE <= share <= 1 - _MIN_DERMIS_SHARE:
         reason = f"dermis covers {share:.1%} of the image, so there is no boundary"
         yield problem(reason, "draw the dermis, or remove the image")

@@ -30,7 +30,8 @@ LAST_STEP: dict[Kind, str] = {"biopsy": "crossings", "photo": "skin"}
 class BundleInfo(BaseModel):
     """The content of ``bundle.json``.
 
-    A bundle for biopsies has the settings ``crossings``, one for photographs ``skin``.
+    A bundle for biopsies has the settings ``crossings``, one for photographs ``skin``. ``failures``
+    says what did not work in the run that made it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +47,7 @@ class BundleInfo(BaseModel):
     fold: str
     settings: dict[str, Any]
     metrics: dict[str, Any]
+    failures: tuple[str, ...] = ()
     versions: dict[str, str]
     data_fingerprint: str
     images: int
@@ -85,6 +87,15 @@ class BundleInfo(BaseModel):
         if self.skin is None:
             raise BundleError("this bundle counts crossings in biopsies: use one for photographs")
         return self.skin
+
+    def refuse_failed(self, folder: Path) -> None:
+        """Raise BundleError if a part of the run that made the bundle did not learn."""
+        if self.failures:
+            lines = "".join(f"\n  {failure}" for failure in self.failures)
+            raise BundleError(
+                f"{folder}: this bundle did not learn its task, so its results mean nothing; train "
+                f"again, or use it all the same with --anyway{lines}"
+            )
 
     def find_crossings(
         self,

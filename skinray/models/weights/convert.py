@@ -97,6 +97,30 @@ def _from_vgg16(state: State) -> State:
     return result
 
 
+_KERAS_HED = re.compile(r"(block|dsn|fuse)(\d?)(?:/layers/conv2d(?:_(\d))?)?/vars/([01])")
+
+
+def _from_keras_hed(state: State) -> State:
+    """Keras: ``block2/layers/conv2d_1/vars/0``; kernels are (height, width, inputs, outputs)."""
+    result = {}
+    for key, value in state.items():
+        found = _KERAS_HED.fullmatch(key)
+        if found is None:
+            raise KeyError(key)
+        kind, number, place, part = found.groups()
+        at = int(number or 1) - 1
+        ours = {
+            "block": f"stages.{at}.{2 * int(place or 0) + (at > 0)}",
+            "dsn": f"sides.{at}",
+            "fuse": "fuse",
+        }[kind]
+        if part == "0":
+            result[f"{ours}.weight"] = value.permute(3, 2, 0, 1) if value.ndim == 4 else value
+        else:
+            result[f"{ours}.bias"] = value
+    return result
+
+
 # --- DeepLabV3 -----------------------------------------------------------------------------
 
 
@@ -181,6 +205,11 @@ SCHEMES = (
         "pytorch-hed",
         lambda state: "moduleVggOne.0.weight" in state or "netVggOne.0.weight" in state,
         _from_pytorch_hed,
+    ),
+    NamingScheme(
+        "Keras HED",
+        lambda state: "block1/layers/conv2d/vars/0" in state and "fuse/vars/0" in state,
+        _from_keras_hed,
     ),
     NamingScheme(
         "torchvision VGG16",

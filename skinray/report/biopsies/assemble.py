@@ -11,6 +11,7 @@ from typing import Any
 from skinray.config.biopsies import RunSettings
 from skinray.config.kinds import STAGES
 from skinray.images.cohort.rows import Cohort
+from skinray.learning.auto.watch import finding
 from skinray.learning.held_out import HeldOut, SplitScores
 from skinray.learning.search import Split, Splits
 from skinray.learning.spec import TrialSpec
@@ -26,7 +27,7 @@ from skinray.report.biopsies.results import (
     TrialRow,
     why_optimistic,
 )
-from skinray.report.biopsies.scores import spread
+from skinray.report.biopsies.scores import fold_r, spread
 
 Trial = tuple[TrialSpec, TrialOutcome | None, str]
 
@@ -59,7 +60,12 @@ def headline(measured: Measured, settings: RunSettings) -> dict[str, Any]:
     }
     for k in images[0].nerve_dice:
         figures[f"nerve Dice, k = {k} (mean)"] = round(fmean(i.nerve_dice[k] for i in images), 3)
-    r = spread(agreement([i.model for i in f], [i.expert for i in f]).r for f in folds)
+    pooled = agreement([i.model for i in images], [i.expert for i in images])
+    if pooled.r is not None:
+        figures["Pearson r with the expert's counts (all images)"] = round(pooled.r, 3)
+    if pooled.mean_absolute_error is not None:
+        figures["error of a count (mean, crossings)"] = round(pooled.mean_absolute_error, 2)
+    r = spread(fold_r(agreement([i.model for i in f], [i.expert for i in f])) for f in folds)
     if r is not None:
         of = f"{r.n} of {len(folds)} folds"
         figures[f"Pearson r with the expert's counts (mean of {of})"] = round(r.mean, 3)
@@ -128,6 +134,7 @@ def _count(measured: Measured, cohort: Cohort, split: Split, image: HeldOut, k: 
         boundary_px=image.boundary_px,
         um_per_px=measured.um_per_px,
         prediction=f"predictions/{split.name}/{image.prediction}",
+        chance=dict(image.chance),
     )
 
 
@@ -192,6 +199,8 @@ def _trial(spec: TrialSpec, outcome: TrialOutcome | None, error: str) -> TrialRo
             "workers": outcome.fed.workers,
             "crops_streamed": images,
             "waited_for_data_s": outcome.fed.waited_s,
+            "learned": outcome.learned,
+            "finding": finding(spec, outcome),
         }
     )
 

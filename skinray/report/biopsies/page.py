@@ -33,7 +33,11 @@ def write_report(run_dir: Path) -> Path:
     """
     results = RunResults.load(run_dir)
     scores = score_run(results)
-    sentences = {"answer": answer(scores), "caveats": caveats(results, scores)}
+    sentences = {
+        "answer": answer(scores),
+        "failures": results.failures,
+        "caveats": caveats(results, scores),
+    }
     run = results.model_dump(exclude={"curves"})
     write_json(run_dir / "report.json", {"scores": sentences | asdict(scores), "run": run})
     return write_whole(run_dir / "report.html", _page(results, scores, run_dir))
@@ -49,6 +53,7 @@ def _page(results: RunResults, scores: Scores, run_dir: Path) -> str:
         paper=paper,
         mean_sd=mean_sd,
         answer=answer(scores),
+        failures=results.failures,
         component_split=component_split(results),
         caveats=caveats(results, scores),
         fold_table=folds,

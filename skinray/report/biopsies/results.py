@@ -12,13 +12,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from skinray.config.kinds import Stage
+from skinray.config.kinds import STAGES, Stage
 from skinray.errors import SkinrayError
 from skinray.files import spreadsheet_cell, whole, write_whole
+from skinray.learning.metrics import has_learned
 
 
 class Record(BaseModel):
@@ -28,7 +30,10 @@ class Record(BaseModel):
 
 
 class CountRow(Record):
-    """One held-out image, counted by the whole pipeline."""
+    """One held-out image, counted by the whole pipeline.
+
+    ``chance`` is, by stage, the Dice of the better of an empty and a full mask.
+    """
 
     image: str
     path: str
@@ -43,6 +48,11 @@ class CountRow(Record):
     boundary_px: float
     um_per_px: float | None = None
     prediction: str | None = None
+    chance: dict[Stage, float] = {}
+
+    def score(self, stage: Stage) -> float:
+        """Return the Dice of a stage that decides whether it was learned."""
+        return self.nerve_dice[max(self.nerve_dice)] if stage == "nerve" else self.dermis_dice
 
 
 class FoldRow(Record):
@@ -75,7 +85,10 @@ class ArmRow(Record):
 
 
 class TrialRow(Record):
-    """One trial: one configuration of one arm on one split."""
+    """One trial: one configuration of one arm on one split.
+
+    ``finding`` says what a network that did not learn did instead, and the likely cause.
+    """
 
     trial: str
     phase: Literal["tune", "fit"]
@@ -93,6 +106,8 @@ class TrialRow(Record):
     crops_streamed: int = 0
     waited_for_data_s: float = 0.0
     error: str = ""
+    learned: bool | None = None
+    finding: str = ""
 
 
 class CurvePoint(Record):
@@ -153,6 +168,13 @@ class StoredResults(Record):
             ) from None
 
 
+def in_words(split: str) -> str:
+    """Return what a split is called in sentences."""
+    if split == "all":
+        return "the bundle"
+    return split.replace("-", " ") if split.startswith("fold-") else "tables 1 and 2"
+
+
 def why_optimistic(settings: Mapping[str, Any], searched: bool) -> str:
     """Say that a run's figures are optimistic, and why; empty if its search gives no reason.
 
@@ -200,6 +222,47 @@ class RunResults(StoredResults):
     def optimistic(self) -> str:
         """See :func:`why_optimistic`."""
         return why_optimistic(self.settings, any(trial.phase == "tune" for trial in self.trials))
+
+    @property
+    def failures(self) -> list[str]:
+        """What did not work: each sentence names a part of the run, what it did, and the cause.
+
+        A baseline that did not learn is not among them: it counts nothing.
+        """
+        return [*self._not_learned(), *self._not_found()]
+
+    def is_main(self, trial: TrialRow) -> bool:
+        """Whether a trial is of a network that counts."""
+        main = (self.settings.get(trial.stage) or {}).get("main") or {}
+        return main.get("label") == trial.arm
+
+    def _not_learned(self) -> list[str]:
+        """Name the trainings of which the network is no better than chance on its own images."""
+        return [
+            f"The {trial.stage} network of {in_words(trial.split)} did not learn: {trial.finding}."
+            for trial in self.trials
+            if trial.phase == "fit" and trial.learned is False and self.is_main(trial)
+        ]
+
+    def _not_found(self) -> list[str]:
+        """Name the folds in which a network that has learned is at chance on held-out images."""
+        unlearned = {(t.stage, t.split) for t in self.trials if t.phase == "fit" and not t.learned}
+        said = []
+        for stage in STAGES["biopsy"]:
+            for number in sorted({row.fold for row in self.counts}):
+                rows = [row for row in self.counts if row.fold == number and stage in row.chance]
+                if not rows or (stage, f"fold-{number}") in unlearned:
+                    continue
+                score = fmean(row.score(stage) for row in rows)
+                chance = fmean(row.chance[stage] for row in rows)
+                if not has_learned(score, chance):
+                    said.append(
+                        f"The {stage} network of fold {number} learned its training images but is "
+                        f"no better than chance on the held-out ones (Dice {score:.2f}; a mask "
+                        f"that ignores the image reaches {chance:.2f}): the labels may belong to "
+                        "other images, the images may be too few, or they may differ too much."
+                    )
+        return said
 
 
 def write_trials(results: RunResults, run_dir: Path) -> Path:

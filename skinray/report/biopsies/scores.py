@@ -11,7 +11,7 @@ import numpy as np
 
 from skinray.config.kinds import Stage
 from skinray.report.biopsies import paper
-from skinray.report.biopsies.agreement import Agreement, agreement
+from skinray.report.biopsies.agreement import FEWEST, Agreement, agreement
 from skinray.report.biopsies.results import ArmRow, CountRow, RunResults
 
 
@@ -64,7 +64,9 @@ class Scores:
     ----------
     nerve, dermis : the networks on the component split (tables 1 and 2).
     folds : the model on each fold's held-out images (table 3).
-    mean_r : correlation over the folds that have one; None where no fold has.
+    mean_r : correlation over the folds; a fold whose counts do not vary counts as 0. None if
+        every fold has too few images.
+    flat : labels of the folds whose counts do not vary.
     pooled : the model on all held-out images at once.
     pooled_second : the second expert on those of the same images that were counted.
     split_model, split_second : both on the component split's held-out images.
@@ -76,6 +78,7 @@ class Scores:
     dermis: tuple[ArmScore, ...]
     folds: tuple[CountScore, ...]
     mean_r: Spread | None
+    flat: tuple[str, ...]
     pooled: CountScore
     pooled_second: CountScore
     split_model: CountScore
@@ -93,7 +96,8 @@ def score_run(results: RunResults) -> Scores:
         nerve=_arms(results, "nerve"),
         dermis=_arms(results, "dermis"),
         folds=folds,
-        mean_r=spread(fold.agreement.r for fold in folds),
+        mean_r=spread(fold_r(fold.agreement) for fold in folds),
+        flat=tuple(fold.label for fold in folds if is_flat(fold.agreement)),
         pooled=CountScore("All folds", _model(counts)),
         pooled_second=CountScore("2nd expert", _second(counts)),
         split_model=CountScore("Model", _model(split), paper.HELD_OUT_MODEL),
@@ -102,6 +106,16 @@ def score_run(results: RunResults) -> Scores:
         dermis_dice=spread(row.dermis_dice for row in counts),
         optimistic=results.optimistic,
     )
+
+
+def is_flat(found: Agreement) -> bool:
+    """Whether there are enough images for a correlation, but the counts do not vary."""
+    return found.r is None and found.n >= FEWEST
+
+
+def fold_r(found: Agreement) -> float | None:
+    """Return a fold's part of the mean correlation: 0 if its counts do not vary."""
+    return 0.0 if is_flat(found) else found.r
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:

@@ -64,15 +64,31 @@ def tables_text(results: RunResults) -> str:
 
 
 def headline(scores: Scores) -> str:
-    """Return the mean correlation in one line, beside the paper's."""
+    """Return the run's result in two lines: over all images, then over folds as the paper does."""
+    pooled = scores.pooled.agreement
+    optimistic = ", optimistic" if scores.optimistic else ""
+    r = f"r {pooled.r:.3f} {interval(pooled.r_interval)}" if pooled.r is not None else "no r"
+    error = ""
+    if pooled.mean_absolute_error is not None:
+        error = f"; a count is off by {pooled.mean_absolute_error:.2f} on average"
+    return f"All {pooled.n} held-out images: {r}{error}{optimistic}\n{_over_folds(scores)}"
+
+
+def _over_folds(scores: Scores) -> str:
     theirs = f"the paper: {paper.FOLD_MEAN.mean:.3f} ({paper.FOLD_MEAN.sd:.3f})"
     if scores.mean_r is None:
         return f"Mean r over folds: not measured; {theirs}"
     known, folds = scores.mean_r.n, len(scores.folds)
     over = f"{folds} folds" if known == folds else f"{known} of {folds} folds"
     mine = f"{scores.mean_r.mean:.3f} (sd {scores.mean_r.sd:.3f})"
+    flat = f", with {flat_words(scores)} as 0" if scores.flat else ""
     optimistic = ", optimistic" if scores.optimistic else ""
-    return f"Mean r over {over}: {mine}{optimistic}; {theirs}"
+    return f"Mean r over {over}: {mine}{flat}{optimistic}; {theirs}"
+
+
+def flat_words(scores: Scores) -> str:
+    """Name the folds whose counts do not vary."""
+    return f"fold{'s' if len(scores.flat) > 1 else ''} {', '.join(scores.flat)}"
 
 
 def mean_sd(value: Spread | paper.MeanSd | None) -> str:

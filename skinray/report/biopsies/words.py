@@ -8,7 +8,7 @@ from skinray.report.biopsies import paper
 from skinray.report.biopsies.agreement import Agreement
 from skinray.report.biopsies.results import RunResults
 from skinray.report.biopsies.scores import Scores
-from skinray.report.biopsies.tables import OPTIMISTIC, p_value
+from skinray.report.biopsies.tables import OPTIMISTIC, flat_words, p_value
 from skinray.report.tables import interval, number
 
 
@@ -22,27 +22,34 @@ class Explained(NamedTuple):
 
 
 def answer(scores: Scores) -> str:
-    """Return what the run found, in two or three sentences."""
+    """Return what the run found: over all held-out images, then over folds as the paper does."""
     pooled = scores.pooled.agreement
-    optimistic = f" {OPTIMISTIC}" if scores.optimistic else ""
-    if scores.mean_r is None:
-        found = "No fold has enough different counts to correlate the model with the expert."
-    else:
-        found = (
-            f"On images held out of training, the model's counts of nerve crossings correlate "
-            f"with the expert's at r = {scores.mean_r.mean:.2f} on average over "
-            f"{scores.mean_r.n} folds (sd {scores.mean_r.sd:.2f}); the paper reports "
-            f"{paper.FOLD_MEAN.mean:.3f} ({paper.FOLD_MEAN.sd:.3f}) on its own images."
+    if pooled.r is None:
+        said = (
+            "The counts of the held-out images do not vary enough to correlate with the expert's."
         )
-    if pooled.mean_absolute_error is None or pooled.bias is None:
-        return found + optimistic
-    bias = f"{abs(pooled.bias):.1f} too {'high' if pooled.bias > 0 else 'low'}"
-    if round(pooled.bias, 1) == 0:
-        bias = "neither too high nor too low"
-    return (
-        f"{found} On average a count differs from the expert's by "
-        f"{pooled.mean_absolute_error:.1f} crossings and is {bias}.{optimistic}"
-    )
+    else:
+        said = (
+            f"On {pooled.n} images held out of training, the model's counts of nerve crossings "
+            f"correlate with the expert's at r = {pooled.r:.2f}"
+            f" (95 % interval {interval(pooled.r_interval)})."
+        )
+    if pooled.mean_absolute_error is not None and pooled.bias is not None:
+        bias = f"{abs(pooled.bias):.1f} too {'high' if pooled.bias > 0 else 'low'}"
+        if round(pooled.bias, 1) == 0:
+            bias = "neither too high nor too low"
+        said += (
+            f" On average a count differs from the expert's by {pooled.mean_absolute_error:.1f} "
+            f"crossings and is {bias}."
+        )
+    if scores.mean_r is not None:
+        flat = f", where {flat_words(scores)} count as 0" if scores.flat else ""
+        said += (
+            f" The mean over {scores.mean_r.n} folds is r = {scores.mean_r.mean:.2f} "
+            f"(sd {scores.mean_r.sd:.2f}{flat}); the paper reports {paper.FOLD_MEAN.mean:.3f} "
+            f"({paper.FOLD_MEAN.sd:.3f}) on its own images."
+        )
+    return said + (f" {OPTIMISTIC}" if scores.optimistic else "")
 
 
 def caveats(results: RunResults, scores: Scores) -> list[str]:
@@ -58,6 +65,16 @@ def caveats(results: RunResults, scores: Scores) -> list[str]:
     lost = [arm.label for arm in results.arms if arm.status == "not measured"]
     if lost:
         said.append(f"Not measured: {', '.join(dict.fromkeys(lost))}; the reasons are given below.")
+    arms = dict.fromkeys((t.stage, t.arm) for t in results.trials if t.phase == "tune")
+    good = {
+        (t.stage, t.arm) for t in results.trials if t.phase == "tune" and t.learned is not False
+    }
+    said += [
+        f"No trial of the search learned anything for {arm} ({stage}), so nothing was chosen: it "
+        "has the first values of its grid."
+        for stage, arm in arms
+        if (stage, arm) not in good
+    ]
     failed = sum(trial.status == "failed" for trial in results.trials)
     if failed:
         said.append(f"{failed} of {len(results.trials)} trials failed; each is listed below.")
@@ -100,9 +117,16 @@ def _on_folds(results: RunResults, scores: Scores) -> list[str]:
             f"a 95 % interval of {interval(fewest.r_interval)}. The intervals treat images as "
             "independent; several images of one person carry less information."
         )
+    if scores.flat:
+        said.append(
+            f"In {flat_words(scores)} the model's or the expert's counts do not vary, so there is "
+            "no correlation: the mean over folds takes it as 0."
+        )
     unknown = len(scores.folds) - (scores.mean_r.n if scores.mean_r else 0)
     if unknown:
-        said.append(f"{unknown} of {len(scores.folds)} folds give no correlation (see table 3).")
+        said.append(
+            f"{unknown} of {len(scores.folds)} folds have too few images for a correlation."
+        )
     return said
 
 

@@ -15,7 +15,7 @@ from skinray.learning.provenance import now
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import finished, trained_network
 from skinray.report.photos.rows import PhotoRow
-from skinray.report.photos.table import PhotoResults
+from skinray.report.photos.table import PhotoResults, unlearned
 
 BUNDLE = "bundle"
 
@@ -50,6 +50,7 @@ def write_photo_bundle(out: Path, trials: PhotoTrials, results: PhotoResults) ->
         "fold": spec.split,
         "settings": trials.settings.model_dump(mode="json"),
         "metrics": _metrics(row, score),
+        "failures": tuple(unlearned([row])),
         "versions": results.versions,
         "data_fingerprint": results.fingerprint,
         "images": results.train_images,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import NamedTuple
 
 import torch
@@ -89,6 +89,13 @@ class PhotoRow(BaseModel):
         if found < SAME * pixels:
             return "no skin" if found <= (1 - SAME) * pixels else ""
         return "skin" if pixels else ""
+
+    @property
+    def chance(self) -> float:
+        """Mean Jaccard of the better of an empty and a full mask of each photograph."""
+        shares = (photo.skin / photo.pixels if photo.pixels else 0.0 for photo in self.photos)
+        each = [share if share else 1.0 for share in shares]
+        return fmean(each) if each else 0.0
 
     @property
     def published(self) -> Published | None:

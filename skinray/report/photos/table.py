@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from skinray.config.photos import LOOKED_AT, SkinSettings, looked_at
 from skinray.files import write_whole
+from skinray.learning.metrics import has_learned
 from skinray.learning.photos.scores import Estimate
 from skinray.report.biopsies.results import StoredResults
 from skinray.report.photos.csv_files import TABLE, write_csv
@@ -47,6 +48,11 @@ class PhotoResults(StoredResults):
         return [
             row.model_copy(update={"looked_at": looked_at(settings, row.model)}) for row in rows
         ]
+
+    @property
+    def failures(self) -> list[str]:
+        """What did not work: a sentence for each row of a network that has not learned."""
+        return unlearned(self.rows)
 
     def save(self, run_dir: Path) -> Path:
         """Write ``table1.csv``, ``table1.md``, ``photos.csv``, ``views.csv``, ``results.json``.
@@ -149,14 +155,23 @@ def unmarked_words(names: Sequence[str]) -> str:
 
 
 def unlearned(rows: Sequence[PhotoRow]) -> list[str]:
-    """Return a sentence for each row that calls nearly every pixel the same."""
-    return [
-        f"{row.label}, {row.scenario}: calls nearly every pixel {row.blind}, so it has learned "
-        "nothing from these photographs; train it longer, or with another learning rate or "
-        "optimiser."
-        for row in rows
-        if row.blind
-    ]
+    """Return a sentence for each row that is no better than a mask that ignores the photograph."""
+    said = []
+    for row in rows:
+        does = f"calls nearly every pixel {row.blind}" if row.blind else ""
+        # A network that never saw such photographs may well fail on them: that is a result.
+        seen = row.scenario != "direct transfer"
+        if not does and seen and not has_learned(row.summary.jaccard.value, row.chance):
+            does = (
+                f"has a mean Jaccard of {row.summary.jaccard.value:.2f}, and a mask that ignores "
+                f"the photograph reaches {row.chance:.2f}"
+            )
+        if does:
+            said.append(
+                f"{row.label}, {row.scenario}: {does}, so it has learned nothing that helps on "
+                "these photographs; train it longer, or with another learning rate or optimiser."
+            )
+    return said
 
 
 def starts(rows: Sequence[PhotoRow]) -> list[str]:

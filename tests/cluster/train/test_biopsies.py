@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -17,15 +17,18 @@ from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.run import TrainingRun
 from skinray.cluster.train.tune import TrialResult
 from skinray.config.biopsies import RunSettings
-from skinray.errors import SettingsError, TrainingError
+from skinray.errors import NotLearnedError, SettingsError, TrainingError
 from skinray.images.cohort.manifest import read_manifest
 from skinray.images.read import read_image
 from skinray.learning import bundle
-from skinray.learning.search import make_splits
+from skinray.learning.checkpoint import EpochEnd
+from skinray.learning.search import SpecMaker, make_splits
 from skinray.learning.spec import TrialSpec
+from skinray.learning.trial import TrialOutcome
+from skinray.learning.validation import Judgement
 from skinray.report.biopsies.results import RunResults
 from tests.cluster.conftest import small
-from tests.support.tiny import cohort_of, tiny_run
+from tests.support.tiny import cohort_of, tiny_run, tiny_spec
 
 pytestmark = pytest.mark.ray
 
@@ -154,13 +157,95 @@ def test_a_search_that_a_full_disk_ended_chooses_nothing(
         return [TrialResult(spec, tmp_path, None, "no space left on device") for spec in specs]
 
     monkeypatch.setattr(train_run, "run_trials", failing)
-    settings, cohort = tiny_run(), cohort_of([2] * 6)
-    nothing: Any = None
+    job, run = made_up(tiny_run(), tmp_path)
+    with pytest.raises(TrainingError, match="no space left on device"):
+        job.train(run)
+
+
+def made_up(settings: RunSettings, out: Path) -> tuple[BiopsyJob, TrainingRun]:
+    """A run whose trials a test replaces; it has no images."""
+    cohort, nothing = cohort_of([2] * 6), cast("Any", None)
     job = BiopsyJob(
         "data", cohort.biopsies, nothing, "", asked=settings, settings=settings, missing={},
         cohort=cohort, splits=make_splits(cohort, settings), um_per_px=None,
     )  # fmt: skip
     one = Resources(1, 0, (1, 1), 1)
-    run = TrainingRun(tmp_path, settings.cluster, nothing, one, Console(), "now", 0.0)
-    with pytest.raises(TrainingError, match="no space left on device"):
-        job.train(run)
+    return job, TrainingRun(out, settings.cluster, nothing, one, Console(), "now", 0.0)
+
+
+class Trials:
+    """Pretended trials: a network learns only at a learning rate, or only if trained long enough.
+
+    ``diverges``: the rate at which it has no outcome at all.
+    """
+
+    def __init__(self, rate: float = 0, epochs: int = 0, diverges: float = 0) -> None:
+        self.rate, self.epochs, self.diverges = rate, epochs, diverges
+        self.seen: list[TrialSpec] = []
+
+    def __call__(self, specs: list[TrialSpec], *_: Any) -> list[TrialResult]:
+        self.seen += specs
+        return [self.result(spec) for spec in specs]
+
+    def result(self, spec: TrialSpec) -> TrialResult:
+        train, nowhere = spec.arm.train, Path("nowhere")
+        if train.learning_rate == self.diverges:
+            return TrialResult(spec, nowhere, None, "loss nan: lower learning_rate", diverged=True)
+        learned = train.learning_rate == self.rate or 0 < self.epochs <= train.epochs
+        judgement = Judgement(score=0.9 if learned else 0.1, chance=0.1, marked=0.2, truth=0.2)
+        outcome = TrialOutcome(
+            key=spec.key, fingerprint="f", score=judgement.score, seconds=1.0,
+            evidence=dict.fromkeys(spec.evidence, judgement.score), judgement=judgement,
+            history=[EpochEnd(0, 0.5, train.learning_rate, None, 4, 1.0)],
+        )  # fmt: skip
+        return TrialResult(spec, nowhere, outcome)
+
+
+@pytest.mark.parametrize(
+    ("works", "diverges", "trainings", "rate"),
+    [(1e-3, 0, 1, 1e-3), (2e-4, 0, 2, 2e-4), (5e-3, 0, 3, 5e-3), (2e-4, 1e-3, 2, 2e-4),
+     (9.0, 0, 3, 1e-3), (9.0, 1e-3, 3, 2e-4)],
+)  # fmt: skip
+def test_a_network_that_did_not_learn_is_trained_at_other_rates(
+    works: float, diverges: float, trainings: int, rate: float,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    trials = Trials(works, diverges=diverges)
+    monkeypatch.setattr(train_run, "run_trials", trials)
+    job, run = made_up(tiny_run(tune__second_tries=True), tmp_path)
+    specs = [tiny_spec(arm__train__learning_rate=1e-3)]
+    ((spec, outcome),) = job._until_learned(run, specs, "Training")
+    assert len(trials.seen) == trainings
+    assert spec.arm.train.learning_rate == pytest.approx(rate)
+    assert outcome.learned == (works < 1)
+
+
+def test_a_network_that_never_trained_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_run, "run_trials", Trials(diverges=1e-3))
+    job, run = made_up(tiny_run(), tmp_path)
+    with pytest.raises(NotLearnedError, match="lower learning_rate"):
+        job._until_learned(run, [tiny_spec(arm__train__learning_rate=1e-3)], "Training")
+
+
+@pytest.mark.parametrize("second", [True, False])
+def test_a_search_that_learned_nothing_runs_again_for_all_epochs(
+    second: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny_run(
+        tune__second_tries=second, tune__epochs_fraction=0.25,
+        nerve__main__train__epochs=8, dermis__main__train__epochs=40,
+    )  # fmt: skip
+    trials = Trials(epochs=8)
+    monkeypatch.setattr(train_run, "run_trials", trials)
+    job, run = made_up(settings, tmp_path)
+    found = job._searched(run, SpecMaker(settings, job.cohort, "data"))
+    by_stage = {
+        stage: {r.spec.arm.train.epochs for r in found if r.spec.stage == stage}
+        for stage in ("nerve", "dermis")
+    }
+    # The dermis learned in a quarter of its epochs; the nerves needed all of theirs.
+    assert by_stage == {"nerve": {8 if second else 2}, "dermis": {10}}
+    chosen = job._chosen(found)
+    assert {key[0] for key in chosen} == ({"nerve", "dermis"} if second else {"dermis"})

@@ -95,7 +95,8 @@ def test_optimistic_figures_are_marked_one_by_one(tmp_path: Path) -> None:
     page = render(tmp_path, settings=settings | {"tune": {"selection": "pooled"}})
     top = page.text[: page.text.index("Counts: the model against the expert")]
     for figure in (
-        "mean r over folds", "Mean error of a count", "Dermis: overlap with the expert's (Dice)",
+        "Correlation with the expert (r)", "Mean error of a count",
+        "Dermis: overlap with the expert's (Dice)",
         "Nerves: overlap with the expert's (Dice)",
     ):  # fmt: skip
         assert "optimistic" in top.split(figure)[-1].split("the paper: ")[0]

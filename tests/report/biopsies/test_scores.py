@@ -64,14 +64,17 @@ def test_a_missing_second_expert_is_reported(results: RunResults) -> None:
     assert scores.pooled_second.agreement.reason == "the cohort has no count of a second expert"
 
 
-def test_a_fold_of_one_count_has_no_correlation(results: RunResults) -> None:
+def test_a_fold_of_one_count_counts_as_0_in_the_mean(results: RunResults) -> None:
     counts = [
         row.model_copy(update={"model": 4}) if row.fold == 2 else row for row in results.counts
     ]
     scores = score_run(results.model_copy(update={"counts": counts}))
     assert scores.folds[1].agreement.r is None
     assert scores.mean_r is not None
-    assert scores.mean_r.n == 4
+    assert scores.mean_r.n == 5
+    others = [fold.agreement.r or 0.0 for fold in scores.folds]
+    assert scores.mean_r.mean == pytest.approx(np.mean(others))
+    assert scores.flat == ("2",)
 
 
 def test_networks_stand_in_the_paper_s_order_beside_their_rows(results: RunResults) -> None:

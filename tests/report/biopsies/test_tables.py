@@ -53,7 +53,12 @@ def test_the_run_s_own_figures_stand_in_the_tables(results: RunResults) -> None:
     assert f"[{fold.limits[0]:.1f}, {fold.limits[1]:.1f}]" in shown
     assert scores.mean_r is not None
     assert f"{scores.mean_r.mean:.3f}" in line(text, "Mean  ")
-    assert text.splitlines()[-1].startswith(f"Mean r over 5 folds: {scores.mean_r.mean:.3f}")
+    pooled = scores.pooled.agreement
+    assert pooled.r is not None
+    *_, first, second = text.splitlines()
+    assert first.startswith(f"All 30 held-out images: r {pooled.r:.3f} [")
+    assert f"off by {pooled.mean_absolute_error:.2f} on average" in first
+    assert second.startswith(f"Mean r over 5 folds: {scores.mean_r.mean:.3f}")
 
 
 def test_what_was_not_measured_says_why(results: RunResults) -> None:

@@ -30,7 +30,12 @@ def test_the_answer_gives_r_and_the_error_beside_the_paper(results: RunResults) 
     scores = score_run(results)
     assert scores.mean_r is not None
     text = answer(scores)
-    assert f"r = {scores.mean_r.mean:.2f} on average over 5 folds" in text
+    pooled = scores.pooled.agreement
+    assert pooled.r is not None
+    assert text.startswith(f"On {pooled.n} images held out of training")
+    assert f"at r = {pooled.r:.2f} (95 % interval [" in text
+    assert text.index("differs from the expert's") < text.index("The mean over 5 folds is r = ")
+    assert f"r = {scores.mean_r.mean:.2f} (sd {scores.mean_r.sd:.2f}); the paper reports" in text
     assert "0.753 (0.156)" in text
     assert (
         f"differs from the expert's by {scores.pooled.agreement.mean_absolute_error:.1f} crossings"
@@ -51,7 +56,7 @@ def test_the_answer_gives_the_bias(results: RunResults, shift: int, leaning: str
 
 def test_without_counts_the_answer_says_so(results: RunResults) -> None:
     empty = results.model_copy(update={"counts": [], "folds": []})
-    assert answer(score_run(empty)).startswith("No fold has enough different counts")
+    assert answer(score_run(empty)).startswith("The counts of the held-out images do")
 
 
 def test_folds_by_subject_are_mentioned_only_where_they_are(results: RunResults) -> None:
@@ -135,11 +140,19 @@ def test_missing_arms_and_the_run_s_notes_are_reported(results: RunResults) -> N
     assert "The images are painted, not photographed." in text.splitlines()
 
 
-def test_folds_without_a_correlation_are_counted(results: RunResults) -> None:
+def test_folds_without_a_correlation_are_named(results: RunResults) -> None:
     counts = [
         row.model_copy(update={"model": 1}) if row.fold < 3 else row for row in results.counts
     ]
-    assert "2 of 5 folds give no correlation" in said(results.model_copy(update={"counts": counts}))
+    text = said(results.model_copy(update={"counts": counts}))
+    assert "In folds 1, 2 the model's or the expert's counts do not vary" in text
+
+
+def test_folds_of_too_few_images_are_counted(results: RunResults) -> None:
+    first = next(row for row in results.counts if row.fold == 1)
+    counts = [row for row in results.counts if row.fold > 1 or row == first]
+    text = said(results.model_copy(update={"counts": counts}))
+    assert "1 of 5 folds have too few images for a correlation." in text
 
 
 def test_every_figure_is_explained_with_its_interval() -> None:

@@ -1,0 +1,1 @@
+"""A run that plans itself and notices what did not work."""
