@@ -183,6 +183,24 @@ def pretrain_hed(
     typer.echo(f"Weights: {weights}\nUse with: --set nerve.main.model.weights={weights}")
 
 
+def pretrain_phantoms(
+    out: Annotated[Path, typer.Option(help="Folder for the weights.")],
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps of each network. Default: as shipped.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")] = 0,
+) -> None:
+    """Pretrain small nerve and dermis networks on drawn biopsies of many stains and scales.
+
+    Ray Data draws the biopsies while the networks train. Takes about an hour on two cores. The
+    weights are those that `--recipe auto` starts from where it has no better ones.
+    """
+    from skinray.cluster.train.starter import pretrain_phantoms as pretrain
+
+    for weights in pretrain(out, steps, seed):
+        typer.echo(f"Weights: {weights}")
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Read ``WIDTHxHEIGHT``; SettingsError for anything else."""
     width, _, height = text.lower().partition("x")

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from skinray import __version__
-from skinray.cli.biopsies import check, phantom, pretrain_hed, train_cv
+from skinray.cli.biopsies import check, phantom, pretrain_hed, pretrain_phantoms, train_cv
 from skinray.cli.options import NOT_LEARNED
 from skinray.cli.photos import train_photos
 from skinray.cli.results import report, score, serve
@@ -113,7 +113,7 @@ def doctor(
 
 PANELS = {
     "Data": (phantom, check),
-    "Training": (train_cv, train_photos, pretrain_hed),
+    "Training": (train_cv, train_photos, pretrain_hed, pretrain_phantoms),
     "Using a bundle": (score, serve),
     "Results": (report,),
     "This machine": (doctor,),
