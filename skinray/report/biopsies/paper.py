@@ -74,6 +74,7 @@ def network(stage: str, model: str, pretrained: bool) -> str | None:
     if "unet" in name:
         return "U-Net" if pretrained else None
     start = "transfer learning" if pretrained else "not pretrained"
-    family = "HED" if "hed" in name else "DeepLabV3" if "deeplab" in name else ""
+    # The light DeepLab is a network of our own.
+    family = "HED" if "hed" in name else "DeepLabV3" if "deeplabv3" in name else ""
     row = f"{family} {start}"
     return row if row in table else None

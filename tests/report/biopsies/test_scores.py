@@ -99,6 +99,7 @@ def test_networks_stand_in_the_paper_s_order_beside_their_rows(results: RunResul
         ("nerve", "U-Net", False, None),
         ("dermis", "deeplabv3_resnet101", True, "DeepLabV3 transfer learning"),
         ("dermis", "deeplabv3_mobilenet_v3_large", False, "DeepLabV3 not pretrained"),
+        ("dermis", "deeplab_lite", False, None),
         ("dermis", "hed", True, None),
         ("nerve", "segformer", True, None),
     ],
