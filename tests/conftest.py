@@ -1,4 +1,4 @@
-"""Shared fixtures: where the real data lies, and one Ray session for the whole run."""
+"""Shared fixtures: where the real data is, and one Ray session for the whole run."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def train_cv(
         typer.Option(help="subject (default): all images of a subject share a fold; or image."),
     ] = None,
 ) -> None:
-    r"""Train the crossing counter on a labelled cohort, cross-validated, and bundle it.
+    r"""Train and cross-validate the crossing counter on a labelled cohort, and bundle it.
 
     Searches the settings of each network, scores every image with networks that never saw it, and
     leaves `report.html`, `report.json` and `bundle/` in the run folder. If a network did not learn,
@@ -123,7 +123,7 @@ def train_cv(
     if recipe == "auto":
         settings = _planned(data, hours, out if resume else None, changes)
     elif hours is not None or plan_only:
-        raise SettingsError(f"--hours and --plan-only belong to --recipe auto, not to {recipe}")
+        raise SettingsError(f"--hours and --plan-only need --recipe auto, not {recipe}")
     else:
         settings = named(recipe).override(changes)
     out = run_folder(out, settings.recipe, resume=resume)

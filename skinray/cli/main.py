@@ -100,7 +100,10 @@ def _root(
 def doctor(
     runs: Annotated[Path, typer.Option(help="Folder you plan to write runs to.")] = Path(),
 ) -> None:
-    """Check this machine and say how to fix it. Exit code 1 if something must be fixed."""
+    """Check this machine and say how to fix what is wrong.
+
+    Exit code 1: something must be fixed first.
+    """
     from rich.console import Console
 
     from skinray.cluster.doctor import examine, failed, table

@@ -52,11 +52,11 @@ def train_photos(
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="The most epochs of each training. Default: the paper's 500."),
+        typer.Option(min=1, help="Maximum epochs of each training. Default: the paper's 500."),
     ] = None,
     pretraining_epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="The most epochs of each pretraining. Default: same as --epochs."),
+        typer.Option(min=1, help="Maximum epochs of each pretraining. Default: same as --epochs."),
     ] = None,
     train: Annotated[
         int | None, typer.Option(min=2, help="Clinical photographs to train on. Default: 100.")
@@ -70,7 +70,7 @@ def train_photos(
             min=1,
             help="Fine-tune each network this many times, with other photographs held out each "
             "time, and average them in the bundle. Multiplies the time that fine-tuning and "
-            "answers take. Default: 1.",
+            "prediction take. Default: 1.",
         ),
     ] = None,
     seed: Seed = None,
@@ -85,7 +85,7 @@ def train_photos(
 
     Each network is pretrained on the public photographs. It is then tested on the clinical ones
     unchanged (direct transfer), after training on clinical ones alone (direct training), and after
-    both (fine-tuning). The order of their MD5 decides which photographs train and which test.
+    both (fine-tuning). In the order of their MD5, the first are for training, the next for testing.
 
         skinray train-photos --data ward --public hgr:HGR --public lfw:LFW --networks skin_unet
 

@@ -115,7 +115,7 @@ def serve(
     """Start the HTTP service on this machine: a web page at `/`, its API at `/docs`.
 
     Every request needs a token. The web page asks for it once, or takes it from the address that
-    this command prints. Ctrl-C stops the service once the images in work are done.
+    this command prints. Ctrl-C stops the service once the images in progress are done.
 
     To run on a cluster: `serve deploy serve_configs/gpu.yaml`.
     """

@@ -138,7 +138,7 @@ def measured_job() -> Iterator[None]:
     run = os.environ.get(RUN, "unnamed")
     done_parts = Gauge("skinray_job_done", "parts of a step that are done", TAGS)
     parts = Gauge("skinray_job_parts", "parts of a step", TAGS)
-    running = Gauge("skinray_job_running", "1 while a step is worked on", TAGS)
+    running = Gauge("skinray_job_running", "1 while a step is in progress", TAGS)
     ended = Counter("skinray_job_steps", "steps ended", (*TAGS, "outcome"))
 
     def report(step: str, done: int, total: int, state: str) -> None:

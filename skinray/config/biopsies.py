@@ -121,10 +121,10 @@ class FitSettings(Settings):
             "min_points": (3, 4, 6),
             "min_side_pixels": (3, 5, 8),
         },
-        description="values to try, one parameter after the other",
+        description="values to try, one parameter at a time",
     )
     rounds: int = Field(2, ge=1, description="sweeps over all parameters")
-    max_images: int = Field(40, ge=1, description="most training images used by the search")
+    max_images: int = Field(40, ge=1, description="maximum training images for the search")
     max_truth_shift: float = Field(
         0.05,
         ge=0,
@@ -149,12 +149,12 @@ class TuneSettings(Settings):
         2,
         ge=1,
         description="for each split, how many parts of its training images score a configuration; "
-        "folds that are each other's parts share a training, so 2 cost no more than 1",
+        "two folds that score each other share a trial, so 2 cost no more than 1",
     )
     second_tries: bool = Field(
         False,
-        description="train a network that did not learn again, with a lower and then a higher "
-        "learning rate; a search of which no trial learned again, for all epochs",
+        description="if a network did not learn, train it again with a lower and then a higher "
+        "learning rate; if no trial of a search learned, repeat the search for all epochs",
     )
     validation: Literal["inner", "held_out"] = Field(
         "inner",

@@ -45,7 +45,9 @@ def _network(label: str, name: str) -> ArmSettings:
 class SkinSettings(Settings):
     """How a photograph's map becomes the mask of its skin."""
 
-    threshold: float = Field(0.5, gt=0, lt=1, description="a pixel is skin from this probability")
+    threshold: float = Field(
+        0.5, gt=0, lt=1, description="a pixel is skin at this probability or above"
+    )
     refine: bool = Field(False, description="align the mask's edges with the photograph's")
     refine_radius: float = Field(
         0.02, gt=0, le=0.5, description="radius of the filter, as a share of the longer side"
@@ -100,7 +102,7 @@ class PhotoSettings(Settings):
         _network("U-Net", "skin_unet"),
     )
     fine_tuning_factor: float = Field(
-        0.1, gt=0, description="factor of the learning rate when pretrained weights are fine-tuned"
+        0.1, gt=0, description="multiplies the learning rate when pretrained weights are fine-tuned"
     )
     train_images: int = Field(
         100, ge=2, description="clinical photographs to train or fine-tune on"
@@ -111,11 +113,11 @@ class PhotoSettings(Settings):
     )
     pretraining_images: Annotated[int, Field(ge=2)] | Literal["all", "smallest"] = Field(
         1000,
-        description="most photographs per public set; all: every one; smallest: as many as the "
+        description="maximum photographs per public set; all: every one; smallest: as many as the "
         "smallest set has",
     )
     pretraining_epochs: int | None = Field(
-        None, ge=1, description="most epochs of pretraining; none: as in each network's training"
+        None, ge=1, description="maximum epochs of pretraining; none: as in each network's training"
     )
     skin: SkinSettings = Field(
         SkinSettings(), description="from map to mask, for the table and the bundle"
@@ -125,12 +127,12 @@ class PhotoSettings(Settings):
         0,
         ge=0,
         le=1,
-        description="probability that the skin is put in front of another training photograph",
+        description="probability that the skin is pasted onto another training photograph",
     )
     members: int = Field(
         1,
         ge=1,
-        description="trainings of each network in fine-tuning, each with a different part of the "
+        description="fine-tuned copies of each network, each with a different part of the "
         "photographs held out; above 1, a row and the bundle average their probabilities",
     )
     load_px: int = Field(

@@ -16,7 +16,7 @@ class PoolSettings(Settings):
 
     actors: int | Literal["auto"] = Field(
         "auto",
-        description="most actors: scoring starts with those that fit and adds the rest as the "
+        description="maximum actors: scoring starts with those that fit and adds the rest as the "
         "cluster grows; auto: one per GPU if they use any, else one per core present at the start",
     )
     cpus_per_actor: float = Field(1, gt=0)
@@ -114,10 +114,10 @@ class ServeSettings(Settings):
     batch_size: int = Field(
         1,
         ge=1,
-        description="most images that a network's replica takes together, in the separate layout; "
-        "those of one size share a pass. 1: each alone, with exactly the answers of scoring. "
-        "Above 1, a probability may differ by up to 0.01 on a CPU (not measured on a GPU), so a "
-        "count may depend on other requests",
+        description="maximum images that a network's replica takes together, in the separate "
+        "layout; those of one size share a pass. 1: each alone, with exactly the answers of "
+        "scoring. Above 1, a probability may differ by up to 0.01 on a CPU (not measured on a "
+        "GPU), so a count may depend on other requests",
     )
     batch_wait_s: float = Field(
         0.01, ge=0, description="how long to wait for a batch to fill, if batch_size is above 1"

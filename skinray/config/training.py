@@ -80,7 +80,7 @@ class TrainSettings(Settings):
         "crops (on GPUs only: torch cannot do it on CPUs)",
     )
     max_skipped_steps: int = Field(
-        5, ge=0, description="steps with a non-finite loss to skip before the training stops"
+        5, ge=0, description="steps with a non-finite gradient to skip before the training stops"
     )
 
     @model_validator(mode="after")
@@ -143,10 +143,10 @@ class ClusterSettings(Settings):
 
     workers: int | tuple[int, int] | Literal["auto"] = Field(
         "auto",
-        description="workers of a training; a pair LOW,HIGH makes it elastic. Each step takes "
-        "train.batch_size crops for each worker (for each of HIGH, with a pair). auto: 1; but for "
-        "a network of the bundle on CPUs, 2 that share the step of one, if it has 4 crops and the "
-        "machine 2 cores",
+        description="workers that train one network; a pair LOW,HIGH takes as many as are free. "
+        "Each step takes train.batch_size crops for each worker (of HIGH, with a pair). auto: 1, "
+        "but 2 for a network of the bundle on CPUs; these share the step of one, if it has at "
+        "least 4 crops and the machine 2 cores",
     )
     learning_rate_rule: Literal["same", "sqrt", "linear"] = Field(
         "same",
@@ -164,7 +164,7 @@ class ClusterSettings(Settings):
     cpus_per_worker: int = Field(1, ge=1)
     data_workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto",
-        description="most Ray Data actors that augment for each worker of a training; 0: the "
+        description="maximum Ray Data actors that augment for each training worker; 0: the "
         "worker makes its own crops (for comparison); auto: the spare CPUs, 1 to 8",
     )
     decoded_cache: Literal["auto", "memory", "disk"] = Field(
@@ -176,7 +176,7 @@ class ClusterSettings(Settings):
         45,
         gt=0,
         description="how long to wait for resources that the cluster lacks, when it is unknown "
-        "what its autoscaler can add; resources that it can add are waited for without limit",
+        "what its autoscaler can add; for resources that it can add, the wait has no limit",
     )
 
     @property

@@ -107,7 +107,7 @@ class RemoteStore:
             if size > settings.max_pixels * MAX_BYTES_PER_PIXEL + (1 << 20):
                 raise UnreadableImageError(
                     path,
-                    f"{size / 1e9:.1f} GB, more than images within the limit take",
+                    f"{size / 1e9:.1f} GB, too large for an image within the limit",
                     "crop or tile it, or raise read.max_pixels",
                 )
             return bytes(self._steadily(lambda: self._all_of(path, size)))

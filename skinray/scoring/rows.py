@@ -99,7 +99,7 @@ def refuse_too_large(
     pixels = shape[0] * shape[1] * factor**2
     if factor > 1 and pixels > max_pixels:
         raise ImageError(
-            f"at {um_per_px:g} um per pixel it has {pixels / 1e6:.0f} megapixels at the "
+            f"{pixels / 1e6:.0f} megapixels once resampled from {um_per_px:g} um per pixel to the "
             f"networks' {trained_um_per_px:g}: correct um_per_px, or raise read.max_pixels"
         )
 

@@ -220,7 +220,7 @@ def test_a_file_that_cannot_be_read_at_an_address_is_an_image_error(bucket: str)
     with pytest.raises(ImageError, match="cannot be read"):
         store.read("/bucket/gone.png", ReadSettings())
     fsspec.filesystem("memory").pipe("/bucket/large.png", bytes(16 * 10 + (1 << 20) + 1))
-    with pytest.raises(ImageError, match="more than images within the limit take"):
+    with pytest.raises(ImageError, match="too large for an image within the limit"):
         store.read("/bucket/large.png", ReadSettings(max_pixels=10))
     with pytest.raises(CohortError, match=r"memory://nowhere: not found"):
         Listing("memory://nowhere")

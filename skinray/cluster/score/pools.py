@@ -113,7 +113,7 @@ def plan_pools(
     if cpus > machines.cpus or gpus > machines.gpus:
         raise ResourcesError(
             f"the cluster has {machines.cpus:g} CPUs and {machines.gpus:g} GPUs; layout {layout} "
-            f"needs {cpus:g} and {gpus:g} at least: lower cpus_per_actor or gpus_per_actor, add "
+            f"needs at least {cpus:g} and {gpus:g}: lower cpus_per_actor or gpus_per_actor, add "
             "nodes, or raise resources_timeout_s if nodes start slowly"
         )
     return Pools(layout, pools)

@@ -77,8 +77,8 @@ def named_info(ref: BundleRef) -> BundleInfo:
     info = read_info(Path(ref.path))
     if info.id != ref.id:
         raise BundleError(
-            f"{ref.path}: contains another bundle than the one in service; write a new bundle to a "
-            "new folder, and give the service that folder"
+            f"{ref.path}: the bundle in it is not the one in service; write a new bundle to a new "
+            "folder, and give the service that folder"
         )
     return info
 

@@ -54,7 +54,7 @@ def held(patience_s: float = 5.0) -> Held | None:
             return _listed()
         except (RayStateApiException, ConnectionError) as error:
             if time.monotonic() > until:
-                LOG.info("cannot check what trainings leave on the cluster: %s", error)
+                LOG.info("cannot check what trials leave on the cluster: %s", error)
                 break
             time.sleep(ASK_EVERY_S)
     return None

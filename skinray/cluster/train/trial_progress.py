@@ -86,7 +86,7 @@ class TrialProgress(Callback):  # type: ignore[misc]
         key = trial.config.get("trial", "")
         if key in self.seen:
             self.seen[key] = max(self.seen[key], epoch)
-            note = f"{self.ended} of {len(self.epochs)} trainings ended,"
+            note = f"{self.ended} of {len(self.epochs)} trials ended,"
             self.steps.set(self._crops_in(self.seen), note)
 
     def _crops_in(self, epochs: dict[str, int]) -> int:

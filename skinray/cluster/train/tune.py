@@ -111,7 +111,7 @@ def run_trials(
         if not todo:
             break
         if again:
-            LOG.warning("restarting %d trainings: their worker died before they started", len(todo))
+            LOG.warning("restarting %d trials: their worker died before they started", len(todo))
         progress = TrialProgress(
             title,
             {spec.key: spec.arm.train.epochs for spec in todo},
@@ -122,7 +122,7 @@ def run_trials(
         diverged |= progress.diverged
         todo = [spec for spec in todo if spec.key in progress.dropped]
     for left in left_behind(before, RELEASED_WITHIN_S):
-        LOG.warning("%s: the trainings have ended and left behind %s", title, left)
+        LOG.warning("%s: the trials have ended and left behind %s", title, left)
     results = []
     for spec in specs:
         outcome = finished(spec, folders[spec.key])

@@ -220,8 +220,8 @@ def _mask_problems(biopsy: Biopsy, label: Label, share: float) -> Iterator[FileP
             reason = f"empty nerve label, but the expert counted {biopsy.count}"
             yield problem(reason, "export the tracing again, or correct the count")
         if share > _MAX_NERVE_SHARE:
-            reason = f"nerve label covers {share:.0%} of the image, and lines cover a few percent"
-            yield problem(reason, "invert it, or name the tracing: this may be another label")
+            reason = f"nerve label covers {share:.0%} of the image; lines cover a few percent"
+            yield problem(reason, "invert it, or enter the tracing: this may be another label")
     elif not _MIN_DERMIS_SHARE <= share <= 1 - _MIN_DERMIS_SHARE:
         reason = f"dermis covers {share:.1%} of the image, so there is no boundary"
         yield problem(reason, "draw the dermis, or remove the image")

@@ -269,7 +269,7 @@ class _Planner:
         epochs = max(2, round(steps * BATCH / (train * draws)))
         why = f"{wish.cost.step_s:.2f} s a step in {wish.arm.train.precision}"
         if affordable < LEAST_STEPS:
-            why += f"; too few hours: it needs {LEAST_STEPS} steps at least"
+            why += f"; too few hours: it needs at least {LEAST_STEPS} steps"
         self.say(f"{stage}: training", f"{steps} steps of {BATCH} crops of {wish.crop_px} px", why)
         changes: dict[str, Any] = {"train.epochs": epochs, "train.draws_per_image": draws}
         if len(wish.scales) > 1:

@@ -96,8 +96,8 @@ def check_edges(network: nn.Module, state: dict[str, Tensor], source: str) -> No
     f = 2 * precision * recall / max(1e-9, precision + recall)
     if f < LEAST_F:
         raise WeightsError(
-            f"{source}: finds the edges of a drawing with F = {f:.2f}, and {LEAST_F} is the least "
-            "for trained weights: the file is not what its name says; fetch it again"
+            f"{source}: finds the edges of a drawing with F = {f:.2f}, below the {LEAST_F} "
+            "expected of trained weights: the file is not what its name says; fetch it again"
         )
 
 

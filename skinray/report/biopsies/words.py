@@ -71,7 +71,7 @@ def caveats(results: RunResults, scores: Scores) -> list[str]:
     }
     said += [
         f"No trial of the search learned anything for {arm} ({stage}), so nothing was chosen: it "
-        "has the first values of its grid."
+        "uses the first values of its grid."
         for stage, arm in arms
         if (stage, arm) not in good
     ]

@@ -67,7 +67,7 @@ class PhotoReport(CohortReport):
 
     template = "cohorts/photos.html"
     measured_on = (
-        "photographs like those of the training. It was not measured for another camera, light, "
+        "photographs like the training ones. It was not measured for another camera, light, "
         "body part or skin tone: trace some of these photographs and compare before you rely on "
         "the rest. The training report shows how accuracy differs by skin tone and lighting."
     )
@@ -96,7 +96,7 @@ class PhotoReport(CohortReport):
                 f"Unsure (mean confidence below {number(UNSURE, 1)})",
                 "In much of the photograph the network finds skin and background about equally "
                 "likely. Often the light, the camera or the skin tone differs from those of the "
-                "training.",
+                "training photographs.",
                 lambda row: row["confidence"] < UNSURE,
             ),
         ]

@@ -102,7 +102,7 @@ BREAKS = {
     ),
     "an inverted nerve label": (
         lambda root: save(root / "n1.png", 255 - np.array(Pillow.open(root / "n1.png"))),
-        "row 3, 1.png: nerve label covers 92% of the image, and lines cover a few percent: inver",
+        "row 3, 1.png: nerve label covers 92% of the image; lines cover a few percent: inver",
     ),
     "a dermis without boundary": (
         lambda root: save(root / "d1.png", np.full(SIZE, 255, np.uint8)),

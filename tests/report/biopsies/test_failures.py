@@ -133,5 +133,5 @@ def test_a_search_that_found_nothing_is_said() -> None:
     said = caveats(results.model_copy(update={"trials": trials}), score_run(results))
     assert (
         "No trial of the search learned anything for DeepLabV3 from scratch (dermis), so nothing "
-        "was chosen: it has the first values of its grid."
+        "was chosen: it uses the first values of its grid."
     ) in said
