@@ -90,7 +90,7 @@ def demo() -> RunSettings:
 
 
 def real_tissue() -> RunSettings:
-    """Return the demo for real PAS-stained tissue, with longer training and search.
+    """Return the demo for real PAS-stained tissue: a longer search, and more epochs for the dermis.
 
     Folds are of images, because there are few sections.
     """
