@@ -19,6 +19,8 @@ REAL_DATA = Path(os.environ.get("SKINRAY_REAL_DATA", Path(__file__).parents[1] /
 
 # Ray gives its workers a niceness of 15: the tests of the other process would starve them.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# As in skinray's own sessions, but sooner: a test waits for the end of many trainings.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 SHARE_RAY = ("tests/cluster/", "tests/benchmarks/")
 
 

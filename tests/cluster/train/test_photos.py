@@ -43,7 +43,8 @@ U_NET = {"filters": (3, 4, 5), "bottleneck": 8, "dropout": 0.1}
 SIZES = {"U-Net": build("skin_unet", **U_NET), "Pixels": build("pixel")}
 
 
-def small() -> PhotoSettings:
+def small(*labels: str) -> PhotoSettings:
+    """Settings of a run of seconds a training, with the networks of these labels; none: both."""
     settings = PhotoSettings(train_images=12, test_images=8, resamples=100).lasting(2)
     plain = settings.only(["skin_unet"]).networks[0]
     networks = [
@@ -54,10 +55,13 @@ def small() -> PhotoSettings:
             ("U-Net", ModelSettings(name="skin_unet", options=U_NET)),
             ("Pixels", ModelSettings(name="pixel")),
         )
+        if not labels or label in labels
     ]
-    # Read from disk: decoding into the store would start processes for a few dozen small files.
+    # Read from disk: decoding into the store would start processes for a few dozen small files. One
+    # worker of Ray Train starts sooner than two; two are tested with biopsies.
     return settings.model_copy(update={"networks": tuple(networks)}).override(
         {
+            "cluster.workers": 1,
             "flips": True,
             "members": 2,
             "paste_probability": 0.5,
@@ -92,7 +96,8 @@ def run(
 
     console = Console(file=said or io.StringIO())
     rooms = folders[0].parent / "rooms"
-    return train_photos(*folders, out, small(), backgrounds=[rooms], resume=resume, console=console)
+    one = small("U-Net")
+    return train_photos(*folders, out, one, backgrounds=[rooms], resume=resume, console=console)
 
 
 @pytest.fixture(scope="module")
@@ -106,18 +111,15 @@ def ran(
     return out
 
 
-def test_every_network_in_every_scenario_is_in_the_table(ran: Path) -> None:
+def test_every_scenario_is_in_the_table(ran: Path) -> None:
     results = PhotoResults.load(ran)
     told = [(row.scenario, row.network, row.flips) for row in results.rows if row.members == 1]
     scenarios = ("direct transfer", "direct training", "fine-tuning")
-    assert told == [
-        (s, n, flips) for s in scenarios for n in ("U-Net", "Pixels") for flips in (False, True)
-    ]
-    averaged = [(row.scenario, row.label) for row in results.rows[12:]]
+    assert told == [(s, "U-Net", flips) for s in scenarios for flips in (False, True)]
+    averaged = [(row.scenario, row.label) for row in results.rows[6:]]
     assert averaged == [
-        ("fine-tuning", f"{n}, 2 members{flips} averaged")
-        for n in ("U-Net", "Pixels") for flips in ("", " and flips")
-    ]  # fmt: skip
+        ("fine-tuning", f"U-Net, 2 members{flips} averaged") for flips in ("", " and flips")
+    ]
     assert results.pretraining_images == 28
     assert results.sources == {"hands": 12, "faces": 16}  # all: nothing is balanced unasked
     assert results.backgrounds == {"rooms": 3}
@@ -142,10 +144,10 @@ def test_every_network_in_every_scenario_is_in_the_table(ran: Path) -> None:
     assert max(row.summary.jaccard.value for row in results.rows) > 0.3
     assert (ran / "table1.md").read_text(encoding="utf-8") == table_text(results)
     with (ran / "table1.csv").open(encoding="utf-8") as file:
-        assert len(list(csv.DictReader(file))) == 16
+        assert len(list(csv.DictReader(file))) == 8
     with (ran / "photos.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 16 * 8
+    assert len(lines) == 8 * 8
     # Drawn skin is warm, so each photograph has a tone.
     assert all(line["ita_deg"] and 0 < float(line["mean_lightness"]) < 100 for line in lines)
     plain, flipped = (
@@ -159,9 +161,9 @@ def test_the_report_shows_the_table_the_views_and_the_pictures(ran: Path) -> Non
     page = (ran / "report.html").read_text(encoding="utf-8")
     results = PhotoResults.load(ran)
     assert f"{results.rows[0].summary.jaccard.value:.3f}" in page
-    assert page.count("data:image/jpeg;base64,") == 16 * 3 * 3
+    assert page.count("data:image/jpeg;base64,") == 8 * 3 * 3
     assert "By skin tone" in page
-    assert "Skin: Pixels" in page
+    assert "Skin: U-Net" in page
     assert write_photo_report(ran).read_text(encoding="utf-8") == page
 
 
@@ -249,6 +251,15 @@ def test_each_network_is_pretrained_once_however_many_members_it_has(unmoved: Pa
             for key in own:
                 lines = logs[key].read_text(encoding="utf-8").splitlines()
                 assert [json.loads(line)["epoch"] for line in lines] == list(range(epochs)), key
+
+
+@pytest.mark.slow
+def test_every_network_in_every_scenario_is_in_the_table(unmoved: Path) -> None:
+    results = PhotoResults.load(unmoved)
+    scenarios = ("direct transfer", "direct training", "fine-tuning")
+    told = [(row.scenario, row.network) for row in results.rows if row.members == 1]
+    assert told == [(s, n) for s in scenarios for n in ("U-Net", "Pixels")]
+    assert {row.network for row in results.rows if row.members == 2} == {"U-Net", "Pixels"}
 
 
 @pytest.mark.slow
