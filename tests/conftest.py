@@ -79,7 +79,7 @@ def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray must not be started: whoever tries is told so by a trace."""
     from skinray.cluster.train import run
 
-    def started() -> None:
+    def started(**_: object) -> None:
         raise AssertionError("Ray was started")
 
     monkeypatch.setattr(run, "session", started)

@@ -135,6 +135,13 @@ def test_check_refuses_a_fold_unit_it_does_not_know(skinray: Command, cohort: Pa
 # train-cv: what it hands on
 
 
+class Shown(str):
+    """Results that are shown as they are."""
+
+    __slots__ = ()
+    failures: tuple[str, ...] = ()
+
+
 @pytest.fixture
 def handed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Replace the run; record what it was called with."""
@@ -143,9 +150,9 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     calls: list[tuple[Any, ...]] = []
 
-    def run(data: Path, out: Path, settings: Any, *, resume: bool) -> str:
+    def run(data: Path, out: Path, settings: Any, *, resume: bool) -> Shown:
         calls.append((data, out, settings, resume))
-        return "results"
+        return Shown("results")
 
     monkeypatch.setattr(crossval, "train_cv", run)
     monkeypatch.setattr(tables, "tables_text", lambda results: f"tables of {results}")

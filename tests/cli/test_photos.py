@@ -12,6 +12,13 @@ from skinray.config.photos import PhotoSettings, photo_recipe
 from tests.support.commands import Command
 
 
+class Shown(str):
+    """Results that are shown as they are."""
+
+    __slots__ = ()
+    failures: tuple[str, ...] = ()
+
+
 @pytest.fixture
 def handed(monkeypatch: pytest.MonkeyPatch) -> list[PhotoSettings]:
     """Replace the run; record the settings it was called with."""
@@ -23,10 +30,10 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> list[PhotoSettings]:
     def run(
         data: str, public: list[str], out: Path, settings: Any, *, backgrounds: list[Path],
         resume: bool,
-    ) -> str:  # fmt: skip
+    ) -> Shown:  # fmt: skip
         calls.append(settings)
         behind = "".join(f" before {folder}" for folder in backgrounds)
-        return f"{data} after {' and '.join(public)}{behind}"
+        return Shown(f"{data} after {' and '.join(public)}{behind}")
 
     monkeypatch.setattr(photos, "train_photos", run)
     monkeypatch.setattr(table, "table_text", lambda results: f"table of {results}")

@@ -18,6 +18,7 @@ PARAMETERS = {
     "deeplabv3_mobilenet_v3_large": 11_025_583,
     "unet": 7_763_041,
     "unet_lgg": 161_633,
+    "deeplab_lite": 703_921,
     "skin_unet": 7_463_645,
     "skin_unet_large": 149_963_141,
     "skin_dense_unet": 149_901_470,

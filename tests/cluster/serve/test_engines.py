@@ -227,5 +227,5 @@ def test_a_stage_loads_only_the_bundle_that_is_named(ref: BundleRef, tmp_path: P
     assert load_named_stage(ref, "nerve").answers()
     blind_bundle(tmp_path / "bundle")  # replaces the first
     for attempt in (lambda: named_info(ref), lambda: load_named_stage(ref, "nerve")):
-        with pytest.raises(BundleError, match="another bundle"):
+        with pytest.raises(BundleError, match="not the one in service"):
             attempt()
