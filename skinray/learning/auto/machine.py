@@ -90,7 +90,7 @@ def measure(arm: ArmSettings, crop_px: int, device: torch.device) -> Cost:
         torch.set_num_threads(threads)
 
 
-def _shortest(call: Callable[[], None], times: int = 3) -> float:
+def _shortest(call: Callable[[], None], times: int = 2) -> float:
     found = []
     for _ in range(times):
         began = time.perf_counter()

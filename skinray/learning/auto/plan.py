@@ -21,6 +21,7 @@ from skinray.config.biopsies import (
     TuneSettings,
 )
 from skinray.config.images import AugmentSettings, ReadSettings
+from skinray.config.kinds import Stage
 from skinray.config.training import ArmSettings, ModelSettings, TrainSettings
 from skinray.images.cohort.check import checked_cohort
 from skinray.images.cohort.common_scale import LabelledReader, common_scale
@@ -41,13 +42,14 @@ SCALES = (1.0, 0.5, 0.25, 0.125)
 BATCH, CROPS_PER_EPOCH = 4, 160
 NERVE_CROP_PX, LEAST_CROP_PX = 256, 96
 # Steps below which no network has learned here, and above which none has gained.
-LEAST_STEPS, MOST_STEPS = 120, 2000
+LEAST_STEPS = 120
+MOST_STEPS: dict[Stage, int] = {"nerve": 2000, "dermis": 600}
 # Images on which the crossing parameters of a fold are fitted.
 FITTED = 12
 # Share of the budget for trainings and predictions; the rest is for decoding, Ray and the report.
 USED = 0.8
-# Share of the trainings' time that the nerve networks get: thin lines need more steps.
-NERVE_SHARE = 0.6
+# Share of the trainings' time that the dermis networks get at most; thin lines need more steps.
+DERMIS_SHARE = 0.4
 SEARCH_FRACTION = 0.5
 FOLDS = 5
 FEWEST_SUBJECTS, FEWEST_IMAGES = 3, 10
@@ -147,6 +149,7 @@ class _Planner:
     ) -> None:
         self.cohort, self.machine, self.hours, self.timer = cohort, machine, hours, timer
         self.lines: list[PlanLine] = []
+        self.short: set[Stage] = set()  # stages that have too little time
 
     def say(self, what: str, value: str, reason: str) -> None:
         """Add a line to the table."""
@@ -159,10 +162,12 @@ class _Planner:
         budget = self.hours * 3600 * USED - self._scoring_s(folds, (nerve, dermis))
         final = folds.count + 1
         searched = len(dermis.scales) > 1
-        search = folds.count * len(dermis.scales) * SEARCH_FRACTION * searched
+        trainings = final + folds.count * len(dermis.scales) * SEARCH_FRACTION * searched
+        steps = self._steps("dermis", dermis, budget * DERMIS_SHARE / trainings)
+        left = budget - trainings * steps * dermis.cost.step_s / self.machine.at_once
         stages = {
-            "nerve": self._stage("nerve", nerve, budget * NERVE_SHARE / final),
-            "dermis": self._stage("dermis", dermis, budget * (1 - NERVE_SHARE) / (final + search)),
+            "nerve": self._stage("nerve", nerve, self._steps("nerve", nerve, left / final)),
+            "dermis": self._stage("dermis", dermis, steps),
         }
         settings = RunSettings(
             recipe="auto", folds=folds, fit=FitSettings(max_images=FITTED),
@@ -257,18 +262,23 @@ class _Planner:
     def _affordable(self, wish: _Wish) -> bool:
         """Whether there is time for enough steps of a network, beside its predictions."""
         left = self.hours * 3600 * USED - self._scoring_s(FoldSettings(count=FOLDS), [wish])
-        steps = left * NERVE_SHARE / (FOLDS + 1) * self.machine.at_once / wish.cost.step_s
+        steps = left * (1 - DERMIS_SHARE) / (FOLDS + 1) * self.machine.at_once / wish.cost.step_s
         return steps >= LEAST_STEPS
 
-    def _stage(self, stage: str, wish: _Wish, seconds: float) -> StageSettings:
-        """Give a stage as many steps as ``seconds`` of each training allow."""
+    def _steps(self, stage: Stage, wish: _Wish, seconds: float) -> int:
+        """Return how many steps of a training fit into its ``seconds``, within the limits."""
         affordable = int(seconds * self.machine.at_once / wish.cost.step_s)
-        steps = min(MOST_STEPS, max(LEAST_STEPS, affordable))
+        if affordable < LEAST_STEPS:
+            self.short.add(stage)
+        return min(MOST_STEPS[stage], max(LEAST_STEPS, affordable))
+
+    def _stage(self, stage: Stage, wish: _Wish, steps: int) -> StageSettings:
+        """Return the settings of a stage whose networks train for a number of steps."""
         train = self.cohort.images * (FOLDS - 1) / FOLDS
         draws = max(1, round(CROPS_PER_EPOCH / train))
         epochs = max(2, round(steps * BATCH / (train * draws)))
         why = f"{wish.cost.step_s:.2f} s a step in {wish.arm.train.precision}"
-        if affordable < LEAST_STEPS:
+        if stage in self.short:
             why += f"; too few hours: it needs at least {LEAST_STEPS} steps"
         self.say(f"{stage}: training", f"{steps} steps of {BATCH} crops of {wish.crop_px} px", why)
         changes: dict[str, Any] = {"train.epochs": epochs, "train.draws_per_image": draws}

@@ -102,7 +102,8 @@ def test_more_hours_are_more_steps_within_limits() -> None:
     assert found == sorted(found)
     assert found[0] == pytest.approx(LEAST_STEPS, rel=0.3)
     assert found[1] > 1.5 * found[0]
-    assert found[-1] == pytest.approx(MOST_STEPS, rel=0.1)
+    assert found[-1] == pytest.approx(MOST_STEPS["nerve"], rel=0.1)
+    assert steps_of(planned(40.0), "dermis") == pytest.approx(MOST_STEPS["dermis"], rel=0.1)
     assert "too few hours" in line(planned(0.05), "nerve: training")
     assert "too few hours" not in line(planned(2.0), "nerve: training")
 
