@@ -186,14 +186,15 @@ def pretrain_hed(
 def pretrain_phantoms(
     out: Annotated[Path, typer.Option(help="Folder for the weights.")],
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of each network. Default: as shipped.")
+        int | None, typer.Option(min=1, help="Steps of each network. Default: 4000 and 3000.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")] = 0,
 ) -> None:
     """Pretrain small nerve and dermis networks on drawn biopsies of many stains and scales.
 
-    Ray Data draws the biopsies while the networks train. Takes about an hour on two cores. The
-    weights are those that `--recipe auto` starts from where it has no better ones.
+    Ray Data draws the biopsies while the networks train. To start a run from the weights:
+
+        skinray train-cv --data cohort --set nerve.main.model.weights=OUT/nerve.safetensors
     """
     from skinray.cluster.train.starter import pretrain_phantoms as pretrain
 

@@ -23,7 +23,7 @@ def pretrain_phantoms(out: Path, steps: int | None = None, seed: int = 0) -> lis
 
     Parameters
     ----------
-    steps : of each network; None: those of the shipped starters.
+    steps : of each network; None: those of ``STARTERS``.
     """
     files = []
     with session():

@@ -1,4 +1,4 @@
-"""A start without any download: small networks pretrained on phantoms of many laboratories."""
+"""A start without any download: small networks pretrained on drawn biopsies of many stains."""
 
 from __future__ import annotations
 
