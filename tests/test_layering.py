@@ -152,8 +152,9 @@ def test_no_small_module_serves_one_other_alone() -> None:
         if path.name != "__init__.py"
         and len(path.read_text(encoding="utf-8").splitlines()) < FEWEST_LINES
         and len(importers.get(name_of(path), set()) - {name_of(path)}) == 1
+        and importers[name_of(path)] != {"skinray.models"}  # the table of networks
     }
-    assert small <= SMALL
+    assert small <= SMALL, "put such a small module into the only one that imports it"
 
 
 def test_no_two_classes_share_a_name() -> None:

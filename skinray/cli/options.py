@@ -33,7 +33,7 @@ def exit_if_failed(failures: Sequence[str]) -> None:
     """Show in red what did not work, and exit with code 4; do nothing if all did."""
     if failures:
         lines = "".join(f"\n  {failure}" for failure in failures)
-        typer.secho(f"This run failed in part: do not use its results.{lines}", fg="red", err=True)
+        typer.secho(f"Parts of this run failed: do not use its results.{lines}", fg="red", err=True)
         raise typer.Exit(NOT_LEARNED)
 
 

@@ -53,11 +53,15 @@ def evaluate(network: nn.Module, batch: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def test_every_network_has_the_published_number_of_parameters() -> None:
+def test_every_network_has_its_number_of_parameters() -> None:
     for name, count in PARAMETERS.items():
         with torch.device("meta"):
             assert sum(p.numel() for p in build(name).parameters()) == count
-    assert set(PARAMETERS) == set(MODELS)
+    new = {
+        name: sum(p.numel() for p in build(name).parameters())
+        for name in MODELS.keys() - PARAMETERS.keys()
+    }
+    assert not new, "add these numbers to PARAMETERS if they are right"
 
 
 @pytest.mark.parametrize("size", [(37, 53), (64, 48), (9, 70)])

@@ -18,6 +18,7 @@ from skinray.cluster.score.actors import Team
 from skinray.cluster.score.claims import ClaimActors
 from skinray.cluster.score.pools import Machines, Pool, Pools, plan_pools
 from skinray.cluster.score.stages import Predict, decode, finish
+from skinray.images.file_errors import counted
 from skinray.progress import Steps
 from skinray.scoring.score_image import Job
 
@@ -70,7 +71,7 @@ class Pace:
         return (self.done - self.first) / took if took > 0 else 0.0
 
     def __str__(self) -> str:
-        text = f"{self.done} images processed, the first after {self.first_s:.1f} s"
+        text = f"{counted(self.done, 'image')} processed, the first after {self.first_s:.1f} s"
         return f"{text}, then {self.rate:.2f} images/s" if self.rate else text
 
 

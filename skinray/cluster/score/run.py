@@ -58,6 +58,9 @@ def score(
             highlight=False,
             soft_wrap=True,
         )
+        if run.job.info.failures:
+            said = "The bundle did not learn its task: do not use these results."
+            console.print(said, style="red", highlight=False)
         run.collect(retry=True)
         if run.left:
             with session():

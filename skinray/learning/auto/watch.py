@@ -72,13 +72,13 @@ def is_flat(history: Sequence[EpochEnd]) -> bool:
 
 def _cause(spec: TrialSpec, history: Sequence[EpochEnd], steps: int) -> str:
     rate = spec.arm.train.learning_rate
-    if history[-1].loss > history[0].loss:
-        return f"the learning rate {rate:g} is probably too high"
     if is_flat(history):
         return (
             f"the learning rate {rate:g} is probably far too low or too high, or {steps} steps are "
             "too few"
         )
+    if history[-1].loss > history[0].loss:
+        return f"the learning rate {rate:g} is probably too high"
     return (
         f"{steps} steps may be too few, or the labels may belong to other images or to another "
         "structure: compare some labels with their images"

@@ -10,6 +10,7 @@ and ``dermis.safetensors`` for biopsies, ``skin.safetensors`` for photographs) a
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ from skinray.learning.bundle.networks import Maps, StageModel, load_stage
 from skinray.models.weights.files import on_cpu
 
 Networks = nn.Module | Sequence[nn.Module]
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -170,4 +173,6 @@ def load(path: Path | str, device: torch.device | str | None = None) -> Bundle:
         If a file is missing or altered, or the bundle is of an unknown format.
     """
     info = check(path)
+    if info.failures:
+        LOG.warning("%s did not learn its task: %s", path, " ".join(info.failures))
     return Bundle(info, {stage: load_stage(path, info, stage, device) for stage in info.stages})

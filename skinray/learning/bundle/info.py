@@ -134,7 +134,9 @@ def read_info(folder: Path) -> BundleInfo:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        remedy = "give the folder that training wrote"
+        remedy = "give the folder bundle/ that training wrote"
+        if (folder / "bundle" / INFO).is_file():
+            remedy = f"give {folder / 'bundle'}"
         if aside.is_dir() and not folder.exists():
             remedy = f"saving was interrupted; rename {aside}, the previous bundle, or save again"
         raise BundleError(f"{folder}: no {INFO}; {remedy}") from None

@@ -10,6 +10,13 @@ from skinray.learning.bundle.info import LAST_STEP, BundleInfo
 TEMPLATE = """\
 # Model card: {{ title }}
 
+{% if info.failures -%}
+**It did not learn its task. Do not use its results.**
+{% for failure in info.failures %}
+- {{ failure }}
+{%- endfor %}
+
+{% endif -%}
 **Use.** {{ use }}
 For research only. Not a medical device: do not base a diagnosis on {{ result }} alone.
 

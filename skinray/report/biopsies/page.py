@@ -53,7 +53,7 @@ def _page(results: RunResults, scores: Scores, run_dir: Path) -> str:
         paper=paper,
         mean_sd=mean_sd,
         answer=answer(scores),
-        failures=results.failures,
+        failed_parts=results.failures,
         component_split=component_split(results),
         caveats=caveats(results, scores),
         fold_table=folds,

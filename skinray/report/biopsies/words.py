@@ -43,7 +43,7 @@ def answer(scores: Scores) -> str:
             f"crossings and is {bias}."
         )
     if scores.mean_r is not None:
-        flat = f", where {flat_words(scores)} count as 0" if scores.flat else ""
+        flat = f", with {flat_words(scores)} as 0" if scores.flat else ""
         said += (
             f" The mean over {scores.mean_r.n} folds is r = {scores.mean_r.mean:.2f} "
             f"(sd {scores.mean_r.sd:.2f}{flat}); the paper reports {paper.FOLD_MEAN.mean:.3f} "

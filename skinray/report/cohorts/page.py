@@ -48,7 +48,8 @@ def write_cohort_report(out: Path, fetch: Fetch | None = None) -> Path:
     found = report.gather(out, run, fetch)
     write_json(out / "report.json", _exact(found))
     everything = vars(found) | vars(found.findings) | found.findings.shown
-    page = render(report.template, bundle=run.bundle, **everything)
+    failed = run.bundle.failures
+    page = render(report.template, bundle=run.bundle, failed_parts=failed, **everything)
     return write_whole(out / "report.html", page)
 
 

@@ -36,6 +36,7 @@ class BundleFacts:
     ----------
     found : whether the folder still holds that bundle; if not, only ``id``, ``folder`` and
         ``um_per_px`` are known, from the run itself.
+    failures : what did not work in the run that made it.
     """
 
     id: str
@@ -48,6 +49,7 @@ class BundleFacts:
     members: int = 1
     metrics: dict[str, Any] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def _bundle(run: dict[str, Any]) -> BundleFacts:
             found=True,
             **{name: values[name] for name in ("created", "images", "subjects", "metrics")},
             members=values.get("members", 1),
+            failures=tuple(values.get("failures", ())),
             models={stage: model["name"] for stage, model in values["models"].items()},
         )
     except (OSError, ValueError, KeyError, TypeError):

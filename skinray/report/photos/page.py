@@ -48,7 +48,7 @@ def _page(results: PhotoResults, run_dir: Path) -> str:
         "photos/page.html",
         results=results,
         answer=words.answer(results),
-        failures=results.failures,
+        failed_parts=results.failures,
         caveats=words.caveats(results),
         top=top,
         transfer=words.best(rows, "direct transfer"),

@@ -91,6 +91,7 @@ def test_a_few_images_with_labels_are_enough() -> None:
     [
         (None, (1.0, 0.5), "none of its labels marks anything"),
         (NOTHING, (0.69, 0.69, 0.69), "it marks nothing .* its loss stayed at 0.69: the learning"),
+        (NOTHING, (0.899, 0.8991), "loss stayed at 0.899: .* far too low or too high"),
         (NOTHING, (0.69, 2.0), "loss rose from 0.69 to 2: the learning rate .* too high"),
         (NOTHING, (0.69, 0.4), "loss fell from 0.69 to 0.4: .* labels may belong to other images"),
         (NOTHING.model_copy(update={"marked": 1.0}), (0.7, 0.4), "it marks everything"),

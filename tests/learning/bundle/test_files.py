@@ -16,7 +16,7 @@ from skinray.config.biopsies import CrossingSettings
 from skinray.config.training import ModelSettings
 from skinray.crossings import find_crossings
 from skinray.errors import BundleError, SkinrayError
-from skinray.learning.bundle import files, load, load_stage, save
+from skinray.learning.bundle import check, files, load, load_stage, save
 from skinray.learning.bundle.info import BundleInfo, read_info
 from skinray.learning.bundle.model_card import model_card
 from skinray.models import build
@@ -200,7 +200,7 @@ def test_a_missing_file_is_named(copied: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, r"no bundle\.json; give the folder that training wrote"),
+        (None, r"no bundle\.json; give the folder bundle/ that training wrote"),
         (b"", r"bundle\.json: not valid JSON"),
         (b"{", r"bundle\.json: not valid JSON"),
         (b"\xff\xfe", r"bundle\.json: not valid JSON"),
@@ -328,6 +328,26 @@ def test_the_card_gives_accuracy_and_limits() -> None:
     assert "Not a medical device" in card
     assert "| nerve | unet | {'features': 4, 'depth': 2} |" in card
     assert "9f2c9f2c9f2c9f2c`" in card
+
+
+def test_a_bundle_that_did_not_learn_says_so_wherever_it_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    failure = "The nerve network of fold 2 did not learn: it marks nothing."
+    folder = save(tmp_path / "bundle", info(failures=(failure,)), networks())
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert card.index("Do not use its results") < card.index(failure) < card.index("**Use.**")
+    assert load(folder, "cpu").info.failures == (failure,)
+    assert failure in caplog.text
+    with pytest.raises(BundleError, match=r"use it all the same with --anyway\n  The nerve"):
+        check(folder).refuse_failed(folder)
+    check(save(tmp_path / "good", info(), networks())).refuse_failed(folder)
+
+
+def test_the_folder_of_the_run_names_the_folder_of_the_bundle(tmp_path: Path) -> None:
+    save(tmp_path / "bundle", info(), networks())
+    with pytest.raises(BundleError, match=f"no bundle.json; give {tmp_path / 'bundle'}"):
+        check(tmp_path)
 
 
 def test_the_card_of_an_unknown_scale() -> None:

@@ -63,7 +63,7 @@ def test_the_headline_is_not_of_the_good_folds_alone(results: RunResults) -> Non
     assert f"{scores.mean_r.mean:.3f}" in second
     assert "with folds 2, 3, 5 as 0" in second
     assert answer(scores).startswith("On 30 images held out of training")
-    assert "where folds 2, 3, 5 count as 0" in answer(scores)
+    assert "with folds 2, 3, 5 as 0" in answer(scores)
     assert any("In folds 2, 3, 5 " in one for one in caveats(results, scores))
 
 
@@ -71,7 +71,7 @@ def test_the_page_opens_with_what_failed(tmp_path: Path) -> None:
     half_learned(write_run(tmp_path, draw=False)).save(tmp_path / "run")
     page = write_report(tmp_path / "run").read_text(encoding="utf-8")
     banner = page.index('role="alert"')
-    assert banner < page.index("This run failed in part") < page.index('class="lead"')
+    assert banner < page.index("Parts of this run failed") < page.index('class="lead"')
     assert page.count(f"did not learn: {FINDING}") == len(LOST)
 
 
@@ -99,7 +99,7 @@ def test_the_command_ends_with_code_4_and_says_why(
     ]
     ended = CliRunner().invoke(app, command)
     assert ended.exit_code == 4
-    assert "This run failed in part: do not use its results." in ended.stderr
+    assert "Parts of this run failed: do not use its results." in ended.stderr
     assert f"The dermis network of fold 2 did not learn: {FINDING}." in ended.stderr
 
 

@@ -239,6 +239,15 @@ def test_the_bundle_is_described_while_it_exists(tmp_path: Path) -> None:
     assert "For research use only. Not a medical device" in page.text
 
 
+def test_a_bundle_that_did_not_learn_is_said_first(tmp_path: Path) -> None:
+    failed = ("The nerve network of the bundle did not learn: it marks nothing.",)
+    bundle = stand_in_bundle(tmp_path / "bundle", failures=failed)
+    info = read_info(bundle)
+    page, _ = report(tmp_path, [scored("a.png", 1, 100)], bundle=info.id, bundle_path=str(bundle))
+    first = page.text.index("The bundle did not learn its task: do not use these results")
+    assert first < page.text.index(failed[0]) < page.text.index("Images scored")
+
+
 def test_an_unfinished_run_says_how_to_continue(tmp_path: Path) -> None:
     run = write_scored(tmp_path, [])
     (run / "counts.parquet").unlink()
