@@ -47,7 +47,7 @@ def _one_killed(lab: Lab, rng: random.Random, kind: str) -> Happened:
 def _replaced(job: Job, out: Path, logs: set[str]) -> float:
     """Wait until a process that was not there before has scored an image, or all is done."""
     return job.wait_until(
-        lambda: set(_logs(out)) - logs or job.process.poll() == 0, "the replacement"
+        lambda: set(_logs(out)) - logs or job.process.poll() in job.done, "the replacement"
     )
 
 
