@@ -82,5 +82,5 @@ def test_a_cluster_without_a_token_is_not_joined(tmp_path: Path) -> None:
     assert ended[0].startswith("ENDED 1")
     assert "asks for no token" in ended[0]
     assert ended[1].startswith("ENDED 1")
-    assert "set RAY_AUTH_MODE=token" in ended[1]
+    assert "Set RAY_AUTH_MODE=token" in ended[1]
     assert ended[2].startswith("ENDED 0 joined")
