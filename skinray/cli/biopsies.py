@@ -128,6 +128,7 @@ def train_cv(
         settings = named(recipe).override(changes)
     out = run_folder(out, settings.recipe, resume=resume)
     if plan_only:
+        out.mkdir(parents=True, exist_ok=True)
         typer.echo(f"Settings: {write_whole(out / SETTINGS, to_yaml(settings))}")
         return
     if data is None:
@@ -143,15 +144,15 @@ def train_cv(
 
 
 def _planned(
-    data: Path | None, hours: float | None, begun: Path | None, changes: dict[str, Any]
+    data: Path | None, hours: float | None, resumed: Path | None, changes: dict[str, Any]
 ) -> RunSettings:
-    """Plan a run, or take the plan of the run that was begun in a folder."""
+    """Plan a run, or read the plan of the run that is resumed."""
     from skinray.learning.run_folder import SETTINGS
 
     if data is None:
         raise SettingsError("--recipe auto plans for your images: give their folder with --data")
-    if begun is not None and (begun / SETTINGS).is_file():
-        return from_yaml(RunSettings, begun / SETTINGS).override(changes)
+    if resumed is not None and (resumed / SETTINGS).is_file():
+        return from_yaml(RunSettings, resumed / SETTINGS).override(changes)
     from rich.console import Console
     from rich.table import Table
 

@@ -181,6 +181,28 @@ def test_options_become_settings(
     ]  # fmt: skip
 
 
+def test_a_plan_is_stored_and_a_resumed_run_keeps_it(
+    skinray: Command, handed: list[tuple[Any, ...]], cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from skinray.learning.auto import plan as plans
+
+    def planned(data: Path, hours: float | None) -> plans.Plan:
+        return plans.Plan(tiny_run(seed=int(hours or 0)), (plans.PlanLine("budget", "3 h", "why"),))
+
+    monkeypatch.setattr(plans, "plan_for", planned)
+    out = cohort.parent / "new" / "run"
+    words = ("train-cv", "--data", cohort, "--out", out)
+    shown = skinray(*words, "--hours", 3, "--plan-only")
+    assert shown.code == 0, shown.err
+    assert "budget" in shown.out
+    assert f"Settings: {out / 'settings.yaml'}" in shown.out
+    assert handed == []
+    assert skinray(*words, "--hours", 5, "--resume").code == 0
+    assert handed == [(cohort, out, tiny_run(seed=3), True)]
+    refused = skinray("train-cv", "--recipe", "demo", "--plan-only")
+    assert (refused.code, "need --recipe auto, not demo" in refused.err) == (1, True)
+
+
 def test_without_data_the_demo_cohort_is_drawn_once(
     skinray: Command, handed: list[tuple[Any, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

