@@ -185,22 +185,23 @@ def pretrain_hed(
 
 
 def pretrain_phantoms(
-    out: Annotated[Path, typer.Option(help="Folder for the weights.")],
+    out: Annotated[Path, typer.Option(help="Folder for the bundle.")],
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of each network. Default: 4000 and 3000.")
+        int | None,
+        typer.Option(min=1, help="Stop each training after this many steps. Default: all steps."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same weights.")] = 0,
 ) -> None:
-    """Pretrain small nerve and dermis networks on drawn biopsies of many stains and scales.
+    """Make the starter again: small networks pretrained on drawn biopsies of many stains.
 
-    Ray Data draws the biopsies while the networks train. To start a run from the weights:
+    Ray Data draws the biopsies while the networks train. The result is a bundle. It can count, and
+    a training can start from its weights:
 
         skinray train-cv --data cohort --set nerve.main.model.weights=OUT/nerve.safetensors
     """
     from skinray.cluster.train.starter import pretrain_phantoms as pretrain
 
-    for weights in pretrain(out, steps, seed):
-        typer.echo(f"Weights: {weights}")
+    typer.echo(f"Bundle: {pretrain(out, steps, seed)}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -12,12 +12,18 @@ import typer
 from skinray.cli.options import Anyway, set_option
 from skinray.config.base import parse_assignment
 
+UsedBundle = Annotated[
+    Path | None,
+    typer.Option(
+        help="Bundle folder from a training run. Default: the starter for biopsies, which has seen "
+        "drawings only; every result says so."
+    ),
+]
 # Exit code of `score` if more images failed than --max-failures allows.
 TOO_MANY_FAILED = 3
 
 
 def score(
-    bundle: Annotated[Path, typer.Option(help="Bundle folder from a training run.")],
     images: Annotated[
         str,
         typer.Option(
@@ -31,6 +37,7 @@ def score(
             "every node must see it."
         ),
     ],
+    bundle: UsedBundle = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the interrupted run in --out.")
     ] = False,
@@ -73,10 +80,11 @@ def score(
     chosen: dict[str, Any] = {"um_per_px": um_per_px, "anyway": anyway, "overlays": not no_overlays}
     settings = validate(ScoreSettings, chosen, "options").override(changes)
     from skinray.cluster.score.run import score as run
+    from skinray.models.weights.published import STARTER
     from skinray.scoring.object_store import without_password
 
     began = time.monotonic()
-    totals = run(bundle, images, out, settings, resume=resume)
+    totals = run(bundle or STARTER, images, out, settings, resume=resume)
     typer.echo(totals.text(time.monotonic() - began))
     where = without_password(out)
     typer.echo(f"Table: {where}/{totals.table}\nReport: {where}/report.html")
@@ -85,7 +93,7 @@ def score(
 
 
 def serve(
-    bundle: Annotated[Path, typer.Option(help="Bundle folder from a training run.")],
+    bundle: UsedBundle = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     host: Annotated[
         str,
@@ -121,9 +129,11 @@ def serve(
     """
     from skinray.config.base import validate
     from skinray.config.scoring import ServeSettings
+    from skinray.models.weights.published import STARTER
     from skinray.service.middleware.tokens import choose_access
 
-    values: dict[str, Any] = {"bundle": str(bundle.absolute()), "layout": layout, "anyway": anyway}
+    folder = (bundle or STARTER).absolute()
+    values: dict[str, Any] = {"bundle": str(folder), "layout": layout, "anyway": anyway}
     access = choose_access(host, tokens, without_tokens)
     values["service"] = access.settings()
     if labels is not None:

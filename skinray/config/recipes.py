@@ -46,12 +46,13 @@ def paper() -> RunSettings:
 
 
 def demo() -> RunSettings:
-    """Return a run of minutes on two cores: all stages, narrow networks, random weights."""
+    """Return a run of minutes on two cores: all stages, narrow networks, nothing to download."""
     nerve = TrainSettings(
         loss="dice", learning_rate=3e-3, weight_decay=1e-4, epochs=12, batch_size=4,
         plateau_factor=0.5, plateau_patience_epochs=2, clip_norm=1.0, validate_every_epochs=100,
     )  # fmt: skip
-    # After 12 epochs one fold in five had learned too little to count.
+    started = nerve.override({"learning_rate": 1e-3})
+    # After 12 epochs from random weights, one fold in five had learned too little to count.
     longer = nerve.override({"epochs": 18})
     dermis = nerve.override({"loss": "bce", "epochs": 16})
     hed = {"width": 0.25, "batch_norm": True, "group_norm": True}
@@ -69,8 +70,18 @@ def demo() -> RunSettings:
             "recipe": "demo",
             "folds.components_held_out": None,
             "nerve": StageSettings(
-                main=_arm("HED not pretrained", "hed", longer, options=hed, grid={}),
-                baselines=(_arm("U-Net", "unet", nerve, options=unet, grid={}),),
+                main=_arm(
+                    "HED from the starter",
+                    "hed",
+                    started,
+                    options=hed,
+                    grid={},
+                    weights="starter_nerve",
+                ),
+                baselines=(
+                    _arm("U-Net", "unet", nerve, options=unet, grid={}),
+                    _arm("HED not pretrained", "hed", longer, options=hed, grid={}),
+                ),
                 augment=augment,
             ).model_dump(),
             "dermis": StageSettings(

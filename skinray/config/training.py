@@ -32,6 +32,12 @@ class TrainSettings(Settings):
         description="weight of the pixels' cross-entropy added to dice or jaccard, which alone "
         "give little gradient where a network is confident and wrong",
     )
+    skeleton_recall: float = Field(
+        0,
+        ge=0,
+        description="weight of the tracings' missed middle lines, added to the loss: fewer gaps in "
+        "thin lines (not in the paper)",
+    )
     side_weight: float = Field(0, ge=0, description="weight of HED's side outputs in the loss")
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; adam has its own moments")

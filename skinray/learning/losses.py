@@ -62,6 +62,31 @@ def balanced_bce(logits: Tensor, truth: Tensor) -> Tensor:
     return losses.sum(_PER_IMAGE).mean()
 
 
+def skeleton_recall_loss(probability: Tensor, truth: Tensor) -> Tensor:
+    """Return the share of the middle lines of the truth that is missed (Kirchhoff et al., 2024).
+
+    ``1 - (sum(P S) + 1) / (sum(S) + 1)`` with the truth's skeleton S: per image, then the mean.
+    """
+    probability, lines = probability.float(), _skeleton(truth.float())
+    found = (probability * lines).sum(_PER_IMAGE)
+    return (1 - (found + 1) / (lines.sum(_PER_IMAGE) + 1)).mean()
+
+
+# Erosions after which no traced line is left.
+_HALF_WIDTH_PX = 8
+
+
+def _skeleton(mask: Tensor) -> Tensor:
+    """Return the morphological skeleton of (N, 1, H, W) masks, by erosions and openings."""
+    found = torch.zeros_like(mask)
+    for _ in range(_HALF_WIDTH_PX):
+        eroded = -F.max_pool2d(-mask, 3, 1, 1)
+        opened = F.max_pool2d(eroded, 3, 1, 1)
+        found = torch.maximum(found, mask - opened)
+        mask = eroded
+    return found
+
+
 def _dice_of_logits(logits: Tensor, truth: Tensor) -> Tensor:
     return dice_loss(logits.float().sigmoid(), truth)
 
@@ -87,8 +112,8 @@ def stage_loss(
     ----------
     logits : output of the network's ``forward`` (HED: the fused map).
     truth : same shape, 0 or 1.
-    settings : ``loss`` names the loss; ``cross_entropy`` weights an added cross-entropy, and
-        ``side_weight`` the side outputs.
+    settings : ``loss`` names the loss; ``cross_entropy`` and ``skeleton_recall`` weight
+        further terms, and ``side_weight`` the side outputs.
     sides : HED's side outputs without the fused map, ``forward_sides(image)[:-1]``; their
         mean loss times ``side_weight`` is added (not in the paper; the default weight is 0).
     """
@@ -97,6 +122,9 @@ def stage_loss(
         found = _LOSSES[settings.loss](logits, truth)
         if settings.cross_entropy:
             found = found + settings.cross_entropy * bce_loss(logits, truth)
+        if settings.skeleton_recall:
+            missed = skeleton_recall_loss(logits.float().sigmoid(), truth)
+            found = found + settings.skeleton_recall * missed
         return found
 
     total = loss(logits, truth)

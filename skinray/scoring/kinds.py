@@ -27,7 +27,7 @@ from skinray.scoring.rows import Result
 from skinray.scoring.run_store import Output
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
-_FIRST = [(name, _TEXT) for name in ("image", "subject", "sha256", "status", "error")]
+_FIRST = [(name, _TEXT) for name in ("image", "subject", "sha256", "status", "error", "note")]
 _SIZE = [("width", _WHOLE), ("height", _WHOLE)]
 _LAST = [("duplicate_of", _TEXT), ("overlay", _TEXT)]
 _LENGTHS = [(n, _REAL) for n in ("boundary_px", "boundary_mm", "density_per_mm", "um_per_px")]

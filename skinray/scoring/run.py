@@ -124,7 +124,9 @@ class ScoringRun:
         """Write the tables of all images on the desk, for a report to read."""
         self.fetch(RUN)
         rows, job = self.ledger.rows(), self.job
-        return write_tables(self.desk, job.out, rows, job.kind, overlays=job.settings.overlays)
+        return write_tables(
+            self.desk, job.out, rows, job.kind, overlays=job.settings.overlays, note=job.info.note
+        )
 
     def fetch(self, name: str) -> None:
         """Put a file of the run on the desk."""

@@ -52,7 +52,13 @@ class Totals:
 
 
 def write_tables(
-    desk: Path, out: Output, rows: Iterable[dict[str, Any]], kind: ScoredKind, *, overlays: bool
+    desk: Path,
+    out: Output,
+    rows: Iterable[dict[str, Any]],
+    kind: ScoredKind,
+    *,
+    overlays: bool,
+    note: str = "",
 ) -> Totals:
     """Write the table of images as parquet and CSV, and that of crossings; each appears whole.
 
@@ -63,6 +69,7 @@ def write_tables(
     rows : from :meth:`skinray.scoring.ledger.Ledger.rows`.
     kind : what was scored.
     overlays : whether each image's own files were written.
+    note : on the bundle, for every row.
     """
     finals, names = kind.tables, kind.columns.names
     totals = Totals(finals[1])
@@ -77,6 +84,7 @@ def write_tables(
         sheet.writerow(names)
         for row in rows:
             record, result = _record(out, row, kind, overlays)
+            record["note"] = note or None
             images.add(record)
             sheet.writerow([spreadsheet_cell(record[name]) for name in names])
             if result is None:

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from skinray.config.images import AugmentSettings
 from skinray.errors import SkinrayError
+from skinray.images.cohort.manifest import read_manifest
+from skinray.images.read import read_image
+from skinray.learning.auto.machine import Cost
 from skinray.report.photos.rows import LOOKED
 from tests.support.drawn_photos import write_photos
 from tests.support.fake_photo_run import fake_photo_results
@@ -23,7 +25,8 @@ from tests.support.photo_bundles import OPTIONS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    "accuracy.drive", "accuracy.paper_fold", "accuracy.several_workers", "chaos.run",
+    "accuracy.label_fractions", "accuracy.own_images", "accuracy.paper_fold",
+    "accuracy.several_workers", "accuracy.thin_lines", "chaos.run",
     "photos.networks", "photos.table", "photos.wide_conv", "serve.batches", "serve.front_proxy",
     "serve.overhead", "serve.overload", "serve.replica_kill", "speed.augmentation",
     "speed.crossing_stage", "speed.scaling", "speed.score_efficiency", "speed.score_feeding",
@@ -76,7 +79,7 @@ def test_no_folder_is_crowded():
         assert len(list(folder.glob("*.py"))) <= MOST_MODULES, folder
 
 
-# --- drive ---------------------------------------------------------------------------------
+# --- thin lines ------------------------------------------------------------------------------
 
 
 def draw_drive(folder: Path, images: int, size: int = 64) -> None:
@@ -92,47 +95,62 @@ def draw_drive(folder: Path, images: int, size: int = 64) -> None:
             cv2.imwrite(str(folder / kind / f"{number:02d}.png"), pixels)
 
 
-def test_drive_reads_photographs_with_vessels_and_field(load, tmp_path):
+def test_drive_is_scored_inside_its_field_of_view_alone(load, tmp_path, monkeypatch):
+    lines = load("accuracy.thin_lines")
     draw_drive(tmp_path / "drive", 2)
-    first, second = load("accuracy.drive").read_drive(tmp_path / "drive")
-    assert first.sample.image.shape == (64, 64, 3)
-    assert first.sample.masks["nerve"].sum() == 3 * 64
+    first, second = lines.read_drive(tmp_path / "drive")
     assert second.sample.masks["nerve"][0, 21:24].tolist() == [1, 1, 1]
     assert first.field.sum() == 32 * 64
-    assert set(first.sample.masks) == {"nerve"}
-
-
-def test_drive_scores_inside_the_field_of_view_alone(load, tmp_path, monkeypatch):
-    drive = load("accuracy.drive")
-    draw_drive(tmp_path / "drive", 1)
-    photographs = drive.read_drive(tmp_path / "drive")
     # A perfect map inside the field, everything claimed outside.
     claimed = np.ones((64, 64), np.float32)
-    claimed[:32] = photographs[0].sample.masks["nerve"][:32]
-    monkeypatch.setattr(drive, "predict_map", lambda network, image: claimed)
-    arm = drive.arms(Path("none"), drive.TRAIN.override({"epochs": 1, "draws_per_image": 1}))[0]
-    found = drive.measure(arm, AugmentSettings(crop_px=16), photographs, photographs, 0)
-    assert found == [{0: 1.0, 1: 1.0, 3: 1.0}]
+    claimed[:32] = first.sample.masks["nerve"][:32]
+    monkeypatch.setattr(lines, "predict_map", lambda network, image: claimed)
+    assert lines.dice(torch.nn.Identity(), [first]) == {0: 1.0, 1: 1.0, 3: 1.0}
 
 
-def test_drive_compares_one_network_from_two_starts_with_hed(load, tmp_path):
-    drive = load("accuracy.drive")
-    random, brain, hed = drive.arms(tmp_path / "w.safetensors", drive.TRAIN)
-    assert random.model.name == brain.model.name == "unet_lgg"
-    assert (random.model.weights, brain.model.weights) == (None, str(tmp_path / "w.safetensors"))
-    assert hed.model.name == "hed"
-    assert random.train == brain.train == hed.train
+def test_thin_lines_take_the_steps_that_fit_and_keep_earlier_rows(load, tmp_path, monkeypatch):
+    lines = load("accuracy.thin_lines")
+    draw_drive(tmp_path / "drive", 3, size=96)
+    monkeypatch.setattr(lines, "TRAIN_IMAGES", 2)
+    monkeypatch.setattr(lines, "CROPS_PER_EPOCH", 4)
+    monkeypatch.setattr(lines, "measure", lambda *of: Cost(1.0, 1.0))
+    arguments = ["thin_lines", "--data", str(tmp_path), "--images", "DRIVE vessels"]
+    for minutes in ("0.05", "0.1"):
+        monkeypatch.setattr(sys, "argv", [*arguments, "--start", "random", "--minutes", minutes])
+        lines.main()
+    text = (tmp_path / "results" / "thin_lines.md").read_text()
+    assert "| DRIVE vessels | 0.05 | random | 3 |" in text
+    assert "| DRIVE vessels | 0.1 | random | 6 |" in text
 
 
-def test_drive_row_is_mean_and_sd_over_images(load):
-    found = [{0: 0.5, 1: 0.6, 3: 1.0}, {0: 0.7, 1: 0.6, 3: 0.8}]
-    row = load("accuracy.drive").row("HED", found, time.monotonic())
-    assert row == "| HED | 0.600 (0.100) | 0.600 (0.000) | 0.900 (0.100) | 0.0 min |"
+def test_thin_lines_say_where_the_data_should_be(load, tmp_path):
+    with pytest.raises(SystemExit, match="give --data"):
+        load("accuracy.thin_lines").arguments(["--data", str(tmp_path)])
 
 
-def test_drive_says_where_the_data_should_be(load, tmp_path):
-    with pytest.raises(SystemExit, match="SKINRAY_REAL_DATA"):
-        load("accuracy.drive").arguments(["--data", str(tmp_path)])
+# --- a lab's own images ------------------------------------------------------------------------
+
+
+def test_own_images_says_what_was_not_reached(load):
+    own = load("accuracy.own_images")
+    run = {
+        "name": "512x384, drawn", "code": 0, "minutes": 30.0, "images": 40, "r": 0.9,
+        "r_interval": [0.8, 0.95], "error": 1.2, "nerve_dice": {"0": 0.7, "3": 0.9},
+        "dermis_dice": 0.97, "failures": [], "machine": "two cores",
+    }  # fmt: skip
+    assert own.verdict(run) == "met"
+    text = "\n".join(own.page([run | {"r": 0.4, "code": 4}]))
+    assert "| 0.400 (0.80 to 0.95) | 1.20 | 0.900 | 0.970 | 30 | **NOT met**: r 0.85, exit" in text
+    assert "1600x1200, drawn: not measured." in text
+
+
+def test_an_enlarged_cohort_has_finer_pixels(load, tmp_path):
+    own = load("accuracy.own_images")
+    cohort = dataclasses.replace(own.COHORTS["512x384, drawn"], size=(224, 192), enlarged=2)
+    cohort.many(2).write(tmp_path / "cohort", tmp_path)
+    found = read_manifest(tmp_path / "cohort")
+    assert read_image(found.biopsies[0].image).pixels.shape == (384, 448, 3)
+    assert found.biopsies[0].um_per_px == 0.25
 
 
 # --- paper_fold ----------------------------------------------------------------------------

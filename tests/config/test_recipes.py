@@ -141,11 +141,12 @@ def test_the_demo_differs_from_the_paper_only_in_size() -> None:
     for part in ("crossings", "fit", "read", "cluster", "seed"):
         assert getattr(ours, part) == getattr(theirs, part)
     assert ours.folds.count == theirs.folds.count
-    assert [a.train.loss for a in ours.nerve.arms] == ["dice"] * 2
+    assert [a.train.loss for a in ours.nerve.arms] == ["dice"] * 3
     assert [a.train.loss for a in ours.dermis.arms] == ["bce"] * 2
     # Nothing need be downloaded for it.
     arms = (*ours.nerve.arms, *ours.dermis.arms)
-    assert all(arm.model.weights is None for arm in arms)
+    assert {arm.model.weights for arm in arms} == {None, "starter_nerve"}
+    assert WEIGHTS["starter_nerve"].shipped
 
 
 def test_real_tissue_is_the_demo_with_folds_of_images_and_longer_trainings() -> None:

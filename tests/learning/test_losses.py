@@ -16,6 +16,7 @@ from skinray.learning.losses import (
     bce_loss,
     dice_loss,
     jaccard_loss,
+    skeleton_recall_loss,
     stage_loss,
 )
 
@@ -52,6 +53,30 @@ def test_dice_loss_stays_in_its_range_and_falls_when_the_map_nears_the_truth(see
     probability = torch.rand(2, 1, 5, 6)
     nearer = (probability + truth) / 2
     assert 0 <= dice_loss(nearer, truth).item() <= dice_loss(probability, truth).item() <= 1
+
+
+def test_skeleton_recall_asks_for_the_middle_lines_alone() -> None:
+    truth = torch.zeros(1, 1, 20, 40)
+    truth[..., 8:11, 5:35] = 1  # a line 3 px wide
+    middle = torch.zeros_like(truth)
+    middle[..., 9, 5:35] = 1
+    assert skeleton_recall_loss(truth, truth).item() == 0
+    assert skeleton_recall_loss(middle, truth).item() == pytest.approx(0, abs=0.15)
+    gap = truth.clone()
+    gap[..., 15:25] = 0  # a third of the line is missed
+    assert skeleton_recall_loss(gap, truth).item() == pytest.approx(1 / 3, abs=0.05)
+    assert skeleton_recall_loss(0 * truth, truth).item() > 0.9
+    assert skeleton_recall_loss(0 * truth, 0 * truth).item() == 0
+    wider = torch.nn.functional.max_pool2d(truth, 5, 1, 2)
+    assert skeleton_recall_loss(wider, truth).item() == 0
+
+
+def test_skeleton_recall_is_off_unless_asked_for() -> None:
+    logits, truth = torch.randn(2, 1, 16, 16), (torch.rand(2, 1, 16, 16) < 0.2).float()
+    plain = stage_loss(logits, truth, TrainSettings())
+    added = stage_loss(logits, truth, TrainSettings(skeleton_recall=0.5))
+    missed = skeleton_recall_loss(logits.sigmoid(), truth)
+    assert added.item() == pytest.approx(plain.item() + 0.5 * missed.item())
 
 
 def test_bce_is_the_mean_log_likelihood() -> None:

@@ -61,6 +61,9 @@ def score(
         if run.job.info.failures:
             said = "The bundle did not learn its task: do not use these results."
             console.print(said, style="red", highlight=False)
+        if run.job.info.starter:
+            said = "No bundle of yours: counting with the starter, untrained on your images."
+            console.print(said, style="yellow", highlight=False)
         run.collect(retry=True)
         if run.left:
             with session():

@@ -11,29 +11,37 @@ from ray.data import DataContext
 
 from skinray.cluster.device import ready_device
 from skinray.cluster.session import session
-from skinray.config.kinds import STAGES
-from skinray.learning.auto.starter import STARTERS, StarterSettings, Step, drawn_steps, pretrain
+from skinray.config.kinds import STAGES, Stage
+from skinray.learning.auto.starter import (
+    STARTERS,
+    Starter,
+    StarterSettings,
+    Step,
+    drawn_steps,
+    pretrain,
+)
+from skinray.learning.auto.starter_bundle import save_starters
 from skinray.progress import Steps
 
 
-def pretrain_phantoms(out: Path, steps: int | None = None, seed: int = 0) -> list[Path]:
-    """Pretrain both starters on drawn phantoms; return their files of weights in ``out``.
+def pretrain_phantoms(out: Path, steps: int | None = None, seed: int = 0) -> Path:
+    """Pretrain both starters on drawn phantoms; return their bundle, ``out``.
 
     The same ``steps`` and ``seed`` give the same bits on one machine.
 
     Parameters
     ----------
-    steps : of each network; None: those of ``STARTERS``.
+    steps : to take of each network's training; None: all.
     """
-    files = []
+    settings = {stage: STARTERS[stage].override({"seed": seed}) for stage in STAGES["biopsy"]}
+    starters: dict[Stage, Starter] = {}
     with session():
         ready_device(1)
-        for stage in STAGES["biopsy"]:
-            asked: dict[str, Any] = {"seed": seed} | ({"steps": steps} if steps else {})
-            settings = STARTERS[stage].override(asked)
-            with Steps(f"Pretraining the {stage} network", settings.steps) as shown:
-                files.append(pretrain(settings, out, _Drawn(settings), shown.tell))
-    return files
+        for stage, of in settings.items():
+            with Steps(f"Pretraining the {stage} network", steps or of.steps) as shown:
+                starters[stage] = pretrain(of, _Drawn(of), shown.tell, steps)
+    with Steps("Measuring", 1):
+        return save_starters(out, settings, starters)
 
 
 class _Drawn:
@@ -42,16 +50,16 @@ class _Drawn:
     def __init__(self, settings: StarterSettings) -> None:
         self.settings = settings
 
-    def __call__(self, groups: list[int]) -> Iterator[Step]:
+    def __call__(self, groups: int) -> Iterator[Step]:
         """Yield the steps of the groups."""
         context = DataContext.get_current().copy()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = False
         with DataContext.current(context):
-            rows = ray.data.from_items(groups, override_num_blocks=len(groups))
+            rows = ray.data.range(groups, override_num_blocks=groups)
             drawn = rows.flat_map(self._draw, num_cpus=1)
             for row in drawn.iter_rows():
                 yield Step(row["images"], row["masks"])
 
     def _draw(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        return [step._asdict() for step in drawn_steps(self.settings, int(row["item"]))]
+        return [step._asdict() for step in drawn_steps(self.settings, int(row["id"]))]

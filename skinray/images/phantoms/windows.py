@@ -83,7 +83,7 @@ def _candidates(slide: Slide, size: tuple[int, int]) -> Iterator[Window]:
     """Yield the windows without missing tiles that have enough of both layers."""
     codes, known, (left, top) = slide.overview()
     width, height = size
-    across, down = -(-width // THUMB) + 1, -(-height // THUMB) + 1
+    across, down = -(-width // THUMB), -(-height // THUMB)
     layers = np.stack([known, codes == DERMIS, codes == EPIDERMIS, codes == BAND], -1)
     total = cv2.integral(layers.astype(np.float64).copy(), sdepth=cv2.CV_64F)
     for row in range(0, codes.shape[0] - down + 1, _STEP_PX // THUMB):

@@ -58,11 +58,11 @@ def machine_facts() -> MachineFacts:
     return MachineFacts(os.cpu_count() or 1, torch.cuda.device_count())
 
 
-def measure(arm: ArmSettings, crop_px: int, device: torch.device) -> Cost:
-    """Time an arm's training step and its prediction, with the one thread that a training has."""
-    threads = torch.get_num_threads()
+def measure(arm: ArmSettings, crop_px: int, device: torch.device, threads: int = 1) -> Cost:
+    """Time an arm's training step and its prediction; on CPUs, a training has one thread."""
+    before = torch.get_num_threads()
     if device.type == "cpu":
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
     try:
         network = placed(build(arm.model.name, **arm.model.options), device)
         objective = Objective(network, arm.train)
@@ -87,7 +87,7 @@ def measure(arm: ArmSettings, crop_px: int, device: torch.device) -> Cost:
         seen = batch * crop_px**2 / 1e6
         return Cost(step_s=_shortest(step), megapixel_s=_shortest(look) / seen)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def _shortest(call: Callable[[], None], times: int = 2) -> float:

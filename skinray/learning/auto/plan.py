@@ -31,6 +31,7 @@ from skinray.images.file_errors import counted
 from skinray.learning.auto.machine import Cost, MachineFacts, Timer, machine_facts, measure
 from skinray.models.compute import computes_bfloat16
 from skinray.models.weights.load import available
+from skinray.models.weights.published import NARROW_HED
 from skinray.progress import Steps
 
 # Widest stroke, in pixels, that the nerve network sees: HED's first stages look 14 px far.
@@ -56,13 +57,13 @@ FEWEST_SUBJECTS, FEWEST_IMAGES = 3, 10
 EDGES = ("hed_bsds500", "hed_bsds500_caffe")
 # Of the working image's short side, for the dermis.
 CROP_SHARE = 0.6
-NARROW: dict[str, Any] = {"width": 0.25, "batch_norm": True, "group_norm": True}
-NARROW_HED = TrainSettings(
-    loss="dice", learning_rate=3e-3, weight_decay=1e-4, batch_size=BATCH, schedule="cosine",
+TRAIN_NARROW = TrainSettings(
+    loss="dice", learning_rate=1e-3, weight_decay=1e-4, batch_size=BATCH, schedule="cosine",
     clip_norm=1.0, validate_every_epochs=1000,
 )  # fmt: skip
-FULL_HED = NARROW_HED.override({"learning_rate": 1e-4})
-LIGHT_DEEPLAB = NARROW_HED.override({"loss": "bce", "learning_rate": 2e-3})
+TRAIN_FULL = TRAIN_NARROW.override({"learning_rate": 1e-4})
+TRAIN_DERMIS = TRAIN_NARROW.override({"loss": "bce"})
+STARTER = "from the starter"
 # bfloat16 must be faster by this much to be used.
 PAYS = 1.2
 
@@ -200,19 +201,21 @@ class _Planner:
 
     def _nerve(self) -> _Wish:
         stroke = self.cohort.stroke_px
-        scale = next(one for one in SCALES if stroke * one <= WIDEST_STROKE_PX or one == SCALES[-1])
+        scale = nerve_scale(stroke)
         why = f"lines are then {stroke * scale:.1f} px wide; the paper's are about 3"
         self.say("nerve: working scale", _share(scale), why)
         crop = _crop(min(NERVE_CROP_PX, self.cohort.short_side * scale))
         known = next((name for name in EDGES if available(name)), None)
         if known:
-            full = self._wish("HED transfer learning", "hed", {}, known, FULL_HED, crop, (scale,))
+            full = self._wish("HED transfer learning", "hed", {}, known, TRAIN_FULL, crop, (scale,))
             if self._affordable(full):
                 self.say("nerve: network", "HED, full width", f"starts from {known}")
                 return full
-        narrow = self._wish("HED not pretrained", "hed", NARROW, None, NARROW_HED, crop, (scale,))
-        fetch = "`skinray weights fetch hed_bsds500_caffe` gives a better start"
-        why = f"{known} would take too long" if known else f"no weights at hand; {fetch}"
+        narrow = self._wish(
+            f"HED {STARTER}", "hed", NARROW_HED, "starter_nerve", TRAIN_NARROW, crop, (scale,)
+        )
+        fetch = "with more hours, `skinray weights fetch hed_bsds500_caffe` gives a better one"
+        why = f"{known} would take too long" if known else f"starts from drawings; {fetch}"
         self.say("nerve: network", "HED, a quarter of the width", why)
         return narrow
 
@@ -225,9 +228,11 @@ class _Planner:
         why = f"the network must see both layers at once: {side * first:.0f} px on the short side"
         self.say("dermis: working scale", tried, why)
         crop = _crop(side * first * CROP_SHARE)
-        label = "DeepLab, light, not pretrained"
-        wish = self._wish(label, "deeplab_lite", {}, None, LIGHT_DEEPLAB, crop, scales)
-        self.say("dermis: network", "DeepLabV3+, light", "learns from few images in minutes")
+        label = f"DeepLab, light, {STARTER}"
+        start = "starter_dermis"
+        wish = self._wish(label, "deeplab_lite", {}, start, TRAIN_DERMIS, crop, scales)
+        why = "starts from drawings, and learns from few images in minutes"
+        self.say("dermis: network", "DeepLabV3+, light", why)
         return wish
 
     def _wish(
@@ -288,6 +293,11 @@ class _Planner:
             main=wish.arm.override(changes),
             augment=AugmentSettings(crop_px=wish.crop_px, translate_px=wish.crop_px // 8),
         )
+
+
+def nerve_scale(stroke_px: float) -> float:
+    """Return the working scale at which lines of that width are seen."""
+    return next(one for one in SCALES if stroke_px * one <= WIDEST_STROKE_PX or one == SCALES[-1])
 
 
 def _crop(side: float) -> int:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from safetensors.torch import save as packed
+from torch import Tensor, nn
 
 from skinray.config.base import Settings
 from skinray.config.images import AugmentSettings, ColourSettings
@@ -21,13 +25,13 @@ from skinray.images.cohort.common_scale import resampled
 from skinray.images.phantoms.varied import varied_phantom
 from skinray.learning.checkpoint import EpochEnd
 from skinray.learning.feed import as_batch
-from skinray.learning.loop import Batch, Objective, fit
-from skinray.models import build, working_scale
-from skinray.models.weights.files import write_state
+from skinray.learning.loop import Batch, Objective, Snapshot, fit
+from skinray.models import build
+from skinray.models.weights.published import NARROW_HED
 
 # Phantoms of a step, and crops cut from each: drawing takes longer than cutting.
 BATCH, CROPS = 4, 4
-EPOCH_STEPS = 100
+EPOCH_STEPS = 50
 
 
 class StarterSettings(Settings):
@@ -37,9 +41,30 @@ class StarterSettings(Settings):
     model: ModelSettings
     train: TrainSettings
     augment: AugmentSettings
-    size: tuple[int, int] = Field(description="width and height of the phantoms")
+    sizes: tuple[tuple[int, int], ...] = Field(
+        description="widths and heights of the phantoms, in turn"
+    )
+    side_px: int | None = Field(
+        None, description="short side at which the network sees a phantom; none: as it is drawn"
+    )
     steps: int = Field(ge=1)
     seed: int = Field(0, ge=0)
+
+
+@dataclass(frozen=True)
+class Starter:
+    """A pretrained network.
+
+    Attributes
+    ----------
+    network : float32, with weights that float16 can hold.
+    loss : mean of the first and of the last epoch.
+    beginning : SHA-256 of the weights after the first :data:`EPOCH_STEPS` steps, as float16.
+    """
+
+    network: nn.Module
+    loss: tuple[float, float]
+    beginning: str
 
 
 class Step(NamedTuple):
@@ -57,14 +82,12 @@ _TRAIN = TrainSettings(
 STARTERS: dict[Stage, StarterSettings] = {
     "nerve": StarterSettings(
         stage="nerve",
-        model=ModelSettings(
-            name="hed", options={"width": 0.25, "batch_norm": True, "group_norm": True}
-        ),
+        model=ModelSettings(name="hed", options=NARROW_HED),
         train=_TRAIN.override({"loss": "dice", "cross_entropy": 0.5}),
         augment=AugmentSettings(
             crop_px=192, translate_px=40, rotate_deg=45, scale=(0.6, 1.7), colour=_COLOUR
         ),
-        size=(448, 336),
+        sizes=((448, 336),),
         steps=4000,
     ),
     "dermis": StarterSettings(
@@ -74,20 +97,22 @@ STARTERS: dict[Stage, StarterSettings] = {
         augment=AugmentSettings(
             crop_px=160, translate_px=40, rotate_deg=45, scale=(0.6, 1.7), colour=_COLOUR
         ),
-        size=(960, 768),
-        steps=3000,
+        # The dermis looks the same on a small field and on a large one, seen at one size.
+        sizes=((512, 384), (640, 512), (960, 768)),
+        side_px=192,
+        steps=2000,
     ),
 }  # fmt: skip
 
 
 def drawn_steps(settings: StarterSettings, group: int) -> list[Step]:
     """Draw the phantoms of a group of steps; each step has one crop of each phantom."""
-    network_scale = float(settings.model.options.get("scale", 1))
+    size = settings.sizes[group % len(settings.sizes)]
+    shrunk = 1.0 if settings.side_px is None else settings.side_px / min(size)
     crops: list[list[Any]] = [[] for _ in range(CROPS)]
     for member in range(BATCH):
         index = group * BATCH + member
-        sample = varied_phantom(settings.seed, index, settings.size)
-        sample = resampled(sample, network_scale)
+        sample = resampled(varied_phantom(settings.seed, index, size), shrunk)
         for at in range(CROPS):
             rng = generator(settings.seed, group, f"{settings.stage} {index}", at)
             crops[at].append(apply(draw(rng, settings.augment), sample, settings.augment))
@@ -100,56 +125,55 @@ def drawn_steps(settings: StarterSettings, group: int) -> list[Step]:
     ]
 
 
-def groups_of(settings: StarterSettings, epoch: int) -> list[int]:
-    """Return the groups whose steps make an epoch."""
-    steps = min(EPOCH_STEPS, settings.steps - epoch * EPOCH_STEPS)
-    first = epoch * EPOCH_STEPS // CROPS
-    return list(range(first, first - (-steps // CROPS)))
+class _EnoughError(Exception):
+    """Ends a training before its last epoch."""
 
 
 def pretrain(
     settings: StarterSettings,
-    out: Path,
-    stream: Callable[[list[int]], Iterable[Step]],
+    stream: Callable[[int], Iterable[Step]],
     progress: Callable[[int, int], None] | None = None,
-) -> Path:
-    """Train a starter; return its file of weights, float16, in ``out``.
+    stop_after: int | None = None,
+) -> Starter:
+    """Train a starter.
 
     Parameters
     ----------
-    stream : yields the steps of groups in order; see :func:`drawn_steps`.
+    stream : given a number of groups, yields their steps in order; see :func:`drawn_steps`.
     progress : called with the number of steps done and in total.
+    stop_after : steps to take of those of the settings; None: all.
     """
     torch.manual_seed(settings.seed)
     network = build(settings.model.name, **settings.model.options)
-    epochs = -(-settings.steps // EPOCH_STEPS)
-    train = settings.train.override({"epochs": epochs})
+    wanted = min(settings.steps, stop_after or settings.steps)
+    train = settings.train.override({"epochs": -(-settings.steps // EPOCH_STEPS)})
+    losses: list[float] = []
+    beginning: list[str] = []
+
+    drawn = enumerate(islice(stream(-(-wanted // CROPS)), wanted), 1)
 
     def batches(epoch: int, row: int) -> Iterator[Batch]:
-        left = min(EPOCH_STEPS, settings.steps - epoch * EPOCH_STEPS)
-        for done, step in enumerate(stream(groups_of(settings, epoch))):
-            if done == left:
-                break
+        for done, step in islice(drawn, EPOCH_STEPS):
             yield as_batch(step.images, step.masks, BATCH)
             if progress is not None:
-                progress(epoch * EPOCH_STEPS + done + 1, settings.steps)
+                progress(done, wanted)
 
-    losses: list[float] = []
-
-    def on_epoch(end: EpochEnd, _: object) -> None:
+    def on_epoch(end: EpochEnd, snapshot: Snapshot) -> None:
         losses.append(end.loss)
+        if not beginning:
+            beginning.append(weights_sha256(snapshot().model))
+        if (end.epoch + 1) * EPOCH_STEPS >= wanted:
+            raise _EnoughError
 
-    state = fit(
-        Objective(network, train), network, train, batches,
-        seed=settings.seed, device=torch.device("cpu"), on_epoch=on_epoch,
-    )  # fmt: skip
-    weights = {key: value.half() for key, value in state.kept.items()}
-    notes = {
-        "trained_on": "phantoms of many laboratories, drawn by skinray",
-        "settings": json.dumps(settings.model_dump(mode="json")),
-        "working_scale": f"{working_scale(network):g}",
-        "loss": f"{losses[0]:.4f} to {losses[-1]:.4f}",
-    }
-    path = out / f"{settings.stage}.safetensors"
-    write_state(path, weights, notes)
-    return path
+    with contextlib.suppress(_EnoughError):
+        fit(
+            Objective(network, train), network, train, batches,
+            seed=settings.seed, device=torch.device("cpu"), on_epoch=on_epoch,
+        )  # fmt: skip
+    network.half().float()
+    return Starter(network.eval(), (losses[0], losses[-1]), beginning[0])
+
+
+def weights_sha256(state: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of weights as a float16 file holds them."""
+    return hashlib.sha256(packed({name: value.half() for name, value in state.items()})).hexdigest()

@@ -23,6 +23,7 @@ from skinray.images.photos.skin import Skin, find_skin
 
 FORMAT = 2
 INFO, ASIDE = "bundle.json", ".old"
+NOT_TRAINED = "starter, untrained on your images"
 # The field with the settings of the step that follows the networks.
 LAST_STEP: dict[Kind, str] = {"biopsy": "crossings", "photo": "skin"}
 
@@ -31,7 +32,8 @@ class BundleInfo(BaseModel):
     """The content of ``bundle.json``.
 
     A bundle for biopsies has the settings ``crossings``, one for photographs ``skin``. ``failures``
-    says what did not work in the run that made it.
+    says what did not work in the run that made it; ``starter``, that it was trained on drawings
+    alone and ships with skinray.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +50,7 @@ class BundleInfo(BaseModel):
     settings: dict[str, Any]
     metrics: dict[str, Any]
     failures: tuple[str, ...] = ()
+    starter: bool = False
     versions: dict[str, str]
     data_fingerprint: str
     images: int
@@ -73,6 +76,12 @@ class BundleInfo(BaseModel):
     def id(self) -> str:
         """SHA-256 of ``bundle.json``, which holds the hashes of all other files."""
         return self.sha256[INFO]
+
+    @property
+    def note(self) -> str:
+        """What every result of the bundle has to say about it; "" for a bundle without a flaw."""
+        said = ["its training did not learn"] * bool(self.failures)
+        return "; ".join([NOT_TRAINED] * self.starter + said)
 
     @property
     def counting(self) -> CrossingSettings:

@@ -17,11 +17,23 @@ TEMPLATE = """\
 {%- endfor %}
 
 {% endif -%}
+{% if info.starter -%}
+**Starter, untrained on your images.** skinray made it from {{ info.images }} biopsies that it drew
+in many stains, sizes and anatomies (`skinray pretrain-phantoms`, seed \
+{{ info.settings.nerve.seed }}). No image of a
+patient and no other weights went into it. `skinray train-cv --data FOLDER` starts from it.
+
+After the first {{ info.settings.first_steps }} steps the weights had the SHA-256
+{% for stage, digest in info.settings.beginning.items() %}
+- {{ stage }}: `{{ digest }}`
+{%- endfor %}
+
+{% endif -%}
 **Use.** {{ use }}
 For research only. Not a medical device: do not base a diagnosis on {{ result }} alone.
 
 **Trained** by skinray {{ info.versions.get("skinray", "?") }}, {{ info.created }}, fold
-"{{ info.fold }}", on {{ trained_on }}
+"{{ info.fold }}", on {{ "drawn biopsies" if info.starter else trained_on }}
 (data fingerprint `{{ info.data_fingerprint[:16] }}`).
 
 | stage | network | options |
@@ -29,8 +41,9 @@ For research only. Not a medical device: do not base a diagnosis on {{ result }}
 {% for stage, model in info.models.items() -%}
 | {{ stage }} | {{ model.name }} | {{ model.options or "-" }} |
 {% endfor %}
-**Measured on {{ measured_on }}**
-{% if info.members == 1 %}({{ seen }})\
+**Measured on {{ "other drawn biopsies" if info.starter else measured_on }}**
+{% if info.starter %}(none of them in the training)\
+{% elif info.members == 1 %}({{ seen }})\
 {% else %}(each image was measured with the one of the {{ info.members }} members that was not \
 trained on it)\
 {% endif %}:

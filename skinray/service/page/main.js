@@ -33,7 +33,7 @@ const queue = new Queue(kind.ask, (item) => {
   if (!current) choose(item);
   else if (item === current) showCurrent();
   showTable();
-  if (item.answer?.bundle) drawBundle($("bundle"), item.answer.bundle);
+  if (item.answer?.bundle) drawBundle($("bundle"), $("bundle-note"), item.answer.bundle, item.answer.note);
 });
 const pick = (place, reach) => shown && kind.pick(place, reach);
 const viewer = new Viewer($("canvas"), kind.layers, {

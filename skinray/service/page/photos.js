@@ -27,6 +27,7 @@ export function photos(page) {
       ...state(item), skin_px: now(item).skin_px, skin_fraction: now(item).skin_fraction,
       threshold: threshold(item), model_fraction: answer.own.skin_fraction,
       confidence: answer.confidence, width: answer.width, height: answer.height, bundle: answer.bundle,
+      note: answer.note,
     };
   }
 
@@ -89,7 +90,7 @@ export function photos(page) {
     table: "skinray-areas.csv",
     columns: [
       "image", "status", "error", "skin_px", "skin_fraction", "confidence", "threshold", "model_fraction", "width",
-      "height", "bundle",
+      "height", "bundle", "note",
     ],
   };
 }

@@ -60,8 +60,10 @@ export function drawProgress(words, bar, items, done) {
   bar.value = ended;
 }
 
-/** Show the bundle in service by the beginning of its hash. */
-export function drawBundle(place, id) {
+/** Show the bundle in service by the beginning of its hash, and what is wrong with it, if anything. */
+export function drawBundle(place, notice, id, note) {
+  notice.textContent = note ? `Do not rely on these results: ${note}.` : "";
+  notice.hidden = !note;
   const code = document.createElement("code");
   code.textContent = id.slice(0, 8);
   code.title = id;

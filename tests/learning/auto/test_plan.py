@@ -130,7 +130,7 @@ def test_published_weights_are_used_if_there_is_time(monkeypatch: pytest.MonkeyP
     long, short = planned(8.0), planned(0.1)
     assert long.settings.nerve.main.model.weights == "hed_bsds500_caffe"
     assert "starts from hed_bsds500_caffe" in line(long, "nerve: network")
-    assert short.settings.nerve.main.model.weights is None
+    assert short.settings.nerve.main.model.weights == "starter_nerve"
     assert "take too long" in line(short, "nerve: network")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,31 +10,31 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import skinray
+from skinray.config.kinds import Stage
 from skinray.images.phantoms.varied import restained, varied_phantom
 from skinray.learning.auto.starter import (
     BATCH,
     CROPS,
-    EPOCH_STEPS,
     STARTERS,
     StarterSettings,
     Step,
     drawn_steps,
-    groups_of,
     pretrain,
+    weights_sha256,
 )
+from skinray.learning.auto.starter_bundle import save_starters
 from skinray.models import build
 from skinray.models.weights.load import load_weights
 
 SMALL = STARTERS["nerve"].override(
-    {"size": (256, 224), "steps": 6, "augment.crop_px": 48, "model.options": {"width": 0.05}}
+    {"sizes": ((256, 224),), "steps": 6, "augment.crop_px": 48, "model.options": {"width": 0.05}}
 )
 
 
-def in_process(settings: StarterSettings, seen: list[int] | None = None) -> object:
-    def stream(groups: list[int]) -> Iterator[Step]:
-        if seen is not None:
-            seen.extend(groups)
-        for group in groups:
+def in_process(settings: StarterSettings) -> Callable[[int], Iterator[Step]]:
+    def stream(groups: int) -> Iterator[Step]:
+        for group in range(groups):
             yield from drawn_steps(settings, group)
 
     return stream
@@ -53,10 +53,14 @@ def test_a_step_has_one_crop_of_each_phantom() -> None:
     assert not np.array_equal(steps[0].images, other[0].images)
 
 
-def test_epochs_take_every_group_once() -> None:
-    settings = SMALL.override({"steps": 2 * EPOCH_STEPS + 6})
-    groups = [group for epoch in range(3) for group in groups_of(settings, epoch)]
-    assert groups == list(range((2 * EPOCH_STEPS + 6 + CROPS - 1) // CROPS))
+def test_the_dermis_looks_the_same_on_a_small_and_on_a_large_field() -> None:
+    settings = STARTERS["dermis"].override({"augment.scale": (1.0, 1.0), "augment.crop_px": 192})
+    boundaries = []
+    for group in range(2):
+        assert min(settings.sizes[group]) != min(settings.sizes[1 - group])
+        masks = np.concatenate([step.masks for step in drawn_steps(settings, group)])
+        boundaries.append(np.abs(np.diff(masks.astype(int), axis=1)).sum() / len(masks))
+    assert 0.5 < boundaries[0] / boundaries[1] < 2
 
 
 def test_phantoms_vary_but_their_labels_stay_in_place() -> None:
@@ -74,18 +78,40 @@ def test_phantoms_vary_but_their_labels_stay_in_place() -> None:
         assert np.abs(inside - outside).max() > 40
 
 
-def test_pretraining_gives_the_same_half_precision_weights_again(tmp_path: Path) -> None:
+def test_a_shorter_pretraining_is_the_beginning_of_a_longer_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("skinray.learning.auto.starter.EPOCH_STEPS", 4)
+    settings = SMALL.override({"steps": 9})
     told: list[tuple[int, int]] = []
-    files = [
-        pretrain(SMALL, tmp_path / name, in_process(SMALL), lambda *now: told.append(now))  # type: ignore[arg-type]
-        for name in ("first", "second")
-    ]
-    first, second = map(load_file, files)
-    assert all(value.dtype == torch.float16 for value in first.values())
-    assert all(torch.equal(value, second[key]) for key, value in first.items())
-    assert told[:6] == [(done, 6) for done in range(1, 7)]
+    whole = pretrain(settings, in_process(settings), lambda *now: told.append(now))
+    assert told == [(done, settings.steps) for done in range(1, settings.steps + 1)]
+    begun = pretrain(settings, in_process(settings), stop_after=4)
+    assert weights_sha256(begun.network.state_dict()) == begun.beginning == whole.beginning
+    assert weights_sha256(whole.network.state_dict()) != whole.beginning
+    assert whole.loss[1] < whole.loss[0] == begun.loss[0]
+
+
+def test_the_starters_make_a_bundle_that_says_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dermis = STARTERS["dermis"].override(
+        {"steps": 4, "augment.crop_px": 48, "sizes": ((256, 224),), "side_px": 112}
+    )
+    settings: dict[Stage, StarterSettings] = {"nerve": SMALL, "dermis": dermis}
+    starters = {stage: pretrain(of, in_process(of)) for stage, of in settings.items()}
+    monkeypatch.setattr("skinray.learning.auto.starter_bundle.SIZE", (256, 224))
+    folder = save_starters(tmp_path / "bundle", settings, starters, (1, 2))
+    state = load_file(folder / "nerve.safetensors")
+    assert all(value.dtype == torch.float16 for value in state.values())
+    bundle = skinray.load_bundle(folder)
+    assert bundle.info.note == "starter, untrained on your images"
+    assert bundle.info.metrics["other drawn biopsies"] == 2
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert starters["nerve"].beginning in card
+    assert "No image of a\npatient" in card
     network = build("hed", width=0.05)
-    load_weights(network, str(files[0]))
+    load_weights(network, str(folder / "nerve.safetensors"))
     assert all(value.dtype == torch.float32 for value in network.state_dict().values())
 
 

@@ -114,7 +114,7 @@ def test_every_entry_names_a_network_an_address_and_a_licence() -> None:
     for name, entry in WEIGHTS.items():
         assert name == entry.name
         assert entry.model in MODELS
-        assert entry.package or entry.url.startswith(("https://", "http://"))
+        assert entry.package or entry.shipped or entry.url.startswith(("https://", "http://"))
         assert entry.licence
         assert not available(name)
         if entry.sha256:
