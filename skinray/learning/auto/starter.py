@@ -88,7 +88,7 @@ STARTERS: dict[Stage, StarterSettings] = {
             crop_px=192, translate_px=40, rotate_deg=45, scale=(0.6, 1.7), colour=_COLOUR
         ),
         sizes=((448, 336),),
-        steps=4000,
+        steps=3000,
     ),
     "dermis": StarterSettings(
         stage="dermis",
