@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,13 @@ class _Drawn:
         """Yield the steps of the groups."""
         context = DataContext.get_current().copy()
         context.execution_options.preserve_order = True
-        context.enable_progress_bars = False
+        context.enable_progress_bars = context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         with DataContext.current(context):
             rows = ray.data.range(groups, override_num_blocks=groups)
             drawn = rows.flat_map(self._draw, num_cpus=1)
             for row in drawn.iter_rows():
-                yield Step(row["images"], row["masks"])
+                yield Step(row["images"].copy(), row["masks"].copy())  # Ray's are read-only
 
     def _draw(self, row: dict[str, Any]) -> list[dict[str, Any]]:
         return [step._asdict() for step in drawn_steps(self.settings, int(row["id"]))]
