@@ -90,6 +90,9 @@ def train_cv(
     plan_only: Annotated[
         bool, typer.Option("--plan-only", help="Show the plan, store its settings, and stop.")
     ] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Train even if the labels look wrong to --recipe auto.")
+    ] = False,
     out: Out = None,
     resume: Resume = False,
     set_: Annotated[list[str] | None, set_option("seed=1 or folds.count=3")] = None,
@@ -121,7 +124,7 @@ def train_cv(
     recipe = recipe or ("demo" if data is None else "auto")
     changes = changes_of(set_, {"seed": seed, "cluster.workers": workers, "folds.unit": fold_unit})
     if recipe == "auto":
-        settings = _planned(data, hours, out if resume else None, changes)
+        settings = _planned(data, hours, out if resume else None, changes, anyway=anyway)
     elif hours is not None or plan_only:
         raise SettingsError(f"--hours and --plan-only need --recipe auto, not {recipe}")
     else:
@@ -144,7 +147,12 @@ def train_cv(
 
 
 def _planned(
-    data: Path | None, hours: float | None, resumed: Path | None, changes: dict[str, Any]
+    data: Path | None,
+    hours: float | None,
+    resumed: Path | None,
+    changes: dict[str, Any],
+    *,
+    anyway: bool,
 ) -> RunSettings:
     """Plan a run, or read the plan of the run that is resumed."""
     from skinray.learning.run_folder import SETTINGS
@@ -158,7 +166,7 @@ def _planned(
 
     from skinray.learning.auto.plan import plan_for
 
-    plan = plan_for(data, hours)
+    plan = plan_for(data, hours, anyway=anyway)
     table = Table("", "plan", "why", title="Plan", title_justify="left")
     for line in plan.lines:
         table.add_row(line.what, line.value, line.reason)

@@ -64,7 +64,7 @@ def _repaint(path: Path, change: Callable[[cv2.typing.MatLike], cv2.typing.MatLi
     [
         (_nothing_traced, "no nerve label marks a single pixel: export the tracings again"),
         (_classes_swapped, "nerve label covers"),
-        (_dermis_inverted, "invert the dermis labels"),
+        (_dermis_inverted, "invert the dermis labels; if they are right, repeat with --anyway"),
         (_one_image_repeated, "same pixels as row"),
         (_one_subject, "1 subject cannot fill 3 folds"),
     ],
@@ -83,3 +83,13 @@ def test_the_run_ends_before_it_begins(
     assert ended.code == 1
     assert said in ended.err
     assert not (tmp_path / "run").exists()
+
+
+def test_labels_that_the_starter_contradicts_are_planned_for_if_one_insists(
+    skinray: Command, drawn: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(drawn, tmp_path / "cohort")
+    _dermis_inverted(folder)
+    words = ("train-cv", "--data", folder, "--out", tmp_path / "run", "--plan-only", "--anyway")
+    assert skinray(*words).code == 0
+    assert (tmp_path / "run" / "settings.yaml").is_file()

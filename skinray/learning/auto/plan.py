@@ -23,11 +23,13 @@ from skinray.config.biopsies import (
 from skinray.config.images import AugmentSettings, ReadSettings
 from skinray.config.kinds import Stage
 from skinray.config.training import ArmSettings, ModelSettings, TrainSettings
+from skinray.errors import CohortError
 from skinray.images.cohort.check import checked_cohort
 from skinray.images.cohort.common_scale import LabelledReader, common_scale
 from skinray.images.cohort.facts import CohortFacts, cohort_facts, measured_positions
 from skinray.images.cohort.manifest import read_manifest
 from skinray.images.file_errors import counted
+from skinray.learning.auto.labels import inverted_dermis
 from skinray.learning.auto.machine import Cost, MachineFacts, Timer, machine_facts, measure
 from skinray.models.compute import computes_bfloat16
 from skinray.models.weights.load import available
@@ -85,8 +87,14 @@ class Plan:
     lines: tuple[PlanLine, ...]
 
 
-def plan_for(data: Path, hours: float | None, console: Console | None = None) -> Plan:
+def plan_for(
+    data: Path, hours: float | None, console: Console | None = None, *, anyway: bool = False
+) -> Plan:
     """Check a cohort, measure it and this machine, and plan a run.
+
+    Parameters
+    ----------
+    anyway : do not compare the labels with what the starter sees.
 
     Raises
     ------
@@ -100,7 +108,11 @@ def plan_for(data: Path, hours: float | None, console: Console | None = None) ->
     scale = common_scale(cohort.biopsies)
     read = LabelledReader(ReadSettings(), scale)
     at = measured_positions(len(cohort.biopsies))
-    facts = cohort_facts(cohort, [read(cohort.biopsies[i]) for i in at], scale)
+    samples = [read(cohort.biopsies[i]) for i in at]
+    doubt = "" if anyway else inverted_dermis(samples)
+    if doubt:
+        raise CohortError(f"{data}: {doubt}; if they are right, repeat with --anyway")
+    facts = cohort_facts(cohort, samples, scale)
     with Steps("Timing networks", 1, console):
         return plan_run(facts, machine_facts(), hours)
 

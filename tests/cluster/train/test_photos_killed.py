@@ -32,6 +32,7 @@ SMALL = (
     "augment.crop_px=24",
     "resamples=100",
     "cluster.decoded_cache=disk",
+    "cluster.checkpoint_every_s=0",  # by default these trainings end before the first
 )
 
 
