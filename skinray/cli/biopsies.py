@@ -10,7 +10,7 @@ import typer
 from skinray.cli.options import Out, Resume, Seed, Workers, exit_if_failed, set_option
 from skinray.config.base import changes_of, from_yaml, to_yaml
 from skinray.config.biopsies import RunSettings
-from skinray.errors import SettingsError
+from skinray.errors import CohortError, SettingsError
 from skinray.files import write_whole
 
 
@@ -61,11 +61,17 @@ def check(
     from skinray.config.biopsies import FoldSettings
     from skinray.config.images import ReadSettings
     from skinray.images.cohort.check import checked_cohort, remarks
+    from skinray.images.cohort.common_scale import common_scale
+    from skinray.images.cohort.facts import measured_samples
+    from skinray.learning.auto.labels import inverted_dermis
     from skinray.progress import bar
 
     wanted = validate(FoldSettings, {"count": folds, "unit": fold_unit})
     with bar("Checking images") as tell:
         cohort = checked_cohort(data, ReadSettings(), wanted, progress=tell)
+    doubt = inverted_dermis(measured_samples(cohort, common_scale(cohort.biopsies)))
+    if doubt:
+        raise CohortError(f"{data}: {doubt}; if they are right, train with --anyway")
     typer.echo(f"{data}: no problems found in {len(cohort.biopsies)} images")
     for remark in remarks(cohort, wanted):
         typer.echo(f"note: {remark}")

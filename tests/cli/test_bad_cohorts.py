@@ -90,6 +90,9 @@ def test_labels_that_the_starter_contradicts_are_planned_for_if_one_insists(
 ) -> None:
     folder = shutil.copytree(drawn, tmp_path / "cohort")
     _dermis_inverted(folder)
+    checked = skinray("check", "--data", folder)
+    assert checked.code == 1
+    assert "invert the dermis labels" in checked.err
     words = ("train-cv", "--data", folder, "--out", tmp_path / "run", "--plan-only", "--anyway")
     assert skinray(*words).code == 0
     assert (tmp_path / "run" / "settings.yaml").is_file()

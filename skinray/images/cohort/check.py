@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,10 +28,6 @@ Label = Literal["nerves", "dermis"]
 _MIN_DERMIS_SHARE = 0.001
 # Tracings of lines cover a few percent.
 _MAX_NERVE_SHARE = 0.25
-# The empty slide beside the tissue: bright, and at the image's edge. Below this share of the image
-# it may be a reflex; of a dermis label that covers it, at least this share is inside. A vessel at
-# the edge looks the same, so a few images prove nothing.
-_BLANK_LEVEL, _BLANK_SHARE, _BLANK_INSIDE, _BLANK_IMAGES = 225, 0.03, 0.9, 5
 
 
 def check_cohort(
@@ -134,53 +129,16 @@ class _Seen:
     ----------
     copies : the biopsies of each content of an image file.
     traced : whether each readable nerve label marks anything.
-    blank : of each image with empty slide at its edge, the share of that which is in the dermis.
     """
 
     copies: dict[str, list[Biopsy]] = field(default_factory=lambda: defaultdict(list))
     traced: list[bool] = field(default_factory=list)
-    blank: list[tuple[Biopsy, float]] = field(default_factory=list)
-
-    def note(
-        self, biopsy: Biopsy, label: Label, pixels: NDArray[np.uint8], mask: NDArray[np.bool_]
-    ) -> None:
-        """Note a label that could be read."""
-        if label == "nerves":
-            self.traced.append(bool(mask.any()))
-            return
-        blank = _empty_slide(pixels)
-        if blank.mean() >= _BLANK_SHARE:
-            self.blank.append((biopsy, float(mask[blank].mean())))
 
     def problems(self) -> Iterator[FileProblem]:
         """Yield the problems of the cohort as a whole."""
         if self.traced and not any(self.traced):
             reason = "no nerve label marks a single pixel"
             yield FileProblem(None, MANIFEST, reason, "export the tracings again")
-        inside = [biopsy for biopsy, share in self.blank if share >= _BLANK_INSIDE]
-        if len(self.blank) < _BLANK_IMAGES:
-            return
-        if len(inside) > len(self.blank) / 2:
-            yield FileProblem(
-                None,
-                MANIFEST,
-                f"in {len(inside)} of the {len(self.blank)} images that show empty slide, the "
-                "dermis label covers that slide",
-                "invert the dermis labels: they must mark the dermis, below the epidermis",
-            )
-            return
-        for biopsy in inside:
-            reason = "its dermis label covers the empty slide, unlike those of other images"
-            yield FileProblem(biopsy.row, biopsy.name, reason, "invert the label, or redraw it")
-
-
-def _empty_slide(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return where an (H, W, 3) image shows empty slide that reaches the image's edge."""
-    bright = (pixels.min(2) >= _BLANK_LEVEL).astype(np.uint8)
-    bright = np.asarray(cv2.morphologyEx(bright, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)))
-    _, parts = cv2.connectedComponents(bright)
-    edge = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
-    return np.isin(parts, np.unique(edge[edge > 0]))
 
 
 def _file_problems(
@@ -208,7 +166,8 @@ def _file_problems(
         except Exception as error:
             yield _problem_of(biopsy, root, error)
         else:
-            seen.note(biopsy, label, pixels, mask)
+            if label == "nerves":
+                seen.traced.append(bool(mask.any()))
             yield from _mask_problems(biopsy, label, float(mask.mean()))
 
 

@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from skinray.config.images import ReadSettings
 from skinray.images.augment import Sample
+from skinray.images.cohort.common_scale import LabelledReader
 from skinray.images.cohort.rows import Cohort
 
 # Images that are measured; more would not change a plan.
@@ -54,12 +56,18 @@ def measured_positions(images: int) -> list[int]:
     return sorted({int(at) for at in np.linspace(0, images - 1, min(images, MEASURED))})
 
 
+def measured_samples(cohort: Cohort, um_per_px: float | None) -> list[Sample]:
+    """Read the images that are measured, at the cohort's common scale, with their labels."""
+    read = LabelledReader(ReadSettings(), um_per_px)
+    return [read(cohort.biopsies[at]) for at in measured_positions(len(cohort.biopsies))]
+
+
 def cohort_facts(cohort: Cohort, samples: Sequence[Sample], um_per_px: float | None) -> CohortFacts:
     """Measure a cohort.
 
     Parameters
     ----------
-    samples : those of :func:`measured_positions`, at the scale ``um_per_px``.
+    samples : those of :func:`measured_samples`, at the scale ``um_per_px``.
     """
     strokes = [width for one in samples if (width := stroke_width(one.masks["nerve"])) > 0]
     return CohortFacts(

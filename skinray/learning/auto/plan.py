@@ -25,8 +25,8 @@ from skinray.config.kinds import Stage
 from skinray.config.training import ArmSettings, ModelSettings, TrainSettings
 from skinray.errors import CohortError
 from skinray.images.cohort.check import checked_cohort
-from skinray.images.cohort.common_scale import LabelledReader, common_scale
-from skinray.images.cohort.facts import CohortFacts, cohort_facts, measured_positions
+from skinray.images.cohort.common_scale import common_scale
+from skinray.images.cohort.facts import CohortFacts, cohort_facts, measured_samples
 from skinray.images.cohort.manifest import read_manifest
 from skinray.images.file_errors import counted
 from skinray.learning.auto.labels import inverted_dermis
@@ -106,9 +106,7 @@ def plan_for(
     with Steps("Checking images and labels", 1, console) as steps:
         cohort = checked_cohort(data, ReadSettings(), folds, progress=steps.tell)
     scale = common_scale(cohort.biopsies)
-    read = LabelledReader(ReadSettings(), scale)
-    at = measured_positions(len(cohort.biopsies))
-    samples = [read(cohort.biopsies[i]) for i in at]
+    samples = measured_samples(cohort, scale)
     doubt = "" if anyway else inverted_dermis(samples)
     if doubt:
         raise CohortError(f"{data}: {doubt}; if they are right, repeat with --anyway")

@@ -233,37 +233,6 @@ def test_any_table_is_checked_without_a_crash(tmp_path_factory, lines, header):
 # what only the whole cohort shows
 
 
-def slides(root: Path, inverted: tuple[int, ...] = (), images: int = 6) -> list[str]:
-    """Images with empty slide above the tissue; the dermis labels of some are inverted."""
-    rows = sound_rows(root, images)
-    for at in range(images):
-        pixels = np.array(Pillow.open(root / f"{at}.png").convert("RGB"))
-        pixels[:8] = 250
-        dermis = np.zeros(SIZE, np.uint8)
-        dermis[20:] = 255
-        save(root / f"{at}.png", pixels)
-        save(root / f"d{at}.png", 255 - dermis if at in inverted else dermis)
-    return rows
-
-
-def test_labels_beside_the_empty_slide_are_no_problem(tmp_path):
-    assert check(tmp_path, slides(tmp_path)) == []
-
-
-def test_inverted_dermis_labels_are_one_problem_of_the_cohort(tmp_path):
-    told = only(check(tmp_path, slides(tmp_path, inverted=(0, 1, 2, 3, 4, 5))))
-    assert "the dermis label covers that slide: invert the dermis labels" in told
-
-
-def test_a_single_inverted_label_is_named(tmp_path):
-    told = only(check(tmp_path, slides(tmp_path, inverted=(1,))))
-    assert "row 3, 1.png: its dermis label covers the empty slide, unlike those" in told
-
-
-def test_a_few_images_prove_nothing(tmp_path):
-    assert check(tmp_path, slides(tmp_path, inverted=(0, 1, 2), images=4)) == []
-
-
 def test_a_cohort_without_a_single_traced_nerve_is_refused(tmp_path):
     rows = [row.removesuffix("1") for row in sound_rows(tmp_path)]
     for file in tmp_path.glob("n*.png"):
