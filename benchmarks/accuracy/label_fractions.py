@@ -134,6 +134,7 @@ def page(runs: list[dict[str, Any]]) -> list[str]:
             f"{one['minutes']:.1f} | {one['machine']} |"
             for one in sorted(runs, key=_order)
         ), "",
+        *["Not measured yet.", ""][: 2 * (not runs)],
         f"`python -m benchmarks.accuracy.label_fractions`. {versions('torch')}.",
     ]  # fmt: skip
 

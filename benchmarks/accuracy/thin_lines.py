@@ -173,6 +173,7 @@ def page(runs: Sequence[dict[str, Any]]) -> list[str]:
         "| images | budget, min | start | steps | Dice | k = 1 | k = 3 | training, min | machine |",
         "|---|---|---|---|---|---|---|---|---|",
         *map(row, sorted(runs, key=lambda run: (run["data"], run["minutes"], run["start"]))), "",
+        *["Not measured yet.", ""][: 2 * (not runs)],
         f"`python -m benchmarks.accuracy.thin_lines`. {versions('torch', 'opencv-python')}.",
     ]  # fmt: skip
 

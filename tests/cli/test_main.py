@@ -186,7 +186,8 @@ def test_a_plan_is_stored_and_a_resumed_run_keeps_it(
 ) -> None:
     from skinray.learning.auto import plan as plans
 
-    def planned(data: Path, hours: float | None) -> plans.Plan:
+    def planned(data: Path, hours: float | None, *, anyway: bool) -> plans.Plan:
+        assert not anyway
         return plans.Plan(tiny_run(seed=int(hours or 0)), (plans.PlanLine("budget", "3 h", "why"),))
 
     monkeypatch.setattr(plans, "plan_for", planned)

@@ -75,7 +75,7 @@ def save_starters(
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Drawing:
     """A drawing, and the networks' maps of it."""
 
     sample: Sample
@@ -87,12 +87,12 @@ class _Seen:
         return FitPair(self.nerve, self.dermis, truth["nerve"] > 0, truth["dermis"] > 0, scale)
 
 
-def _maps(networks: tuple[nn.Module, nn.Module], sample: Sample) -> _Seen:
+def _maps(networks: tuple[nn.Module, nn.Module], sample: Sample) -> _Drawing:
     nerve, dermis = (predict_map(network, sample.image) for network in networks)
-    return _Seen(sample, nerve, dermis)
+    return _Drawing(sample, nerve, dermis)
 
 
-def _figures(seen: list[_Seen], crossings: CrossingSettings, scale: float) -> dict[str, Any]:
+def _figures(seen: list[_Drawing], crossings: CrossingSettings, scale: float) -> dict[str, Any]:
     """Compare counts and maps with the truth that was drawn."""
     found = [find_crossings(one.nerve, one.dermis, crossings, scale).count for one in seen]
     truth = [
