@@ -6,6 +6,7 @@ measurements behind them are in ``docs/background/plan.md``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -171,13 +172,13 @@ class _Planner:
         self._show_facts()
         folds, (nerve, dermis) = self._folds(), (self._nerve(), self._dermis())
         budget = self.hours * 3600 * USED - self._scoring_s(folds, (nerve, dermis))
-        final = folds.count + 1
-        searched = len(dermis.scales) > 1
-        trainings = final + folds.count * len(dermis.scales) * SEARCH_FRACTION * searched
-        steps = self._steps("dermis", dermis, budget * DERMIS_SHARE / trainings)
-        left = budget - trainings * steps * dermis.cost.step_s / self.machine.at_once
+        searched = folds.count * len(dermis.scales) * SEARCH_FRACTION * (len(dermis.scales) > 1)
+        short = (folds.count + 1 + searched) / self.machine.at_once
+        steps = self._steps("dermis", dermis, budget * DERMIS_SHARE / short)
+        left = budget - short * steps * dermis.cost.step_s
+        each = left / self._rounds(folds)
         stages = {
-            "nerve": self._stage("nerve", nerve, self._steps("nerve", nerve, left / final)),
+            "nerve": self._stage("nerve", nerve, self._steps("nerve", nerve, each)),
             "dermis": self._stage("dermis", dermis, steps),
         }
         settings = RunSettings(
@@ -277,12 +278,16 @@ class _Planner:
     def _affordable(self, wish: _Wish) -> bool:
         """Whether there is time for enough steps of a network, beside its predictions."""
         left = self.hours * 3600 * USED - self._scoring_s(FoldSettings(count=FOLDS), [wish])
-        steps = left * (1 - DERMIS_SHARE) / (FOLDS + 1) * self.machine.at_once / wish.cost.step_s
-        return steps >= LEAST_STEPS
+        each = left * (1 - DERMIS_SHARE) / self._rounds(FoldSettings(count=FOLDS))
+        return each >= LEAST_STEPS * wish.cost.step_s
+
+    def _rounds(self, folds: FoldSettings) -> int:
+        """Return how many long trainings follow one another: the folds', then the bundle's own."""
+        return math.ceil(folds.count / self.machine.at_once) + 1
 
     def _steps(self, stage: Stage, wish: _Wish, seconds: float) -> int:
         """Return how many steps of a training fit into its ``seconds``, within the limits."""
-        affordable = int(seconds * self.machine.at_once / wish.cost.step_s)
+        affordable = int(seconds / wish.cost.step_s)
         if affordable < LEAST_STEPS:
             self.short.add(stage)
         return min(MOST_STEPS[stage], max(LEAST_STEPS, affordable))

@@ -25,6 +25,7 @@ from skinray.images.read import read_image
 from skinray.learning.bundle import load
 from skinray.learning.bundle.info import read_info
 from skinray.scoring.run_store import LocalOutput
+from tests.support.commands import Command
 from tests.support.scored_cohorts import bad_files, sound_image, write
 
 pytestmark = pytest.mark.ray
@@ -379,3 +380,18 @@ def test_the_cause_is_the_workers_error() -> None:
     assert _cause(RuntimeError(trace)) == "OSError: [Errno 28] No space left on device"
     assert _cause(RuntimeError("plain words")) == "plain words"
     assert _cause(RuntimeError()) == "RuntimeError"
+
+
+def test_without_a_bundle_the_starter_counts_and_every_row_says_so(
+    skinray: Command, ray_session: Any, tmp_path: Path
+) -> None:
+    name, data = sound_image(0)
+    write(tmp_path / "images", {name: data, "b.png": b"no image"})
+    out = tmp_path / "out"
+    ended = skinray("score", "--images", tmp_path / "images", "--out", out)
+    assert ended.code == 0, ended.err
+    assert "the starter, untrained on your images" in ended.out
+    rows = list(csv.DictReader(StringIO((out / "counts.csv").read_text(encoding="utf-8"))))
+    assert [row["status"] for row in rows] == ["ok", "failed"]
+    assert {row["note"] for row in rows} == {"starter, untrained on your images"}
+    assert "by the starter, untrained on your images" in (out / "report.html").read_text("utf-8")

@@ -45,6 +45,15 @@ def test_only_what_is_asked_for_is_made(bundle):
     assert (answer.dermis_png, answer.boundary_png, answer.image_png) == (None, None, None)
     assert answer.sweep is None
     assert answer.bundle == bundle.info.id
+    assert answer.note == ""
+
+
+def test_an_answer_says_what_is_wrong_with_its_bundle(bundle):
+    starter = bundle.info.model_copy(update={"starter": True, "failures": ("the nerve network",)})
+    answer = CountWant().answer(
+        starter, None, dict(zip(("nerve", "dermis"), soft_maps()[1:], strict=True)), None
+    )
+    assert answer.note == "starter, untrained on your images; its training did not learn"
 
 
 @pytest.mark.parametrize("um_per_px", [None, 0.5, 0.8])
