@@ -27,6 +27,12 @@ def finding(spec: TrialSpec, outcome: TrialOutcome) -> str:
     if judgement is None:
         return "none of its labels marks anything: export them again"
     steps = sum(end.images for end in outcome.history) // spec.step
+    if outcome.stayed and judgement.learned:
+        rate = spec.arm.train.learning_rate
+        return (
+            f"{steps} steps moved its weights by only {outcome.moved:.1%}, so it is still what it "
+            f"started from: the learning rate {rate:g} is probably far too low"
+        )
     return (
         f"{_does(judgement)} (score {judgement.score:.2f}; a mask that ignores the image reaches "
         f"{judgement.chance:.2f}), and its loss {_loss(outcome.history)}: "

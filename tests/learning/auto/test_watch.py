@@ -44,6 +44,18 @@ def outcome(judgement: Judgement | None, *losses: float) -> TrialOutcome:
     )
 
 
+def test_weights_that_stayed_where_they_began_learned_nothing() -> None:
+    """A pretrained network is better than chance before its first step."""
+    good = Judgement(score=0.8, chance=0.3, marked=0.4, truth=0.4)
+    still = outcome(good, 0.3, 0.3).model_copy(update={"moved": 0.002})
+    assert not still.learned
+    said = finding(tiny_spec().override({"arm.train.learning_rate": 1e-7}), still)
+    assert "moved its weights by only 0.2%" in said
+    assert "the learning rate 1e-07 is probably far too low" in said
+    assert still.model_copy(update={"moved": 0.3}).learned
+    assert outcome(good, 0.3, 0.3).learned  # of a version that did not measure it
+
+
 def test_chance_is_of_the_better_mask_that_ignores_the_image() -> None:
     half = np.zeros((10, 10), np.uint8)
     half[5:] = 1
