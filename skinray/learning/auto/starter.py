@@ -58,12 +58,12 @@ class Starter:
     Attributes
     ----------
     network : float32, with weights that float16 can hold.
-    loss : mean of the first and of the last epoch.
+    steps : that it was trained for.
     beginning : SHA-256 of the weights after the first :data:`EPOCH_STEPS` steps, as float16.
     """
 
     network: nn.Module
-    loss: tuple[float, float]
+    steps: int
     beginning: str
 
 
@@ -147,9 +147,7 @@ def pretrain(
     network = build(settings.model.name, **settings.model.options)
     wanted = min(settings.steps, stop_after or settings.steps)
     train = settings.train.override({"epochs": -(-settings.steps // EPOCH_STEPS)})
-    losses: list[float] = []
     beginning: list[str] = []
-
     drawn = enumerate(islice(stream(-(-wanted // CROPS)), wanted), 1)
 
     def batches(epoch: int, row: int) -> Iterator[Batch]:
@@ -159,7 +157,6 @@ def pretrain(
                 progress(done, wanted)
 
     def on_epoch(end: EpochEnd, snapshot: Snapshot) -> None:
-        losses.append(end.loss)
         if not beginning:
             beginning.append(weights_sha256(snapshot().model))
         if (end.epoch + 1) * EPOCH_STEPS >= wanted:
@@ -171,7 +168,7 @@ def pretrain(
             seed=settings.seed, device=torch.device("cpu"), on_epoch=on_epoch,
         )  # fmt: skip
     network.half().float()
-    return Starter(network.eval(), (losses[0], losses[-1]), beginning[0])
+    return Starter(network.eval(), wanted, beginning[0])
 
 
 def weights_sha256(state: dict[str, Tensor]) -> str:

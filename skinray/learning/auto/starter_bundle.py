@@ -52,7 +52,7 @@ def save_starters(
         [one.pair(scale) for one in seen[:fit]], CrossingSettings(), FitSettings()
     )
     recipe = {stage: one.model_dump(mode="json") for stage, one in settings.items()}
-    drawn = max(one.steps for one in settings.values()) * BATCH // CROPS
+    drawn = max(one.steps for one in starters.values()) * BATCH // CROPS
     info = BundleInfo(
         models={stage: one.model for stage, one in settings.items()},
         crossings=crossings,

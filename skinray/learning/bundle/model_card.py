@@ -32,8 +32,11 @@ After the first {{ info.settings.first_steps }} steps the weights had the SHA-25
 **Use.** {{ use }}
 For research only. Not a medical device: do not base a diagnosis on {{ result }} alone.
 
-**Trained** by skinray {{ info.versions.get("skinray", "?") }}, {{ info.created }}, fold
-"{{ info.fold }}", on {{ "drawn biopsies" if info.starter else trained_on }}
+**Trained** by skinray {{ info.versions.get("skinray", "?") }}, {{ info.created }}, \
+{% if info.starter %}on drawn biopsies
+{% else %}fold
+"{{ info.fold }}", on {{ trained_on }}
+{% endif %}\
 (data fingerprint `{{ info.data_fingerprint[:16] }}`).
 
 | stage | network | options |
