@@ -197,7 +197,7 @@ def test_paper_fold_runs_through(load, monkeypatch, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "3 images of 256x192 px, 3 subjects; fold 1 of 3 by subject: 2 train" in said
     for line in (
-        "| HED not pretrained | 0.",
+        "| HED from the starter | 0.",
         "| DeepLabV3 not pretrained | 0.",
         "| this run | 1 |",
     ):

@@ -143,7 +143,10 @@ class _Evil:
         ),
         (["--set", "tune.validation=held_out"], "use tune.selection=pooled"),
         (["--set", "folds.components_held_out=10"], "cannot hold out 10 of 10 images"),
-        (["--set", "nerve.main.model.name=hedd"], "nerve HED not pretrained: unknown model 'hedd'"),
+        (
+            ["--set", "nerve.main.model.name=hedd"],
+            "nerve HED from the starter: unknown model 'hedd'",
+        ),
         (["--set", "nerve.main.model.options.wide=2"], "model 'hed' has no option wide"),
         (["--set", "dermis.main.train.side_weight=1"], "has no side outputs"),
         (["--set", "nerve.main.grid={train.lr: [1, 2]}"], "unknown settings key 'train.lr'"),
