@@ -30,7 +30,7 @@ def finding(spec: TrialSpec, outcome: TrialOutcome) -> str:
     if outcome.stayed and judgement.learned:
         rate = spec.arm.train.learning_rate
         return (
-            f"{steps} steps moved its weights by only {outcome.moved:.1%}, so it is still what it "
+            f"{steps} steps moved its weights by only {outcome.moved:.2%}, so it is still what it "
             f"started from: the learning rate {rate:g} is probably far too low"
         )
     return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from skinray.cli.options import NOT_LEARNED
 from skinray.errors import BundleError
 from skinray.images.phantoms.cohort import write_cohort
 from skinray.learning.bundle.info import read_info
+from skinray.report.biopsies.results import RunResults
 from tests.support.commands import Command
-from tests.support.tiny import read_rows, write_manifest
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -39,29 +38,11 @@ def _failures(skinray: Command, data: Path, *changes: str) -> list[str]:
     assert "Parts of this run failed" in (out / "report.html").read_text(encoding="utf-8")
     with pytest.raises(BundleError, match="did not learn"):
         read_info(out / "bundle").refuse_failed(out / "bundle")
-    failures: list[str] = json.loads((out / "report.json").read_text("utf-8"))["failures"]
+    failures = RunResults.load(out).failures
     assert all(failure in ended.err for failure in failures)
     return failures
-
-
-def test_labels_of_the_next_row(skinray: Command, ray_session: Any, drawn: Path) -> None:
-    rows = read_rows(drawn)
-    labels = ("nerves", "dermis", "boundary", "count", "second_count")
-    known = [name for name in labels if name in rows[0]]
-    shifted = [
-        row | {name: other[name] for name in known}
-        for row, other in zip(rows, rows[1:] + rows[:1], strict=True)
-    ]
-    write_manifest(drawn, shifted)
-    failures = _failures(skinray, drawn)
-    assert any("nerve network" in one and "belong to other images" in one for one in failures)
 
 
 def test_a_rate_that_moves_nothing(skinray: Command, ray_session: Any, drawn: Path) -> None:
     failures = _failures(skinray, drawn, "nerve.main.train.learning_rate=1e-7")
     assert any("learning rate 1e-07 is probably far too low" in one for one in failures)
-
-
-def test_a_rate_that_destroys(skinray: Command, ray_session: Any, drawn: Path) -> None:
-    failures = _failures(skinray, drawn, "nerve.main.train.learning_rate=10")
-    assert any("nerve network" in one and "learning rate 10 is probably" in one for one in failures)
