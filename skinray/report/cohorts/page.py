@@ -8,7 +8,6 @@ from typing import Any
 
 from skinray.config.kinds import Kind
 from skinray.files import write_whole
-from skinray.learning.bundle.info import NOT_TRAINED
 from skinray.report.cohorts.biopsies import SUBJECTS, BiopsyReport
 from skinray.report.cohorts.gathered import Gathered
 from skinray.report.cohorts.photos import PhotoReport
@@ -50,9 +49,7 @@ def write_cohort_report(out: Path, fetch: Fetch | None = None) -> Path:
     write_json(out / "report.json", _exact(found))
     everything = vars(found) | vars(found.findings) | found.findings.shown
     failed = run.bundle.failures
-    page = render(
-        report.template, bundle=run.bundle, failed_parts=failed, starter=NOT_TRAINED, **everything
-    )
+    page = render(report.template, bundle=run.bundle, failed_parts=failed, **everything)
     return write_whole(out / "report.html", page)
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from skinray.config.kinds import Kind
 from skinray.errors import SkinrayError
+from skinray.learning.bundle.info import NOT_TRAINED
 from skinray.report.cohorts.tally import ImageRow
 from skinray.scoring.kinds import SCORED_KINDS
 
@@ -63,6 +64,11 @@ class CohortRun:
     versions: dict[str, str]
     bundle: BundleFacts
     note: str = ""  # what every row says about the bundle
+
+    @property
+    def of_starter(self) -> bool:
+        """Whether the starter scored, which has seen no image of a patient."""
+        return NOT_TRAINED in self.note
 
     @property
     def table(self) -> str:

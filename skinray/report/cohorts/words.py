@@ -6,6 +6,11 @@ from skinray.report.cohorts.run import BundleFacts
 from skinray.report.cohorts.tally import Tally
 from skinray.report.tables import grouped, many
 
+ON_DRAWINGS = (
+    "other drawn biopsies, and on no image of a patient: count some of these images by eye and "
+    "compare before you rely on the rest."
+)
+
 
 def limits(bundle: BundleFacts, measured_on: str) -> list[str]:
     """Return what the bundle's results are good for and what they are not.
