@@ -131,8 +131,8 @@ def train_cv(
     changes = changes_of(set_, {"seed": seed, "cluster.workers": workers, "folds.unit": fold_unit})
     if recipe == "auto":
         settings = _planned(data, hours, out if resume else None, changes, anyway=anyway)
-    elif hours is not None or plan_only:
-        raise SettingsError(f"--hours and --plan-only need --recipe auto, not {recipe}")
+    elif hours is not None or plan_only or anyway:
+        raise SettingsError(f"--hours, --plan-only and --anyway need --recipe auto, not {recipe}")
     else:
         settings = named(recipe).override(changes)
     out = run_folder(out, settings.recipe, resume=resume)

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from skinray.config.training import TrainSettings
 
 _PER_IMAGE = (1, 2, 3)
+# Erosions after which no traced line is left.
+_HALF_WIDTH_PX = 8
 
 
 def dice_loss(probability: Tensor, truth: Tensor) -> Tensor:
@@ -70,10 +72,6 @@ def skeleton_recall_loss(probability: Tensor, truth: Tensor) -> Tensor:
     probability, lines = probability.float(), _skeleton(truth.float())
     found = (probability * lines).sum(_PER_IMAGE)
     return (1 - (found + 1) / (lines.sum(_PER_IMAGE) + 1)).mean()
-
-
-# Erosions after which no traced line is left.
-_HALF_WIDTH_PX = 8
 
 
 def _skeleton(mask: Tensor) -> Tensor:

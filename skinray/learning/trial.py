@@ -38,8 +38,9 @@ from skinray.models.weights.load import load_weights
 
 STATE, WEIGHTS = "state.safetensors", "weights.safetensors"
 OUTCOME, LOG = "outcome.json", "epochs.jsonl"
-# Relative change of the weights below which a training did nothing; 900 steps at 1e-3 gave .28.
-LEAST_MOVED = 0.02
+# Relative change of the weights below which a training did nothing. 900 steps at 1e-3 gave .28; the
+# change is about proportional to the rate, so 120 steps at 1e-4 give several times this limit.
+LEAST_MOVED = 0.001
 # More rows than any epoch has, so that epoch and row can be one number.
 ROWS_BELOW = 1 << 32
 
