@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 import statistics
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from skinray.learning.provenance import hardware
 
@@ -50,6 +52,23 @@ def versions(*packages: str) -> str:
     """Return the packages with their versions, after Python's."""
     named = [f"{package} {version(package)}" for package in packages]
     return ", ".join([f"Python {platform.python_version()}", *named])
+
+
+def recorded(name: str) -> list[dict[str, Any]]:
+    """Return the runs that earlier calls recorded in ``results/<name>.jsonl``."""
+    path = RESULTS / f"{name}.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines]
+
+
+def record(name: str, run: dict[str, Any], key: Sequence[str]) -> list[dict[str, Any]]:
+    """Print a run and record it, in place of an earlier one with the same ``key``; return all."""
+    print(json.dumps(run), flush=True)
+    others = [one for one in recorded(name) if any(one[part] != run[part] for part in key)]
+    RESULTS.mkdir(exist_ok=True)
+    text = "".join(f"{json.dumps(one)}\n" for one in [*others, run])
+    (RESULTS / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    return [*others, run]
 
 
 def write(name: str, lines: Sequence[str]) -> Path:

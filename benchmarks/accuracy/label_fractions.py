@@ -9,7 +9,6 @@ subjects or windows.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.accuracy.own_images import COHORTS, REAL_DATA
-from benchmarks.measure import RESULTS, machine, versions, write
+from benchmarks.measure import machine, record, recorded, versions, write
 from skinray.config.biopsies import RunSettings
 from skinray.config.images import ReadSettings
 from skinray.config.kinds import STAGES, Stage
@@ -153,9 +152,7 @@ def main() -> None:
     parser.add_argument("--images", action="append", type=int, help="default: 8, 16 and 32")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    record = RESULTS / "label_fractions.jsonl"
-    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
-    runs = [json.loads(line) for line in lines]
+    runs = recorded("label_fractions")
     for name in options.cohort or NAMES:
         with tempfile.TemporaryDirectory(prefix="few-labels-") as scratch:
             folder = Path(scratch) / "cohort"
@@ -166,9 +163,7 @@ def main() -> None:
                         found = one_run(start, folder, images, Path(work))
                     key = {"cohort": name, "start": start, "images": images}
                     run = key | found | {"machine": machine()}
-                    print(json.dumps(run), flush=True)
-                    runs = [one for one in runs if key != {k: one[k] for k in key}] + [run]
-                    record.write_text("".join(f"{json.dumps(r)}\n" for r in runs), "utf-8")
+                    runs = record("label_fractions", run, list(key))
     write("label_fractions", page(runs))
 
 

@@ -8,7 +8,6 @@ planned by the recipe ``auto`` for this machine.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 
 import cv2
 
-from benchmarks.measure import RESULTS, machine, versions, write
+from benchmarks.measure import machine, record, recorded, versions, write
 from benchmarks.own_cluster import ROOT
 from skinray.config.biopsies import PhantomSettings
 from skinray.images.phantoms.cohort import write_cohort
@@ -144,17 +143,12 @@ def main() -> None:
     parser.add_argument("--cohort", action="append", metavar="NAME", help="beginning of a name")
     parser.add_argument("--keep", type=Path, help="folder to keep cohorts and runs in")
     options = parser.parse_args()
-    record = RESULTS / "own_images.jsonl"
-    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
-    runs = [json.loads(line) for line in lines]
+    runs = recorded("own_images")
     for name in (one for one in COHORTS if one.startswith(tuple(options.cohort or [""]))):
         with tempfile.TemporaryDirectory(prefix="own-images-") as scratch:
             folder = options.keep / name.replace(" ", "-") if options.keep else Path(scratch)
             run = measure(name, options.data / "skin_pas_dej", folder)
-        print(json.dumps(run), flush=True)
-        runs = [one for one in runs if one["name"] != name] + [run]
-        RESULTS.mkdir(exist_ok=True)
-        record.write_text("".join(f"{json.dumps(one)}\n" for one in runs), encoding="utf-8")
+        runs = record("own_images", run, ["name"])
     write("own_images", page(runs))
 
 

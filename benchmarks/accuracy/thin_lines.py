@@ -8,7 +8,6 @@ the recipe ``auto`` plans for them; one network trains on all cores for as many 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -23,8 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.measure import RESULTS, machine, versions, write
+from benchmarks.measure import machine, record, recorded, versions, write
 from skinray.config.images import AugmentSettings
+from skinray.config.recipes import NARROW_HED
 from skinray.config.training import ArmSettings, ModelSettings
 from skinray.images.augment import Sample
 from skinray.images.cohort.facts import stroke_width
@@ -45,7 +45,6 @@ from skinray.learning.validation import scores
 from skinray.models.compute import computes_bfloat16
 from skinray.models.predict import predict_map
 from skinray.models.weights.load import available
-from skinray.models.weights.published import NARROW_HED
 
 REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 TRAIN_IMAGES = 10
@@ -197,9 +196,7 @@ def main() -> None:
     """Train and score, add the runs to those before, write the table."""
     options = arguments()
     torch.set_num_threads(os.cpu_count() or 1)
-    record = RESULTS / "thin_lines.jsonl"
-    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
-    runs = [json.loads(line) for line in lines]
+    runs = recorded("thin_lines")
     at_hand = [name for name, arm in STARTS.items() if available(arm.model.weights or "")]
     for name in options.images or DATA:
         folder, read = DATA[name]
@@ -214,11 +211,7 @@ def main() -> None:
                     "took": (time.monotonic() - began) / 60,
                     "dice": dice(network, pictures[TRAIN_IMAGES:]), "machine": machine(),
                 }  # fmt: skip
-                print(json.dumps(run), flush=True)
-                same = {key: run[key] for key in ("data", "minutes", "start")}
-                runs = [one for one in runs if same != {key: one[key] for key in same}] + [run]
-                RESULTS.mkdir(exist_ok=True)
-                record.write_text("".join(f"{json.dumps(r)}\n" for r in runs), encoding="utf-8")
+                runs = record("thin_lines", run, ["data", "minutes", "start"])
     write("thin_lines", page(runs))
 
 

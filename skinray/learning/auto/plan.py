@@ -23,6 +23,7 @@ from skinray.config.biopsies import (
 )
 from skinray.config.images import AugmentSettings, ReadSettings
 from skinray.config.kinds import Stage
+from skinray.config.recipes import NARROW_HED
 from skinray.config.training import ArmSettings, ModelSettings, TrainSettings
 from skinray.errors import CohortError
 from skinray.images.cohort.check import checked_cohort
@@ -34,7 +35,6 @@ from skinray.learning.auto.labels import inverted_dermis
 from skinray.learning.auto.machine import Cost, MachineFacts, Timer, machine_facts, measure
 from skinray.models.compute import computes_bfloat16
 from skinray.models.weights.load import available
-from skinray.models.weights.published import NARROW_HED
 from skinray.progress import Steps
 
 # Widest stroke, in pixels, that the nerve network sees: HED's first stages look 14 px far.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from skinray.config.base import Settings
 from skinray.config.images import AugmentSettings, ColourSettings
 from skinray.config.kinds import Stage
+from skinray.config.recipes import NARROW_HED
 from skinray.config.training import ModelSettings, TrainSettings
 from skinray.images.augment import apply, draw, generator
 from skinray.images.cohort.common_scale import resampled
@@ -27,7 +28,6 @@ from skinray.learning.checkpoint import EpochEnd
 from skinray.learning.feed import as_batch
 from skinray.learning.loop import Batch, Objective, Snapshot, fit
 from skinray.models import build
-from skinray.models.weights.published import NARROW_HED
 
 # Phantoms of a step, and crops cut from each: drawing takes longer than cutting.
 BATCH, CROPS = 4, 4

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skinray.config.recipes import NARROW_HED
 from skinray.models.weights.files import cache_dir
 from skinray.models.weights.wheel import Package
 
@@ -48,8 +49,6 @@ class PublishedWeights:
         return self.shipped or cache_dir() / f"{self.name}.safetensors"
 
 
-# Options of the narrow HED that ships with skinray.
-NARROW_HED: dict[str, Any] = {"width": 0.25, "batch_norm": True, "group_norm": True}
 _TORCHVISION = "BSD-3-Clause (torchvision)"
 _COCO = "COCO images, VOC's 21 classes"
 
