@@ -13,6 +13,7 @@ from skinray.images.phantoms.cohort import write_cohort
 from skinray.learning.bundle.info import read_info
 from skinray.report.biopsies.results import RunResults
 from tests.support.commands import Command
+from tests.support.tiny import read_rows, write_manifest
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -46,3 +47,28 @@ def _failures(skinray: Command, data: Path, *changes: str) -> list[str]:
 def test_a_rate_that_moves_nothing(skinray: Command, ray_session: Any, drawn: Path) -> None:
     failures = _failures(skinray, drawn, "nerve.main.train.learning_rate=1e-7")
     assert any("learning rate 1e-07 is probably far too low" in one for one in failures)
+
+
+def test_a_rate_that_destroys_the_network(skinray: Command, ray_session: Any, drawn: Path) -> None:
+    out = drawn.parent / "run"
+    settings = [word for change in QUICK for word in ("--set", change)]
+    settings += ["--set", "nerve.main.train.learning_rate=10"]
+    ended = skinray("train-cv", "--data", drawn, "--out", out, "--hours", "0.05", *settings)
+    assert ended.code == NOT_LEARNED, ended.err
+    assert "nerve" in ended.err
+    assert "learning rate" in ended.err
+    if (out / "bundle").exists():
+        with pytest.raises(BundleError, match="did not learn"):
+            read_info(out / "bundle").refuse_failed(out / "bundle")
+
+
+def test_labels_one_row_too_low(skinray: Command, ray_session: Any, drawn: Path) -> None:
+    rows = read_rows(drawn)
+    labels = ("nerves", "dermis", "count")
+    shifted = [
+        row | {name: above[name] for name in labels}
+        for row, above in zip(rows, [rows[-1], *rows[:-1]], strict=True)
+    ]
+    write_manifest(drawn, shifted)
+    failures = _failures(skinray, drawn)
+    assert any("labels may belong to other images" in one for one in failures)
