@@ -117,8 +117,7 @@ def train_cv(
 
     On one machine it starts Ray itself. To run on a cluster, submit it as a job:
 
-        ray job submit --working-dir . -- \
-          python jobs/train_cv.py --data /shared/cohort --out /shared/run
+        ray job submit -- skinray train-cv --data /shared/cohort --out /shared/run
 
     If it is interrupted, run the same command with --resume to continue.
     """

@@ -16,7 +16,7 @@ from skinray import __version__
 from skinray.cli.biopsies import check, phantom, pretrain_hed, pretrain_phantoms, train_cv
 from skinray.cli.options import NOT_LEARNED
 from skinray.cli.photos import train_photos
-from skinray.cli.results import report, score, serve
+from skinray.cli.results import report, score, serve, serve_config
 from skinray.cli.weights import weights_app
 from skinray.errors import NotLearnedError, SkinrayError
 from skinray.logs import logged_run
@@ -117,7 +117,7 @@ def doctor(
 PANELS = {
     "Data": (phantom, check),
     "Training": (train_cv, train_photos, pretrain_hed, pretrain_phantoms),
-    "Using a bundle": (score, serve),
+    "Using a bundle": (score, serve, serve_config),
     "Results": (report,),
     "This machine": (doctor,),
 }

@@ -89,7 +89,7 @@ def train_photos(
 
         skinray train-photos --data ward --public hgr:HGR --public lfw:LFW --networks skin_unet
 
-    To run on a cluster: `ray job submit --working-dir . -- python jobs/train_photos.py ...`
+    To run on a cluster: `ray job submit -- skinray train-photos ...`
 
     If it is interrupted, run the same command with --resume to continue.
     """
