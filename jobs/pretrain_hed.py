@@ -1,4 +1,4 @@
-"""``skinray pretrain-hed`` from a copy of the repository: ``python jobs/pretrain_hed.py``."""
+"""``skinray pretrain-hed`` in a copy of the repository: ``python jobs/pretrain_hed.py``."""
 
 from skinray.cli import run_job
 from skinray.cli.biopsies import pretrain_hed

@@ -1,4 +1,4 @@
-"""``skinray pretrain-phantoms`` from a copy of the repository: ``python jobs/pretrain_phantoms.py``."""
+"""``skinray pretrain-phantoms`` from the repository: ``python jobs/pretrain_phantoms.py``."""
 
 from skinray.cli import run_job
 from skinray.cli.biopsies import pretrain_phantoms

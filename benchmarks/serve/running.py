@@ -1,4 +1,4 @@
-"""The service as the YAML files in skinray/serve_configs describe it, at the size of a small machine."""
+"""The service as skinray/serve_configs describes it, at the size of a small machine."""
 
 from __future__ import annotations
 

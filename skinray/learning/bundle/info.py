@@ -18,7 +18,7 @@ from skinray.config.photos import SkinSettings
 from skinray.config.training import ModelSettings
 from skinray.crossings import Crossings, find_crossings
 from skinray.errors import BundleError
-from skinray.files import sha256_of
+from skinray.files import as_path, sha256_of
 from skinray.images.photos.skin import Skin, find_skin
 
 FORMAT = 2
@@ -182,7 +182,7 @@ def check(path: Path | str) -> BundleInfo:
     BundleError
         If a file is missing or altered, or the bundle is of an unknown format.
     """
-    folder = Path(path)
+    folder = as_path(path, "bundle")
     info = read_info(folder)
     for name, expected in info.sha256.items():
         if name == INFO:  # verified by read_info
