@@ -182,11 +182,11 @@ def test_a_wrong_image_is_refused(biopsies: Path, image: Any, said: str) -> None
 @pytest.mark.parametrize("path", [None, 5, b"a", ""])
 def test_what_is_no_path_is_refused(path: Any) -> None:
     for read in (skinray.read_image, skinray.load_bundle):
-        with pytest.raises(SkinrayError, match="is not a path: give a str or a pathlib.Path"):
+        with pytest.raises(SkinrayError, match="is not a path: give a str"):
             read(path)
 
 
 @pytest.mark.parametrize("maps", ["text", [[0, 1], [0]], None, [["a"]], [[np.nan]], [[[1]]], {}])
 def test_what_is_no_map_is_refused(maps: Any) -> None:
-    with pytest.raises(SkinrayError, match="pass|holds NaN"):
+    with pytest.raises(SkinrayError, match=r"pass|holds NaN"):
         skinray.find_crossings(maps, maps)

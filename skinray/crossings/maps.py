@@ -27,10 +27,8 @@ def as_map(values: ArrayLike, name: str) -> NDArray[Any]:
     """
     try:
         array = np.asarray(values)
-    except (TypeError, ValueError) as error:  # rows of different lengths
-        raise SkinrayError(
-            f"{name} is not an array ({error}): pass one (height, width) map"
-        ) from None
+    except (TypeError, ValueError):
+        raise SkinrayError(f"{name} has rows of different lengths: pass one array") from None
     if array.ndim != 2:
         raise SkinrayError(f"{name} has shape {array.shape}: pass one (height, width) map")
     if array.size == 0:
