@@ -62,6 +62,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# With a byte order mark, by which Excel knows that a CSV file is UTF-8.
+CSV_ENCODING = "utf-8-sig"
 # What begins a formula in some spreadsheet; the wide signs in East Asian ones.
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 

@@ -91,6 +91,7 @@ def score(
     where = without_password(out)
     typer.echo(f"Table: {where}/{totals.table}\nReport: {where}/report.html")
     if totals.too_many_failed(max_failures):
+        typer.echo(f"error: {totals.why_too_many(max_failures)}", err=True)
         raise typer.Exit(TOO_MANY_FAILED)
 
 

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import typer
 
-from skinray import __version__, cli
+from skinray import __version__, cli, load_bundle
 from skinray.cli import biopsies, run_folder
 from skinray.cli.main import INTERRUPTED
 from skinray.config.base import parse_assignment, to_yaml
-from skinray.errors import SettingsError
+from skinray.errors import BundleError, CohortError, SettingsError
+from skinray.learning.run_folder import OWNER
+from skinray.scoring.listing import Listing
 from tests.support.commands import Command, everything_below
 from tests.support.tiny import read_rows, tiny_run, write_manifest
 
@@ -236,10 +238,66 @@ def test_a_job_runs_the_command(monkeypatch: pytest.MonkeyPatch, cohort: Path, c
 
 
 def test_a_report_needs_a_finished_run(skinray: Command, tmp_path: Path) -> None:
+    (tmp_path / OWNER).touch()
     ended = skinray("report", tmp_path)
     assert ended.code == 1
     assert "no results.json; the run has not finished" in ended.err
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / OWNER]
+
+
+def test_a_report_of_no_run_says_what_to_give(skinray: Command, tmp_path: Path) -> None:
+    bundle = tmp_path / "run" / "bundle"
+    bundle.mkdir(parents=True)
+    said = {
+        tmp_path / "gone": "no such folder; give the --out folder of a run",
+        tmp_path / "run": "not the folder of a run; give the --out folder of one",
+    }
+    for folder, why in said.items():
+        assert skinray("report", folder).err == f"error: {folder}: {why}\n"
+    (tmp_path / "run" / "results.json").touch()
+    inside = skinray("report", bundle).err
+    assert inside == f"error: {bundle}: inside the folder of a run; give {tmp_path / 'run'}\n"
+
+
+@pytest.mark.parametrize("name", ["Manifest.csv", "MANIFEST.CSV", "manifest.csv.csv"])
+def test_a_manifest_of_another_spelling_is_named(
+    skinray: Command, cohort: Path, tmp_path: Path, name: str
+) -> None:
+    (cohort / "manifest.csv").rename(cohort / name)
+    ended = skinray("check", "--data", cohort)
+    assert f"manifest.csv: missing, but there is {name}: rename {name} to manifest.csv" in ended.err
+    with pytest.raises(CohortError, match=f"rename {name} to manifest.csv, so that it is read"):
+        Listing(str(cohort))
+
+
+def test_the_folder_above_a_cohort_leads_to_it(skinray: Command, cohort: Path) -> None:
+    ended = skinray("check", "--data", cohort.parent)
+    assert f"missing: give the folder that holds it, for example {cohort}" in ended.err
+    assert ended.code == 1
+
+
+def test_one_subject_fills_no_folds_whatever_their_number(skinray: Command, cohort: Path) -> None:
+    rows = read_rows(cohort)
+    write_manifest(cohort, [row | {"subject": "only", "group": "A"} for row in rows])
+    ended = skinray("check", "--data", cohort, "--folds", 2)
+    assert "1 subject cannot fill 2 folds: add images of at least one more subject" in ended.err
+    assert "--fold-unit image" in ended.err
+    assert skinray("check", "--data", cohort, "--folds", 2, "--fold-unit", "image").code == 0
+
+
+def test_a_bundle_is_found_from_what_lies_near_it(tmp_path: Path) -> None:
+    bundle = tmp_path / "run" / "bundle"
+    bundle.mkdir(parents=True)
+    (bundle / "bundle.json").write_text("{}", encoding="utf-8")
+    near = {
+        bundle.parent: f"no bundle.json; give {bundle}",
+        bundle / "bundle.json": f"no bundle.json; give its folder, {bundle}",
+        tmp_path / "gone": "no bundle.json; there is no such folder: correct the path",
+    }
+    for path, why in near.items():
+        with pytest.raises(BundleError) as error:
+            load_bundle(path)
+        assert str(error.value) == f"{path}: {why}"
 
 
 def test_weights_are_listed(

@@ -146,6 +146,10 @@ def read_info(folder: Path) -> BundleInfo:
         remedy = "give the folder bundle/ that training wrote"
         if (folder / "bundle" / INFO).is_file():
             remedy = f"give {folder / 'bundle'}"
+        elif folder.is_file() and (folder.parent / INFO).is_file():
+            remedy = f"give its folder, {folder.parent}"
+        elif not folder.exists():
+            remedy = "there is no such folder: correct the path"
         if aside.is_dir() and not folder.exists():
             remedy = f"saving was interrupted; rename {aside}, the previous bundle, or save again"
         raise BundleError(f"{folder}: no {INFO}; {remedy}") from None
