@@ -32,8 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# What typer exits with after Ctrl-C.
-INTERRUPTED = 130
 # Errors of a full disk, which do not name the file.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -66,14 +64,6 @@ def guarded(call: Any) -> None:
         _complain(
             f"{error.filename}: {error.strerror}; check the path, the permissions and the disk"
         )
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            typer.echo(
-                "Stopped. Continue a run of train-cv, train-photos or score with --resume and the "
-                "same --out.",
-                err=True,
-            )
-        raise
 
 
 def _complain(message: str, code: int = 1) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skinray.cli.options import Anyway, set_option
+from skinray.cli.options import Anyway, continued, plain_number, set_option
 from skinray.config.base import parse_assignment
 from skinray.errors import SettingsError
 
@@ -52,7 +52,11 @@ def score(
     ] = None,
     um_per_px: Annotated[
         float | None,
-        typer.Option(help="Micrometres per pixel of all images; overrides manifest and files."),
+        typer.Option(
+            parser=plain_number,
+            metavar="FLOAT",
+            help="Micrometres per pixel of all images; overrides manifest and files.",
+        ),
     ] = None,
     no_overlays: Annotated[
         bool, typer.Option("--no-overlays", help="Do not write overlays, GeoJSON or masks.")
@@ -86,7 +90,8 @@ def score(
     from skinray.scoring.object_store import without_password
 
     began = time.monotonic()
-    totals = run(bundle or STARTER, images, out, settings, resume=resume)
+    with continued(out):
+        totals = run(bundle or STARTER, images, out, settings, resume=resume)
     typer.echo(totals.text(time.monotonic() - began))
     where = without_password(out)
     typer.echo(f"Table: {where}/{totals.table}\nReport: {where}/report.html")

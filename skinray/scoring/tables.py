@@ -21,7 +21,7 @@ from skinray.scoring.run_store import Output
 LOST = "no result: its worker died repeatedly; score it again with --resume, or check the image"
 REASONS = 10
 NAMES = 3
-# Decimals in the CSV file; the parquet file has every digit. A boundary is accurate to below a pixel.
+# Decimals in the CSV file; the parquet file has every digit.
 DECIMALS = {
     "boundary_px": 1,
     "boundary_mm": 4,
@@ -113,13 +113,11 @@ def write_tables(
     partial = {name: desk / f".{name}.part" for name in finals}
     with ExitStack() as files:
         images = files.enter_context(RowWriter(partial[finals[0]], kind.columns))
-        stream = files.enter_context(
-            partial[finals[1]].open("w", newline="", encoding=CSV_ENCODING)
-        )
+        text = partial[finals[1]].open("w", newline="", encoding=CSV_ENCODING)
+        sheet = csv.writer(files.enter_context(text), lineterminator="\n")
         points = None
         if kind.has_crossings:
             points = files.enter_context(RowWriter(partial[POINTS], CROSSINGS))
-        sheet = csv.writer(stream, lineterminator="\n")
         sheet.writerow(names)
         for row in rows:
             record, result = _record(out, row, kind, overlays)

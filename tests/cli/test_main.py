@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import typer
 
 from skinray import __version__, cli, load_bundle
 from skinray.cli import biopsies, run_folder
-from skinray.cli.main import INTERRUPTED
+from skinray.cli.options import continued
 from skinray.config.base import parse_assignment, to_yaml
 from skinray.errors import BundleError, CohortError, SettingsError
 from skinray.learning.run_folder import OWNER
@@ -352,9 +353,71 @@ def test_markup_in_a_message_is_shown_as_it_is(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "error: label '[red]x[/red]' :smile:\n"
 
 
-def test_an_interrupted_run_says_how_to_continue(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ended_by(KeyboardInterrupt()) == INTERRUPTED
-    assert "--resume" in capsys.readouterr().err
+INTERRUPTED = 130  # what typer exits with after Ctrl-C
+RUNS = {
+    "train-cv": ("skinray.cluster.train.biopsies.train_cv", ["--data", "a b", "--recipe", "paper"]),
+    "train-photos": (
+        "skinray.cluster.train.photos.train_photos",
+        ["--data", "ward", "--public", "hgr:HGR", "--set", "seed=1"],
+    ),
+    "score": ("skinray.cluster.score.run.score", ["--images", "in/*.png", "--um-per-px", "0.5"]),
+}
+
+
+def interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("verb", RUNS)
+@pytest.mark.parametrize("resumed", [[], ["--resume"]])
+def test_ctrl_c_prints_the_command_that_goes_on(
+    skinray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, resumed: list[str]
+) -> None:
+    place, words = RUNS[verb]
+    monkeypatch.setattr(place, interrupted)
+    words = [verb, *words, "--out", str(tmp_path / "my run"), *resumed]
+    ended = skinray(*words)
+    assert ended.code == INTERRUPTED
+    _, command = ended.err.rsplit("Stopped. Go on with:\n", 1)
+    assert shlex.split(command.splitlines()[0]) == [
+        "skinray",
+        *words,
+        *["--resume"][len(resumed) :],
+    ]
+
+
+def test_ctrl_c_names_the_run_folder_that_skinray_chose(
+    skinray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKINRAY_RUNS", str(tmp_path))
+    monkeypatch.setattr(RUNS["train-cv"][0], interrupted)
+    command = skinray("train-cv", "--data", "in", "--recipe", "paper").err.splitlines()[1]
+    *words, out, resume = shlex.split(command)
+    assert words == ["skinray", "train-cv", "--data", "in", "--recipe", "paper", "--out"]
+    assert Path(out).parent == tmp_path
+    assert resume == "--resume"
+
+
+@pytest.mark.parametrize(
+    ("program", "shown"),
+    [("/lib/skinray/__main__.py", "python -m skinray"), ("jobs/score.py", "python jobs/score.py")],
+)
+def test_ctrl_c_names_the_program_as_it_was_called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: str, shown: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "--out=x"])
+    with pytest.raises(KeyboardInterrupt), continued("x"):
+        interrupted()
+    assert capsys.readouterr().err == f"Stopped. Go on with:\n  {shown} --out=x --resume\n"
+
+
+@pytest.mark.parametrize("scale", ["1_0", "nan", "0,5", "0x1", "\u0661"])
+def test_a_scale_is_a_plain_number(skinray: Command, scale: str) -> None:
+    ended = skinray("score", "--images", "in", "--out", "out", "--um-per-px", scale)
+    assert ended.code == 2
+    assert "is not a number" in ended.err
+    said = skinray("score", "--images", "in", "--out", "out", "--set", "um_per_px=1_0").err
+    assert "'1_0' is not a number: write it without _" in said
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), OSError("no file in it")])

@@ -97,9 +97,8 @@ def test_when_too_many_failed() -> None:
     assert not some.too_many_failed(3)
     assert some.too_many_failed(2)
     assert Totals().too_many_failed(None)
-    assert (
-        some.text(61) == "1 of 4 images scored in 01:01\n3 failed:\n  2 empty: a, b\n  1 damaged: c"
-    )
+    failed = "3 failed:\n  2 empty: a, b\n  1 damaged: c"
+    assert some.text(61) == f"1 of 4 images scored in 01:01\n{failed}"
     for image in ("d", "e", "f"):
         some.fail(image, "empty: copy it")
     assert "\n  5 empty: a, b, d, ...\n" in some.text(61)
