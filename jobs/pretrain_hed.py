@@ -1,4 +1,4 @@
-"""Pretrain HED on BSDS500: ``python jobs/pretrain_hed.py --data BSDS500 --out weights``."""
+"""``skinray pretrain-hed`` in a copy of the repository: ``python jobs/pretrain_hed.py``."""
 
 from skinray.cli import run_job
 from skinray.cli.biopsies import pretrain_hed

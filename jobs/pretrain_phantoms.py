@@ -1,4 +1,4 @@
-"""Pretrain on drawn biopsies: ``python jobs/pretrain_phantoms.py --out weights``."""
+"""``skinray pretrain-phantoms`` from the repository: ``python jobs/pretrain_phantoms.py``."""
 
 from skinray.cli import run_job
 from skinray.cli.biopsies import pretrain_phantoms

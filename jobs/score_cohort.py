@@ -1,4 +1,4 @@
-"""Score a cohort: ``ray job submit --working-dir . -- python jobs/score_cohort.py``."""
+"""``skinray score`` in a copy of the repository: ``python jobs/score_cohort.py``."""
 
 from skinray.cli import run_job
 from skinray.cli.results import score

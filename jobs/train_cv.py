@@ -1,4 +1,4 @@
-"""Cross-validated training: ``ray job submit --working-dir . -- python jobs/train_cv.py``."""
+"""``skinray train-cv`` in a copy of the repository: ``python jobs/train_cv.py``."""
 
 from skinray.cli import run_job
 from skinray.cli.biopsies import train_cv

@@ -1,4 +1,4 @@
-"""Training on photographs: ``ray job submit --working-dir . -- python jobs/train_photos.py``."""
+"""``skinray train-photos`` in a copy of the repository: ``python jobs/train_photos.py``."""
 
 from skinray.cli import run_job
 from skinray.cli.photos import train_photos

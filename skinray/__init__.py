@@ -5,8 +5,11 @@ crossings of a biopsy; one of ``skinray train-photos`` finds the skin in a photo
 
     import skinray
 
-    found = skinray.load_bundle("run/bundle").predict(skinray.read_image("a.tif"))
+    found = skinray.load_bundle("run/bundle").predict("a.tif")
     print(found.crossings.count, found.crossings.density_per_mm)
+
+    skin = skinray.load_bundle("photos/bundle", kind="photo").predict("arm.jpg")
+    print(skin.fraction)
 
 From masks or probability maps of your own, without a bundle:
 
@@ -32,7 +35,7 @@ __all__ = ["SkinrayError", "find_crossings", "load_bundle", "read_image"]
 _PLACES = {
     "SkinrayError": ("skinray.errors", "SkinrayError"),
     "find_crossings": ("skinray.crossings", "find_crossings"),
-    "load_bundle": ("skinray.learning.bundle", "load"),
+    "load_bundle": ("skinray.learning.bundle", "load_bundle"),
     "read_image": ("skinray.images.read", "read_image"),
 }
 

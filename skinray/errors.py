@@ -1,5 +1,12 @@
 """The errors of skinray; each message names the thing, the reason and the remedy."""
 
+from collections.abc import Sequence
+
+
+def size_of(shape: Sequence[int]) -> str:
+    """Return a shape, (H, W, ...), as messages give sizes: WIDTHxHEIGHT."""
+    return f"{shape[1]}x{shape[0]}"
+
 
 class SkinrayError(Exception):
     """Base of every error that a user can correct; the command line prints no traceback."""

@@ -11,7 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from skinray.errors import SkinrayError
+
 PARTIAL = ".part"
+
+
+def as_path(path: Path | str, thing: str) -> Path:
+    """Return a path that a user gave; SkinrayError, which names the ``thing``, for another type."""
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise SkinrayError(f"{thing}: {path!r:.80} is not a path: give a str or a pathlib.Path")
+    return Path(path)
 
 
 @contextmanager
@@ -53,6 +62,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# With a byte order mark, by which Excel knows that a CSV file is UTF-8.
+CSV_ENCODING = "utf-8-sig"
 # What begins a formula in some spreadsheet; the wide signs in East Asian ones.
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 

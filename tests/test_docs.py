@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+import shutil
 from pathlib import Path
 
+import cv2
 import pytest
+import tifffile
+
+from skinray.images.phantoms.cohort import write_cohort
+from skinray.images.read import read_image
+from skinray.models.weights.published import STARTER
+from tests.support.photo_bundles import photo_bundle
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -66,3 +76,44 @@ def test_what_it_tells_you_to_run_exists(page: Path) -> None:
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     for target in re.findall(r"(?:`|^ *)make ([\w-]+)", text, re.MULTILINE):
         assert target in targets, target
+
+
+PYTHON = re.compile(r"^```python\n(.*?)^```$(?:\n\n^```\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the examples name: the starter, and phantoms."""
+    folder = tmp_path_factory.mktemp("examples")
+    write_cohort(folder / "cohort", 1, size=(256, 192))
+    (first,) = (folder / "cohort" / "images").iterdir()
+    shutil.copytree(STARTER, folder / "run" / "bundle")
+    photo_bundle(folder / "photos" / "bundle")
+    pixels = read_image(first).pixels
+    tifffile.imwrite(
+        folder / "slide.tif", pixels, resolution=(2e4, 2e4), resolutionunit="CENTIMETER"
+    )
+    cv2.imwrite(str(folder / "arm.jpg"), pixels)
+    for stage, source in (("nerve", "nerves"), ("dermis", "dermis")):
+        shutil.copy(folder / "cohort" / source / first.name, folder / f"{stage}.png")
+    return folder
+
+
+def without_numbers(text: str) -> str:
+    """What is printed, on any processor."""
+    return re.sub(r"[\d.]+", "0", text)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/reference/python.md"])
+def test_the_examples_in_python_run(
+    page: str, named: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(named)
+    blocks = PYTHON.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert blocks
+    names: dict[str, object] = {}
+    for code, shown in blocks:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(code, page, "exec"), names)  # noqa: S102 - our own pages
+        assert not shown or without_numbers(printed.getvalue()) == without_numbers(shown)

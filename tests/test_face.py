@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import pydoc
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +20,7 @@ import skinray
 from skinray.config.biopsies import CrossingSettings
 from skinray.config.photos import SkinSettings
 from skinray.config.training import ModelSettings
+from skinray.errors import SkinrayError
 from skinray.learning.bundle import save
 from skinray.learning.bundle.info import BundleInfo
 from skinray.models import build
@@ -110,5 +112,81 @@ def test_skin_is_found_in_one_line(tmp_path: Path, photograph: str) -> None:
     folder = saved(
         tmp_path / "bundle", kind="photo", models={"skin": STAND_IN}, skin=SkinSettings()
     )
-    found = skinray.load_bundle(folder).predict(skinray.read_image(photograph))
+    found = skinray.load_bundle(folder, kind="photo").predict(photograph)
     assert repr(found) == f"<Skin: {found.fraction:.1%} of 64x48 px>"
+    with pytest.raises(SkinrayError, match='is for photographs: load it with kind="photo"'):
+        skinray.load_bundle(folder)
+
+
+def test_a_bundle_of_another_kind_is_refused(biopsies: Path) -> None:
+    with pytest.raises(SkinrayError, match='is for biopsies: load it with kind="biopsy"'):
+        skinray.load_bundle(biopsies, kind="photo")
+
+
+def test_a_path_an_image_and_its_pixels_give_the_same(biopsies: Path, photograph: str) -> None:
+    bundle = skinray.load_bundle(str(biopsies))
+    wanted = skinray.load_bundle(biopsies).predict(skinray.read_image(Path(photograph)))
+    image = skinray.read_image(photograph)
+    for given in (photograph, Path(photograph), image, image.pixels):
+        assert np.array_equal(bundle.predict(given).nerve, wanted.nerve)
+
+
+def test_what_python_shows_of_a_result_is_one_line(biopsies: Path, photograph: str) -> None:
+    bundle = skinray.load_bundle(biopsies)
+    found = bundle.predict(photograph)
+    shown = (bundle, bundle.stages["nerve"], found, found.crossings, skinray.read_image(photograph))
+    for thing in shown:
+        assert re.fullmatch(r"<\w+[ :].{10,118}>", repr(thing)), repr(thing)
+
+
+SCALE = "give micrometres per pixel as a number above 0, or None"
+ARRAY = r"give \(height, width, 3\) uint8 in RGB order"
+
+
+@pytest.mark.parametrize("um_per_px", [0, -1, float("nan"), float("inf"), "0.5", True, [0.5]])
+def test_a_wrong_scale_is_refused(biopsies: Path, photograph: str, um_per_px: Any) -> None:
+    with pytest.raises(SkinrayError, match=SCALE):
+        skinray.load_bundle(biopsies).predict(photograph, um_per_px)
+    with pytest.raises(SkinrayError, match=SCALE):
+        skinray.find_crossings(np.zeros((9, 9)), np.zeros((9, 9)), um_per_px=um_per_px)
+
+
+def test_a_scale_that_would_make_the_image_enormous_is_refused(
+    biopsies: Path, photograph: str
+) -> None:
+    with pytest.raises(SkinrayError, match="megapixels once resampled from 1e\\+06 um per pixel"):
+        skinray.load_bundle(biopsies).predict(photograph, 1e6)
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((20, 30), np.uint8), ARRAY),
+        (np.zeros((20, 30, 4), np.uint8), ARRAY),
+        (np.zeros((20, 30, 3), np.float32), ARRAY),
+        (np.zeros((0, 30, 3), np.uint8), ARRAY),
+        ([[0, 1]], ARRAY),
+        (None, ARRAY),
+        (torch.zeros(20, 30, 3), ARRAY),
+        ("", "is not a path: give a str or a pathlib.Path"),
+        ("missing.png", "missing.png: no such file: correct the path"),
+        (Path(), "not a file: give the path of an image file"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_wrong_image_is_refused(biopsies: Path, image: Any, said: str) -> None:
+    with pytest.raises(SkinrayError, match=said):
+        skinray.load_bundle(biopsies).predict(image)
+
+
+@pytest.mark.parametrize("path", [None, 5, b"a", ""])
+def test_what_is_no_path_is_refused(path: Any) -> None:
+    for read in (skinray.read_image, skinray.load_bundle):
+        with pytest.raises(SkinrayError, match="is not a path: give a str"):
+            read(path)
+
+
+@pytest.mark.parametrize("maps", ["text", [[0, 1], [0]], None, [["a"]], [[np.nan]], [[[1]]], {}])
+def test_what_is_no_map_is_refused(maps: Any) -> None:
+    with pytest.raises(SkinrayError, match=r"pass|holds NaN"):
+        skinray.find_crossings(maps, maps)

@@ -236,7 +236,7 @@ def result(fold: Fold, arms: Sequence[Arm], counted: SplitScores, minutes: float
         "",
         "## Table 3. Counts against the expert, fold 1",
         "",
-        "| | n | r | p | 95 % of r | ICC | bias | limits |",
+        "| | n | r | p | 95 % CI of r | ICC | bias | limits |",
         "|---|---|---|---|---|---|---|---|",
         f"| this run | {found.n} | {number(found.r)} | {p_value(found.p)} | "
         f"{interval(found.r_interval)} | {number(found.icc, 2)} | "

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skinray.cli.options import Out, Resume, Seed, Workers, exit_if_failed, set_option
+from skinray.cli.options import Out, Resume, Seed, Workers, continued, exit_if_failed, set_option
 from skinray.config.base import changes_of, from_yaml, to_yaml
 from skinray.config.biopsies import RunSettings
 from skinray.errors import CohortError, SettingsError
@@ -117,8 +117,7 @@ def train_cv(
 
     On one machine it starts Ray itself. To run on a cluster, submit it as a job:
 
-        ray job submit --working-dir . -- \
-          python jobs/train_cv.py --data /shared/cohort --out /shared/run
+        ray job submit -- skinray train-cv --data /shared/cohort --out /shared/run
 
     If it is interrupted, run the same command with --resume to continue.
     """
@@ -141,12 +140,13 @@ def train_cv(
         typer.echo(f"Settings: {write_whole(out / SETTINGS, to_yaml(settings))}")
         return
     if data is None:
-        with bar("Drawing synthetic biopsies", DEMO_IMAGES) as tell:
+        with continued(out), bar("Drawing synthetic biopsies", DEMO_IMAGES) as tell:
             data = demo_cohort(out, tell)
     from skinray.cluster.train.biopsies import train_cv as run
     from skinray.report.biopsies.tables import tables_text
 
-    results = run(data, out, settings, resume=resume)
+    with continued(out):
+        results = run(data, out, settings, resume=resume)
     typer.echo(tables_text(results))
     typer.echo(f"Bundle: {out / 'bundle'}\nReport: {out / 'report.html'}")
     exit_if_failed(results.failures)

@@ -16,7 +16,7 @@ from skinray import __version__
 from skinray.cli.biopsies import check, phantom, pretrain_hed, pretrain_phantoms, train_cv
 from skinray.cli.options import NOT_LEARNED
 from skinray.cli.photos import train_photos
-from skinray.cli.results import report, score, serve
+from skinray.cli.results import report, score, serve, serve_config
 from skinray.cli.weights import weights_app
 from skinray.errors import NotLearnedError, SkinrayError
 from skinray.logs import logged_run
@@ -32,8 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# What typer exits with after Ctrl-C.
-INTERRUPTED = 130
 # Errors of a full disk, which do not name the file.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -66,14 +64,6 @@ def guarded(call: Any) -> None:
         _complain(
             f"{error.filename}: {error.strerror}; check the path, the permissions and the disk"
         )
-    except SystemExit as end:
-        if end.code == INTERRUPTED:
-            typer.echo(
-                "Stopped. Continue a run of train-cv, train-photos or score with --resume and the "
-                "same --out.",
-                err=True,
-            )
-        raise
 
 
 def _complain(message: str, code: int = 1) -> NoReturn:
@@ -117,7 +107,7 @@ def doctor(
 PANELS = {
     "Data": (phantom, check),
     "Training": (train_cv, train_photos, pretrain_hed, pretrain_phantoms),
-    "Using a bundle": (score, serve),
+    "Using a bundle": (score, serve, serve_config),
     "Results": (report,),
     "This machine": (doctor,),
 }

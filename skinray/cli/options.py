@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from skinray.config.base import parse_number
+
 # Exit code of a training of which a part did not learn.
 NOT_LEARNED = 4
+
+
+def plain_number(text: str | float) -> float:
+    """Read the value of an option; bad usage unless it is a number without signs such as _."""
+    try:
+        return parse_number(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}: write it with digits and a point, like 0.5") from None
+
 
 Out = Annotated[
     Path | None,
@@ -27,6 +41,26 @@ Workers = Annotated[
         "from 2 to 8 as the cluster has."
     ),
 ]
+
+
+@contextmanager
+def continued(out: Path | str) -> Iterator[None]:
+    """Say, if Ctrl-C ends the block, with which command the run in ``out`` goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"Stopped. Go on with:\n  {_same_command(out)}", err=True)
+        raise
+
+
+def _same_command(out: Path | str) -> str:
+    """Return this command with ``--resume``, and with its run folder if it named none."""
+    program, *words = sys.argv
+    how = {"skinray": ["skinray"], "__main__.py": ["python", "-m", "skinray"]}
+    words = [*how.get(Path(program).name, ["python", program]), *words]
+    if not any(word == "--out" or word.startswith("--out=") for word in words):
+        words += ["--out", str(out)]
+    return shlex.join([*words, *["--resume"] * ("--resume" not in words)])
 
 
 def exit_if_failed(failures: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from skinray.cli.options import Out, Resume, Seed, Workers, exit_if_failed, set_option
+from skinray.cli.options import Out, Resume, Seed, Workers, continued, exit_if_failed, set_option
 from skinray.config.base import changes_of
 from skinray.errors import SettingsError
 
@@ -89,7 +89,7 @@ def train_photos(
 
         skinray train-photos --data ward --public hgr:HGR --public lfw:LFW --networks skin_unet
 
-    To run on a cluster: `ray job submit --working-dir . -- python jobs/train_photos.py ...`
+    To run on a cluster: `ray job submit -- skinray train-photos ...`
 
     If it is interrupted, run the same command with --resume to continue.
     """
@@ -117,7 +117,8 @@ def train_photos(
     }
     settings = settings.override(changes_of(set_, options))
     out = run_folder(out, "photos", resume=resume)
-    results = run(data, public, out, settings, backgrounds=backgrounds or (), resume=resume)
+    with continued(out):
+        results = run(data, public, out, settings, backgrounds=backgrounds or (), resume=resume)
     typer.echo(table_text(results))
     typer.echo(f"Table: {out / TABLE}.md and .csv\nReport: {out / 'report.html'}")
     exit_if_failed(results.failures)

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from skinray.cli.options import Anyway, set_option
+from skinray.cli.options import Anyway, continued, plain_number, set_option
 from skinray.config.base import parse_assignment
+from skinray.errors import SettingsError
 
 UsedBundle = Annotated[
     Path | None,
@@ -19,6 +20,7 @@ UsedBundle = Annotated[
         "drawings only; every result says so."
     ),
 ]
+SERVE_CONFIGS = Path(__file__).parents[1] / "serve_configs"
 # Exit code of `score` if more images failed than --max-failures allows.
 TOO_MANY_FAILED = 3
 
@@ -50,7 +52,11 @@ def score(
     ] = None,
     um_per_px: Annotated[
         float | None,
-        typer.Option(help="Micrometres per pixel of all images; overrides manifest and files."),
+        typer.Option(
+            parser=plain_number,
+            metavar="FLOAT",
+            help="Micrometres per pixel of all images; overrides manifest and files.",
+        ),
     ] = None,
     no_overlays: Annotated[
         bool, typer.Option("--no-overlays", help="Do not write overlays, GeoJSON or masks.")
@@ -65,8 +71,8 @@ def score(
     If the run is interrupted, repeat the command with --resume: it continues and loses nothing. To
     run on a cluster, submit it as a job:
 
-        ray job submit --working-dir . -- \
-          python jobs/score_cohort.py --bundle /shared/bundle --images /shared/in --out /shared/x
+        ray job submit -- \
+          skinray score --bundle /shared/bundle --images /shared/in --out /shared/scored
 
     Writes `report.html` and `overlays/` to the run folder; for biopsies also `counts.csv`,
     `counts.parquet`, `crossings.parquet` and `geojson/`, for photographs `areas.csv`,
@@ -84,11 +90,13 @@ def score(
     from skinray.scoring.object_store import without_password
 
     began = time.monotonic()
-    totals = run(bundle or STARTER, images, out, settings, resume=resume)
+    with continued(out):
+        totals = run(bundle or STARTER, images, out, settings, resume=resume)
     typer.echo(totals.text(time.monotonic() - began))
     where = without_password(out)
     typer.echo(f"Table: {where}/{totals.table}\nReport: {where}/report.html")
     if totals.too_many_failed(max_failures):
+        typer.echo(f"error: {totals.why_too_many(max_failures)}", err=True)
         raise typer.Exit(TOO_MANY_FAILED)
 
 
@@ -125,7 +133,7 @@ def serve(
     Every request needs a token. The web page asks for it once, or takes it from the address that
     this command prints. Ctrl-C stops the service once the images in progress are done.
 
-    To run on a cluster: `serve deploy serve_configs/gpu.yaml`.
+    To run on a cluster: `skinray serve-config gpu > gpu.yaml`, edit it, `serve deploy gpu.yaml`.
     """
     from skinray.config.base import validate
     from skinray.config.scoring import ServeSettings
@@ -145,6 +153,29 @@ def serve(
         typer.echo(access.words(address, to_person=sys.stdout.isatty()))
 
     serve_bundle(settings, host, port, ready)
+
+
+def serve_config(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="gpu: a cluster with GPUs. local: one machine without. photos: a cluster, for "
+            "photographs."
+        ),
+    ],
+) -> None:
+    r"""Print a file for Ray Serve, to start the service on a cluster.
+
+    Edit the paths of the bundle and the tokens in it, and its replicas:
+
+        skinray serve-config gpu > gpu.yaml
+
+        serve deploy gpu.yaml
+    """
+    known = sorted(file.stem for file in SERVE_CONFIGS.glob("*.yaml"))
+    if name not in known:
+        raise SettingsError(f"no serve config is called '{name}': use one of {', '.join(known)}")
+    typer.echo((SERVE_CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"), nl=False)
 
 
 def report(

@@ -78,7 +78,7 @@ def python(running: tuple[int, ...]) -> Finding:
     found, least = (".".join(map(str, numbers)) for numbers in (running, LEAST_PYTHON))
     if running >= LEAST_PYTHON:
         return Finding("Python", "OK", found)
-    return Finding("Python", "FAIL", found, f"install Python {least} or newer, then `make setup`")
+    return Finding("Python", "FAIL", found, f"install skinray with Python {least} or newer")
 
 
 def installed(package: str) -> str | None:
@@ -93,9 +93,8 @@ def versions(
     of: Callable[[str], str | None], floors: Mapping[str, str] = FLOORS
 ) -> Iterable[Finding]:
     """Check each package against its floor."""
-    remedy = "pip install --constraint constraints.txt ."
     for package, floor in floors.items():
-        found = of(package)
+        found, remedy = of(package), f'pip install --upgrade "{package}>={floor}"'
         if found is None:
             yield Finding(package, "FAIL", "missing", remedy)
         elif below(found, floor):

@@ -80,7 +80,7 @@ def answers_strangers(gcs_address: str) -> bool:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 raise ResourcesError(
                     "cannot tell whether the Ray cluster asks for a token: this version of Ray is "
-                    "not supported; install the versions in constraints.txt"
+                    "not supported; install Ray 2.60, with which skinray is tested"
                 ) from None
             return False  # refused; or Ray runs under TLS, and did not even listen
     return True

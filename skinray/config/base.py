@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,24 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from skinray.errors import SettingsError
 
 T = TypeVar("T", bound="Settings")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+# Longer ones are no measurement.
+_DIGITS = 40
+
+
+def parse_number(text: str) -> float:
+    """Read a number that comes as text, such as 0.5, .5 or 5e-1; spaces around it are ignored.
+
+    Raises
+    ------
+    ValueError
+        For anything else, also what ``float`` takes: NaN, infinity, 1_0, digits of other scripts.
+    """
+    bare = text.strip()
+    value = float(bare) if len(bare) <= _DIGITS and _NUMBER.fullmatch(bare) else math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"'{bare[:_DIGITS]}' is not a number")
+    return value
 
 
 class Settings(BaseModel):
@@ -88,6 +107,17 @@ class _Dumper(yaml.SafeDumper):
     """Writes what :class:`_Loader` reads: quotes text that looks like a number."""
 
 
+def _plain_number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
+    """Refuse 1_0, which YAML takes for 10: it is rather a slip of the hand."""
+    if "_" in node.value:
+        problem = f"'{node.value}' is not a number: write it without _"
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+    whole = node.tag.endswith(":int")
+    return loader.construct_yaml_int(node) if whole else loader.construct_yaml_float(node)
+
+
+for _name in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _plain_number)
 for _kind in (_Loader, _Dumper):
     _kind.add_implicit_resolver(
         "tag:yaml.org,2002:float",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from numbers import Real
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +30,16 @@ def to_mm(length_px: float, um_per_px: float | None) -> float | None:
     """
     if um_per_px is None:
         return None
-    if not (np.isfinite(um_per_px) and um_per_px > 0):
-        raise SkinrayError(f"um_per_px is {um_per_px}: give micrometres per pixel above 0, or None")
+    _check_scale(um_per_px)
     return length_px * um_per_px / 1000
+
+
+def _check_scale(um_per_px: Any) -> None:
+    number = isinstance(um_per_px, Real) and not isinstance(um_per_px, bool)
+    if not (number and np.isfinite(um_per_px) and um_per_px > 0):
+        raise SkinrayError(
+            f"um_per_px is {um_per_px!r}: give micrometres per pixel as a number above 0, or None"
+        )
 
 
 def boundary_length_px(

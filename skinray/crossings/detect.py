@@ -17,7 +17,7 @@ from skinray.config.biopsies import CrossingSettings
 from skinray.crossings.boundary import PAPER_SETTINGS, dermis_area, edge_band, smooth
 from skinray.crossings.density import boundary_length_px, density_per_mm, to_mm
 from skinray.crossings.maps import as_map, threshold_map, true_pixels
-from skinray.errors import SkinrayError
+from skinray.errors import SkinrayError, size_of
 
 # What each step of the stage depends on.
 AREA = ("sigma_px", "dermis_threshold", "min_area_fraction")
@@ -167,8 +167,9 @@ class CrossingSteps:
         self._dermis = as_map(dermis, "dermis map")
         if self._nerve.shape != self._dermis.shape:
             raise SkinrayError(
-                f"nerve map {self._nerve.shape} does not match dermis map {self._dermis.shape}: "
-                "make both from the same image at the same magnification"
+                f"nerve map {size_of(self._nerve.shape)} does not match dermis map "
+                f"{size_of(self._dermis.shape)}: make both from the same image at the same "
+                "magnification"
             )
         self._done: dict[Hashable, NDArray[Any]] = {}
 

@@ -25,7 +25,10 @@ def as_map(values: ArrayLike, name: str) -> NDArray[Any]:
     Raises SkinrayError if the map is not two-dimensional, is empty, or holds values that are
     neither.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError):
+        raise SkinrayError(f"{name} has rows of different lengths: pass one array") from None
     if array.ndim != 2:
         raise SkinrayError(f"{name} has shape {array.shape}: pass one (height, width) map")
     if array.size == 0:

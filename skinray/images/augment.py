@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from skinray.config.images import AugmentSettings, ColourSettings
 from skinray.config.kinds import Stage
+from skinray.errors import size_of
 
 Matrix = NDArray[np.float64]
 BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "constant": cv2.BORDER_CONSTANT}
@@ -289,7 +290,7 @@ def paste(front: Sample, back: Sample) -> Sample:
     Both are photographs with a mask of skin; ValueError if their sizes differ.
     """
     if front.shape != back.shape:
-        raise ValueError(f"sizes {front.shape} and {back.shape} differ")
+        raise ValueError(f"sizes {size_of(front.shape)} and {size_of(back.shape)} differ")
     skin = front.masks["skin"] > 0
     return Sample(
         image=np.where(skin[..., None], front.image, back.image),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from skinray.config.images import ReadSettings
 from skinray.errors import SkinrayError
+from skinray.files import as_path
 from skinray.images.file_errors import UnreadableImageError, reading_label
 from skinray.images.formats.decoder_noise import meaning_of, quiet_decoders
 from skinray.images.formats.png_jpeg import decode_jpeg, decode_png
@@ -67,7 +68,8 @@ class Image:
 
 def read_image(path: Path | str, settings: ReadSettings = _DEFAULT) -> Image:
     """Read an image file; see :func:`decode_image`."""
-    return decode_image(read_bytes(Path(path), settings), str(path), settings)
+    path = as_path(path, "image")
+    return decode_image(read_bytes(path, settings), str(path), settings)
 
 
 def decode_image(data: bytes, source: str, settings: ReadSettings = _DEFAULT) -> Image:
@@ -87,11 +89,12 @@ def decode_image(data: bytes, source: str, settings: ReadSettings = _DEFAULT) ->
     return Image(to_rgb(raster), raster.um_per_px, source, digest)
 
 
-def read_mask(path: Path, settings: ReadSettings = _DEFAULT) -> NDArray[np.bool_]:
+def read_mask(path: Path | str, settings: ReadSettings = _DEFAULT) -> NDArray[np.bool_]:
     """Read a mask image as (H, W) bool, by the mask policy of :mod:`skinray.images.formats.raster`.
 
     Raises LabelError if the file cannot be read, or its values are not those of a mask.
     """
+    path = as_path(path, "mask")
     with reading_label():
         raster = _decode(read_bytes(path, settings), str(path), settings)
     return to_mask(raster, str(path))

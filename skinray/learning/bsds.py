@@ -21,7 +21,7 @@ from scipy.io import loadmat
 
 from skinray.config.images import AugmentSettings
 from skinray.config.training import PretrainSettings, TrainSettings
-from skinray.errors import CohortError, LabelError
+from skinray.errors import CohortError, LabelError, size_of
 from skinray.images.augment import Sample
 from skinray.images.file_errors import counted
 from skinray.images.read import read_image
@@ -97,8 +97,8 @@ def read_sample(image: Path, truth: Path, settings: PretrainSettings) -> Sample:
     pixels, edges = read_image(image).pixels, read_edges(truth, settings)
     if pixels.shape[:2] != edges.shape:
         raise LabelError(
-            f"{truth}: boundaries {edges.shape} do not match image {pixels.shape[:2]}; "
-            "unpack both from the same release"
+            f"{truth}: boundaries {size_of(edges.shape)} do not match image "
+            f"{size_of(pixels.shape)}; unpack both from the same release"
         )
     return Sample(pixels, {"nerve": edges})
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skinray.errors import LabelError
+from skinray.errors import LabelError, size_of
 
 # A network has learned if it closes at least this share of the gap between the best mask that
 # ignores the image and a perfect one. Of the networks measured, those that counted well closed
@@ -83,7 +83,7 @@ def _pair(pred: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.uint8], NDArray
     p, t = _mask(pred, "prediction"), _mask(truth, "truth")
     if p.shape != t.shape:
         raise LabelError(
-            f"prediction {_size(p)} does not match truth {_size(t)} (height x width): "
+            f"prediction {size_of(p.shape)} does not match truth {size_of(t.shape)}: "
             "compare masks of the same image at the same magnification"
         )
     return p, t
@@ -99,7 +99,3 @@ def _mask(values: ArrayLike, what: str) -> NDArray[np.uint8]:
     if array.dtype.kind not in "buif":
         raise LabelError(f"{what} has type {array.dtype}: give a bool mask")
     return np.ascontiguousarray(array.astype(bool, copy=False)).view(np.uint8)
-
-
-def _size(array: NDArray[Any]) -> str:
-    return "x".join(str(side) for side in array.shape)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -71,11 +72,7 @@ def predict_maps(
         If an array is not an 8-bit RGB image, for which the map would be wrong.
     """
     for image in images:
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ImageError(
-                f"image of shape {image.shape} and type {image.dtype}: give (height, width, 3) "
-                "uint8 in RGB order, as skinray.read_image returns it"
-            )
+        refuse_other_arrays(image)
     device, factor = device or torch.device("cpu"), factor * working_scale(network)
     seen = [resized(image, factor) for image in images]
     with evaluating(network), torch.inference_mode():
@@ -92,6 +89,15 @@ def predict_maps(
     height, width = images[0].shape[:2]
     back = [cv2.resize(one, (width, height), interpolation=cv2.INTER_LINEAR) for one in maps]
     return np.asarray(back, np.float32)
+
+
+def refuse_other_arrays(image: Any) -> None:
+    """Raise ImageError, which says what to give, unless ``image`` is an 8-bit RGB array."""
+    remedy = "give (height, width, 3) uint8 in RGB order, as skinray.read_image returns it"
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"image of type {type(image).__name__}: {remedy}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ImageError(f"image of shape {image.shape} and type {image.dtype}: {remedy}")
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Crossings and boundary as GeoJSON that QuPath opens (File, Import objects).
 
+The classes are those that ``images.cohort.polylines`` reads, so a file may become a label.
+
 QuPath's coordinates are x, y in pixels of the full image, with 0, 0 at the corner of the first
 pixel. The middle of a pixel is therefore half a pixel beyond its column and row.
 """
@@ -12,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from skinray.images.cohort import polylines
 from skinray.images.cohort.polylines import MIDDLE
 from skinray.scoring.overlays import BOUNDARY, CROSSING
 
@@ -27,11 +30,11 @@ def to_geojson(points: NDArray[np.float64], dermis: NDArray[np.bool_]) -> dict[s
     dermis : (H, W) bool, the dermis; its edge within the image is the boundary.
     """
     crossings = [
-        _feature("Crossing", n, CROSSING, "Point", _place(column, row))
+        _feature(polylines.CROSSING, n, CROSSING, "Point", _place(column, row))
         for n, (row, column) in enumerate(points, start=1)
     ]
     pieces = [
-        _feature("Boundary", n, BOUNDARY, "LineString", [_place(x, y) for x, y in line])
+        _feature(polylines.BOUNDARY, n, BOUNDARY, "LineString", [_place(x, y) for x, y in line])
         for n, line in enumerate(edge_lines(dermis), start=1)
     ]
     return {"type": "FeatureCollection", "features": crossings + pieces}

@@ -16,7 +16,13 @@ from pathlib import Path
 
 from skinray.config.images import ReadSettings
 from skinray.errors import CohortError
-from skinray.images.cohort.csv_table import KEEP_INSIDE, MANIFEST, ManifestRow, read_table
+from skinray.images.cohort.csv_table import (
+    KEEP_INSIDE,
+    MANIFEST,
+    ManifestRow,
+    other_spellings,
+    read_table,
+)
 from skinray.images.file_errors import FileProblem
 from skinray.scoring.entries import Entry, printable
 from skinray.scoring.image_store import File, LocalStore, Store, open_store
@@ -52,10 +58,17 @@ class Listing:
             self.manifest = self.found if self.path.lower().endswith(".csv") else None
             if self.found is not None and self.found.is_folder:
                 self.manifest = self.store.look(f"{self.path.rstrip('/')}/{MANIFEST}")
+                self._refuse_other_spelling(shown)
         except (OSError, ValueError) as error:
             raise CohortError(
                 f"{shown}: cannot be read ({error}); check the path and its permissions"
             ) from None
+
+    def _refuse_other_spelling(self, shown: str) -> None:
+        """Refuse a folder with Manifest.csv: without it, subjects and scales would be lost."""
+        if self.manifest is None and isinstance(self.store, LocalStore):
+            for other in other_spellings(os.listdir(self.path)):
+                raise CohortError(f"{shown}: rename {other} to {MANIFEST}, so that it is read")
 
     def __iter__(self) -> Iterator[Entry]:
         """Yield every entry, in the manifest's order or sorted by name."""

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from skinray.errors import size_of
+
 # Blue nerves, green boundary, red crossings, as in the paper. Crossings are rings with a white
 # rim, so that nobody needs to tell red from green.
 NERVE = (20, 70, 255)
@@ -41,7 +43,9 @@ def overlay(
     """
     points = np.asarray(points, dtype=np.float64)
     if nerve.shape != image.shape[:2] or boundary.shape != image.shape[:2]:
-        raise ValueError(f"masks {nerve.shape}, {boundary.shape}; image {image.shape[:2]}")
+        raise ValueError(
+            f"masks {size_of(nerve.shape)}, {size_of(boundary.shape)}; image {size_of(image.shape)}"
+        )
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"points must be (N, 2), got {points.shape}")
     drawn = image.copy()
@@ -69,7 +73,7 @@ def skin_overlay(
         If the mask is not of the image's size.
     """
     if mask.shape != image.shape[:2]:
-        raise ValueError(f"mask {mask.shape}; image {image.shape[:2]}")
+        raise ValueError(f"mask {size_of(mask.shape)}; image {size_of(image.shape)}")
     drawn = np.where(mask[..., None], image, (SHADE * image).astype(np.uint8))
     outlines, _ = cv2.findContours(
         np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE

@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from skinray.crossings.detect import CrossingsRecord
-from skinray.errors import ImageError, SkinrayError
-from skinray.images.cohort.common_scale import scale_factor
+from skinray.errors import SkinrayError
 from skinray.images.file_errors import FileError
 from skinray.images.photos.skin import SkinArea
 from skinray.scoring.run_store import Output
@@ -86,22 +85,6 @@ def reason_of(error: Exception) -> str:
         text = f"scoring failed ({type(error).__name__}: {error}): report it, with the image"
     line = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
     return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 3] + "..."
-
-
-def refuse_too_large(
-    shape: tuple[int, ...],
-    um_per_px: float | None,
-    trained_um_per_px: float | None,
-    max_pixels: int,
-) -> None:
-    """Raise ImageError if an image exceeds ``max_pixels`` at the scale of the training."""
-    factor = scale_factor(um_per_px, trained_um_per_px)
-    pixels = shape[0] * shape[1] * factor**2
-    if factor > 1 and pixels > max_pixels:
-        raise ImageError(
-            f"{pixels / 1e6:.0f} megapixels once resampled from {um_per_px:g} um per pixel to the "
-            f"networks' {trained_um_per_px:g}: correct um_per_px, or raise read.max_pixels"
-        )
 
 
 def commit(out: Output, rows: Sequence[Scored]) -> str:

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from skinray.config.scoring import ScoreSettings
 from skinray.crossings.density import to_mm
 from skinray.errors import BundleError, StorageError
+from skinray.images.cohort.common_scale import refuse_too_large
 from skinray.images.read import decode_image
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo, read_info
 from skinray.scoring.entries import Entry, from_rows
 from skinray.scoring.image_store import Store, open_store
 from skinray.scoring.kinds import SCORED_KINDS, ScoredKind
-from skinray.scoring.rows import Scored, content_key, log_computed, reason_of, refuse_too_large
+from skinray.scoring.rows import Scored, content_key, log_computed, reason_of
 from skinray.scoring.run_store import Output
 
 # Who computes a content: this image, another one, or no image any more.

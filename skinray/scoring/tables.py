@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from skinray.crossings.detect import CrossingsRecord
-from skinray.files import spreadsheet_cell
+from skinray.files import CSV_ENCODING, spreadsheet_cell
 from skinray.progress import clock
 from skinray.scoring.entries import RowWriter
 from skinray.scoring.kinds import CROSSINGS, POINTS, ScoredKind
@@ -20,6 +20,16 @@ from skinray.scoring.run_store import Output
 
 LOST = "no result: its worker died repeatedly; score it again with --resume, or check the image"
 REASONS = 10
+NAMES = 3
+# Decimals in the CSV file; the parquet file has every digit.
+DECIMALS = {
+    "boundary_px": 1,
+    "boundary_mm": 4,
+    "density_per_mm": 2,
+    "um_per_px": 5,
+    "skin_fraction": 4,
+    "confidence": 4,
+}
 
 
 @dataclass
@@ -29,6 +39,15 @@ class Totals:
     table: str = "counts.csv"
     scored: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def fail(self, image: str, error: str) -> None:
+        """Count a failed image by the reason, which is the error without its remedy."""
+        reason = error.split(": ")[0]
+        self.failed[reason] += 1
+        first = self.names.setdefault(reason, [])
+        if len(first) < NAMES:
+            first.append(image)
 
     @property
     def failures(self) -> int:
@@ -40,15 +59,33 @@ class Totals:
         return not self.scored if most is None else self.failures > most
 
     def text(self, seconds: float) -> str:
-        """Return the totals in lines: scored, failed by reason (the most frequent ones)."""
+        """Return the totals in lines: scored, failed by reason, with the first images of each."""
         images = self.scored + self.failures
         lines = [f"{self.scored} of {images} images scored in {clock(seconds)}"]
         if self.failures:
             lines.append(f"{self.failures} failed:")
-            lines += [f"  {number} {why}" for why, number in self.failed.most_common(REASONS)]
+            lines += [self._reason(*one) for one in self.failed.most_common(REASONS)]
         if len(self.failed) > REASONS:
             lines.append(f"  and {len(self.failed) - REASONS} more reasons, see {self.table}")
         return "\n".join(lines)
+
+    def _reason(self, why: str, number: int) -> str:
+        first = self.names[why]
+        more = ", ..." if number > len(first) else ""
+        return f"  {number} {why}: {', '.join(first)}{more}"
+
+    def why_too_many(self, most: int | None) -> str:
+        """Return why the run counts as failed, and what to do."""
+        images = self.scored + self.failures
+        reason = (
+            f"{self.failures} of {images} images failed, more than --max-failures {most}"
+            if most is not None
+            else f"all {images} images failed"
+        )
+        return (
+            f"{reason}: the column error of {self.table} says why and what to do; then repeat the "
+            "command with --resume"
+        )
 
 
 def write_tables(
@@ -76,19 +113,19 @@ def write_tables(
     partial = {name: desk / f".{name}.part" for name in finals}
     with ExitStack() as files:
         images = files.enter_context(RowWriter(partial[finals[0]], kind.columns))
-        stream = files.enter_context(partial[finals[1]].open("w", newline="", encoding="utf-8"))
+        text = partial[finals[1]].open("w", newline="", encoding=CSV_ENCODING)
+        sheet = csv.writer(files.enter_context(text), lineterminator="\n")
         points = None
         if kind.has_crossings:
             points = files.enter_context(RowWriter(partial[POINTS], CROSSINGS))
-        sheet = csv.writer(stream, lineterminator="\n")
         sheet.writerow(names)
         for row in rows:
             record, result = _record(out, row, kind, overlays)
             record["note"] = note or None
             images.add(record)
-            sheet.writerow([spreadsheet_cell(record[name]) for name in names])
+            sheet.writerow([_cell(name, record[name]) for name in names])
             if result is None:
-                totals.failed[record["error"].split(": ")[0]] += 1
+                totals.fail(record["image"], record["error"])
                 continue
             totals.scored += 1
             if points is not None and isinstance(result, CrossingsRecord):
@@ -97,6 +134,13 @@ def write_tables(
     for name, path in partial.items():
         path.replace(desk / name)
     return totals
+
+
+def _cell(name: str, value: Any) -> Any:
+    """Return a value for the CSV file, with as many digits as it is worth."""
+    if isinstance(value, float):
+        return round(value, DECIMALS[name])
+    return spreadsheet_cell(value)
 
 
 def _record(

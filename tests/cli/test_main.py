@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 import typer
 
-from skinray import __version__, cli
+from skinray import __version__, cli, load_bundle
 from skinray.cli import biopsies, run_folder
-from skinray.cli.main import INTERRUPTED
+from skinray.cli.options import continued
 from skinray.config.base import parse_assignment, to_yaml
-from skinray.errors import SettingsError
+from skinray.errors import BundleError, CohortError, SettingsError
+from skinray.learning.run_folder import OWNER
+from skinray.scoring.listing import Listing
 from tests.support.commands import Command, everything_below
 from tests.support.tiny import read_rows, tiny_run, write_manifest
 
@@ -236,10 +239,66 @@ def test_a_job_runs_the_command(monkeypatch: pytest.MonkeyPatch, cohort: Path, c
 
 
 def test_a_report_needs_a_finished_run(skinray: Command, tmp_path: Path) -> None:
+    (tmp_path / OWNER).touch()
     ended = skinray("report", tmp_path)
     assert ended.code == 1
     assert "no results.json; the run has not finished" in ended.err
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / OWNER]
+
+
+def test_a_report_of_no_run_says_what_to_give(skinray: Command, tmp_path: Path) -> None:
+    bundle = tmp_path / "run" / "bundle"
+    bundle.mkdir(parents=True)
+    said = {
+        tmp_path / "gone": "no such folder; give the --out folder of a run",
+        tmp_path / "run": "not the folder of a run; give the --out folder of one",
+    }
+    for folder, why in said.items():
+        assert skinray("report", folder).err == f"error: {folder}: {why}\n"
+    (tmp_path / "run" / "results.json").touch()
+    inside = skinray("report", bundle).err
+    assert inside == f"error: {bundle}: inside the folder of a run; give {tmp_path / 'run'}\n"
+
+
+@pytest.mark.parametrize("name", ["Manifest.csv", "MANIFEST.CSV", "manifest.csv.csv"])
+def test_a_manifest_of_another_spelling_is_named(
+    skinray: Command, cohort: Path, tmp_path: Path, name: str
+) -> None:
+    (cohort / "manifest.csv").rename(cohort / name)
+    ended = skinray("check", "--data", cohort)
+    assert f"manifest.csv: missing, but there is {name}: rename {name} to manifest.csv" in ended.err
+    with pytest.raises(CohortError, match=f"rename {name} to manifest.csv, so that it is read"):
+        Listing(str(cohort))
+
+
+def test_the_folder_above_a_cohort_leads_to_it(skinray: Command, cohort: Path) -> None:
+    ended = skinray("check", "--data", cohort.parent)
+    assert f"missing: give the folder that holds it, for example {cohort}" in ended.err
+    assert ended.code == 1
+
+
+def test_one_subject_fills_no_folds_whatever_their_number(skinray: Command, cohort: Path) -> None:
+    rows = read_rows(cohort)
+    write_manifest(cohort, [row | {"subject": "only", "group": "A"} for row in rows])
+    ended = skinray("check", "--data", cohort, "--folds", 2)
+    assert "1 subject cannot fill 2 folds: add images of at least one more subject" in ended.err
+    assert "--fold-unit image" in ended.err
+    assert skinray("check", "--data", cohort, "--folds", 2, "--fold-unit", "image").code == 0
+
+
+def test_a_bundle_is_found_from_what_lies_near_it(tmp_path: Path) -> None:
+    bundle = tmp_path / "run" / "bundle"
+    bundle.mkdir(parents=True)
+    (bundle / "bundle.json").write_text("{}", encoding="utf-8")
+    near = {
+        bundle.parent: f"no bundle.json; give {bundle}",
+        bundle / "bundle.json": f"no bundle.json; give its folder, {bundle}",
+        tmp_path / "gone": "no bundle.json; there is no such folder: correct the path",
+    }
+    for path, why in near.items():
+        with pytest.raises(BundleError) as error:
+            load_bundle(path)
+        assert str(error.value) == f"{path}: {why}"
 
 
 def test_weights_are_listed(
@@ -294,9 +353,71 @@ def test_markup_in_a_message_is_shown_as_it_is(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "error: label '[red]x[/red]' :smile:\n"
 
 
-def test_an_interrupted_run_says_how_to_continue(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ended_by(KeyboardInterrupt()) == INTERRUPTED
-    assert "--resume" in capsys.readouterr().err
+INTERRUPTED = 130  # what typer exits with after Ctrl-C
+RUNS = {
+    "train-cv": ("skinray.cluster.train.biopsies.train_cv", ["--data", "a b", "--recipe", "paper"]),
+    "train-photos": (
+        "skinray.cluster.train.photos.train_photos",
+        ["--data", "ward", "--public", "hgr:HGR", "--set", "seed=1"],
+    ),
+    "score": ("skinray.cluster.score.run.score", ["--images", "in/*.png", "--um-per-px", "0.5"]),
+}
+
+
+def interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("verb", RUNS)
+@pytest.mark.parametrize("resumed", [[], ["--resume"]])
+def test_ctrl_c_prints_the_command_that_goes_on(
+    skinray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, resumed: list[str]
+) -> None:
+    place, words = RUNS[verb]
+    monkeypatch.setattr(place, interrupted)
+    words = [verb, *words, "--out", str(tmp_path / "my run"), *resumed]
+    ended = skinray(*words)
+    assert ended.code == INTERRUPTED
+    _, command = ended.err.rsplit("Stopped. Go on with:\n", 1)
+    assert shlex.split(command.splitlines()[0]) == [
+        "skinray",
+        *words,
+        *["--resume"][len(resumed) :],
+    ]
+
+
+def test_ctrl_c_names_the_run_folder_that_skinray_chose(
+    skinray: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKINRAY_RUNS", str(tmp_path))
+    monkeypatch.setattr(RUNS["train-cv"][0], interrupted)
+    command = skinray("train-cv", "--data", "in", "--recipe", "paper").err.splitlines()[1]
+    *words, out, resume = shlex.split(command)
+    assert words == ["skinray", "train-cv", "--data", "in", "--recipe", "paper", "--out"]
+    assert Path(out).parent == tmp_path
+    assert resume == "--resume"
+
+
+@pytest.mark.parametrize(
+    ("program", "shown"),
+    [("/lib/skinray/__main__.py", "python -m skinray"), ("jobs/score.py", "python jobs/score.py")],
+)
+def test_ctrl_c_names_the_program_as_it_was_called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], program: str, shown: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "--out=x"])
+    with pytest.raises(KeyboardInterrupt), continued("x"):
+        interrupted()
+    assert capsys.readouterr().err == f"Stopped. Go on with:\n  {shown} --out=x --resume\n"
+
+
+@pytest.mark.parametrize("scale", ["1_0", "nan", "0,5", "0x1", "\u0661"])
+def test_a_scale_is_a_plain_number(skinray: Command, scale: str) -> None:
+    ended = skinray("score", "--images", "in", "--out", "out", "--um-per-px", scale)
+    assert ended.code == 2
+    assert "is not a number" in ended.err
+    said = skinray("score", "--images", "in", "--out", "out", "--set", "um_per_px=1_0").err
+    assert "'1_0' is not a number: write it without _" in said
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), OSError("no file in it")])

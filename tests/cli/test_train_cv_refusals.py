@@ -81,7 +81,7 @@ def write_half_jpeg(path: Path) -> None:
     [
         (
             "mask of another size",
-            ["row 5", "nerves/03.png", "mask 60x80 does not match image 96x128"],
+            ["row 5", "nerves/03.png", "mask 80x60 does not match image 128x96"],
         ),
         ("truncated JPEG", ["row 5, images/03.jpg"]),
         ("text named .png", ["row 5, images/03.png"]),

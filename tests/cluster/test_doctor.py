@@ -33,7 +33,7 @@ def test_python_too_old() -> None:
 def test_versions_are_compared_with_their_floors(found: str | None, level: str) -> None:
     (finding,) = doctor.versions(lambda _: found, {"ray": "2.56"})
     assert finding.level == level
-    assert ("constraints.txt" in finding.remedy) == (level == "FAIL")
+    assert finding.remedy == ('pip install --upgrade "ray>=2.56"' if level == "FAIL" else "")
 
 
 def test_this_environment_is_safe() -> None:

@@ -104,7 +104,7 @@ def test_the_masks_are_left_as_they_were() -> None:
 @pytest.mark.parametrize(
     ("pred", "truth", "k", "says"),
     [
-        (np.ones((4, 5), bool), np.ones((5, 4), bool), 1, "4x5 does not match truth 5x4"),
+        (np.ones((4, 5), bool), np.ones((5, 4), bool), 1, "5x4 does not match truth 4x5"),
         (np.full((3, 3), 0.7), np.ones((3, 3), bool), 0, "threshold"),
         (np.ones((3, 3, 3), bool), np.ones((3, 3, 3), bool), 0, "one mask"),
         (np.ones((3, 3), bool), np.ones((3, 3), bool), -1, "at least 0"),

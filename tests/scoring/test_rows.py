@@ -11,6 +11,7 @@ from benchmarks.stand_in import stand_in_bundle
 from skinray.config.scoring import ScoreSettings
 from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import ImageError, SettingsError, SkinrayError
+from skinray.images.cohort.common_scale import refuse_too_large
 from skinray.images.file_errors import UnreadableImageError
 from skinray.learning.bundle.info import read_info
 from skinray.scoring.entries import Entry
@@ -21,7 +22,6 @@ from skinray.scoring.rows import (
     committed,
     content_key,
     reason_of,
-    refuse_too_large,
     result_of,
 )
 from skinray.scoring.run_folder import alone, claim_folder, clear_traces, refuse_foreign

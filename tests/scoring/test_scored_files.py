@@ -76,7 +76,7 @@ def test_the_tables_hold_every_row(tmp_path: Path) -> None:
         ("=1+1.png", 1, 0.1, 1.0), ("=1+1.png", 2, 2.5, 3.0),
     ]  # fmt: skip
     assert len(crossings) == 4
-    with (tmp_path / "counts.csv").open(newline="", encoding="utf-8") as stream:
+    with (tmp_path / "counts.csv").open(newline="", encoding="utf-8-sig") as stream:
         sheet = list(csv.DictReader(stream))
     assert list(sheet[0]) == list(table[0])
     # No cell is a formula, and numbers stay numbers.
@@ -84,14 +84,44 @@ def test_the_tables_hold_every_row(tmp_path: Path) -> None:
     assert [each["subject"] for each in sheet[:2]] == ["-5", "'-x"]
     assert sheet[1]["duplicate_of"] == "'=1+1.png"
     assert sheet[0]["boundary_px"] == "7.5"
+    # A spreadsheet knows by the mark that umlauts are UTF-8.
+    assert (tmp_path / "counts.csv").read_bytes().startswith(b"\xef\xbb\xbfimage,subject,")
     assert sheet[2]["count"] == ""
 
 
 def test_when_too_many_failed() -> None:
     some = Totals(scored=1)
-    some.failed.update(["empty", "empty", "damaged"])
+    for image, error in (("a", "empty: copy it"), ("b", "empty: copy it"), ("c", "damaged: x")):
+        some.fail(image, error)
     assert not some.too_many_failed(None)
     assert not some.too_many_failed(3)
     assert some.too_many_failed(2)
     assert Totals().too_many_failed(None)
-    assert some.text(61) == "1 of 4 images scored in 01:01\n3 failed:\n  2 empty\n  1 damaged"
+    failed = "3 failed:\n  2 empty: a, b\n  1 damaged: c"
+    assert some.text(61) == f"1 of 4 images scored in 01:01\n{failed}"
+    for image in ("d", "e", "f"):
+        some.fail(image, "empty: copy it")
+    assert "\n  5 empty: a, b, d, ...\n" in some.text(61)
+    assert some.why_too_many(3) == (
+        "6 of 7 images failed, more than --max-failures 3: the column error of counts.csv says why "
+        "and what to do; then repeat the command with --resume"
+    )
+    assert some.why_too_many(None).startswith("all 7 images failed: ")
+
+
+def test_figures_have_as_many_digits_in_the_csv_as_they_are_worth(tmp_path: Path) -> None:
+    """The parquet file keeps every digit, and umlauts are read back in both."""
+    exact = {"boundary_px": 261.384912, "boundary_mm": 0.0657383, "density_per_mm": 15.2118}
+    count = CrossingsRecord(
+        count=1, um_per_px=0.2514999999, width=4, height=3, points=[(0, 1)], **exact
+    )
+    good = row("Müller.png", status="ok", result=count.model_dump_json(), source="Müller.png")
+    run = LocalOutput(tmp_path)
+    write_tables(tmp_path, run, iter([good]), SCORED_KINDS["biopsy"], overlays=False)
+    with (tmp_path / "counts.csv").open(newline="", encoding="utf-8-sig") as stream:
+        (line,) = csv.DictReader(stream)
+    shown = ("image", "boundary_px", "boundary_mm", "density_per_mm", "um_per_px")
+    assert [line[name] for name in shown] == ["Müller.png", "261.4", "0.0657", "15.21", "0.2515"]
+    (stored,) = pq.read_table(tmp_path / "counts.parquet").to_pylist()
+    assert {name: stored[name] for name in exact} == exact
+    assert stored["image"] == "Müller.png"

@@ -57,7 +57,7 @@ def serve_bundle(
     if os.environ.get("RAY_ADDRESS"):
         raise SettingsError(
             "skinray serve runs on this machine only, and RAY_ADDRESS names a cluster: unset it, "
-            "or use `serve deploy serve_configs/gpu.yaml` there"
+            "or run `skinray serve-config gpu > gpu.yaml` and `serve deploy gpu.yaml` there"
         )
     refuse_taken(host, port)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)

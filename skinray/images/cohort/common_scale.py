@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from skinray.config.images import ReadSettings
 from skinray.config.kinds import Stage
+from skinray.errors import ImageError
 from skinray.images.augment import Sample
 from skinray.images.cohort.manifest import load_sample
 from skinray.images.cohort.rows import Biopsy
@@ -50,6 +51,22 @@ def scale_factor(um_per_px: float | None, trained_um_per_px: float | None) -> fl
         return 1.0
     factor = um_per_px / trained_um_per_px
     return 1.0 if abs(factor - 1) <= SAME_SCALE else factor
+
+
+def refuse_too_large(
+    shape: tuple[int, ...],
+    um_per_px: float | None,
+    trained_um_per_px: float | None,
+    max_pixels: int,
+) -> None:
+    """Raise ImageError if an image exceeds ``max_pixels`` at the scale of the training."""
+    factor = scale_factor(um_per_px, trained_um_per_px)
+    pixels = shape[0] * shape[1] * factor**2
+    if factor > 1 and pixels > max_pixels:
+        raise ImageError(
+            f"{pixels / 1e6:.0f} megapixels once resampled from {um_per_px:g} um per pixel to the "
+            f"networks' {trained_um_per_px:g}: correct um_per_px, or raise read.max_pixels"
+        )
 
 
 def resampled(sample: Sample, factor: float) -> Sample:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -103,8 +105,8 @@ def _text(root: Path) -> str | FileProblem:
             return FileProblem(
                 None, str(root), "no such folder", "give the folder that contains the manifest"
             )
-        if not path.is_file():
-            return _problem("missing", f"add a table with this name to {root}")
+        if path.name not in os.listdir(root) or not path.is_file():
+            return _absent(root)
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         return _problem(f"cannot be read ({error})", "check the path and its permissions")
@@ -116,6 +118,22 @@ def _text(root: Path) -> str | FileProblem:
     if not text.strip():
         return _problem("empty", "add a header and one row per image")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _absent(root: Path) -> FileProblem:
+    """Return the problem of a folder without a manifest; its name may be written otherwise."""
+    for other in other_spellings(os.listdir(root)):
+        return _problem(f"missing, but there is {other}", f"rename {other} to {MANIFEST}")
+    inside = sorted(path.parent.name for path in root.glob(f"*/{MANIFEST}"))
+    if inside:
+        return _problem("missing", f"give the folder that holds it, for example {root / inside[0]}")
+    return _problem("missing", f"add a table with this name to {root}")
+
+
+def other_spellings(names: Iterable[str]) -> list[str]:
+    """Return the names that a user may have meant as that of the manifest, such as Manifest.csv."""
+    close = (MANIFEST, f"{MANIFEST}.csv", f"{MANIFEST}.txt")
+    return sorted(name for name in names if name != MANIFEST and name.lower() in close)
 
 
 def _header_problems(names: list[str]) -> list[FileProblem]:

@@ -38,9 +38,14 @@ def assign_folds(cohort: Cohort, settings: FoldSettings, seed: int) -> NDArray[n
     """
     units = _shuffled_units(cohort, settings, seed)
     if len(units) < settings.count:
+        remedy = f"add {settings.unit}s or set folds.count to at most {len(units)}"
+        if len(units) == 1:
+            remedy = f"add images of at least one more {settings.unit}"
+            if settings.unit == "subject":
+                remedy += ", or see with --fold-unit image how well it counts this subject alone"
         raise CohortError(
             f"{cohort.root}: {counted(len(units), settings.unit)} cannot fill {settings.count} "
-            f"folds: add {settings.unit}s or set folds.count to at most {len(units)}"
+            f"folds: {remedy}"
         )
     total = Counter[str]()
     for unit in units:

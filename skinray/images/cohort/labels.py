@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinray.config.images import ReadSettings
+from skinray.errors import size_of
 from skinray.images.cohort.boundary_line import trace_line
 from skinray.images.cohort.polylines import (
+    BOUNDARY,
     MIDDLE,
+    NERVE,
     Points,
     draw_line,
     looks_like_json,
@@ -41,7 +44,7 @@ def read_nerves(
     if not looks_like_json(path):
         return match_shape(read_mask(path, settings), shape, path)
     mask = np.zeros(shape, bool)
-    for line in read_polylines(path, shape, settings):
+    for line in read_polylines(path, shape, settings, NERVE):
         draw_line(mask, line - MIDDLE + TIE_PX, width_px)
     return mask
 
@@ -56,7 +59,7 @@ def read_boundary(path: Path, shape: tuple[int, int], settings: ReadSettings) ->
     if not looks_like_json(path):
         mask = match_shape(read_mask(path, settings), shape, path)
         return trace_line(mask, str(path))
-    lines = read_polylines(path, shape, settings)
+    lines = read_polylines(path, shape, settings, BOUNDARY)
     if len(lines) != 1:
         raise UnfitLabelError(
             str(path),
@@ -72,6 +75,6 @@ def match_shape(mask: NDArray[np.bool_], shape: tuple[int, int], path: Path) -> 
         return mask
     raise UnfitLabelError(
         str(path),
-        f"mask {mask.shape[0]}x{mask.shape[1]} does not match image {shape[0]}x{shape[1]}",
+        f"mask {size_of(mask.shape)} does not match image {size_of(shape)}",
         "export both at the same magnification",
     )

@@ -1,4 +1,7 @@
-"""Pointss: read from GeoJSON, as exported by QuPath and other tools, and drawn on masks.
+"""Polylines: read from GeoJSON, as exported by QuPath and other tools, and drawn on masks.
+
+One file may hold all labels of an image: each reader takes the lines of its class and those without
+a class of ours, and leaves the other classes alone.
 
 In GeoJSON the outer corner of the first pixel is 0, 0 and its centre .5, .5; :func:`draw_line`
 takes coordinates of arrays, where that centre is 0, 0.
@@ -26,6 +29,14 @@ MIDDLE = 0.5  # of the first pixel in x and y, from the image's outer corner
 # micrometres or at another magnification reach much further.
 OUTSIDE_PX = 10
 
+# Classes in QuPath: those that scoring writes, and those that a person may have added.
+NERVE, BOUNDARY, CROSSING, DERMIS = "Nerve", "Boundary", "Crossing", "Dermis"
+_CLASSES = {
+    word.lower(): name
+    for name in (NERVE, BOUNDARY, CROSSING, DERMIS)
+    for word in (name, f"{name}s")
+}
+
 _INSIDE = {"FeatureCollection": "features", "GeometryCollection": "geometries"}
 
 
@@ -38,36 +49,51 @@ def looks_like_json(path: Path) -> bool:
         return False  # reading it as an image will report what is wrong
 
 
-def read_polylines(path: Path, shape: tuple[int, int], settings: ReadSettings) -> list[Points]:
+def read_polylines(
+    path: Path, shape: tuple[int, int], settings: ReadSettings, kind: str
+) -> list[Points]:
     """Read every LineString and MultiLineString of a GeoJSON file, drawn on an image of ``shape``.
 
-    Raises LabelError if the file is not GeoJSON, holds geometries other than lines, or lines
-    outside the image.
+    Features of another class of ours than ``kind`` (``NERVE`` or ``BOUNDARY``) are left out.
+
+    Raises LabelError if the file is not GeoJSON, holds geometries other than lines, lines outside
+    the image, or other classes only.
     """
     source = str(path)
     with reading_label():
         data = read_bytes(path, settings)
     try:
-        found = list(_lines(json.loads(data), source))
+        others: set[str] = set()
+        found = list(_lines(json.loads(data), source, kind, others))
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise UnfitLabelError(
             source, f"not valid JSON ({reason})", "export it again as GeoJSON"
         ) from None
+    if others and not found:
+        raise UnfitLabelError(
+            source,
+            f"holds {' and '.join(sorted(others))}, and no line of class {kind}",
+            f"trace it, give it the class {kind}, and export it too",
+        )
     return [_points(line, shape, source) for line in found]
 
 
-def _lines(value: Any, source: str) -> Iterator[Any]:
-    """Yield the coordinates of every line below a GeoJSON value."""
+def _lines(value: Any, source: str, wanted: str, others: set[str]) -> Iterator[Any]:
+    """Yield the coordinates of every line below a GeoJSON value; note the classes left out."""
     if isinstance(value, list):  # QuPath can export a plain list of features
         for item in value:
-            yield from _lines(item, source)
+            yield from _lines(item, source, wanted, others)
         return
     kind = str(value.get("type")) if isinstance(value, dict) else type(value).__name__
     if kind in _INSIDE:
-        yield from _lines(_member(value, _INSIDE[kind], source), source)
+        yield from _lines(_member(value, _INSIDE[kind], source), source, wanted, others)
     elif kind == "Feature":
-        yield from _lines(_member(value, "geometry", source), source)
+        of = _class_of(value)
+        if of in (None, wanted):
+            yield from _lines(_member(value, "geometry", source), source, wanted, others)
+        else:
+            others.add(str(of))
     elif kind == "LineString":
         yield _member(value, "coordinates", source)
     elif kind == "MultiLineString":
@@ -78,6 +104,17 @@ def _lines(value: Any, source: str) -> Iterator[Any]:
             f"a geometry of type {kind[:40]}, not a line",
             "trace with the polyline tool and export LineString geometries",
         )
+
+
+def _class_of(feature: dict[str, Any]) -> str | None:
+    """Return which of our classes a feature has; None for none or another one.
+
+    QuPath writes ``Nerve: PGP9.5`` for a class derived from ``Nerve``.
+    """
+    properties = feature.get("properties")
+    classification = properties.get("classification") if isinstance(properties, dict) else None
+    name = classification.get("name") if isinstance(classification, dict) else classification
+    return _CLASSES.get(name.split(":")[0].strip().lower()) if isinstance(name, str) else None
 
 
 def _member(value: dict[str, Any], name: str, source: str) -> Any:

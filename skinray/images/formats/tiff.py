@@ -107,7 +107,11 @@ def _check_page(page: tifffile.TiffPage, data: bytes, max_pixels: int, source: s
     if page.dtype is None or page.dtype.kind not in "bu" or page.dtype.itemsize > 2:
         raise UnreadableImageError(source, f"TIFF samples of type {page.dtype}", EXPORT_PLAIN)
     if page.imagedepth != 1 or page.samplesperpixel > 5:
-        raise UnreadableImageError(source, f"TIFF of shape {page.shape}", EXPORT_PLAIN)
+        raise UnreadableImageError(
+            source,
+            f"TIFF with {page.samplesperpixel} channels and depth {page.imagedepth}",
+            EXPORT_PLAIN,
+        )
     expected = math.prod(page.chunked)
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     whole = all(size > 0 and start + size <= len(data) for start, size in segments)

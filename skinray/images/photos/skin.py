@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from skinray.config.photos import SkinSettings
-from skinray.errors import ImageError
+from skinray.errors import ImageError, size_of
 
 # The filter's coefficients are smooth, so they are computed on a picture no larger than this.
 FILTERED_PX = 1024
@@ -93,8 +93,8 @@ def find_skin(
     """
     if probability.shape != image.shape[:2]:
         raise ImageError(
-            f"map of {probability.shape}, photograph of {image.shape[:2]}: both need the same "
-            "height and width"
+            f"map of {size_of(probability.shape)}, photograph of {size_of(image.shape)}: both need "
+            "the same size"
         )
     if not np.isfinite(probability).all():
         raise NotFiniteError(

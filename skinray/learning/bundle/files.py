@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -22,12 +24,15 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
+from skinray.config.images import ReadSettings
 from skinray.config.kinds import Kind, Stage
 from skinray.crossings import Crossings
 from skinray.crossings.density import to_mm
-from skinray.files import sha256_of
+from skinray.errors import BundleError
+from skinray.files import as_path, sha256_of
+from skinray.images.cohort.common_scale import refuse_too_large
 from skinray.images.photos.skin import Skin
-from skinray.images.read import Image
+from skinray.images.read import Image, read_image
 from skinray.learning.bundle.info import (
     ASIDE,
     INFO,
@@ -37,10 +42,12 @@ from skinray.learning.bundle.info import (
     weight_files,
 )
 from skinray.learning.bundle.model_card import model_card
-from skinray.learning.bundle.networks import Maps, StageModel, load_stage
+from skinray.learning.bundle.networks import StageModel, load_stage
+from skinray.models.predict import refuse_other_arrays
 from skinray.models.weights.files import on_cpu
 
 Networks = nn.Module | Sequence[nn.Module]
+Input = Path | str | Image | NDArray[np.uint8]
 
 LOG = logging.getLogger(__name__)
 
@@ -65,7 +72,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Bundle:
+class Bundle(ABC):
     """Trained networks, by stage, with the settings they were trained for."""
 
     info: BundleInfo
@@ -82,48 +89,77 @@ class Bundle:
         """Return the probability map of each stage for one image, (H, W) float32."""
         return {stage: model.map(image, um_per_px) for stage, model in self.stages.items()}
 
-    def predict(
-        self, image: Image | NDArray[np.uint8], um_per_px: float | None = None
-    ) -> Prediction | Skin:
-        """Count the crossings of one biopsy, or find the skin in one photograph.
+    def _seen(
+        self, image: Input, um_per_px: float | None
+    ) -> tuple[NDArray[np.uint8], float | None]:
+        """Return the pixels and the scale of an image that a user gave."""
+        to_mm(0, um_per_px)
+        if isinstance(image, str | Path):
+            image = read_image(image)
+        if isinstance(image, Image):
+            um_per_px = image.um_per_px if um_per_px is None else um_per_px
+            image = image.pixels
+        refuse_other_arrays(image)
+        refuse_too_large(image.shape, um_per_px, self.info.um_per_px, ReadSettings().max_pixels)
+        return image, um_per_px
+
+    @abstractmethod
+    def predict(self, image: Input, um_per_px: float | None = None) -> Prediction | Skin:
+        """Return what the networks find in one image."""
+
+
+class BiopsyBundle(Bundle):
+    """A bundle that counts the crossings in biopsies."""
+
+    def predict(self, image: Input, um_per_px: float | None = None) -> Prediction:
+        """Count the crossings of one biopsy.
 
         Parameters
         ----------
-        image : what ``read_image`` returns, or an array, (H, W, 3) uint8, RGB; of any size: large
-            biopsies are processed in tiles.
-        um_per_px : the scale of a biopsy, if known; by default the one that the image's file
-            states. If it differs from the training scale, the image is resampled for the
-            networks; results refer to the image's own pixels. An image of unknown scale is
-            assumed to have the training scale.
+        image : the path of a file, what ``read_image`` returns, or an array, (H, W, 3) uint8, RGB;
+            of any size: large biopsies are processed in tiles.
+        um_per_px : the scale, if known; by default the one that the image's file states. If it
+            differs from the training scale, the image is resampled for the networks; results refer
+            to the image's own pixels. An image of unknown scale is assumed to have the training
+            scale.
 
         Raises
         ------
         SkinrayError
-            If the array is not an 8-bit RGB image, or the scale is not positive.
+            If the file cannot be read, the array is not an 8-bit RGB image, the scale is not a
+            number above 0, or the image is too large at the training scale.
         """
-        if isinstance(image, Image):
-            um_per_px = image.um_per_px if um_per_px is None else um_per_px
-            image = image.pixels
-        to_mm(0, um_per_px)
-        return _RESULT[self.info.kind](self.info, image, self.maps(image, um_per_px), um_per_px)
+        pixels, um_per_px = self._seen(image, um_per_px)
+        maps = self.maps(pixels, um_per_px)
+        nerve, dermis = maps["nerve"], maps["dermis"]
+        return Prediction(nerve, dermis, self.info.find_crossings(nerve, dermis, um_per_px))
 
 
-def _crossings(
-    info: BundleInfo, image: NDArray[np.uint8], maps: Maps, um_per_px: float | None
-) -> Prediction:
-    nerve, dermis = maps["nerve"], maps["dermis"]
-    return Prediction(nerve, dermis, info.find_crossings(nerve, dermis, um_per_px))
+class PhotoBundle(Bundle):
+    """A bundle that finds the skin in photographs."""
+
+    def predict(self, image: Input, um_per_px: float | None = None) -> Skin:
+        """Find the skin in one photograph.
+
+        Parameters
+        ----------
+        image : the path of a file, what ``read_image`` returns, or an array, (H, W, 3) uint8, RGB.
+        um_per_px : not used: a photograph has no scale.
+
+        Raises
+        ------
+        SkinrayError
+            If the file cannot be read, or the array is not an 8-bit RGB image.
+        """
+        pixels, um_per_px = self._seen(image, um_per_px)
+        return self.info.find_skin(pixels, self.maps(pixels, um_per_px)["skin"])
 
 
-def _skin(info: BundleInfo, image: NDArray[np.uint8], maps: Maps, um_per_px: float | None) -> Skin:
-    return info.find_skin(image, maps["skin"])
+_FOR: dict[Kind, str] = {"biopsy": "biopsies", "photo": "photographs"}
+_CLASS: dict[Kind, type[Bundle]] = {"biopsy": BiopsyBundle, "photo": PhotoBundle}
 
 
-_Result = Callable[[BundleInfo, NDArray[np.uint8], Maps, float | None], Prediction | Skin]
-_RESULT: dict[Kind, _Result] = {"biopsy": _crossings, "photo": _skin}
-
-
-def save(folder: Path, info: BundleInfo, networks: Mapping[Stage, Networks]) -> Path:
+def save(folder: Path | str, info: BundleInfo, networks: Mapping[Stage, Networks]) -> Path:
     """Write a bundle atomically; an existing one is replaced.
 
     Parameters
@@ -132,6 +168,7 @@ def save(folder: Path, info: BundleInfo, networks: Mapping[Stage, Networks]) -> 
     info : everything but the hashes and the number of members, which are filled in here.
     networks : one per stage, or for an ensemble the same number of members for each stage.
     """
+    folder = as_path(folder, "bundle")
     partial, aside = (folder.with_name(folder.name + end) for end in (".part", ASIDE))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -160,7 +197,7 @@ def _members(networks: Networks) -> Sequence[nn.Module]:
 
 
 def load(path: Path | str, device: torch.device | str | None = None) -> Bundle:
-    """Load a bundle and check every hash.
+    """Load a bundle of either kind and check every hash.
 
     Parameters
     ----------
@@ -172,7 +209,40 @@ def load(path: Path | str, device: torch.device | str | None = None) -> Bundle:
     BundleError
         If a file is missing or altered, or the bundle is of an unknown format.
     """
+    path = as_path(path, "bundle")
     info = check(path)
     if info.failures:
         LOG.warning("%s did not learn its task: %s", path, " ".join(info.failures))
-    return Bundle(info, {stage: load_stage(path, info, stage, device) for stage in info.stages})
+    stages = {stage: load_stage(path, info, stage, device) for stage in info.stages}
+    return _CLASS[info.kind](info, stages)
+
+
+@overload
+def load_bundle(
+    path: Path | str, kind: Literal["biopsy"] = "biopsy", device: torch.device | str | None = None
+) -> BiopsyBundle: ...
+@overload
+def load_bundle(
+    path: Path | str, kind: Literal["photo"], device: torch.device | str | None = None
+) -> PhotoBundle: ...
+def load_bundle(
+    path: Path | str, kind: Kind = "biopsy", device: torch.device | str | None = None
+) -> Bundle:
+    """Load a bundle and check every hash.
+
+    Parameters
+    ----------
+    path : the bundle's folder.
+    kind : ``"biopsy"``: its ``predict`` returns the crossings of a biopsy. ``"photo"``: the skin in
+        a photograph.
+    device : device of the networks; None: the first GPU if there is one, else the CPU.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing or altered, or the bundle is of another kind or an unknown format.
+    """
+    found = check(as_path(path, "bundle")).kind
+    if found != kind:
+        raise BundleError(f'{path}: this bundle is for {_FOR[found]}: load it with kind="{found}"')
+    return load(path, device)

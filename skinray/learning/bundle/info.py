@@ -18,7 +18,7 @@ from skinray.config.photos import SkinSettings
 from skinray.config.training import ModelSettings
 from skinray.crossings import Crossings, find_crossings
 from skinray.errors import BundleError
-from skinray.files import sha256_of
+from skinray.files import as_path, sha256_of
 from skinray.images.photos.skin import Skin, find_skin
 
 FORMAT = 2
@@ -146,6 +146,10 @@ def read_info(folder: Path) -> BundleInfo:
         remedy = "give the folder bundle/ that training wrote"
         if (folder / "bundle" / INFO).is_file():
             remedy = f"give {folder / 'bundle'}"
+        elif folder.is_file() and (folder.parent / INFO).is_file():
+            remedy = f"give its folder, {folder.parent}"
+        elif not folder.exists():
+            remedy = "there is no such folder: correct the path"
         if aside.is_dir() and not folder.exists():
             remedy = f"saving was interrupted; rename {aside}, the previous bundle, or save again"
         raise BundleError(f"{folder}: no {INFO}; {remedy}") from None
@@ -182,7 +186,7 @@ def check(path: Path | str) -> BundleInfo:
     BundleError
         If a file is missing or altered, or the bundle is of an unknown format.
     """
-    folder = Path(path)
+    folder = as_path(path, "bundle")
     info = read_info(folder)
     for name, expected in info.sha256.items():
         if name == INFO:  # verified by read_info

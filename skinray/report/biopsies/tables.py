@@ -17,10 +17,10 @@ from skinray.report.tables import Table, TableRow, interval, number
 WIDTH = 100
 OPTIMISTIC = "The settings were chosen with these images, so the model's figures are optimistic."
 COUNT_NOTE = (
-    "p below .001 is shown as 0.00. ICC: ICC(2,1). Lin: concordance correlation. Bias and 95 % "
+    "ICC: ICC(2,1). Lin: concordance correlation. Bias and 95 % "
     "limits of agreement: model minus expert, in crossings per image."
 )
-COUNT_COLUMNS = ("", "n", "r", "p", "95 % of r", "paper r (p)", "ICC", "Lin", "bias", "limits")
+COUNT_COLUMNS = ("", "n", "r", "p", "95 % CI of r", "paper r (p)", "ICC", "Lin", "bias", "limits")
 Tolerances = dict[int, str]
 
 
@@ -67,10 +67,10 @@ def headline(scores: Scores) -> str:
     """Return the run's result in two lines: over all images, then over folds as the paper does."""
     pooled = scores.pooled.agreement
     optimistic = ", optimistic" if scores.optimistic else ""
-    r = f"r {pooled.r:.3f} {interval(pooled.r_interval)}" if pooled.r is not None else "no r"
+    r = f"r {pooled.r:.2f} {interval(pooled.r_interval)}" if pooled.r is not None else "no r"
     error = ""
     if pooled.mean_absolute_error is not None:
-        error = f"; a count is off by {pooled.mean_absolute_error:.2f} on average"
+        error = f"; a count is off by {pooled.mean_absolute_error:.1f} on average"
     return f"All {pooled.n} held-out images: {r}{error}{optimistic}\n{_over_folds(scores)}"
 
 
@@ -97,10 +97,10 @@ def mean_sd(value: Spread | paper.MeanSd | None) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """Return p as the paper writes it: below .001 as 0.00."""
+    """Return p to three digits, without the zero before the point; below .001 as ``< .001``."""
     if value is None:
         return ""
-    return "0.00" if value < 0.001 else f"{value:.3f}"
+    return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
 
 
 def _terminal(table: Table) -> TerminalTable:
@@ -206,4 +206,5 @@ def _missing(label: str, score: CountScore) -> str:
 
 
 def _as_printed(p: float) -> str:
-    return f"{p:.3f}" if p * 100 % 1 else f"{p:.2f}"
+    """Return the paper's p, which it prints with two or three digits, and below .001 as 0.00."""
+    return p_value(p) if p * 100 % 1 or p == 0 else f"{p:.2f}".removeprefix("0")

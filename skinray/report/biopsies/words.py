@@ -13,7 +13,7 @@ from skinray.report.tables import interval, number
 
 
 class Explained(NamedTuple):
-    """One figure of agreement: its name, value, 95 % interval and meaning."""
+    """One figure of agreement: its name, value, 95 % CI and meaning."""
 
     name: str
     value: str
@@ -32,7 +32,7 @@ def answer(scores: Scores) -> str:
         said = (
             f"On {pooled.n} images held out of training, the model's counts of nerve crossings "
             f"correlate with the expert's at r = {pooled.r:.2f}"
-            f" (95 % interval {interval(pooled.r_interval)})."
+            f" (95 % CI {interval(pooled.r_interval)})."
         )
     if pooled.mean_absolute_error is not None and pooled.bias is not None:
         bias = f"{abs(pooled.bias):.1f} too {'high' if pooled.bias > 0 else 'low'}"
@@ -114,7 +114,7 @@ def _on_folds(results: RunResults, scores: Scores) -> list[str]:
         fewest = min(found, key=lambda a: a.n)
         said.append(
             f"Folds are small: with {fewest.n} images, a correlation of {number(fewest.r, 2)} has "
-            f"a 95 % interval of {interval(fewest.r_interval)}. The intervals treat images as "
+            f"a 95 % CI of {interval(fewest.r_interval)}. The intervals treat images as "
             "independent; several images of one person carry less information."
         )
     if scores.flat:
@@ -164,10 +164,9 @@ def explain_agreement(found: Agreement) -> list[Explained]:
     """Return every figure of agreement with its interval and one line of meaning."""
     low, high = found.limits or (None, None)
     low_band, high_band = found.limits_intervals or (None, None)
-    p = "below 0.001" if found.p is not None and found.p < 0.001 else p_value(found.p)
     figures = (
         (number(found.r, 2), interval(found.r_interval)),
-        (p, ""),
+        (p_value(found.p), ""),
         (number(found.icc, 2), interval(found.icc_interval)),
         (number(found.concordance, 2), interval(found.concordance_interval)),
         (number(found.bias, 2, sign=True), interval(found.bias_interval)),

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Self
 
-from skinray.files import spreadsheet_cell, whole
+from skinray.files import CSV_ENCODING, spreadsheet_cell, whole
 from skinray.report.cohorts.tally import ImageRow
 
 CACHE_KIB = 8192
@@ -145,12 +145,13 @@ class Subjects(Copies):
 
     def write_csv(self, path: Path) -> None:
         """Write a row per subject; what is not known is empty. The file appears whole."""
-        with whole(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        with whole(path) as partial, partial.open("w", encoding=CSV_ENCODING, newline="") as file:
             table = csv.writer(file)
             table.writerow(field.name for field in fields(SubjectRow))
             for subject in self:
                 name, *figures = asdict(subject).values()
-                table.writerow([spreadsheet_cell(name), *figures])
+                shown = (round(one, 3) if isinstance(one, float) else one for one in figures)
+                table.writerow([spreadsheet_cell(name), *shown])
 
 
 def _sums(row: ImageRow) -> tuple[str | int | float, ...]:

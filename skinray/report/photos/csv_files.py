@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from skinray.config.photos import LOOKED_AT
-from skinray.files import spreadsheet_cell, write_whole
+from skinray.files import CSV_ENCODING, spreadsheet_cell, write_whole
 from skinray.report.photos.rows import PhotoRow
 
 TABLE, PHOTOS, VIEWS = "table1", "photos.csv", "views.csv"
@@ -82,13 +82,16 @@ def _remark(row: PhotoRow) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+    """Return whole numbers whole, and others with four decimals at most."""
+    if value is None or isinstance(value, int):
+        return "" if value is None else str(value)
+    return f"{value:.4f}".rstrip("0").rstrip(".")
 
 
-def _csv(rows: Iterable[list[str]]) -> str:
+def _csv(rows: Iterable[list[str]]) -> bytes:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)
-    return stream.getvalue()
+    return stream.getvalue().encode(CSV_ENCODING)
 
 
 def is_photo_run(folder: Path) -> bool:

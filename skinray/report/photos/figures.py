@@ -46,7 +46,7 @@ def _chart(rows: Sequence[PhotoRow], at: int) -> Chart:
     return Chart(
         f"By {first.name} ({first.unit})",
         f"Mean Jaccard by {first.name}. {means}.",
-        f"{first.how} Bars are 95 % intervals. Groups of fewer than {first.least} photographs "
+        f"{first.how} Bars are 95 % CIs. Groups of fewer than {first.least} photographs "
         f"have no figure.{unknown}{''.join(f' {said}' for said in looked_words(rows))}",
         svg,
     )

@@ -117,7 +117,7 @@ def whole_table(rows: list[PhotoRow]) -> Table:
         "epoch: the one with the best validation."
     )
     notes = (note, *looked_words(rows))
-    return Table("All figures, with 95 % intervals", columns, tuple(shown), notes)
+    return Table("All figures, with 95 % CIs", columns, tuple(shown), notes)
 
 
 def view_tables(rows: list[PhotoRow]) -> list[Table]:

@@ -73,7 +73,7 @@ def table_text(results: PhotoResults) -> str:
         f"{results.test_images} test photographs; {results.train_images} for training or "
         f"fine-tuning; {results.pretraining_images} public ones for pretraining"
         f"{f'; {without} without skin, as backgrounds' if without else ''}. "
-        "Each photograph is scored at its own size; 95 % bootstrap intervals are over photographs. "
+        "Each photograph is scored at its own size; 95 % CIs (bootstrap) are over photographs. "
         "The paper's figures are Jaccard (Dice) on its own photographs. " + epoch_words(results),
         "",
         "| network | scenario | parameters | epoch time | epochs | Jaccard | Jaccard, pooled "
@@ -181,7 +181,7 @@ def starts(rows: Sequence[PhotoRow]) -> list[str]:
 
 
 def with_interval(figure: Estimate) -> str:
-    """Return a figure with its 95 % interval, three digits."""
+    """Return a figure with its 95 % CI, three digits."""
     if figure.low is None or figure.high is None:
         return f"{figure.value:.3f}"
     return f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]"

@@ -18,10 +18,10 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from skinray.config.images import ReadSettings
 from skinray.config.scoring import ServiceSettings
 from skinray.errors import ImageError
+from skinray.images.cohort.common_scale import refuse_too_large
 from skinray.images.pixel_size import MAX_UM_PER_PX, MIN_UM_PER_PX, is_plausible
 from skinray.images.read import Image, decode_image
 from skinray.learning.bundle.info import BundleInfo
-from skinray.scoring.rows import refuse_too_large
 from skinray.service.metrics import Meter
 from skinray.service.problems import ProblemError
 

@@ -149,7 +149,7 @@ def test_the_run_leaves_its_files_and_nothing_else(scored: Path) -> None:
         "computed", "counts.csv", "counts.parquet", "crossings.parquet", "geojson",
         "listing.parquet", "overlays", "parts", "report.html", "report.json", "run.json",
     }  # fmt: skip
-    with (scored / "counts.csv").open(newline="", encoding="utf-8") as stream:
+    with (scored / "counts.csv").open(newline="", encoding="utf-8-sig") as stream:
         assert [row["image"] for row in csv.DictReader(stream)] == [
             row["image"] for row in counts(scored)
         ]
@@ -391,7 +391,7 @@ def test_without_a_bundle_the_starter_counts_and_every_row_says_so(
     ended = skinray("score", "--images", tmp_path / "images", "--out", out)
     assert ended.code == 0, ended.err
     assert "the starter, untrained on your images" in ended.out
-    rows = list(csv.DictReader(StringIO((out / "counts.csv").read_text(encoding="utf-8"))))
+    rows = list(csv.DictReader(StringIO((out / "counts.csv").read_text(encoding="utf-8-sig"))))
     assert [row["status"] for row in rows] == ["ok", "failed"]
     assert {row["note"] for row in rows} == {"starter, untrained on your images"}
     assert "by the starter, untrained on your images" in (out / "report.html").read_text("utf-8")

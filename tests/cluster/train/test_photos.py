@@ -143,9 +143,9 @@ def test_every_scenario_is_in_the_table(ran: Path) -> None:
     # A drawn photograph is easy: what has been trained finds more than nothing.
     assert max(row.summary.jaccard.value for row in results.rows) > 0.3
     assert (ran / "table1.md").read_text(encoding="utf-8") == table_text(results)
-    with (ran / "table1.csv").open(encoding="utf-8") as file:
+    with (ran / "table1.csv").open(encoding="utf-8-sig") as file:
         assert len(list(csv.DictReader(file))) == 8
-    with (ran / "photos.csv").open(encoding="utf-8") as file:
+    with (ran / "photos.csv").open(encoding="utf-8-sig") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 8 * 8
     # Drawn skin is warm, so each photograph has a tone.

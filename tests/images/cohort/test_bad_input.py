@@ -72,7 +72,7 @@ def jpeg(root: Path) -> None:
 BREAKS = {
     "a mask of another size": (
         lambda root: save(root / "n1.png", np.zeros((15, 20), np.uint8)),
-        "row 3, n1.png: mask 15x20 does not match image 30x40 (subject s1): export both",
+        "row 3, n1.png: mask 20x15 does not match image 40x30 (subject s1): export both",
     ),
     "a missing file": (
         lambda root: (root / "n1.png").unlink(),

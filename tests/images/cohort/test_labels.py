@@ -119,7 +119,7 @@ def test_a_mask_is_used_as_it_is(tmp_path):
 def test_a_mask_of_another_size_names_both_sizes(tmp_path):
     path = write_mask(tmp_path / "n.png", np.zeros((1200, 1600)))
     message = (
-        f"{path}: mask 1200x1600 does not match image 1024x1536: "
+        f"{path}: mask 1600x1200 does not match image 1536x1024: "
         "export both at the same magnification"
     )
     with pytest.raises(LabelError) as caught:

@@ -195,7 +195,7 @@ def test_a_label_of_another_size_names_subject_and_sizes(tmp_path):
     save(tmp_path / "n0.png", np.zeros((12, 16), np.uint8))
     biopsy = read_manifest(table(tmp_path, FULL)).biopsies[0]
     message = (
-        "mask 12x16 does not match image 24x32 (subject 07): export both at the same magnification"
+        "mask 16x12 does not match image 32x24 (subject 07): export both at the same magnification"
     )
     with pytest.raises(LabelError) as caught:
         load_sample(biopsy, READ)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import socket
 import threading
@@ -114,7 +115,7 @@ def test_every_entry_names_a_network_an_address_and_a_licence() -> None:
     for name, entry in WEIGHTS.items():
         assert name == entry.name
         assert entry.model in MODELS
-        assert entry.package or entry.shipped or entry.url.startswith(("https://", "http://"))
+        assert entry.package or entry.shipped or entry.url.startswith("https://")
         assert entry.licence
         assert available(name) == bool(entry.shipped)
         if entry.sha256:
@@ -127,7 +128,9 @@ def test_every_entry_names_a_network_an_address_and_a_licence() -> None:
 def test_rows_show_which_weights_are_in_the_cache(published: Path, register: Register) -> None:
     assert [row["name"] for row in rows()] == list(WEIGHTS)
     hed = next(row for row in rows() if row["name"] == "hed_bsds500")
-    assert hed["sha256"] == "not published"
+    assert hed["sha256"] == "not published; recorded at the first import"
+    partly = next(row for row in rows() if row["name"] == "unet_brain_mri")
+    assert partly["sha256"] == "published: e012d006...; recorded at the first import"
     assert hed["in cache"] == "no"
     assert all(isinstance(text, str) for row in rows() for text in row.values())
 
@@ -166,6 +169,25 @@ def test_a_file_of_another_hash_is_refused(
     with pytest.raises(WeightsError, match=r"tiny\.pth: SHA-256 .* is not the published 0badc0de"):
         import_file("tiny", published)
     assert left_in(cache) == []
+
+
+@pytest.mark.parametrize("known", [None, 8])
+def test_a_file_that_differs_from_the_first_import_is_refused(
+    published: Path, register: Register, cache: Path, known: int | None
+) -> None:
+    """Where no hash is published, or only its first digits, which can be forged."""
+    digest = sha256_of(published)
+    register(sha256=digest[:known] if known else None)
+    import_file("tiny", published).unlink()
+    recorded = json.loads((cache / "first_imports.json").read_text(encoding="utf-8"))
+    assert recorded == {"tiny": digest}
+    import_file("tiny", published).unlink()
+    torch.save(build("unet", **OPTIONS).state_dict(), published)
+    register(sha256=sha256_of(published)[:known] if known else None)
+    said = f"not that of the file first imported as 'tiny', {digest}"
+    with pytest.raises(WeightsError, match=said):
+        import_file("tiny", published)
+    assert left_in(cache) == ["first_imports.json"]
 
 
 def test_a_safetensors_copy_is_taken_by_its_layout(
@@ -248,9 +270,12 @@ def test_a_pickle_that_would_run_code_does_not(
         path.write_bytes(pickle.dumps(content, protocol=2))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=protocol == "torch")
-    with pytest.raises(WeightsError, match=r"evil\.pth: not a plain file of weights"):
+    with pytest.raises(WeightsError, match=r"evil\.pth: not a plain file of weights") as caught:
         import_file("tiny", path)
     assert not mark.exists()
+    # torch's own words advise to load the file with its code
+    for advice in ("weights_only", "trust", "Do it only", "file an issue"):
+        assert advice not in str(caught.value)
     assert left_in(cache) == []
 
 
@@ -294,7 +319,7 @@ def test_a_download_is_checked_imported_and_kept(
     path = fetch("tiny", lambda done, total: seen.append((done, total)))
     size = published.stat().st_size
     assert seen[-1] == (size, size)
-    assert left_in(cache) == ["tiny.safetensors"]
+    assert left_in(cache) == ["first_imports.json", "tiny.safetensors"]
     assert load_file(path).keys() == tiny().state_dict().keys()
     server.body = b"gone"
     assert fetch("tiny") == path

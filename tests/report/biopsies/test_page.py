@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from skinray.errors import SkinrayError
+from skinray.learning.run_folder import OWNER
 from skinray.report.biopsies.page import write_report
 from skinray.report.biopsies.results import RunResults
 from skinray.report.biopsies.scores import score_run
@@ -196,9 +197,10 @@ def test_hundreds_of_trials_are_all_listed(tmp_path: Path) -> None:
 
 
 def test_a_run_without_results_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / OWNER).touch()
     with pytest.raises(SkinrayError, match="--resume"):
         write_report(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / OWNER]
 
 
 def test_a_report_loads_neither_torch_nor_ray() -> None:

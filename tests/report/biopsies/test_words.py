@@ -33,7 +33,7 @@ def test_the_answer_gives_r_and_the_error_beside_the_paper(results: RunResults) 
     pooled = scores.pooled.agreement
     assert pooled.r is not None
     assert text.startswith(f"On {pooled.n} images held out of training")
-    assert f"at r = {pooled.r:.2f} (95 % interval [" in text
+    assert f"at r = {pooled.r:.2f} (95 % CI [" in text
     assert text.index("differs from the expert's") < text.index("The mean over 5 folds is r = ")
     assert f"r = {scores.mean_r.mean:.2f} (sd {scores.mean_r.sd:.2f}); the paper reports" in text
     assert "0.753 (0.156)" in text

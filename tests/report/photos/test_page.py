@@ -12,6 +12,7 @@ import pytest
 from skinray.config.photos import LOOKED_AT, PhotoSettings, photo_recipe
 from skinray.errors import SkinrayError
 from skinray.learning.photos.views import LEAST
+from skinray.learning.run_folder import OWNER
 from skinray.report.photos.csv_files import is_photo_run
 from skinray.report.photos.figures import view_charts
 from skinray.report.photos.page import (
@@ -92,7 +93,7 @@ def test_table_one_has_parameters_and_epoch_times_beside_the_papers(page: Page, 
 
 
 def test_the_tables_files_have_parameters_and_epoch_times_beside_the_papers(run: Path) -> None:
-    with (run / "table1.csv").open(encoding="utf-8") as file:
+    with (run / "table1.csv").open(encoding="utf-8-sig") as file:
         lines = list(csv.DictReader(file))
     columns = ("parameters", "epoch_s", "paper_parameters", "paper_epoch_time")
     assert [tuple(line[name] for name in columns) for line in lines[:3]] == [
@@ -155,7 +156,7 @@ def test_only_what_was_developed_on_test_images_is_marked(run: Path) -> None:
     plain = results.model_copy(update={"rows": [r for r in results.rows if not r.looked_at]})
     assert LOOKED not in table_text(plain)
     assert LOOKED_AT not in " ".join(caveats(plain))
-    with (run / "table1.csv").open(encoding="utf-8") as file:
+    with (run / "table1.csv").open(encoding="utf-8-sig") as file:
         for line in csv.DictReader(file):
             assert (line["remark"] == LOOKED_AT) == (line["network"] == "DeepLabV3")
 
@@ -258,7 +259,7 @@ def test_the_weakest_group_is_the_one_of_least_overlap(run: Path) -> None:
 
 
 def test_views_are_written_for_programs_with_empty_figures_where_few(run: Path) -> None:
-    with (run / "views.csv").open(encoding="utf-8") as file:
+    with (run / "views.csv").open(encoding="utf-8-sig") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 9 * (6 + 5 + 4)
     for line in lines:
@@ -313,6 +314,7 @@ def test_the_report_command_recognises_a_run_on_photographs(
 
 
 def test_missing_or_damaged_results_are_refused(tmp_path: Path) -> None:
+    (tmp_path / OWNER).touch()
     with pytest.raises(SkinrayError, match=r"no results\.json; the run has not finished"):
         write_photo_report(tmp_path)
     (tmp_path / "results.json").write_text('{"data": 1}')
