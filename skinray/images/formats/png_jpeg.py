@@ -28,6 +28,7 @@ _ORIENTATION_TAG = 0x0112
 # Pillow's names of colours, and simplejpeg's.
 _JPEG_COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 # Between the pixels of a scan, FF is followed by 0 or by a restart marker.
+_BLANK = re.compile(rb"\x00{64,}")
 _MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 
 
@@ -83,15 +84,73 @@ def strict_jpeg(data: bytes, source: str, colours: str | None) -> NDArray[np.uin
     Returns None where the stream is whole, but of a kind that only Pillow decodes.
     """
     try:
-        return np.asarray(simplejpeg.decode_jpeg(data, colours or "RGB", strict=True))
+        pixels = np.asarray(simplejpeg.decode_jpeg(data, colours or "RGB", strict=True))
     except ValueError as error:
         said = str(error).lower()
+    else:
+        _refuse_lost_piece(data, source)
+        return pixels
     if "premature end" in said:
         raise UnreadableImageError(source, "truncated JPEG, part of it is missing", _COPY_AGAIN)
     if "corrupt" in said or "inconsistent progression" in said:
         raise UnreadableImageError(source, "damaged JPEG, its pixels are corrupt", _COPY_AGAIN)
     _check_end(data, source)
     return None
+
+
+def _refuse_lost_piece(data: bytes, source: str) -> None:
+    """Refuse what libjpeg takes for a picture although a piece of it is lost.
+
+    Disks and copies leave zeros in its place. They cannot be pixels unless the file's tables give
+    the shortest code, all zeros, to the end of a block, as those of flat pictures do. A progressive
+    picture may also break off between two scans, and then lacks its finer steps.
+    """
+    first = data.find(b"\xff\xda")
+    blanks = [found.start() for found in _BLANK.finditer(data, first)]
+    progressive = data.find(b"\xff\xc2", 0, first) >= 0
+    if not blanks and not progressive:
+        return
+    at, zero_codes = 2, dict[int, int]()
+    scan = len(data)  # where pixels begin that cannot be zeros
+    steps: dict[int, dict[int, int]] = {}  # by component and coefficient: bits still missing
+    while found := _MARKER.search(data, at):
+        if any(scan <= blank < found.start() for blank in blanks):
+            raise UnreadableImageError(source, "damaged JPEG, a piece of it is blank", _COPY_AGAIN)
+        at, marker = found.end(), found.group()[-1]
+        if marker == 0xD9:
+            break
+        length = struct.unpack_from(">H", data, at)[0]
+        body = data[at + 2 : at + length]
+        at, scan = at + length, len(data)
+        if marker == 0xC4:
+            zero_codes |= _zero_codes(body)
+        elif marker == 0xDA:
+            if not _may_be_zeros(body, zero_codes, progressive=progressive):
+                scan = at
+            low, high, bits = body[1 + 2 * body[0] :][:3]
+            for part in range(body[0]):
+                own = steps.setdefault(body[1 + 2 * part], {})
+                own |= dict.fromkeys(range(low, high + 1), bits & 15)
+    if progressive and any(set(own.values()) != {0} or len(own) < 64 for own in steps.values()):
+        raise UnreadableImageError(source, "truncated JPEG, part of it is missing", _COPY_AGAIN)
+
+
+def _zero_codes(tables: bytes) -> dict[int, int]:
+    """Return what the code of only zeros means, by number of the table of coefficients."""
+    found = {}
+    while len(tables) > 17:
+        if tables[0] >> 4:
+            found[tables[0] & 15] = tables[17]
+        tables = tables[17 + sum(tables[1:17]) :]
+    return found
+
+
+def _may_be_zeros(scan: bytes, zero_codes: dict[int, int], *, progressive: bool) -> bool:
+    """Whether a scan, by its header, may hold long runs of zeros."""
+    parts = scan[0]
+    if progressive:  # brightness may be flat; elsewhere, one code stands for all flat blocks
+        return scan[1 + 2 * parts] == 0
+    return all(zero_codes.get(scan[2 + 2 * part] & 15, 0) == 0 for part in range(parts))
 
 
 def _check_end(data: bytes, source: str) -> None:
