@@ -270,7 +270,7 @@ def _refuse_classes(
     levels, counts = np.unique(value, return_counts=True)
     side = 3
     if lossy:
-        value, side = (value >> 5) * 32 + 16, 5
+        value, side = np.asarray((value >> 5) * 32 + 16, np.uint8), 5
         levels, counts = np.unique(value, return_counts=True)
         between = [(at > NEAR + 16) & (at < 255 - NEAR - 16) for at in levels]
     elif levels.size <= FEW_LEVELS:

@@ -9,18 +9,23 @@ empty slide. Colours with a profile other than sRGB are converted to sRGB.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageCms
 
 from skinray.images.file_errors import UnreadableImageError
-from skinray.images.formats.colour_profile import to_srgb
 
 Samples = NDArray[Any]  # uint8 or uint16; other types only in labels
 # Depths of cameras, and of 8-bit pixels in a file of 16.
 _CAMERA_BITS = (8, 10, 12, 14)
+# A profile that changes no colour by more than this, of 255, is sRGB under another name.
+SAME_AS_SRGB = 3
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def to_rgb(raster: Raster, source: str, bits: int | None = None) -> NDArray[np.u
     if rgb.ndim == 2:
         rgb = np.repeat(rgb[..., None], 3, axis=2)
     elif raster.profile is not None:
-        rgb = to_srgb(rgb, raster.profile)
+        rgb = _to_srgb(rgb, raster.profile)
     if raster.alpha is not None:
         alpha = to_8_bit(raster.alpha, raster.bits)[..., None].astype(np.uint16)
         colour = rgb.astype(np.uint16)
@@ -116,6 +121,34 @@ def _refuse_unknown_depth(samples: Samples, source: str) -> None:
                 "sample without saying so",
                 f"export it as 8-bit RGB, or set read.bits={bits}",
             )
+
+
+def _to_srgb(rgb: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8]:
+    """Convert (H, W, 3) RGB; a profile that cannot be used leaves the pixels as they are."""
+    transform = _transform(profile)
+    if transform is None:
+        return rgb
+    return np.array(ImageCms.applyTransform(Pillow.fromarray(rgb), transform))
+
+
+@lru_cache(maxsize=16)
+def _transform(profile: bytes) -> Any:
+    """Return the conversion from a profile; None: it is sRGB, or no profile of RGB."""
+    try:
+        transform = ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            "RGB",
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+    steps = np.arange(0, 256, 51, dtype=np.uint8)
+    grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
+    changed = np.array(ImageCms.applyTransform(Pillow.fromarray(grid), transform))
+    difference = np.abs(changed.astype(np.int16) - grid)
+    return None if difference.max() <= SAME_AS_SRGB else transform
 
 
 def to_8_bit(samples: Samples, bits: int) -> NDArray[np.uint8]:

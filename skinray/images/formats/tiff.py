@@ -29,6 +29,7 @@ from skinray.images.formats.tiff_colour import (
     OmeImage,
     declared_bits,
     read_ome,
+    refuse_reduced_colour,
     to_raster,
 )
 
@@ -130,6 +131,7 @@ def _check_page(page: tifffile.TiffPage, data: bytes, max_pixels: int, source: s
         raise UnreadableImageError(source, f"TIFF samples of type {page.dtype}", EXPORT_PLAIN)
     if page.imagedepth != 1 or page.samplesperpixel > 5:
         raise UnreadableImageError(source, f"TIFF of shape {page.shape}", EXPORT_PLAIN)
+    refuse_reduced_colour(page, source)
     expected = math.prod(page.chunked)
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     whole = all(size > 0 and start + size <= len(data) for start, size in segments)

@@ -129,7 +129,7 @@ def to_raster(array: Samples, page: tifffile.TiffPage, bits: int, source: str) -
     if photometric == _CMYK:
         return Raster(_ink_to_rgb(to_8_bit(colour, bits)), 8, lossy=lossy)
     if photometric == _YCBCR and not lossy:
-        return Raster(_ycbcr_to_rgb(colour, page, source), 8)
+        return Raster(_ycbcr_to_rgb(colour, page), 8)
     profile = page.tags.valueof(_ICC)
     return Raster(
         samples=colour[..., 0] if count == 1 else colour,
@@ -151,11 +151,17 @@ def _ink_to_rgb(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.array(Pillow.fromarray(np.ascontiguousarray(ink), "CMYK").convert("RGB"))
 
 
-def _ycbcr_to_rgb(values: Samples, page: tifffile.TiffPage, source: str) -> NDArray[np.uint8]:
-    """Convert (H, W, 3) luma and chroma to RGB (TIFF 6.0, section 21)."""
+def refuse_reduced_colour(page: tifffile.TiffPage, source: str) -> None:
+    """Refuse luma and chroma of different sizes outside of JPEG, before they are decoded."""
+    if int(page.photometric) != _YCBCR or int(page.compression) == _JPEG:
+        return
     subsampling = page.tags.valueof(_SUBSAMPLING) or (2, 2)
-    if values.dtype != np.uint8 or tuple(subsampling) != (1, 1):
+    if page.dtype != np.uint8 or tuple(subsampling) != (1, 1):
         raise UnreadableImageError(source, "a TIFF in YCbCr with reduced colour", EXPORT_PLAIN)
+
+
+def _ycbcr_to_rgb(values: Samples, page: tifffile.TiffPage) -> NDArray[np.uint8]:
+    """Convert (H, W, 3) luma and chroma to RGB (TIFF 6.0, section 21)."""
     red, green, blue = _fractions(page, _YCBCR_COEFFICIENTS) or (0.299, 0.587, 0.114)
     limits = _fractions(page, _REFERENCE) or (0, 255, 128, 255, 128, 255)
     low, high = np.array(limits).reshape(3, 2).T
@@ -163,7 +169,8 @@ def _ycbcr_to_rgb(values: Samples, page: tifffile.TiffPage, source: str) -> NDAr
     y, cb, cr = np.moveaxis((values.astype(np.float64) - low) * scale, -1, 0)
     r, b = y + cr * (2 - 2 * red), y + cb * (2 - 2 * blue)
     g = (y - blue * b - red * r) / green
-    return np.clip(np.rint(np.stack([r, g, b], axis=-1)), 0, 255).astype(np.uint8)
+    rgb = np.clip(np.rint(np.stack([r, g, b], axis=-1)), 0, 255)
+    return np.asarray(rgb.astype(np.uint8))
 
 
 def _fractions(page: tifffile.TiffPage, tag: int) -> tuple[float, ...]:

@@ -187,8 +187,8 @@ def test_invalid_ome_xml_is_refused_without_quoting_it(xml):
 @pytest.mark.parametrize("nonsense", [CANARY, "", "0,5", "-1", "0", "nan", "12 px"])
 @pytest.mark.parametrize("attribute", ["SizeC", "SizeZ", "SignificantBits", "PhysicalSizeX"])
 def test_nonsense_in_ome_xml_is_unknown_not_damage(attribute, nonsense):
-    other = 'PhysicalSizeY="0.5"' if attribute == "PhysicalSizeX" else ""
-    xml = ome_xml(f'{attribute}="{nonsense}" {other}')
+    others = 'SizeT="1" PhysicalSizeY="0.5"' if attribute == "PhysicalSizeX" else 'SizeT="1"'
+    xml = ome_xml(f'{attribute}="{nonsense}"', others)
     image = decode_image(tiff(RGB, description=xml), "photograph")
     assert np.array_equal(image.pixels, RGB)
     assert image.um_per_px is None
