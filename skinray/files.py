@@ -77,3 +77,12 @@ def spreadsheet_cell(value: Any) -> Any:
     except ValueError:
         return f"'{value}"
     return value
+
+
+def is_clutter(name: str) -> bool:
+    """Whether a file or folder is one that systems leave behind, by its name.
+
+    Such as ``._a.jpg`` and ``__MACOSX`` of a Mac's archives, ``.ipynb_checkpoints`` and
+    ``Thumbs.db``; anything hidden counts.
+    """
+    return name.startswith(".") or name.lower() in ("__macosx", "thumbs.db", "desktop.ini")

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.fuzz import weights as fuzz_weights  # noqa: F401  (adds its targets)
+from benchmarks.fuzz import lost_pixels, weights  # noqa: F401  (they add their targets)
 from benchmarks.fuzz.targets import TARGETS
 from benchmarks.fuzz.worker import MOST_CPU_S, case
 

@@ -133,7 +133,10 @@ def ome_files() -> list[bytes]:
     for array, options in (
         (picture, {"photometric": "rgb", "tile": (16, 16), "metadata": {"axes": "YXS", **scale}}),
         (np.moveaxis(picture, -1, 0), {"photometric": "minisblack", "metadata": {"axes": "CYX"}}),
-        (picture.astype(np.uint16), {"photometric": "rgb", "metadata": {"SignificantBits": 12}}),
+        (
+            picture.astype(np.uint16) * 16,
+            {"photometric": "rgb", "metadata": {"SignificantBits": 12}},
+        ),
     ):
         stream = io.BytesIO()
         tifffile.imwrite(stream, array, ome=True, **options)  # type: ignore[arg-type]

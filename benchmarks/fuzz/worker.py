@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from benchmarks.fuzz import weights as fuzz_weights  # noqa: F401  (adds its targets)
+from benchmarks.fuzz import lost_pixels, weights  # noqa: F401  (they add their targets)
 from benchmarks.fuzz.mutations import mutate
 from benchmarks.fuzz.targets import TARGETS, Target, seeds
 

@@ -17,6 +17,12 @@ class ReadSettings(Settings):
         gt=0,
         description="larger images are refused from their header, before they are decoded",
     )
+    bits: int | None = Field(
+        None,
+        ge=8,
+        le=16,
+        description="depth of files with 16 bits per sample that do not declare it, such as 12",
+    )
 
 
 class PredictSettings(Settings):

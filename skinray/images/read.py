@@ -4,9 +4,10 @@ PNG, JPEG, TIFF and OME-TIFF are recognised by their first bytes, never by the f
 size is checked in the header before pixels are decoded. A truncated or damaged file is refused,
 because a picture with a blank tail would give a wrong count without anyone noticing.
 
-``formats/raster`` decides on colours, depth and masks, ``pixel_size`` on um/px, ``formats/tiff`` on
-stacks and pyramids. EXIF and TIFF orientation is applied: arrays are upright. Nothing else in a
-file about camera, place or person is kept, shown in an error, or logged at any level.
+``formats/raster`` decides on colours and depth, ``formats/mask`` on labels, ``pixel_size`` on
+um/px, ``formats/tiff`` on stacks and pyramids. EXIF and TIFF orientation is applied: arrays are
+upright. Nothing else in a file about camera, place or person is kept, shown in an error, or logged
+at any level.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from skinray.errors import SkinrayError
 from skinray.files import as_path
 from skinray.images.file_errors import UnreadableImageError, reading_label
 from skinray.images.formats.decoder_noise import meaning_of, quiet_decoders
+from skinray.images.formats.mask import to_mask
 from skinray.images.formats.png_jpeg import decode_jpeg, decode_png
-from skinray.images.formats.raster import Raster, to_mask, to_rgb
+from skinray.images.formats.raster import Raster, to_rgb
 from skinray.images.formats.tiff import decode_tiff
 
+_EXPORT = "export it as PNG, JPEG or TIFF"
 # Format, first bytes, decoder.
 _Decode = Callable[[bytes, str, int], Raster]
 _DECODERS: tuple[tuple[str, bytes, _Decode], ...] = (
@@ -37,6 +40,38 @@ _DECODERS: tuple[tuple[str, bytes, _Decode], ...] = (
     ("TIFF", b"MM\0*", decode_tiff),
     ("BigTIFF", b"II+\0", decode_tiff),
     ("BigTIFF", b"MM\0+", decode_tiff),
+)
+# What people hand in instead: what it is, the remedy, first bytes (or brand, of the HEIC family).
+_OTHER_FILES: tuple[tuple[str, str, tuple[bytes, ...]], ...] = (
+    (
+        "a HEIC photograph of a phone",
+        "export it as JPEG, or set the camera to 'most compatible'",
+        (b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"heim", b"heis"),
+    ),
+    ("an AVIF image", _EXPORT, (b"avif", b"avis")),
+    ("a WebP image or another RIFF file", _EXPORT, (b"RIFF",)),
+    ("a GIF image", _EXPORT, (b"GIF8",)),
+    ("a BMP image", _EXPORT, (b"BM",)),
+    ("a JPEG 2000 image", _EXPORT, (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")),
+    ("a JPEG XL image", _EXPORT, (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
+    ("a PDF document", _EXPORT, (b"%PDF",)),
+    ("a Photoshop document", _EXPORT, (b"8BPS",)),
+    (
+        "a Git LFS pointer",
+        "fetch the file itself with `git lfs pull`",
+        (b"version https://git-lfs",),
+    ),
+    (
+        "a web page",
+        "download the file again; the server answered with a page, perhaps to log in",
+        (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML"),
+    ),
+    ("compressed with gzip", "unpack it first", (b"\x1f\x8b",)),
+    (
+        "a ZIP archive or an Office document",
+        "unpack it, or export it as an image",
+        (b"PK\x03\x04",),
+    ),
 )
 # Uncompressed 16-bit RGBA, and as much again for pyramid levels and metadata.
 _MAX_BYTES_PER_PIXEL = 16
@@ -84,19 +119,19 @@ def decode_image(data: bytes, source: str, settings: ReadSettings = _DEFAULT) ->
     Raises ImageError if the bytes are not a complete image in one of these formats, or it has too
     many pixels; the message gives the source, the reason and the remedy.
     """
-    raster = _decode(data, source, settings)
+    raster = decode_raster(data, source, settings)
     digest = hashlib.sha256(data).hexdigest()
-    return Image(to_rgb(raster), raster.um_per_px, source, digest)
+    return Image(to_rgb(raster, source, settings.bits), raster.um_per_px, source, digest)
 
 
 def read_mask(path: Path | str, settings: ReadSettings = _DEFAULT) -> NDArray[np.bool_]:
-    """Read a mask image as (H, W) bool, by the mask policy of :mod:`skinray.images.formats.raster`.
+    """Read a mask image as (H, W) bool, by the rule of :mod:`skinray.images.formats.mask`.
 
     Raises LabelError if the file cannot be read, or its values are not those of a mask.
     """
     path = as_path(path, "mask")
     with reading_label():
-        raster = _decode(read_bytes(path, settings), str(path), settings)
+        raster = decode_raster(read_bytes(path, settings), str(path), settings)
     return to_mask(raster, str(path))
 
 
@@ -124,7 +159,8 @@ def read_bytes(path: Path, settings: ReadSettings) -> bytes:
         ) from None
 
 
-def _decode(data: bytes, source: str, settings: ReadSettings) -> Raster:
+def decode_raster(data: bytes, source: str, settings: ReadSettings) -> Raster:
+    """Decode to the samples as the file stores them; see :func:`decode_image`."""
     if not data:
         raise UnreadableImageError(source, "the file is empty", "copy or export it again")
     name, decoder = _recognised(data, source)
@@ -147,6 +183,7 @@ def _recognised(data: bytes, source: str) -> tuple[str, _Decode]:
     for name, magic, decoder in _DECODERS:
         if data.startswith(magic):
             return name, decoder
-    raise UnreadableImageError(
-        source, "not a PNG, JPEG or TIFF image", "export it as PNG, JPEG or TIFF"
-    )
+    for what, remedy, starts in _OTHER_FILES:
+        if data.startswith(starts) or (data[4:8] == b"ftyp" and data[8:12] in starts):
+            raise UnreadableImageError(source, f"{what}, not a PNG, JPEG or TIFF image", remedy)
+    raise UnreadableImageError(source, "not a PNG, JPEG or TIFF image", _EXPORT)

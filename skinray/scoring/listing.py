@@ -7,6 +7,7 @@ is known when it is decoded.
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from skinray.config.images import ReadSettings
 from skinray.errors import CohortError
+from skinray.files import is_clutter
 from skinray.images.cohort.csv_table import (
     KEEP_INSIDE,
     MANIFEST,
@@ -82,15 +84,26 @@ class Listing:
         return iter([_entry(self.found, os.path.dirname(self.path))])
 
     def _matching(self) -> Iterator[Entry]:
-        plain = []
+        plain: list[str] = []
         for part in self.path.split("/"):
-            if any(sign in part for sign in "*?["):
+            folder = "/".join([*plain, part])
+            if any(sign in part for sign in "*?[") and not self._is_folder(folder):
                 break
             plain.append(part)
         root = "/".join(plain)
-        for file in sorted(self.store.glob(self.path), key=lambda file: file.path):
+        pattern = "/".join([*self._as_written(plain), *self.path.split("/")[len(plain) :]])
+        for file in sorted(self.store.glob(pattern), key=lambda file: file.path):
             if not self._is_in_skipped(file) and self._looks_like_image(file):
                 yield _entry(file, root)
+
+    def _is_folder(self, path: str) -> bool:
+        """Whether a folder of this machine is called so, with its brackets."""
+        return isinstance(self.store, LocalStore) and os.path.isdir(path)
+
+    def _as_written(self, parts: list[str]) -> list[str]:
+        """Return folders of a pattern so that brackets in their names stand for themselves."""
+        local = isinstance(self.store, LocalStore)
+        return [glob.escape(part) if local else part for part in parts]
 
     def _below(self, folder: str, parents: tuple[str, ...]) -> Iterator[Entry]:
         try:
@@ -106,8 +119,8 @@ class Listing:
                     yield _entry(file, self.path)
                 continue
             key = self._key(file.path)
-            hidden = os.path.basename(file.path.rstrip("/")).startswith(".")
-            if not hidden and key not in parents and not self._is_skipped(key):
+            clutter = is_clutter(os.path.basename(file.path.rstrip("/")))
+            if not clutter and key not in parents and not self._is_skipped(key):
                 yield from self._below(file.path, (*parents, key))
 
     def _key(self, folder: str) -> str:
@@ -136,7 +149,7 @@ class Listing:
 
     def _looks_like_image(self, file: File) -> bool:
         name = os.path.basename(file.path).lower()
-        good = name.endswith(EXTENSIONS) and not name.startswith(".")
+        good = name.endswith(EXTENSIONS) and not is_clutter(name)
         self.left_out += not good
         return good
 

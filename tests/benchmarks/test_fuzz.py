@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.fuzz import lost_pixels, weights  # noqa: F401  (they add their targets)
 from benchmarks.fuzz import run as fuzz
-from benchmarks.fuzz import weights as fuzz_weights  # noqa: F401  (adds its targets)
 from benchmarks.fuzz.mutations import KINDS, mutate, png_chunk, split_png
 from benchmarks.fuzz.targets import TARGETS, GarbageError, Target, png_files, run_image, seeds
 from benchmarks.fuzz.worker import case, judge, warm

@@ -96,8 +96,9 @@ def test_bigtiff_is_read():
 
 def test_16_bit_is_shifted_and_never_stretched():
     dark = np.full((4, 6), 300, np.uint16)
-    assert (pixels(tiff(dark)) == 1).all()
-    assert (pixels(png(dark)) == 1).all()
+    dark[0, 0] = 20_000  # less than a quarter of the range would leave the depth open
+    assert (pixels(tiff(dark))[1:] == 1).all()
+    assert (pixels(png(dark))[1:] == 1).all()
     assert np.array_equal(pixels(tiff(DEEP, photometric="rgb")), DEEP >> 8)
     assert np.array_equal(pixels(png(DEEP[..., 0]))[..., 1], DEEP[..., 0] >> 8)
     assert np.array_equal(pixels(raw_png(7, 5, 16, 2, raw_rows(DEEP))), DEEP >> 8)
@@ -110,8 +111,20 @@ def test_a_declared_depth_of_12_bits_is_used():
     assert pixels(by_tag)[0, :, 0].tolist() == expected
     by_ome = tiff(values, description=ome_xml('SignificantBits="12"'))
     assert pixels(by_ome)[0, :, 0].tolist() == expected
-    statistic = tiff(values, extratags=[(281, 3, 1, 4000, True)])
-    assert pixels(statistic)[0, :, 0].tolist() == [0, 0, 8, 15]
+    by_imagej = tiff(values, imagej=True, metadata={"min": 0.0, "max": 4095.0})
+    assert pixels(by_imagej)[0, :, 0].tolist() == expected
+    statistic = tiff(values * 16, extratags=[(281, 3, 1, 4000, True)])
+    assert pixels(statistic)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(("top", "bits"), [(0, 8), (255, 8), (1023, 10), (4095, 12), (16383, 14)])
+@pytest.mark.parametrize("save", [png, tiff])
+def test_a_depth_that_nobody_declares_is_refused_until_the_user_states_it(save, top, bits):
+    data = save(np.array([[0, top // 2, top]], np.uint16))
+    with pytest.raises(ImageError, match=f"only {top} of 65535.*set read.bits={bits}"):
+        decode_image(data, "camera")
+    read = decode_image(data, "camera", ReadSettings(bits=bits))
+    assert read.pixels[0, -1, 0] == top >> (bits - 8)
 
 
 def test_alpha_is_composited_on_white():
@@ -136,8 +149,8 @@ def test_premultiplied_alpha_is_not_multiplied_again():
 def test_grey_with_alpha_and_transparent_grey():
     layer = np.array([[[10, 255], [10, 0]]], np.uint8)
     assert pixels(png(layer))[0, :, 0].tolist() == [10, 255]
-    clear = raw_png(2, 1, 16, 0, raw_rows(np.array([[256, 512]], np.uint16)), b"tRNS\x02\x00")
-    assert pixels(clear)[0, :, 0].tolist() == [1, 255]
+    clear = raw_png(2, 1, 16, 0, raw_rows(np.array([[0x8000, 512]], np.uint16)), b"tRNS\x02\x00")
+    assert pixels(clear)[0, :, 0].tolist() == [128, 255]
 
 
 def test_palettes_are_looked_up():
@@ -325,7 +338,7 @@ def mask_of(tmp_path: Path, data: bytes) -> list[int]:
         ([0, 0], [0, 0]),
         ([1, 1], [1, 1]),
         ([255, 255], [1, 1]),
-        ([0, 90, 127, 128, 255], [0, 0, 0, 1, 1]),
+        ([*[0] * 20, 90, 127, 128, *[255] * 9], [*[0] * 22, *[1] * 10]),
     ],
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -43,6 +43,28 @@ def test_a_folder_is_listed_in_order_with_its_subfolders(tmp_path: Path) -> None
     assert listing.left_out == 2
 
 
+def test_what_systems_leave_behind_is_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "._a.png", "__MACOSX/._a.png", "__MACOSX/a.png", "Thumbs.db")
+    touch(tmp_path, ".ipynb_checkpoints/a-checkpoint.png", "b/.DS_Store", "b/._c.tif", "b/c.tif")
+    assert names(tmp_path) == ["a.png", "b/c.tif"]
+    assert names(tmp_path / "b" / "*") == ["c.tif"]
+
+
+def test_a_link_to_a_parent_is_followed_no_further(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "deep/b.png")
+    (tmp_path / "deep" / "up").symlink_to(tmp_path)
+    assert names(tmp_path) == ["a.png", "deep/b.png"]
+
+
+@pytest.mark.parametrize("folder", ["scan [1]", "[2026] skin", "what*now", "a?"])
+def test_brackets_in_folders_stand_for_themselves(tmp_path: Path, folder: str) -> None:
+    touch(tmp_path / folder, "a.png", "b [2].png", "c.txt")
+    assert names(tmp_path / folder) == ["a.png", "b [2].png"]
+    assert names(tmp_path / folder / "*.png") == ["a.png", "b [2].png"]
+    assert names(tmp_path / folder / "[a-b].png") == ["a.png"]
+    assert names(tmp_path / folder / "b [2].png") == ["b [2].png"]
+
+
 def test_an_entry_shows_that_its_file_has_changed(tmp_path: Path) -> None:
     path = touch(tmp_path, "a.png") / "a.png"
     (before,) = Listing(str(tmp_path))

@@ -1,30 +1,31 @@
-"""Decoded samples as the file stores them, and the two policies for them: RGB uint8, and mask.
+"""Decoded samples as the file stores them, and how they become RGB uint8 (:func:`to_rgb`).
 
-Colour (:func:`to_rgb`)
-    8 bit stays as it is. 16 bit is shifted by the depth that the file declares, ``v >> 8`` for
-    full 16 bit. It is never stretched to the values in the image, so that equal stain gives equal
-    values in every image. Grey is repeated three times. Alpha is composited on white, the colour
-    of an empty slide.
-Mask (:func:`to_mask`)
-    Two values: the higher one is foreground (0/1, 0/255, 1/2 ...). One value: foreground unless
-    it is 0. Lossy files and files with soft edges: above half of white. A few low values
-    (0, 1, 2, 3 ...) are a map of several classes, which is an error because it does not say which
-    is meant. Transparent pixels are background. White-is-zero grey is used as stored: programs
-    that write masks that way (ImageJ's inverting LUT, boolean arrays) store foreground as the
-    higher value.
+8 bit stays as it is. 16 bit is shifted by the depth that the file declares, ``v >> 8`` for full 16
+bit. It is never stretched to the values in the image, so that equal stain gives equal values in
+every image. A file that uses less than a quarter of its 16 bits is refused, because it does not say
+what its white is. Grey is repeated three times. Alpha is composited on white, the colour of an
+empty slide. Colours with a profile other than sRGB are converted to sRGB.
 """
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageCms
 
-from skinray.images.file_errors import UnfitLabelError, UnreadableImageError
+from skinray.images.file_errors import UnreadableImageError
 
-Samples = NDArray[Any]  # uint8 or uint16
+Samples = NDArray[Any]  # uint8 or uint16; other types only in labels
+# Depths of cameras, and of 8-bit pixels in a file of 16.
+_CAMERA_BITS = (8, 10, 12, 14)
+# A profile that changes no colour by more than this, of 255, is sRGB under another name.
+SAME_AS_SRGB = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class Raster:
     white_is_zero : grey is stored inverted (TIFF only).
     lossy : the values may be a few levels off (JPEG).
     um_per_px : scale stated in the file, in micrometres per pixel; None: not stated.
+    index, palette : (H, W) indices of a palette file, and its colours, (N, 3) uint8; None: the file
+        has no palette. ``samples`` are then the painted colours.
+    profile : ICC profile of RGB colours; None: sRGB.
     """
 
     samples: Samples
@@ -49,6 +53,9 @@ class Raster:
     white_is_zero: bool = False
     lossy: bool = False
     um_per_px: float | None = None
+    index: Samples | None = None
+    palette: NDArray[np.uint8] | None = None
+    profile: bytes | None = None
 
     @property
     def white(self) -> int:
@@ -69,13 +76,31 @@ def check_size(width: int, height: int, max_pixels: int, source: str) -> None:
         )
 
 
-def to_rgb(raster: Raster) -> NDArray[np.uint8]:
-    """Convert a raster to (H, W, 3) uint8 RGB, by the policy above."""
-    rgb = to_8_bit(raster.samples, raster.bits)
+def to_rgb(raster: Raster, source: str, bits: int | None = None) -> NDArray[np.uint8]:
+    """Convert a raster to (H, W, 3) uint8 RGB, by the policy above.
+
+    Parameters
+    ----------
+    bits : depth of files with 16 bits per sample, if the user states it.
+
+    Raises ImageError if the samples are not of 8 or 16 bits, or of an unknown depth.
+    """
+    if raster.samples.dtype not in (np.uint8, np.uint16):
+        raise UnreadableImageError(
+            source, f"pixels of type {raster.samples.dtype}", "export it as 8-bit RGB or grey"
+        )
+    depth = raster.bits
+    if raster.samples.dtype == np.uint16:
+        depth = bits or raster.bits
+        if bits is None and depth == 16:
+            _refuse_unknown_depth(raster.samples, source)
+    rgb = to_8_bit(raster.samples, depth)
     if raster.white_is_zero:
         rgb = 255 - rgb
     if rgb.ndim == 2:
         rgb = np.repeat(rgb[..., None], 3, axis=2)
+    elif raster.profile is not None:
+        rgb = _to_srgb(rgb, raster.profile)
     if raster.alpha is not None:
         alpha = to_8_bit(raster.alpha, raster.bits)[..., None].astype(np.uint16)
         colour = rgb.astype(np.uint16)
@@ -85,36 +110,45 @@ def to_rgb(raster: Raster) -> NDArray[np.uint8]:
     return np.ascontiguousarray(rgb)
 
 
-def to_mask(raster: Raster, source: str) -> NDArray[np.bool_]:
-    """Convert a raster to an (H, W) bool mask, by the policy above; LabelError if ambiguous."""
-    values = raster.samples if raster.samples.ndim == 2 else raster.samples.max(axis=2)
-    if raster.alpha is not None and raster.alpha.min() < raster.white:
-        return _drawn_layer(values, raster.alpha, raster.white)
-    half = raster.white // 2
-    if raster.lossy:
-        return np.asarray(values > half)
-    levels = np.unique(values)
-    if levels.size == 1:
-        return np.full(values.shape, bool(levels[0] > 0))
-    if levels.size == 2:
-        return np.asarray(values == levels[1])
-    if levels[-1] <= half:
-        shown = ", ".join(str(level) for level in levels[:5]) + (", ..." if levels.size > 5 else "")
-        raise UnfitLabelError(
-            source,
-            f"a mask with {levels.size} values ({shown}), none above half of white",
-            "export one class only, as 0 and 255",
+def _refuse_unknown_depth(samples: Samples, source: str) -> None:
+    """Refuse 16-bit samples that stay in the lowest quarter: the file declares a wrong depth."""
+    top = int(samples.max())
+    for bits in _CAMERA_BITS:
+        if top < 1 << bits:
+            raise UnreadableImageError(
+                source,
+                f"its values reach only {top} of 65535: it is black, or holds {bits} bits per "
+                "sample without saying so",
+                f"export it as 8-bit RGB, or set read.bits={bits}",
+            )
+
+
+def _to_srgb(rgb: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8]:
+    """Convert (H, W, 3) RGB; a profile that cannot be used leaves the pixels as they are."""
+    transform = _transform(profile)
+    if transform is None:
+        return rgb
+    return np.array(ImageCms.applyTransform(Pillow.fromarray(rgb), transform))
+
+
+@lru_cache(maxsize=16)
+def _transform(profile: bytes) -> Any:
+    """Return the conversion from a profile; None: it is sRGB, or no profile of RGB."""
+    try:
+        transform = ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            "RGB",
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
         )
-    return np.asarray(values > half)
-
-
-def _drawn_layer(values: Samples, alpha: Samples, white: int) -> NDArray[np.bool_]:
-    """Return the opaque part of a transparent layer; if it has several colours, the lighter."""
-    opaque = np.greater(alpha, white // 2)
-    drawn = values[opaque]
-    if drawn.size == 0 or drawn.min() == drawn.max():
-        return opaque  # one colour, even black: the layer holds only the drawing
-    return np.logical_and(opaque, values > white // 2)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+    steps = np.arange(0, 256, 51, dtype=np.uint8)
+    grid = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
+    changed = np.array(ImageCms.applyTransform(Pillow.fromarray(grid), transform))
+    difference = np.abs(changed.astype(np.int16) - grid)
+    return None if difference.max() <= SAME_AS_SRGB else transform
 
 
 def to_8_bit(samples: Samples, bits: int) -> NDArray[np.uint8]:
@@ -136,8 +170,11 @@ def orientation_of(stated: object) -> int:
 
 def upright(raster: Raster, orientation: int) -> Raster:
     """Turn the stored rows and columns upright (EXIF and TIFF tag 274, 1 to 8)."""
-    alpha = None if raster.alpha is None else _turn(raster.alpha, orientation)
-    return replace(raster, samples=_turn(raster.samples, orientation), alpha=alpha)
+    alpha, index = (
+        None if layer is None else _turn(layer, orientation)
+        for layer in (raster.alpha, raster.index)
+    )
+    return replace(raster, samples=_turn(raster.samples, orientation), alpha=alpha, index=index)
 
 
 def _turn(array: Samples, orientation: int) -> Samples:

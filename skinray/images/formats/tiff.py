@@ -12,6 +12,7 @@ accepted.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import struct
 from dataclasses import replace
@@ -21,22 +22,27 @@ import tifffile
 
 from skinray.images import pixel_size
 from skinray.images.file_errors import UnreadableImageError
-from skinray.images.formats.png_jpeg import jpeg_size
+from skinray.images.formats.png_jpeg import jpeg_size, strict_jpeg
 from skinray.images.formats.raster import Raster, Samples, check_size, orientation_of, upright
 from skinray.images.formats.tiff_colour import (
     EXPORT_PLAIN,
     OmeImage,
     declared_bits,
     read_ome,
+    refuse_reduced_colour,
     to_raster,
 )
 
-_NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 7, 8, 32946, 32773
-_COMPRESSIONS = (_NONE, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS)
+_NONE, _FAX3, _FAX4, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 3, 4, 5, 7, 8, 32946, 32773
+_COMPRESSIONS = (_NONE, _FAX3, _FAX4, _LZW, _JPEG, _DEFLATE, _OLD_DEFLATE, _PACKBITS)
 _REDUCED_OR_MASK = 0b101
+_SEPARATE = 2
 _MAX_PAGES = 1000
 _UM_PER_UNIT = {2: pixel_size.UM_PER_INCH, 3: pixel_size.UM_PER_CM}
 _ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _UNIT = 274, 282, 283, 296
+_JPEG_TABLES = 347
+# Samples of a pixel: simplejpeg's name of the colours.
+_JPEG_COLOURS = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 
 
 def decode_tiff(data: bytes, source: str, max_pixels: int) -> Raster:
@@ -55,7 +61,8 @@ def decode_tiff(data: bytes, source: str, max_pixels: int) -> Raster:
         orientation = orientation_of(pages[0].tags.valueof(_ORIENTATION))
         arrays = [_samples_last(page) for page in pages]
     array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1)
-    raster = to_raster(array, pages[0], declared_bits(pages[0], ome, source), source)
+    bits = declared_bits(pages[0], ome, tiff.imagej_metadata or {}, source)
+    raster = to_raster(array, pages[0], bits, source)
     return upright(replace(raster, um_per_px=um_per_px), orientation)
 
 
@@ -89,10 +96,26 @@ def _pages_of_one_image(
     if channels and {(page.shape, page.samplesperpixel) for page in pages} == {(pages[0].shape, 1)}:
         return pages
     count = max(len(pages), int(imagej.get("images", 1)))
+    if _is_pyramid(pages):
+        first = pages[0]
+        raise UnreadableImageError(
+            source,
+            f"a pyramid of {len(pages)} levels that does not mark the smaller ones as copies",
+            f"export its first level alone ({first.imagewidth}x{first.imagelength})",
+        )
     raise UnreadableImageError(
         source,
         f"contains {count} images (a stack, or several channels)",
         "flatten it to one RGB image and export that",
+    )
+
+
+def _is_pyramid(pages: list[tifffile.TiffPage]) -> bool:
+    """Whether each page is a smaller copy of the one before, as far as their sizes say."""
+    sizes = [(page.imagewidth, page.imagelength) for page in pages]
+    factors = [(a / c, b / d) for (a, b), (c, d) in itertools.pairwise(sizes) if c and d]
+    return len(pages) > 1 and all(
+        x > 1.4 and abs(x - y) <= 0.1 * x + 2 / min(sizes[-1]) for x, y in factors
     )
 
 
@@ -104,7 +127,7 @@ def _check_page(page: tifffile.TiffPage, data: bytes, max_pixels: int, source: s
     if int(page.compression) not in _COMPRESSIONS:
         name = getattr(page.compression, "name", page.compression)
         raise UnreadableImageError(source, f"TIFF compression {name}", EXPORT_PLAIN)
-    if page.dtype is None or page.dtype.kind not in "bu" or page.dtype.itemsize > 2:
+    if page.dtype is None or page.dtype.kind not in "buif" or page.dtype.itemsize > 8:
         raise UnreadableImageError(source, f"TIFF samples of type {page.dtype}", EXPORT_PLAIN)
     if page.imagedepth != 1 or page.samplesperpixel > 5:
         raise UnreadableImageError(
@@ -112,6 +135,7 @@ def _check_page(page: tifffile.TiffPage, data: bytes, max_pixels: int, source: s
             f"TIFF with {page.samplesperpixel} channels and depth {page.imagedepth}",
             EXPORT_PLAIN,
         )
+    refuse_reduced_colour(page, source)
     expected = math.prod(page.chunked)
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     whole = all(size > 0 and start + size <= len(data) for start, size in segments)
@@ -126,15 +150,24 @@ def _check_page(page: tifffile.TiffPage, data: bytes, max_pixels: int, source: s
 def _check_jpeg_segments(
     page: tifffile.TiffPage, data: bytes, segments: list[tuple[int, int]], source: str
 ) -> None:
-    """Refuse JPEG tiles larger than the page declares: they would be decoded at their own size."""
+    """Refuse damaged JPEG tiles, and tiles larger than the page declares.
+
+    They would be decoded at their own size, and with grey in place of what is damaged.
+    """
     limit_x = page.tilewidth if page.is_tiled else page.imagewidth
     limit_y = page.tilelength if page.is_tiled else page.rowsperstrip
+    tables = page.tags.valueof(_JPEG_TABLES)
+    shared = bytes(tables)[:-2] if isinstance(tables, bytes) else b""
     for start, size in segments:
-        width, height = jpeg_size(data[start : start + size], source)
+        stream = data[start : start + size]
+        width, height = jpeg_size(stream, source)
         if width > limit_x or height > limit_y:
             raise UnreadableImageError(
                 source, "a JPEG tile larger than its page declares", EXPORT_PLAIN
             )
+        whole = shared + stream[2:] if shared else stream
+        samples = 1 if int(page.planarconfig) == _SEPARATE else page.samplesperpixel
+        strict_jpeg(whole, source, _JPEG_COLOURS.get(samples))
 
 
 def _samples_last(page: tifffile.TiffPage) -> Samples:
@@ -155,7 +188,7 @@ def _scale(
     unit = page.tags.valueof(_UNIT)
     um = _UM_PER_UNIT.get(unit) if isinstance(unit, int) else None
     imagej = tiff.imagej_metadata or {}
-    if um is None and "unit" in imagej:
+    if "unit" in imagej:  # some programs leave "inch" in the tag; ImageJ goes by its own unit
         um = pixel_size.um_per_unit(str(imagej["unit"]))
     return pixel_size.from_resolution(per_unit[0], per_unit[1], um)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,7 +20,7 @@ from skinray.images.pixel_size import um_per_unit
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3}
 _ASSOCIATED, _UNASSOCIATED = 1, 2
-_MAX_SAMPLE = 281
+_MAX_SAMPLE, _YCBCR_COEFFICIENTS, _SUBSAMPLING, _REFERENCE, _ICC = 281, 529, 530, 532, 34675
 _JPEG = 7
 EXPORT_PLAIN = "export it as 8-bit RGB, uncompressed or with LZW"
 
@@ -53,33 +56,50 @@ def read_ome(xml: str, source: str) -> OmeImage | None:
     pixels = root.find(".//{*}Pixels")
     if pixels is None:
         return None
-    number = pixels.get
-    planes = (int(number("SizeC", 1)), int(number("SizeZ", 1)), int(number("SizeT", 1)))
-    sizes = [_micrometres(pixels, axis) for axis in ("X", "Y")]
-    bits = number("SignificantBits")
+    axes = [axis for axis in ("X", "Y") if f"PhysicalSize{axis}" in pixels.attrib]
+    sizes = [_micrometres(pixels, axis) for axis in axes]
     return OmeImage(
-        planes=planes,
-        um_per_px=tuple(size for size in sizes if size is not None),
-        significant_bits=None if bits is None else int(bits),
+        planes=(
+            _whole(pixels, "SizeC") or 1,
+            _whole(pixels, "SizeZ") or 1,
+            _whole(pixels, "SizeT") or 1,
+        ),
+        um_per_px=() if None in sizes else tuple(size for size in sizes if size is not None),
+        significant_bits=_whole(pixels, "SignificantBits"),
     )
 
 
+def _whole(pixels: ElementTree.Element, name: str) -> int | None:
+    """Return an attribute as a positive whole number; None if it is missing or none."""
+    text = pixels.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and int(text) > 0 else None
+
+
 def _micrometres(pixels: ElementTree.Element, axis: str) -> float | None:
-    size = pixels.get(f"PhysicalSize{axis}")
+    """Return a stated pixel size; None if it is missing or no number, such as "0,5"."""
     um = um_per_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-    return None if size is None or um is None else float(size) * um
+    try:
+        size = float(pixels.get(f"PhysicalSize{axis}", ""))
+    except ValueError:
+        return None
+    return size * um if um is not None and math.isfinite(size) and size > 0 else None
 
 
-def declared_bits(page: tifffile.TiffPage, ome: OmeImage | None, source: str) -> int:
-    """Return the depth of white: OME's significant bits, MaxSampleValue, or the sample size.
+def declared_bits(
+    page: tifffile.TiffPage, ome: OmeImage | None, imagej: Mapping[str, Any], source: str
+) -> int:
+    """Return the depth of white: OME's significant bits, MaxSampleValue, ImageJ's, or the samples'.
 
-    A MaxSampleValue other than 2^n - 1 is a statistic of this image and is not used.
+    A maximum other than 2^n - 1 is a statistic of this image and is not used.
     """
     bits = int(page.bitspersample)
-    if bits > 8:
+    if page.dtype is not None and page.dtype.kind == "u" and bits == 16:
         stated = page.tags.valueof(_MAX_SAMPLE)
         values = stated if isinstance(stated, tuple) else (stated,)
         top = max((value for value in values if isinstance(value, int)), default=0)
+        shown = imagej.get("max")
+        if not top and isinstance(shown, float) and shown.is_integer():
+            top = int(shown)
         if ome is not None and ome.significant_bits is not None:
             bits = ome.significant_bits
         elif top > 255 and top & (top + 1) == 0:
@@ -103,9 +123,14 @@ def to_raster(array: Samples, page: tifffile.TiffPage, bits: int, source: str) -
     lossy = int(page.compression) == _JPEG
     colour = planes[..., :count]
     if photometric == _PALETTE:
-        return Raster(_paint(colour[..., 0], page, source), 8, lossy=lossy)
+        index, palette = colour[..., 0], _colours(colour[..., 0], page, source)
+        painted = np.ascontiguousarray(palette[index])
+        return Raster(painted, 8, lossy=lossy, index=index, palette=palette)
     if photometric == _CMYK:
         return Raster(_ink_to_rgb(to_8_bit(colour, bits)), 8, lossy=lossy)
+    if photometric == _YCBCR and not lossy:
+        return Raster(_ycbcr_to_rgb(colour, page), 8)
+    profile = page.tags.valueof(_ICC)
     return Raster(
         samples=colour[..., 0] if count == 1 else colour,
         bits=bits,
@@ -113,6 +138,7 @@ def to_raster(array: Samples, page: tifffile.TiffPage, bits: int, source: str) -
         premultiplied=page.extrasamples[:1] == (_ASSOCIATED,),
         white_is_zero=photometric == _WHITE_IS_ZERO,
         lossy=lossy,
+        profile=bytes(profile) if isinstance(profile, bytes) and count == 3 else None,
     )
 
 
@@ -125,10 +151,38 @@ def _ink_to_rgb(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.array(Pillow.fromarray(np.ascontiguousarray(ink), "CMYK").convert("RGB"))
 
 
-def _paint(indices: Samples, page: tifffile.TiffPage, source: str) -> NDArray[np.uint8]:
-    """Look up a palette of 16 bits, as in the standard, or of 8, as some programs write it."""
+def refuse_reduced_colour(page: tifffile.TiffPage, source: str) -> None:
+    """Refuse luma and chroma of different sizes outside of JPEG, before they are decoded."""
+    if int(page.photometric) != _YCBCR or int(page.compression) == _JPEG:
+        return
+    subsampling = page.tags.valueof(_SUBSAMPLING) or (2, 2)
+    if page.dtype != np.uint8 or tuple(subsampling) != (1, 1):
+        raise UnreadableImageError(source, "a TIFF in YCbCr with reduced colour", EXPORT_PLAIN)
+
+
+def _ycbcr_to_rgb(values: Samples, page: tifffile.TiffPage) -> NDArray[np.uint8]:
+    """Convert (H, W, 3) luma and chroma to RGB (TIFF 6.0, section 21)."""
+    red, green, blue = _fractions(page, _YCBCR_COEFFICIENTS) or (0.299, 0.587, 0.114)
+    limits = _fractions(page, _REFERENCE) or (0, 255, 128, 255, 128, 255)
+    low, high = np.array(limits).reshape(3, 2).T
+    scale = np.array([255, 127, 127]) / (high - low)
+    y, cb, cr = np.moveaxis((values.astype(np.float64) - low) * scale, -1, 0)
+    r, b = y + cr * (2 - 2 * red), y + cb * (2 - 2 * blue)
+    g = (y - blue * b - red * r) / green
+    rgb = np.clip(np.rint(np.stack([r, g, b], axis=-1)), 0, 255)
+    return np.asarray(rgb.astype(np.uint8))
+
+
+def _fractions(page: tifffile.TiffPage, tag: int) -> tuple[float, ...]:
+    """Return a tag's fractions, stored as pairs of whole numbers; () if it is missing."""
+    stored = page.tags.valueof(tag) or ()
+    return tuple(above / below for above, below in zip(stored[::2], stored[1::2], strict=True))
+
+
+def _colours(indices: Samples, page: tifffile.TiffPage, source: str) -> NDArray[np.uint8]:
+    """Return a palette, (N, 3), of 16 bits as in the standard, or of 8 as some write it."""
     table = page.colormap
     if table is None or indices.max() >= table.shape[1]:
         raise UnreadableImageError(source, "a TIFF palette too short for its pixels", EXPORT_PLAIN)
     table8 = table if table.max() < 256 else table >> 8
-    return np.ascontiguousarray(table8.T.astype(np.uint8)[indices])
+    return np.ascontiguousarray(table8.T.astype(np.uint8))

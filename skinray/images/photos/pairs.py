@@ -14,6 +14,7 @@ import numpy as np
 
 from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, LabelError
+from skinray.files import is_clutter
 from skinray.images.augment import Sample
 from skinray.images.file_errors import FileProblem, counted, refuse_problems
 from skinray.images.photos.labels import Coding, read_skin
@@ -131,7 +132,8 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
     """Return the files below a folder, by path without extension."""
     found: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in ENDINGS and path.is_file():
+        parts = path.relative_to(folder).parts
+        if path.suffix.lower() in ENDINGS and path.is_file() and not any(map(is_clutter, parts)):
             found[path.relative_to(folder).with_suffix("").as_posix()].append(path)
     return dict(found)
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from skinray.errors import CohortError
+from skinray.files import is_clutter
 from skinray.images.photos.labels import SUPERPIXELS, Coding, superpixels_of
 from skinray.images.photos.pairs import ENDINGS, Photo, find_photos
 
@@ -122,7 +123,7 @@ def _files(folder: Path, endings: frozenset[str]) -> dict[str, Path]:
     return {
         path.stem: path
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in endings and path.is_file()
+        if path.suffix.lower() in endings and path.is_file() and not is_clutter(path.name)
     }
 
 

@@ -61,6 +61,14 @@ def test_photographs_are_paired_by_name_in_the_order_of_their_bytes(folder: Path
         find_photos(folder)
 
 
+def test_what_systems_leave_behind_is_no_photograph(folder: Path) -> None:
+    before = [photo.name for photo in find_photos(folder)]
+    for place in ("images/._a.jpg", "images/__MACOSX/a.jpg", "masks/.ipynb_checkpoints/a.png"):
+        (folder / place).parent.mkdir(exist_ok=True)
+        (folder / place).write_bytes(b"x")
+    assert [photo.name for photo in find_photos(folder)] == before
+
+
 def test_all_problems_are_listed(folder: Path) -> None:
     (folder / "masks" / "1.png").unlink()
     write(folder / "masks" / "2.tif", 2)
