@@ -32,6 +32,20 @@ def limits(bundle: BundleFacts, measured_on: str) -> list[str]:
     return said
 
 
+def on_training_images(tally: Tally) -> list[str]:
+    """Say how many images the bundle was trained on, if any."""
+    seen = tally.trained_on
+    if not seen:
+        return []
+    were = "was" if seen == 1 else "were"
+    return [
+        f"{grouped(seen)} of {many(tally.images, 'image')} {were} in the bundle's training set: "
+        f"{'its result looks' if seen == 1 else 'their results look'} better than "
+        f"{'it is' if seen == 1 else 'they are'}. The column note of {tally.table}.csv names "
+        f"{'it' if seen == 1 else 'them'}; for the bundle's accuracy, read its training report."
+    ]
+
+
 def summary(tally: Tally, noun: str, verb: str, subjects: int = 0) -> str:
     """Say how many images there were, how many were scored, how many failed, how many are copies.
 
