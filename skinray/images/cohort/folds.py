@@ -38,8 +38,8 @@ def assign_folds(cohort: Cohort, settings: FoldSettings, seed: int) -> NDArray[n
     Units (subjects, or images if ``settings.unit`` says so) are placed one by one, large ones
     first, in the fold that so far has the smallest share of the unit's group and of all images.
     No fold stays empty. An image with a model's own labels belongs to the fold of its subject, so
-    that it does not train a network that is scored on that subject; it has no fold if no other image
-    of the subject has one, or if folds are of images.
+    that it does not train a network that is scored on that subject; it has no fold if no other
+    image of the subject has one, or if folds are of images.
 
     Returns (N,) int in 0 .. ``settings.count - 1`` or ``TRAINED_ALWAYS``, in the order of
     ``cohort.biopsies``.
@@ -49,7 +49,8 @@ def assign_folds(cohort: Cohort, settings: FoldSettings, seed: int) -> NDArray[n
     if len(units) < settings.count:
         raise CohortError(
             f"{cohort.root}: {counted(len(units), settings.unit)}{_left_out(cohort)} cannot fill "
-            f"{settings.count} folds: add {settings.unit}s or set folds.count to at most {len(units)}"
+            f"{settings.count} folds: add {settings.unit}s or set folds.count to at most "
+            f"{len(units)}"
         )
     total = Counter[str]()
     for unit in units:

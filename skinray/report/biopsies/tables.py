@@ -17,8 +17,8 @@ from skinray.report.tables import Table, TableRow, interval, number
 
 WIDTH = 100
 SYNTHETIC = (
-    "Synthetic: skinray drew these images. The figures compare the model with the truth drawn and say "
-    "nothing about a patient's tissue."
+    "Synthetic: skinray drew these images. The figures compare the model with the truth drawn and "
+    "say nothing about a patient's tissue."
 )
 OPTIMISTIC = "The settings were chosen with these images, so the model's figures are optimistic."
 COUNT_NOTE = (

@@ -26,8 +26,7 @@ def answer(scores: Scores) -> str:
     pooled, truth = scores.pooled.agreement, scores.truth
     if pooled.r is None:
         said = (
-            "The counts of the held-out images do not vary enough to correlate with "
-            f"{truth.whose}."
+            f"The counts of the held-out images do not vary enough to correlate with {truth.whose}."
         )
     else:
         said = (
@@ -129,8 +128,8 @@ def _on_folds(results: RunResults, scores: Scores) -> list[str]:
         )
     if scores.flat:
         said.append(
-            f"In {flat_words(scores)} the counts of the model or of {scores.truth.who} do not vary, "
-            "so there is no correlation: the mean over folds takes it as 0."
+            f"In {flat_words(scores)} the counts of the model or of {scores.truth.who} do not "
+            "vary, so there is no correlation: the mean over folds takes it as 0."
         )
     unknown = len(scores.folds) - (scores.mean_r.n if scores.mean_r else 0)
     if unknown:

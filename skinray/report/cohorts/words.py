@@ -37,12 +37,12 @@ def on_training_images(tally: Tally) -> list[str]:
     seen = tally.trained_on
     if not seen:
         return []
-    were = "was" if seen == 1 else "were"
+    what = "count" if tally.table == "counts" else "mask"
+    looks = f"its {what} looks better than it is" if seen == 1 else ""
     return [
-        f"{grouped(seen)} of {many(tally.images, 'image')} {were} in the bundle's training set: "
-        f"{'its result looks' if seen == 1 else 'their results look'} better than "
-        f"{'it is' if seen == 1 else 'they are'}. The column note of {tally.table}.csv names "
-        f"{'it' if seen == 1 else 'them'}; for the bundle's accuracy, read its training report."
+        f"{grouped(seen)} of {many(tally.images, 'image')} {_were(seen)} in the bundle's training "
+        f"set: {looks or f'their {what}s look better than they are'}. The column note of "
+        f"{tally.table}.csv says which."
     ]
 
 

@@ -154,8 +154,12 @@ class BiopsyCount(CrossingsRecord):
     )
 
     bundle: str = Field(description="SHA-256 of the bundle that counted")
-    synthetic: bool = Field(False, description="whether the bundle was trained on drawn images alone")
-    note: str = Field("", description="what is wrong with the bundle or with this use of it, if anything")
+    synthetic: bool = Field(
+        False, description="whether the bundle was trained on drawn images alone"
+    )
+    note: str = Field(
+        "", description="what is wrong with the bundle or with this use of it, if anything"
+    )
     image_sha256: str = Field(description="SHA-256 of the uploaded file")
     nerve_threshold: float = Field(gt=0, lt=1, description="the bundle's own")
     nerve_png: Png | None = png_field("nerve probability, 255 for 1 (include=maps)")

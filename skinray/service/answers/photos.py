@@ -160,8 +160,12 @@ class PhotoSkin(SkinArea):
     mask: RunLengths
     request_id: str = Field(description="as in the header X-Request-ID and in the service's log")
     bundle: str = Field(description="SHA-256 of the bundle that answered")
-    synthetic: bool = Field(False, description="whether the bundle was trained on drawn images alone")
-    note: str = Field("", description="what is wrong with the bundle or with this use of it, if anything")
+    synthetic: bool = Field(
+        False, description="whether the bundle was trained on drawn images alone"
+    )
+    note: str = Field(
+        "", description="what is wrong with the bundle or with this use of it, if anything"
+    )
     image_sha256: str = Field(description="SHA-256 of the uploaded file")
     skin_png: Png | None = png_field("skin probability, 255 for 1 (include=maps)")
     image_png: Png | None = png_field("the decoded photograph, upright (include=image)")
