@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from skinray.crossings.detect import CrossingsRecord
+from skinray.learning.bundle.info import IN_TRAINING, read_info
+from skinray.models.weights.published import STARTER
 from skinray.scoring.kinds import SCORED_KINDS
 from skinray.scoring.run_store import LocalOutput
 from skinray.scoring.tables import LOST, Totals, write_tables
@@ -95,3 +97,16 @@ def test_when_too_many_failed() -> None:
     assert some.too_many_failed(2)
     assert Totals().too_many_failed(None)
     assert some.text(61) == "1 of 4 images scored in 01:01\n3 failed:\n  2 empty\n  1 damaged"
+
+
+def test_each_row_has_the_note_on_its_own_image(tmp_path: Path) -> None:
+    rows = [
+        row("a.png", problem="no such file: restore it"),
+        row("b.png", status="failed", error="empty: copy it", sha256="seen"),
+        row("c.png", status="failed", error="empty: copy it", sha256="new"),
+    ]
+    info = read_info(STARTER).model_copy(update={"trained_on": frozenset({"seen"})})
+    run, kind = LocalOutput(tmp_path), SCORED_KINDS["biopsy"]
+    write_tables(tmp_path, run, iter(rows), kind, overlays=False, note=info.note_on)
+    notes = pq.read_table(tmp_path / "counts.parquet")["note"].to_pylist()
+    assert notes == [info.note, f"{info.note}; {IN_TRAINING}", info.note]

@@ -123,7 +123,8 @@ class _Merge:
         (self.own, self.separator), (self.others, _) = cohort_rows(into), cohort_rows(labels)
         self.into, self.take_newer = into, take_newer
         self.before = list(self.own)
-        self.subjects = {plain_subject(row.biopsy.subject): row.biopsy for row in self.own}
+        first_last = reversed(self.own)  # so that messages name a subject's first row
+        self.subjects = {plain_subject(row.biopsy.subject): row.biopsy for row in first_last}
         self.taken = {name for row in self.own for name in (row.biopsy.name, *row.labels.values())}
         self.files: dict[str, str] = {}  # of the labels, by their new names
         self.problems: list[FileProblem] = []

@@ -106,7 +106,7 @@ class BundleInfo(BaseModel):
     @property
     def note(self) -> str:
         """What every result of the bundle has to say about it; "" for a bundle without a flaw."""
-        said = [NOT_TRAINED if self.starter else ON_DRAWN_IMAGES] * self.synthetic
+        said = [NOT_TRAINED] if self.starter else [ON_DRAWN_IMAGES] * self.synthetic
         return "; ".join(said + ["its training did not learn"] * bool(self.failures))
 
     def note_on(self, image_sha256: str | None) -> str:
