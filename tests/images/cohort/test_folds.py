@@ -14,7 +14,7 @@ from skinray.config.biopsies import FoldSettings
 from skinray.errors import CohortError
 from skinray.images.cohort.folds import TRAINED_ALWAYS, assign_folds, hold_out
 from skinray.images.cohort.rows import Biopsy, Cohort
-from tests.support.tiny import biopsy
+from tests.support import tiny
 
 
 def cohort(images: list[tuple[str, str | None]]) -> Cohort:
@@ -178,7 +178,7 @@ def test_a_single_subject_cannot_be_held_out():
 
 def with_model(whole: Cohort, rows: list[tuple[str, int]]) -> Cohort:
     """Images of subjects that a model labelled, put before the others."""
-    own = [biopsy(f"model/{who}_{at}.png", who, source="model") for who, at in rows]
+    own = [tiny.biopsy(f"model/{who}_{at}.png", who, source="model") for who, at in rows]
     return Cohort(whole.root, (*own, *whole.biopsies))
 
 
