@@ -117,8 +117,8 @@ def on_sources(cohort: Cohort) -> list[str]:
     lines = []
     if predrawn := cohort.of("corrected", "model"):
         lines.append(
-            f"{predrawn} of {counted(images, 'label')} were pre-drawn by a model: a person "
-            f"corrected or reviewed {predrawn - alone}, and {alone} are the model's alone"
+            f"{predrawn} of {counted(images, 'label')} were pre-drawn by a model: "
+            f"{predrawn - alone} then corrected or reviewed by a person, {alone} not"
         )
     if predrawn > alone:
         lines.append(

@@ -88,7 +88,7 @@ def hold_out(cohort: Cohort, count: int, settings: FoldSettings, seed: int) -> N
     held = np.where([biopsy.is_scored for biopsy in cohort.biopsies], 0, TRAINED_ALWAYS)
     for unit in _nearest_total([len(unit.rows) for unit in units], count):
         held[list(units[unit].rows)] = 1
-    return _with_subjects(cohort, settings, held) == 1
+    return np.asarray(_with_subjects(cohort, settings, held) == 1, bool)
 
 
 def _with_subjects(

@@ -61,7 +61,7 @@ def _page(results: RunResults, scores: Scores, run_dir: Path) -> str:
         fold_table=folds,
         second_table=second,
         arm_tables=(nerve, dermis),
-        explained=explain_agreement(pooled),
+        explained=explain_agreement(pooled, truth),
         charts=[scatter(counts, scores), bland_altman(counts, pooled, truth)] if counts else [],
         examples=make_examples(results, run_dir),
         curves=training_curves(results.curves),

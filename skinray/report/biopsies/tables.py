@@ -23,7 +23,7 @@ SYNTHETIC = (
 OPTIMISTIC = "The settings were chosen with these images, so the model's figures are optimistic."
 COUNT_NOTE = (
     "p below .001 is shown as 0.00. ICC: ICC(2,1). Lin: concordance correlation. Bias and 95 % "
-    "limits of agreement: model minus expert, in crossings per image."
+    "limits of agreement: model minus {label}, in crossings per image."
 )
 PAPER_COLUMN = "paper r (p)"
 COUNT_COLUMNS = ("", "n", "r", "p", "95 % of r", PAPER_COLUMN, "ICC", "Lin", "bias", "limits")
@@ -186,7 +186,8 @@ def _fold_table(scores: Scores, notes_first: tuple[str, ...]) -> Table:
     title = (
         f"Table 3. Counts on held-out images: the model against {scores.truth.who}, fold by fold"
     )
-    notes = [*notes_first, COUNT_NOTE, *(_missing(label, fold) for label, fold in folds)]
+    note = COUNT_NOTE.replace("{label}", scores.truth.label)
+    notes = [*notes_first, note, *(_missing(label, fold) for label, fold in folds)]
     if len(folds) != len(paper.FOLDS) and not scores.synthetic:
         notes.append("The paper has 5 folds, so only its mean and sd are shown beside this run's.")
     return _count_table(title, rows, notes, scores)
@@ -211,7 +212,8 @@ def _count_table(
     title: str, rows: Iterable[TableRow], notes: Iterable[str], scores: Scores
 ) -> Table:
     """Make a table of counts; without the paper's column if skinray drew the images."""
-    columns, rows = COUNT_COLUMNS, tuple(rows)
+    columns: tuple[str, ...] = COUNT_COLUMNS
+    rows = tuple(rows)
     if scores.synthetic:
         at = columns.index(PAPER_COLUMN)
         columns = (*columns[:at], *columns[at + 1 :])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from skinray.report.biopsies import paper
 from skinray.report.biopsies.agreement import Agreement
 from skinray.report.biopsies.results import RunResults
-from skinray.report.biopsies.scores import Scores
+from skinray.report.biopsies.scores import EXPERT, Scores, Truth
 from skinray.report.biopsies.tables import OPTIMISTIC, flat_words, p_value
 from skinray.report.tables import interval, number
 
@@ -160,7 +160,7 @@ MEANINGS = {
     "ICC(2,1)": "Could one counter replace the other? 1: same counts; above .75 is often called "
     "good, above .90 excellent.",
     "Lin's concordance": "How close the dots are to the line of equal counts; never above r.",
-    "Bias": "Model minus expert on average: above 0 the model finds more.",
+    "Bias": "Model minus {label} on average: above 0 the model finds more.",
     "Lower limit of agreement": "In about 95 of 100 images the difference is at least this ...",
     "Upper limit of agreement": "... and at most this. Are differences within these limits "
     "acceptable in use?",
@@ -169,7 +169,7 @@ MEANINGS = {
 }
 
 
-def explain_agreement(found: Agreement) -> list[Explained]:
+def explain_agreement(found: Agreement, truth: Truth = EXPERT) -> list[Explained]:
     """Return every figure of agreement with its interval and one line of meaning."""
     low, high = found.limits or (None, None)
     low_band, high_band = found.limits_intervals or (None, None)
@@ -185,6 +185,6 @@ def explain_agreement(found: Agreement) -> list[Explained]:
         (number(found.mean_absolute_error, 2), ""),
     )
     return [
-        Explained(name, value or "not known", bounds, meaning)
+        Explained(name, value or "not known", bounds, meaning.replace("{label}", truth.label))
         for (name, meaning), (value, bounds) in zip(MEANINGS.items(), figures, strict=True)
     ]

@@ -62,8 +62,7 @@ def test_it_is_said_who_made_the_labels(tiny_cohort: Path, tmp_path: Path) -> No
     assert said() == []
     mixed = said("model", "corrected", "corrected", "phantom")
     assert mixed[0] == (
-        "3 of 10 labels were pre-drawn by a model: a person corrected or reviewed 2, and 1 are the "
-        "model's alone"
+        "3 of 10 labels were pre-drawn by a model: 2 then corrected or reviewed by a person, 1 not"
     )
     assert "may look better" in mixed[1]
     assert "never held out, scored or used to choose settings" in mixed[2]

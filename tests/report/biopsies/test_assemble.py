@@ -301,8 +301,7 @@ def test_labels_that_a_model_drew_are_counted_in_the_notes() -> None:
     cohort = of_sources("corrected", None, None, None, None, "model")
     results = assembled(cohort=cohort)
     assert results.notes[0] == (
-        "2 of 20 labels were pre-drawn by a model: a person corrected or reviewed 1, and 1 are the "
-        "model's alone."
+        "2 of 20 labels were pre-drawn by a model: 1 then corrected or reviewed by a person, 1 not."
     )
     assert len(results.notes) == 3
     assert "images/5.png" not in {row.image for row in results.counts}

@@ -214,7 +214,7 @@ def test_a_report_loads_neither_torch_nor_ray() -> None:
 def test_drawn_images_are_called_so_and_not_compared_with_the_paper(tmp_path: Path) -> None:
     page = render(tmp_path, synthetic=True)
     run = tmp_path / "run"
-    text = page.text.partition("Settings")[0]
+    text = page.text.partition("Started 2025")[2].partition("Settings")[0]
     notice = text.index("Synthetic: skinray drew these images.")
     assert notice < text.index("Correlation with the truth drawn (r)")
     body = text.replace('follow the form of "Automated Skin Biopsy', "")
