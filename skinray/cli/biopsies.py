@@ -13,6 +13,14 @@ from skinray.config.biopsies import RunSettings
 from skinray.errors import CohortError, SettingsError
 from skinray.files import write_whole
 
+Folds = Annotated[int, typer.Option(min=2, help="Number of folds you plan to use.")]
+FoldUnit = Annotated[
+    str, typer.Option(help="subject: all images of a subject share a fold; or image.")
+]
+labels_app = typer.Typer(
+    no_args_is_help=True, help="Labels saved on the service's page: merge them into a cohort."
+)
+
 
 def phantom(
     out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
@@ -48,10 +56,8 @@ def phantom(
 
 def check(
     data: Annotated[Path, typer.Option(help="Cohort folder with manifest.csv.")],
-    folds: Annotated[int, typer.Option(min=2, help="Number of folds you plan to use.")] = 5,
-    fold_unit: Annotated[
-        str, typer.Option(help="subject: all images of a subject share a fold; or image.")
-    ] = "subject",
+    folds: Folds = 5,
+    fold_unit: FoldUnit = "subject",
 ) -> None:
     """Check a labelled cohort before training.
 
@@ -75,6 +81,49 @@ def check(
     typer.echo(f"{data}: no problems found in {len(cohort.biopsies)} images")
     for remark in remarks(cohort, wanted):
         typer.echo(f"note: {remark}")
+
+
+@labels_app.command("merge")
+def labels_merge(
+    labels: Annotated[
+        Path, typer.Argument(metavar="LABELS_FOLDER", help="Folder given to `serve --labels`.")
+    ],
+    into: Annotated[Path, typer.Option(help="Cohort folder with manifest.csv.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the merged cohort to this new folder and leave --into as it is."),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Where both have the same image, take the label that is newer."
+        ),
+    ] = False,
+    folds: Folds = 5,
+    fold_unit: FoldUnit = "subject",
+) -> None:
+    """Merge labels into a cohort, then check it as `skinray check` does.
+
+    Corrections that a service saved become part of the cohort for the next training:
+
+        skinray serve --bundle run/bundle --labels corrections
+
+        skinray labels merge corrections --into cohort
+
+        skinray train-cv --data cohort
+
+    Images are recognised by their file or their pixels. A subject of the same name is the same
+    subject, and gives its group to its new images. If anything does not fit, all of it is listed
+    and nothing is written. No file is overwritten: new files get free names, and the former table
+    is kept as `manifest.csv.before`; rename it to `manifest.csv` to undo the merge.
+    """
+    from skinray.images.cohort.merge import merge_labels
+    from skinray.progress import bar
+
+    with bar("Comparing images") as tell:
+        merged = merge_labels(labels, into, out, take_newer=replace, progress=tell)
+    typer.echo(merged.text())
+    check(merged.folder, folds, fold_unit)
 
 
 def train_cv(

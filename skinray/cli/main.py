@@ -13,7 +13,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from skinray import __version__
-from skinray.cli.biopsies import check, phantom, pretrain_hed, pretrain_phantoms, train_cv
+from skinray.cli.biopsies import (
+    check,
+    labels_app,
+    phantom,
+    pretrain_hed,
+    pretrain_phantoms,
+    train_cv,
+)
 from skinray.cli.options import NOT_LEARNED
 from skinray.cli.photos import train_photos
 from skinray.cli.results import report, score, serve, serve_config
@@ -114,4 +121,5 @@ PANELS = {
 for panel, verbs in PANELS.items():
     for verb in verbs:
         app.command(rich_help_panel=panel)(verb)
+app.add_typer(labels_app, name="labels", rich_help_panel="Data")
 app.add_typer(weights_app, name="weights", rich_help_panel="This machine")

@@ -139,11 +139,13 @@ def score_split(
     ----------
     networks : the nerve and the dermis network.
     samples, biopsies : the cohort by position, at one scale (``um_per_px``).
-    train, held_out : positions. Only ``train`` is used for fitting.
+    train, held_out : positions. Only those of ``train`` that a person labelled are used for
+        fitting.
     folder : receives one ``.npz`` file of maps for each held-out image.
     """
     pairs = []
-    for at in images_to_fit(train, search, seed):
+    labelled = [at for at in train if biopsies[at].is_scored]
+    for at in images_to_fit(labelled, search, seed):
         sample = samples[at]
         pairs.append(_pair(*_maps(networks, sample, device), sample, um_per_px))
     chosen, consistency = fitted(pairs, settings, search)

@@ -31,7 +31,9 @@ class Split:
     """Images to train on and held-out images to score, as positions in the cohort.
 
     ``inner`` are parts of ``train``. To rate a configuration for this split, the grid search
-    trains on ``train`` without one part and scores on that part.
+    trains on ``train`` without one part and scores on that part. Images with a model's own labels
+    are in ``train`` and ``inner`` so that they leave the training together with their subject; they
+    are never held out and never scored.
     """
 
     name: str
@@ -71,6 +73,7 @@ def make_splits(cohort: Cohort, settings: RunSettings) -> Splits:
         component split's held-out images for its own search.
     """
     count, everyone = settings.folds.count, range(len(cohort.biopsies))
+    scored = [biopsy.is_scored for biopsy in cohort.biopsies]
     inner = settings.tune.inner_splits if settings.tune.validation == "inner" else 0
     of = assign_folds(cohort, settings.folds, settings.seed)
     parts = [tuple(i for i in everyone if of[i] == k) for k in range(count)]
@@ -78,7 +81,7 @@ def make_splits(cohort: Cohort, settings: RunSettings) -> Splits:
         Split(
             f"fold-{k + 1}",
             train=tuple(i for i in everyone if of[i] != k),
-            held_out=parts[k],
+            held_out=tuple(i for i in parts[k] if scored[i]),
             inner=tuple(parts[at] for at in _nearest(k, count)[:inner]),
         )
         for k in range(count)
@@ -90,7 +93,7 @@ def make_splits(cohort: Cohort, settings: RunSettings) -> Splits:
         components = Split(
             COMPONENTS,
             train=train,
-            held_out=tuple(i for i in everyone if out[i]),
+            held_out=tuple(i for i in everyone if out[i] and scored[i]),
             inner=_inner_parts(cohort, train, settings),
         )
     return Splits(folds, components, Split(EVERYTHING, tuple(everyone), ()))
@@ -108,7 +111,8 @@ def _inner_parts(cohort: Cohort, train: Images, settings: RunSettings) -> tuple[
     if settings.tune.selection == "pooled" or all(len(grid_points(arm)) == 1 for arm in arms):
         return ()
     unit, rows = settings.folds.unit, [cohort.biopsies[i] for i in train]
-    units = len({row.subject if unit == "subject" else row.name for row in rows})
+    scored = [row for row in rows if row.is_scored]
+    units = len({row.subject if unit == "subject" else row.name for row in scored})
     # As many parts as the training images of a fold have, unless too few subjects are left.
     count, inner = min(settings.folds.count - 1, units), settings.tune.inner_splits
     needed = max(2, inner)
@@ -146,6 +150,7 @@ class SpecMaker:
     def __init__(self, settings: RunSettings, cohort: Cohort, data_fingerprint: str) -> None:
         self.settings = settings
         self.names = [biopsy.name for biopsy in cohort.biopsies]
+        self.scored = [biopsy.is_scored for biopsy in cohort.biopsies]
         self.data = data_fingerprint
 
     def search(self, splits: Splits) -> list[TrialSpec]:
@@ -181,7 +186,8 @@ class SpecMaker:
             for part in (split.held_out,) if held_out else split.inner:
                 train = tuple(i for i in split.train if i not in part)
                 place = train if shared else (split.name, train)
-                found.setdefault(place, (train, {}))[1][split.name] = part
+                judged = tuple(i for i in part if self.scored[i])
+                found.setdefault(place, (train, {}))[1][split.name] = judged
         named = ["-".join(evidence) for _, evidence in found.values()]
         return [
             (name if named.count(name) == 1 else f"{name}-inner-{named[:at].count(name) + 1}",

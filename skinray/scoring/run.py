@@ -125,7 +125,12 @@ class ScoringRun:
         self.fetch(RUN)
         rows, job = self.ledger.rows(), self.job
         return write_tables(
-            self.desk, job.out, rows, job.kind, overlays=job.settings.overlays, note=job.info.note
+            self.desk,
+            job.out,
+            rows,
+            job.kind,
+            overlays=job.settings.overlays,
+            note=job.info.note_on,
         )
 
     def fetch(self, name: str) -> None:

@@ -48,7 +48,8 @@ def claim_folder(job: Job, *, resume: bool) -> None:
             raise another_run(str(out), what, f"{name} {before.get(name)}, now {facts[name]}")
     facts |= {
         "kind": info.kind, "bundle_path": job.bundle, "settings": values,
-        "note": info.note, "um_per_px": job.settings.um_per_px, "trained_um_per_px": info.um_per_px,
+        "note": info.note, "synthetic": info.synthetic,
+        "um_per_px": job.settings.um_per_px, "trained_um_per_px": info.um_per_px,
         "created": now(), "versions": versions(),
     }  # fmt: skip
     try:

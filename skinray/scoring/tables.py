@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +95,7 @@ def write_tables(
     kind: ScoredKind,
     *,
     overlays: bool,
-    note: str = "",
+    note: Callable[[str | None], str] = lambda _: "",
 ) -> Totals:
     """Write the table of images as parquet and CSV, and that of crossings; each appears whole.
 
@@ -106,7 +106,7 @@ def write_tables(
     rows : from :meth:`skinray.scoring.ledger.Ledger.rows`.
     kind : what was scored.
     overlays : whether each image's own files were written.
-    note : on the bundle, for every row.
+    note : on the bundle and an image, from the SHA-256 of the image's file.
     """
     finals, names = kind.tables, kind.columns.names
     totals = Totals(finals[1])
@@ -121,7 +121,7 @@ def write_tables(
         sheet.writerow(names)
         for row in rows:
             record, result = _record(out, row, kind, overlays)
-            record["note"] = note or None
+            record["note"] = note(record["sha256"]) or None
             images.add(record)
             sheet.writerow([_cell(name, record[name]) for name in names])
             if result is None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import typer
 
@@ -19,7 +20,13 @@ from skinray.errors import BundleError, CohortError, SettingsError
 from skinray.learning.run_folder import OWNER
 from skinray.scoring.listing import Listing
 from tests.support.commands import Command, everything_below
-from tests.support.tiny import read_rows, tiny_run, write_manifest
+from tests.support.tiny import (
+    drawn_sample,
+    read_rows,
+    tiny_run,
+    write_drawn_cohort,
+    write_manifest,
+)
 
 # help
 
@@ -36,6 +43,11 @@ from tests.support.tiny import read_rows, tiny_run, write_manifest
              "report.html", "bundle/"],
         ),
         (["report"], ["RUN_DIR", "stored results"]),
+        (
+            ["labels", "merge"],
+            ["LABELS_FOLDER", "--into", "--out", "--replace", "manifest.csv.before",
+             "skinray labels merge corrections --into cohort"],
+        ),
         (["weights"], ["list", "fetch", "import"]),
         (["weights", "import"], ["nothing in it is executed"]),
         (["pretrain-hed"], ["BSDS500", "--out", "--epochs"]),
@@ -88,6 +100,26 @@ def test_check_notes_what_the_user_should_know(skinray: Command, cohort: Path) -
     assert ended.code == 0
     assert "note: group A has 3 subjects: some of the 5 folds will not contain it" in ended.out
     assert "note: 1 image without an expert's count" in ended.out
+
+
+def test_labels_are_merged_and_checked(skinray: Command, cohort: Path, tmp_path: Path) -> None:
+    made = write_drawn_cohort(tmp_path / "labels", images=2)
+    rows = read_rows(made)
+    for at, row in enumerate(rows):
+        row |= {"source": "corrected", "subject": "S1", "group": ""}
+        cv2.imwrite(str(made / row["image"]), drawn_sample(20 + at).image)
+    write_manifest(made, rows)
+    ended = skinray("labels", "merge", made, "--into", cohort)
+    assert ended.code == 0, ended.err
+    assert "added: 2 images of 1 subject, 0 of them new" in ended.out
+    assert f"kept as {cohort / 'manifest.csv.before'}" in ended.out
+    assert f"{cohort}: no problems found in 12 images" in ended.out
+    assert "note: 2 of 12 labels were pre-drawn by a model" in ended.out
+    (made / rows[0]["nerves"]).write_bytes((made / rows[1]["nerves"]).read_bytes())
+    again = skinray("labels", "merge", made, "--into", cohort)
+    assert again.code == 1
+    assert f"error: {made}: 1 problem" in again.err
+    assert "the cohort has the same image with another label (row 12, images/00-2.png)" in again.err
 
 
 def test_check_lists_every_problem_at_once(skinray: Command, cohort: Path) -> None:

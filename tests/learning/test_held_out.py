@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,11 @@ def test_the_experts_count_is_the_manifests_or_that_of_the_labels() -> None:
     assert expert_count(biopsy("a", count=7), sample) == 7
     assert expert_count(biopsy("a", count=0), sample) == 0
     assert expert_count(biopsy("a"), drawn_sample(size=(240, 320), nerves=3)) == 3
+
+
+def test_crossing_parameters_are_not_fitted_to_a_model_s_own_labels(tmp_path: Path) -> None:
+    own = (1, 3)
+    rows = [replace(one, source="model") if at in own else one for at, one in enumerate(BIOPSIES)]
+    samples = Spy(SAMPLES)
+    score(tmp_path, QUICK, samples=samples, biopsies=rows)
+    assert set(samples.read) == {0, 2, 4, *HELD_OUT}

@@ -11,7 +11,7 @@ from skinray.images.cohort.rows import Cohort
 from skinray.learning.search import SpecMaker, Split, make_splits
 from skinray.learning.spec import TrialSpec, grid_points
 from skinray.learning.trial import check_trials
-from tests.support.tiny import arm, cohort_of, tiny_run, tiny_spec
+from tests.support.tiny import arm, biopsy, cohort_of, tiny_run, tiny_spec
 
 COHORT = cohort_of([4, 3, 2, 2, 1, 3])
 POOLED = {"tune.selection": "pooled"}
@@ -312,3 +312,41 @@ def test_an_unknown_grid_path_is_an_error_when_trials_are_made() -> None:
     made = maker(nerve__main__grid={"train.lr": (1, 2)})
     with pytest.raises(SettingsError, match=r"unknown settings key 'train\.lr'"):
         made.search(make_splits(COHORT, made.settings))
+
+
+# labels by a model alone
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, HELD_OUT, {"folds__components_held_out": None}, {"folds__unit": "image"}]
+)
+def test_a_model_s_labels_are_trained_on_and_never_judge(changes: dict[str, Any]) -> None:
+    run = tiny_run(**changes)
+    own = tuple(
+        biopsy(f"model/{who}.png", who, None if who == "S9" else "AB"[int(who[1]) % 2],
+               source="model")
+        for who in ("S0", "S1", "S4", "S9")
+    )  # fmt: skip
+    cohort = Cohort(COHORT.root, (*COHORT.biopsies, *own))
+    alone = set(range(len(COHORT.biopsies), len(cohort.biopsies)))
+    splits, before = make_splits(cohort, run), make_splits(COHORT, run)
+    whole = (*splits.folds, splits.components)
+    for split, plain in zip(whole, (*before.folds, before.components), strict=True):
+        assert split.held_out == plain.held_out
+        assert set(split.train) - alone == set(plain.train)
+        kept = alone
+        if run.folds.unit == "subject":
+            out = subjects(cohort, split.held_out)
+            kept = {at for at in alone if cohort.biopsies[at].subject not in out}
+        assert set(split.train) & alone == kept
+    assert alone <= set(splits.everything.train)
+    specs = SpecMaker(run, cohort, "d").search(splits)
+    assert specs
+    for spec in specs:
+        assert not set(spec.validation) & alone
+        assert not {at for part in spec.evidence.values() for at in part} & alone
+        assert max(spec.train) in alone
+        if run.folds.unit == "subject":
+            assert not subjects(cohort, spec.train) & subjects(cohort, spec.validation)
+    plain_specs = SpecMaker(run, COHORT, "d").search(before)
+    assert [spec.evidence for spec in specs] == [spec.evidence for spec in plain_specs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from skinray.config.scoring import ScoreSettings
 from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import ImageError
 from skinray.learning.bundle import load
-from skinray.learning.bundle.info import read_info
+from skinray.learning.bundle.info import ON_DRAWN_IMAGES, read_info
 from skinray.scoring.entries import Entry
 from skinray.scoring.image_store import File, LocalStore
 from skinray.scoring.kinds import SCORED_KINDS
 from skinray.scoring.rows import Scored, content_key
+from skinray.scoring.run import ScoringRun
 from skinray.scoring.run_store import LocalOutput
 from skinray.scoring.score_image import DEADLY, Job, Opened, Turn
 
@@ -140,3 +142,17 @@ def test_a_full_disk_is_not_the_images_fault(job: Job, tmp_path: Path) -> None:
     zeros = np.zeros(image.pixels.shape[:2], np.float32)
     with pytest.raises(OSError, match="overlays"):
         job.finish(image, both(zeros))
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_the_run_says_whether_its_bundle_has_seen_drawings_alone(
+    tmp_path: Path, synthetic: bool
+) -> None:
+    bundle = stand_in_bundle(tmp_path / "bundle", synthetic=synthetic)
+    (tmp_path / "a.png").write_bytes(png(drawn_image()))
+    images, out = str(tmp_path / "a.png"), tmp_path / "out"
+    with ScoringRun.claimed(bundle, images, out, ScoreSettings(), resume=False):
+        pass
+    told = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    assert told["synthetic"] is synthetic
+    assert told["note"] == (ON_DRAWN_IMAGES if synthetic else "")

@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from skinray.crossings.detect import CrossingsRecord
+from skinray.learning.bundle.info import IN_TRAINING, read_info
+from skinray.models.weights.published import STARTER
 from skinray.scoring.kinds import SCORED_KINDS
 from skinray.scoring.run_store import LocalOutput
 from skinray.scoring.tables import LOST, Totals, write_tables
@@ -125,3 +127,16 @@ def test_figures_have_as_many_digits_in_the_csv_as_they_are_worth(tmp_path: Path
     (stored,) = pq.read_table(tmp_path / "counts.parquet").to_pylist()
     assert {name: stored[name] for name in exact} == exact
     assert stored["image"] == "Müller.png"
+
+
+def test_each_row_has_the_note_on_its_own_image(tmp_path: Path) -> None:
+    rows = [
+        row("a.png", problem="no such file: restore it"),
+        row("b.png", status="failed", error="empty: copy it", sha256="seen"),
+        row("c.png", status="failed", error="empty: copy it", sha256="new"),
+    ]
+    info = read_info(STARTER).model_copy(update={"trained_on": frozenset({"seen"})})
+    run, kind = LocalOutput(tmp_path), SCORED_KINDS["biopsy"]
+    write_tables(tmp_path, run, iter(rows), kind, overlays=False, note=info.note_on)
+    notes = pq.read_table(tmp_path / "counts.parquet")["note"].to_pylist()
+    assert notes == [info.note, f"{info.note}; {IN_TRAINING}", info.note]

@@ -64,6 +64,9 @@ def score(
         if run.job.info.starter:
             said = "No bundle of yours: counting with the starter, untrained on your images."
             console.print(said, style="yellow", highlight=False)
+        elif run.job.info.synthetic:
+            said = "This bundle was trained on images that skinray drew, and on none of a patient."
+            console.print(said, style="yellow", highlight=False)
         run.collect(retry=True)
         if run.left:
             with session():

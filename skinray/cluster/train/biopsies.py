@@ -18,7 +18,7 @@ from skinray.config.biopsies import CrossingSettings, RunSettings
 from skinray.config.kinds import STAGES, Stage
 from skinray.images.cohort.check import checked_cohort
 from skinray.images.cohort.common_scale import LabelledReader, common_scale
-from skinray.images.cohort.manifest import fingerprint
+from skinray.images.cohort.manifest import fingerprint, image_hashes
 from skinray.images.cohort.rows import Cohort
 from skinray.learning import bundle as bundles
 from skinray.learning.auto.watch import OTHER_RATES, tries
@@ -226,8 +226,10 @@ class BiopsyJob(TrainingJob[RunResults]):
             um_per_px=self.um_per_px,
             fold="folds" if self.settings.ensemble else self.splits.everything.name,
             settings=self.settings.model_dump(mode="json"),
-            metrics=headline(measured, self.settings),
+            metrics=headline(measured, self.settings, synthetic=self.cohort.synthetic),
             failures=tuple(failures),
+            synthetic=self.cohort.synthetic,
+            trained_on=image_hashes(self.cohort),
             versions=versions(),
             data_fingerprint=self.data,
             images=len(self.cohort.biopsies),

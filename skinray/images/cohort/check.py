@@ -90,7 +90,7 @@ def _scaled(biopsy: Biopsy, read: ReadSettings) -> Biopsy:
 def remarks(cohort: Cohort, folds: FoldSettings) -> list[str]:
     """Return notes that do not prevent a training but matter for its result."""
     subjects: dict[str, set[str]] = defaultdict(set)
-    for biopsy in cohort.biopsies:
+    for biopsy in cohort.scored:
         if biopsy.group is not None:
             subjects[biopsy.group].add(biopsy.subject)
     lines = [
@@ -99,11 +99,42 @@ def remarks(cohort: Cohort, folds: FoldSettings) -> list[str]:
         for group, names in sorted(subjects.items())
         if len(names) < folds.count and folds.unit == "subject"
     ]
-    without = sum(biopsy.count is None for biopsy in cohort.biopsies)
+    lines += on_sources(cohort)
+    if cohort.synthetic:
+        lines.append("skinray drew every image: no result says anything about a patient's tissue")
+    without = sum(biopsy.count is None for biopsy in cohort.scored)
     if without:
         lines.append(
             f"{counted(without, 'image')} without an expert's count: the crossings of the labels "
             "are used instead"
+        )
+    return lines
+
+
+def on_sources(cohort: Cohort) -> list[str]:
+    """Say how many labels a model had a part in, and how many images skinray drew, if not all."""
+    images, alone = len(cohort.biopsies), cohort.of("model")
+    lines = []
+    if predrawn := cohort.of("corrected", "model"):
+        lines.append(
+            f"{predrawn} of {counted(images, 'label')} were pre-drawn by a model: "
+            f"{predrawn - alone} then corrected or reviewed by a person, {alone} not"
+        )
+    if predrawn > alone:
+        lines.append(
+            "a corrected label resembles what the model drew, so agreement with it may look better "
+            "than with a label drawn from nothing"
+        )
+    if alone:
+        lines.append(
+            "labels by a model alone are trained on; they are never held out, scored or used to "
+            "choose settings"
+        )
+    drawn = cohort.of("phantom")
+    if 0 < drawn < images:
+        lines.append(
+            f"{drawn} of {counted(images, 'image')} were drawn by skinray; every figure mixes them "
+            "with the others"
         )
     return lines
 

@@ -30,7 +30,14 @@ COLUMNS = (
     "count",
     "second_count",
     "um_per_px",
+    "source",
+    "bundle",
+    "reader",
+    "reviewed_at",
+    "original_name",
 )
+# Kept for people: nothing depends on them, so that a column of a similar name is no mistake.
+NOTED = COLUMNS[-4:]
 KEEP_INSIDE = "give a path relative to the manifest's folder, without '..'"
 _NO_VALUE = ("", "na", "n/a", "nan", "none", "null")
 _SAVE_AGAIN = "save the table as CSV (UTF-8)"
@@ -42,7 +49,7 @@ class ManifestRow:
 
     number: int
     cells: dict[str, str]
-    decimal_comma: bool
+    separator: str
 
     def text(self, column: str) -> str | None:
         """Return a cell; None if it is missing, empty, or says that there is no value."""
@@ -59,6 +66,11 @@ class ManifestRow:
         path = PurePosixPath(self.path(column))
         drive = PureWindowsPath(self.cells[column]).anchor
         return path.is_absolute() or bool(drive) or ".." in path.parts
+
+    @property
+    def decimal_comma(self) -> bool:
+        """Whether numbers may be written with a comma: it does not separate the cells."""
+        return self.separator != ","
 
     def um_per_px(self) -> float | None:
         """Return the scale; ValueError if the cell is not that of a microscope."""
@@ -90,9 +102,7 @@ def read_table(root: Path) -> tuple[list[ManifestRow], list[FileProblem]]:
             )
         elif any(cells):
             cells += [""] * (len(names) - len(cells))
-            rows.append(
-                ManifestRow(number, dict(zip(names, cells, strict=False)), separator != ",")
-            )
+            rows.append(ManifestRow(number, dict(zip(names, cells, strict=False)), separator))
     if not rows and not problems:
         problems.append(_problem("no rows below the header", "add one row per image"))
     return rows, problems
@@ -138,7 +148,7 @@ def other_spellings(names: Iterable[str]) -> list[str]:
 
 def _header_problems(names: list[str]) -> list[FileProblem]:
     problems = []
-    missing = [name for name in COLUMNS if name not in names]
+    missing = [name for name in COLUMNS if name not in names and name not in NOTED]
     for name in sorted({name for name in names if name and names.count(name) > 1}):
         problems.append(_problem(f"column '{name}' appears more than once", "keep one of them", 1))
     for name in names:

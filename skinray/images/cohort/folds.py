@@ -2,6 +2,9 @@
 
 The result depends only on names, subjects, groups and the seed, not on the order of the
 manifest's rows. docs/decisions/0036 says why scikit-learn's StratifiedGroupKFold is not used.
+
+Images whose labels a model made alone are no truth to score against: they change nothing in how the
+others are dealt, and follow their subject. docs/decisions/0038 has the reasons.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from skinray.errors import CohortError
 from skinray.images.cohort.rows import Cohort
 from skinray.images.file_errors import counted
 
+# The fold of an image that is never held out: only a model labelled images of its subject.
+TRAINED_ALWAYS = -1
+
 
 @dataclass(frozen=True)
 class _Unit:
@@ -31,9 +37,12 @@ def assign_folds(cohort: Cohort, settings: FoldSettings, seed: int) -> NDArray[n
 
     Units (subjects, or images if ``settings.unit`` says so) are placed one by one, large ones
     first, in the fold that so far has the smallest share of the unit's group and of all images.
-    No fold stays empty.
+    No fold stays empty. An image with a model's own labels belongs to the fold of its subject, so
+    that it does not train a network that is scored on that subject; it has no fold if no other
+    image of the subject has one, or if folds are of images.
 
-    Returns (N,) int in 0 .. ``settings.count - 1``, in the order of ``cohort.biopsies``.
+    Returns (N,) int in 0 .. ``settings.count - 1`` or ``TRAINED_ALWAYS``, in the order of
+    ``cohort.biopsies``.
     Raises CohortError if there are fewer units than folds.
     """
     units = _shuffled_units(cohort, settings, seed)
@@ -44,51 +53,71 @@ def assign_folds(cohort: Cohort, settings: FoldSettings, seed: int) -> NDArray[n
             if settings.unit == "subject":
                 remedy += ", or see with --fold-unit image how well it counts this subject alone"
         raise CohortError(
-            f"{cohort.root}: {counted(len(units), settings.unit)} cannot fill {settings.count} "
-            f"folds: {remedy}"
+            f"{cohort.root}: {counted(len(units), settings.unit)}{_left_out(cohort)} cannot fill "
+            f"{settings.count} folds: {remedy}"
         )
     total = Counter[str]()
     for unit in units:
         total[unit.group] += len(unit.rows)
-    folds = np.zeros(len(cohort.biopsies), np.int64)
+    folds = np.full(len(cohort.biopsies), TRAINED_ALWAYS, np.int64)
     of_group = {group: np.zeros(settings.count) for group in total}
     of_all = np.zeros(settings.count)
     for unit in sorted(units, key=lambda unit: -len(unit.rows)):  # stable: keeps the shuffle
-        share = of_group[unit.group] / total[unit.group] + of_all / len(folds)
+        share = of_group[unit.group] / total[unit.group] + of_all / sum(total.values())
         fold = int(np.argmin(share))
         folds[list(unit.rows)] = fold
         of_group[unit.group][fold] += len(unit.rows)
         of_all[fold] += len(unit.rows)
-    return folds
+    return _with_subjects(cohort, settings, folds)
 
 
 def hold_out(cohort: Cohort, count: int, settings: FoldSettings, seed: int) -> NDArray[np.bool_]:
     """Choose about ``count`` images to hold out of one training (tables 1 and 2 of the paper).
 
     By image: exactly ``count``. By subject: whole subjects whose images sum to as near ``count``
-    as possible. Groups are drawn in proportion; both sides keep at least one image.
+    as possible. Groups are drawn in proportion; both sides keep at least one image. An image with a
+    model's own labels does not count, and goes with its subject as in :func:`assign_folds`.
 
     Returns (N,) bool in the order of ``cohort.biopsies``, True where held out.
     Raises CohortError if nothing would be left to train on, or there is a single unit.
     """
     units = _proportional_order(_shuffled_units(cohort, settings, seed), seed)
-    images = len(cohort.biopsies)
+    images = len(cohort.scored)
     if len(units) < 2 or not 1 <= count < images:
         raise CohortError(
             f"{cohort.root}: cannot hold out {count} of {images} images in "
             f"{counted(len(units), settings.unit)}: set folds.components_held_out below the number "
             f"of images, or add {settings.unit}s"
         )
-    held = np.zeros(images, bool)
+    held = np.where([biopsy.is_scored for biopsy in cohort.biopsies], 0, TRAINED_ALWAYS)
     for unit in _nearest_total([len(unit.rows) for unit in units], count):
-        held[list(units[unit].rows)] = True
-    return held
+        held[list(units[unit].rows)] = 1
+    return np.asarray(_with_subjects(cohort, settings, held) == 1, bool)
+
+
+def _with_subjects(
+    cohort: Cohort, settings: FoldSettings, folds: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Put images with a model's own labels into the fold of their subject's other images."""
+    if settings.unit == "image":
+        return folds
+    pairs = list(zip(cohort.biopsies, folds.tolist(), strict=True))
+    of = {biopsy.subject: fold for biopsy, fold in pairs if biopsy.is_scored}
+    return np.array([of.get(biopsy.subject, TRAINED_ALWAYS) for biopsy, _ in pairs], np.int64)
+
+
+def _left_out(cohort: Cohort) -> str:
+    """Say that some images were not counted, and why."""
+    alone = len(cohort.biopsies) - len(cohort.scored)
+    return f", without the {counted(alone, 'image')} labelled by a model alone," if alone else ""
 
 
 def _shuffled_units(cohort: Cohort, settings: FoldSettings, seed: int) -> list[_Unit]:
-    """Return the units in an order drawn from the seed, whatever the order of the rows."""
+    """Return the units to score, in an order drawn from the seed, whatever that of the rows."""
     rows: dict[str, list[int]] = {}
     for row, biopsy in enumerate(cohort.biopsies):
+        if not biopsy.is_scored:
+            continue
         key = biopsy.subject if settings.unit == "subject" else biopsy.name
         rows.setdefault(key, []).append(row)
     units = [_Unit(_group(cohort, rows[name]), tuple(rows[name])) for name in sorted(rows)]

@@ -117,8 +117,14 @@ def fingerprint(cohort: Cohort) -> str:
         ]
         for path in (biopsy.image, biopsy.nerves, biopsy.dermis, biopsy.boundary):
             facts.append(None if path is None else _file_sha256(path))
+        facts += [] if biopsy.source is None else [biopsy.source]
         digest.update(json.dumps(facts).encode() + b"\n")
     return digest.hexdigest()
+
+
+def image_hashes(cohort: Cohort) -> frozenset[str]:
+    """Return the SHA-256 of the image files; CohortError if one cannot be read."""
+    return frozenset(_file_sha256(biopsy.image) for biopsy in cohort.biopsies)
 
 
 def _file_sha256(path: Path) -> str:

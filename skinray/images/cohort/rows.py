@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar, cast, get_args
 
 from skinray.config.base import parse_number
 from skinray.images.cohort.csv_table import KEEP_INSIDE, ManifestRow, read_table
@@ -15,6 +15,10 @@ from skinray.images.file_errors import FileProblem
 from skinray.images.pixel_size import SCALE_RANGE
 
 _WHOLE = "a whole number of 0 or more"
+# Who made a label: a person; a model, then a person who corrected or reviewed it; a model alone;
+# or skinray, which drew the image with it.
+Source = Literal["drawn", "corrected", "model", "phantom"]
+SOURCES: tuple[Source, ...] = get_args(Source)
 T = TypeVar("T")
 
 
@@ -36,6 +40,7 @@ class Biopsy:
     second_count : crossings that a second expert counted.
     um_per_px : scale; overrides the image file's.
     row : as a spreadsheet numbers it; the header is row 1.
+    source : who made the labels; None: not said, so a person drew them.
     """
 
     name: str
@@ -50,6 +55,12 @@ class Biopsy:
     second_count: int | None
     um_per_px: float | None
     row: int
+    source: Source | None = None
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether a result may be compared with the labels: a model's own are no truth."""
+        return self.source != "model"
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,20 @@ class Cohort:
 
     root: Path
     biopsies: tuple[Biopsy, ...]
+
+    def of(self, *sources: Source) -> int:
+        """Return how many biopsies have labels of one of these sources."""
+        return sum(biopsy.source in sources for biopsy in self.biopsies)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether skinray drew every image; False if only some are drawn."""
+        return self.of("phantom") == len(self.biopsies) > 0
+
+    @property
+    def scored(self) -> tuple[Biopsy, ...]:
+        """The biopsies that folds hold out and score; the others are only trained on."""
+        return tuple(biopsy for biopsy in self.biopsies if biopsy.is_scored)
 
 
 @dataclass(frozen=True)
@@ -127,20 +152,32 @@ class _RowReader:
             second_count=self._value("second_count", _count, _WHOLE),
             um_per_px=self._value("um_per_px", lambda _: row.um_per_px(), SCALE_RANGE),
             row=row.number,
+            source=self._value(
+                "source",
+                _source,
+                f"one of {', '.join(SOURCES)}",
+                "correct or empty the cell, or rename the column if it means something else",
+            ),
         )
 
     def _refuse(self, reason: str, remedy: str) -> None:
         file = self.row.cells["image"] or "(no image)"
         self.problems.append(FileProblem(self.row.number, file, reason, remedy))
 
-    def _value(self, column: str, read: Callable[[str], T], kind: str) -> T | None:
+    def _value(
+        self,
+        column: str,
+        read: Callable[[str], T],
+        kind: str,
+        remedy: str = "correct or empty the cell",
+    ) -> T | None:
         cell = self.row.text(column)
         if cell is None:
             return None
         try:
             return read(cell)
         except (ValueError, OverflowError):
-            self._refuse(f"{column} '{cell}' is not {kind}", "correct or empty the cell")
+            self._refuse(f"{column} '{cell}' is not {kind}", remedy)
             return None
 
     def _file(self, column: str) -> Path | None:
@@ -167,6 +204,12 @@ def _count(cell: str) -> int:
     if value < 0 or value != int(value):
         raise ValueError
     return int(value)
+
+
+def _source(cell: str) -> Source:
+    if cell.lower() not in SOURCES:
+        raise ValueError
+    return cast(Source, cell.lower())
 
 
 def _repeated_files(rows: list[ManifestRow]) -> list[FileProblem]:

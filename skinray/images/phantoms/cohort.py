@@ -156,6 +156,7 @@ def write_phantom(out: Path, name: str, phantom: Phantom) -> dict[str, Any]:
         "count": phantom.count,
         "second_count": phantom.second_count,
         "um_per_px": phantom.um_per_px,
+        "source": "phantom",
     }
     return row | ({"window": phantom.window} if phantom.window else {})
 

@@ -102,7 +102,7 @@ def plan_for(
     CohortError
         If the cohort has problems; the message lists every one.
     """
-    listed = read_manifest(data).biopsies
+    listed = read_manifest(data).scored
     folds = folds_for(len(listed), len({biopsy.subject for biopsy in listed}))
     with Steps("Checking images and labels", 1, console) as steps:
         cohort = checked_cohort(data, ReadSettings(), folds, progress=steps.tell)
@@ -113,7 +113,7 @@ def plan_for(
         raise CohortError(f"{data}: {doubt}; if they are right, repeat with --anyway")
     facts = cohort_facts(cohort, samples, scale)
     with Steps("Timing networks", 1, console):
-        return plan_run(facts, machine_facts(), hours)
+        return plan_run(facts, machine_facts(), hours, folds=folds)
 
 
 def folds_for(images: int, subjects: int) -> FoldSettings:
@@ -125,7 +125,11 @@ def folds_for(images: int, subjects: int) -> FoldSettings:
 
 
 def plan_run(
-    cohort: CohortFacts, machine: MachineFacts, hours: float | None, timer: Timer | None = None
+    cohort: CohortFacts,
+    machine: MachineFacts,
+    hours: float | None,
+    timer: Timer | None = None,
+    folds: FoldSettings | None = None,
 ) -> Plan:
     """Plan a run on a cohort.
 
@@ -133,8 +137,10 @@ def plan_run(
     ----------
     hours : the budget; None: that of the machine.
     timer : measures the cost of an arm at a crop size; None: on this machine, some seconds each.
+    folds : None: those that all images of the cohort can fill.
     """
-    planner = _Planner(cohort, machine, hours or machine.hours, timer or measure)
+    folds = folds or folds_for(cohort.images, cohort.subjects)
+    planner = _Planner(cohort, machine, hours or machine.hours, timer or measure, folds)
     return planner.plan()
 
 
@@ -157,9 +163,15 @@ class _Planner:
     """Decides line by line."""
 
     def __init__(
-        self, cohort: CohortFacts, machine: MachineFacts, hours: float, timer: Timer
+        self,
+        cohort: CohortFacts,
+        machine: MachineFacts,
+        hours: float,
+        timer: Timer,
+        folds: FoldSettings,
     ) -> None:
         self.cohort, self.machine, self.hours, self.timer = cohort, machine, hours, timer
+        self.folds = folds
         self.lines: list[PlanLine] = []
         self.short: set[Stage] = set()  # stages that have too little time
 
@@ -170,7 +182,8 @@ class _Planner:
     def plan(self) -> Plan:
         """Make every decision, in the order of the table."""
         self._show_facts()
-        folds, (nerve, dermis) = self._folds(), (self._nerve(), self._dermis())
+        self._say_folds()
+        folds, (nerve, dermis) = self.folds, (self._nerve(), self._dermis())
         budget = self.hours * 3600 * USED - self._scoring_s(folds, (nerve, dermis))
         searched = folds.count * len(dermis.scales) * SEARCH_FRACTION * (len(dermis.scales) > 1)
         short = (folds.count + 1 + searched) / self.machine.at_once
@@ -199,8 +212,8 @@ class _Planner:
         on = f"{machine.gpus} GPUs" if machine.gpus else f"{machine.cores} CPU cores"
         self.say("budget", f"{self.hours:g} h", f"{on}; --hours sets another budget")
 
-    def _folds(self) -> FoldSettings:
-        folds = folds_for(self.cohort.images, self.cohort.subjects)
+    def _say_folds(self) -> None:
+        folds = self.folds
         why = "no subject is both trained on and tested"
         if folds.unit == "image":
             why = (
@@ -208,7 +221,6 @@ class _Planner:
                 "nothing about new subjects"
             )
         self.say("folds", f"{folds.count}, of {folds.unit}s", why)
-        return folds
 
     def _nerve(self) -> _Wish:
         stroke = self.cohort.stroke_px

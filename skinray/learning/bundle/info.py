@@ -9,7 +9,14 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from skinray.config.biopsies import CrossingSettings
 from skinray.config.images import PredictSettings
@@ -24,6 +31,10 @@ from skinray.images.photos.skin import Skin, find_skin
 FORMAT = 2
 INFO, ASIDE = "bundle.json", ".old"
 NOT_TRAINED = "starter, untrained on your images"
+ON_DRAWN_IMAGES = "trained on images that skinray drew"
+IN_TRAINING = "in the bundle's training set, so its result looks better than it is"
+# The figure of a cross-validation that says between which errors 95 of 100 counts lie.
+LIMITS = "limits of agreement (crossings per image)"
 # The field with the settings of the step that follows the networks.
 LAST_STEP: dict[Kind, str] = {"biopsy": "crossings", "photo": "skin"}
 
@@ -33,7 +44,9 @@ class BundleInfo(BaseModel):
 
     A bundle for biopsies has the settings ``crossings``, one for photographs ``skin``. ``failures``
     says what did not work in the run that made it; ``starter``, that it was trained on drawings
-    alone and ships with skinray.
+    alone and ships with skinray; ``synthetic``, that skinray drew every image of its training, as
+    for a starter. ``trained_on`` has the SHA-256 of the files of its training images; without any,
+    they are not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,12 +64,25 @@ class BundleInfo(BaseModel):
     metrics: dict[str, Any]
     failures: tuple[str, ...] = ()
     starter: bool = False
+    synthetic: bool = False
+    trained_on: frozenset[str] = frozenset()
     versions: dict[str, str]
     data_fingerprint: str
     images: int
     subjects: int
     created: str
     sha256: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _starters_are_synthetic(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("starter") is True:
+            return values | {"synthetic": True}
+        return values
+
+    @field_serializer("trained_on")
+    def _in_order(self, hashes: frozenset[str]) -> list[str]:
+        return sorted(hashes)
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -80,8 +106,19 @@ class BundleInfo(BaseModel):
     @property
     def note(self) -> str:
         """What every result of the bundle has to say about it; "" for a bundle without a flaw."""
-        said = ["its training did not learn"] * bool(self.failures)
-        return "; ".join([NOT_TRAINED] * self.starter + said)
+        said = [NOT_TRAINED] if self.starter else [ON_DRAWN_IMAGES] * self.synthetic
+        return "; ".join(said + ["its training did not learn"] * bool(self.failures))
+
+    def note_on(self, image_sha256: str | None) -> str:
+        """Return what the result of one image has to say: :attr:`note`, and if it trained on it."""
+        seen = [IN_TRAINING] * (image_sha256 in self.trained_on)
+        return "; ".join([self.note] * bool(self.note) + seen)
+
+    @property
+    def limits_of_agreement(self) -> tuple[float, float] | None:
+        """Lowest and highest error of 95 of 100 counts, crossings per image; None: not measured."""
+        low, high = self.metrics.get(LIMITS) or (None, None)
+        return None if low is None or high is None else (float(low), float(high))
 
     @property
     def counting(self) -> CrossingSettings:

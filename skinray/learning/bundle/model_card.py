@@ -17,6 +17,11 @@ TEMPLATE = """\
 {%- endfor %}
 
 {% endif -%}
+{% if info.synthetic and not info.starter -%}
+**Synthetic: trained on images that skinray drew.** Its figures compare it with the truth drawn and
+say nothing about a patient's tissue. Train with your own images: `skinray train-cv --data FOLDER`.
+
+{% endif -%}
 {% if info.starter -%}
 **Starter, untrained on your images.** skinray made it from {{ info.images }} biopsies that it drew
 in many stains, sizes and anatomies (`skinray pretrain-phantoms`, seed \

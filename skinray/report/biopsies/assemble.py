@@ -10,8 +10,10 @@ from typing import Any
 
 from skinray.config.biopsies import RunSettings
 from skinray.config.kinds import STAGES
+from skinray.images.cohort.check import on_sources
 from skinray.images.cohort.rows import Cohort
 from skinray.learning.auto.watch import finding
+from skinray.learning.bundle.info import LIMITS
 from skinray.learning.held_out import HeldOut, SplitScores
 from skinray.learning.search import Split, Splits
 from skinray.learning.spec import TrialSpec
@@ -27,7 +29,7 @@ from skinray.report.biopsies.results import (
     TrialRow,
     why_optimistic,
 )
-from skinray.report.biopsies.scores import fold_r, spread
+from skinray.report.biopsies.scores import DRAWN, EXPERT, fold_r, spread
 
 Trial = tuple[TrialSpec, TrialOutcome | None, str]
 
@@ -47,11 +49,15 @@ class Measured:
     um_per_px: float | None
 
 
-def headline(measured: Measured, settings: RunSettings) -> dict[str, Any]:
+def headline(
+    measured: Measured, settings: RunSettings, *, synthetic: bool = False
+) -> dict[str, Any]:
     """Return the figures for the model card, from held-out images alone.
 
-    If those images were used to choose the settings, a note says so.
+    If those images were used to choose the settings, a note says so. ``synthetic``: skinray drew
+    them, so no expert has counted.
     """
+    counts = f"{(DRAWN if synthetic else EXPERT).whose}{'' if synthetic else ' counts'}"
     folds = [measured.scores[split.name].images for split in measured.splits.folds]
     images = [image for fold in folds for image in fold]
     figures: dict[str, Any] = {
@@ -62,13 +68,15 @@ def headline(measured: Measured, settings: RunSettings) -> dict[str, Any]:
         figures[f"nerve Dice, k = {k} (mean)"] = round(fmean(i.nerve_dice[k] for i in images), 3)
     pooled = agreement([i.model for i in images], [i.expert for i in images])
     if pooled.r is not None:
-        figures["Pearson r with the expert's counts (all images)"] = round(pooled.r, 3)
+        figures[f"Pearson r with {counts} (all images)"] = round(pooled.r, 3)
     if pooled.mean_absolute_error is not None:
         figures["error of a count (mean, crossings)"] = round(pooled.mean_absolute_error, 2)
+    if pooled.limits is not None:
+        figures[LIMITS] = [round(limit, 2) for limit in pooled.limits]
     r = spread(fold_r(agreement([i.model for i in f], [i.expert for i in f])) for f in folds)
     if r is not None:
         of = f"{r.n} of {len(folds)} folds"
-        figures[f"Pearson r with the expert's counts (mean of {of})"] = round(r.mean, 3)
+        figures[f"Pearson r with {counts} (mean of {of})"] = round(r.mean, 3)
     why = why_optimistic(settings.model_dump(mode="json"), bool(measured.search))
     return figures | ({"note": why} if why else {})
 
@@ -105,6 +113,7 @@ def assemble(
         folds=[_fold(measured, cohort, split, k) for k, split in folds],
         component_split=splits.components.name,
         component_counts=[_count(measured, cohort, splits.components, i, 0) for i in components],
+        component_train=len(splits.components.train),
         arms=_arms(measured, settings, cohort, missing),
         trials=[_trial(*t) for t in (*measured.search, *measured.trained)],
         curves=[curve_of(spec, outcome) for spec, outcome, _ in measured.trained if outcome],
@@ -115,6 +124,7 @@ def assemble(
         seconds=seconds,
         bundle="bundle",
         notes=_notes(measured, settings, cohort),
+        synthetic=cohort.synthetic,
     )
 
 
@@ -229,10 +239,12 @@ def _notes(measured: Measured, settings: RunSettings, cohort: Cohort) -> list[st
     skipped = sum(o.history[-1].skipped_steps for _, o, _ in measured.trained if o and o.history)
     if skipped:
         notes.append(f"{skipped} training steps were skipped: their gradient was not finite.")
-    uncounted = sum(biopsy.count is None for biopsy in cohort.biopsies)
+    notes += [f"{line[0].upper()}{line[1:]}." for line in on_sources(cohort)]
+    uncounted = sum(biopsy.count is None for biopsy in cohort.scored)
     if uncounted:
+        whose = (DRAWN if cohort.synthetic else EXPERT).whose
         notes.append(
-            f"The manifest has no count for {uncounted} of {len(cohort.biopsies)} images: for "
-            "these, the expert's count is the number of crossings found on the expert's labels."
+            f"The manifest has no count for {uncounted} of {len(cohort.scored)} images: for "
+            f"these, {whose} count is the number of crossings found on {whose} labels."
         )
     return notes

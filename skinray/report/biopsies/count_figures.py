@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from skinray.report.biopsies.agreement import Agreement
 from skinray.report.biopsies.results import CountRow
-from skinray.report.biopsies.scores import Scores
+from skinray.report.biopsies.scores import EXPERT, Scores, Truth
 from skinray.report.charts import COLOURS, INK, MARKERS, STYLE, Chart, to_svg
 from skinray.report.tables import interval, number
 
@@ -24,6 +24,7 @@ MOST_PANELS = 12
 
 def scatter(rows: Sequence[CountRow], scores: Scores) -> Chart:
     """Draw the model's count against the expert's, in a panel per fold and one for all."""
+    truth = scores.truth
     panels = [
         (f"Fold {fold.label}", fold.agreement, [r for r in rows if str(r.fold) == fold.label])
         for fold in scores.folds
@@ -42,20 +43,21 @@ def scatter(rows: Sequence[CountRow], scores: Scores) -> Chart:
             title, found, held = panel
             colour = INK if title == "All folds" else COLOURS[index % len(COLOURS)]
             _scatter_panel(place, title, found, held, top, colour)
+            place.set(xlabel=f"{truth.label}: crossings")
         for place in places[len(panels) :]:
             place.set_visible(False)
         svg = to_svg(figure)
     each = "; ".join(f"{title}: r {_r(found)} over {found.n}" for title, found, _ in panels)
     return Chart(
-        "Counts of the model and of the expert",
-        f"Scatter plots of the model's count against the expert's count. {each}.",
+        f"Counts of the model and of {truth.who}",
+        f"Scatter plots of the model's count against that of {truth.who}. {each}.",
         "Each dot is a held-out image; a larger dot stands for several images with the same two "
-        "counts. On the dashed line model and expert agree; above it the model found more.",
+        "counts. On the dashed line the two agree; above it the model found more.",
         svg,
     )
 
 
-def bland_altman(rows: Sequence[CountRow], found: Agreement) -> Chart:
+def bland_altman(rows: Sequence[CountRow], found: Agreement, truth: Truth = EXPERT) -> Chart:
     """Draw the difference of the two counts against their mean, with bias and limits."""
     folds = sorted({row.fold for row in rows})
     with mpl.rc_context(STYLE):
@@ -68,7 +70,10 @@ def bland_altman(rows: Sequence[CountRow], found: Agreement) -> Chart:
             look = {"color": COLOURS[index], "marker": MARKERS[index], "label": f"fold {fold}"}
             _dots(place, pairs, 30, **look)
         _limit_lines(place, found)
-        place.set(xlabel="mean of model and expert: crossings per image", ylabel="model - expert")
+        place.set(
+            xlabel=f"mean of model and {truth.label}: crossings per image",
+            ylabel=f"model - {truth.label}",
+        )
         place.yaxis.set_major_locator(MaxNLocator(8, integer=True))
         if coloured and len(folds) > 1:
             figure.legend(loc="outside upper center", ncols=len(folds))
@@ -78,7 +83,7 @@ def bland_altman(rows: Sequence[CountRow], found: Agreement) -> Chart:
         "Differences of the two counts (Bland and Altman)",
         f"Bland-Altman plot of {found.n} images: bias {number(found.bias, 1) or 'not known'}, "
         f"95 % limits of agreement {limits} crossings.",
-        "Each dot is an image: the difference between the model's and the expert's count, against "
+        f"Each dot is an image: the model's count minus that of {truth.who}, against "
         "their mean. About 95 of 100 images are between the dashed lines; the bars at the right "
         "edge are the 95 % CIs of the lines themselves.",
         svg,
@@ -103,7 +108,7 @@ def _scatter_panel(
     place.plot([0, top], [0, top], color=INK, linewidth=1, linestyle=(0, (4, 3)))
     _dots(place, ((row.expert, row.model) for row in rows), 26, color=colour)
     place.set(xlim=(-0.5, top), ylim=(-0.5, top), aspect="equal")
-    place.set(xlabel="expert: crossings", ylabel="model: crossings")
+    place.set(ylabel="model: crossings")
     place.set_title(f"{title}   r {_r(found)}   n = {found.n}")
     for axis in (place.xaxis, place.yaxis):
         axis.set_major_locator(MaxNLocator(6, integer=True))

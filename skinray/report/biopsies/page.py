@@ -39,18 +39,20 @@ def write_report(run_dir: Path) -> Path:
         "caveats": caveats(results, scores),
     }
     run = results.model_dump(exclude={"curves"})
-    write_json(run_dir / "report.json", {"scores": sentences | asdict(scores), "run": run})
+    figures = {"scores": sentences | asdict(scores), "run": run}
+    write_json(run_dir / "report.json", {"synthetic": results.synthetic} | figures)
     return write_whole(run_dir / "report.html", _page(results, scores, run_dir))
 
 
 def _page(results: RunResults, scores: Scores, run_dir: Path) -> str:
     nerve, dermis, folds, second = build_tables(results, scores)
-    counts, pooled = results.counts, scores.pooled.agreement
+    counts, pooled, truth = results.counts, scores.pooled.agreement, scores.truth
     return render(
         "biopsies/page.html",
         results=results,
         scores=scores,
-        paper=paper,
+        paper=None if results.synthetic else paper,
+        truth=truth,
         mean_sd=mean_sd,
         answer=answer(scores),
         failed_parts=results.failures,
@@ -59,8 +61,8 @@ def _page(results: RunResults, scores: Scores, run_dir: Path) -> str:
         fold_table=folds,
         second_table=second,
         arm_tables=(nerve, dermis),
-        explained=explain_agreement(pooled),
-        charts=[scatter(counts, scores), bland_altman(counts, pooled)] if counts else [],
+        explained=explain_agreement(pooled, truth),
+        charts=[scatter(counts, scores), bland_altman(counts, pooled, truth)] if counts else [],
         examples=make_examples(results, run_dir),
         curves=training_curves(results.curves),
         grids=grid_charts(results),

@@ -209,7 +209,11 @@ def why_optimistic(settings: Mapping[str, Any], searched: bool) -> str:
 
 
 class RunResults(StoredResults):
-    """Everything the report shows."""
+    """Everything the report shows.
+
+    ``component_train`` is how many images trained the networks of tables 1 and 2; None: all that
+    were not held out. ``synthetic``: skinray drew every image of the cohort.
+    """
 
     command = "skinray train-cv"
     of = "a cross-validated run"
@@ -225,10 +229,12 @@ class RunResults(StoredResults):
     folds: list[FoldRow]
     component_split: str
     component_counts: list[CountRow] = []
+    component_train: int | None = None
     arms: list[ArmRow]
     trials: list[TrialRow]
     bundle: str | None = None
     notes: list[str] = []
+    synthetic: bool = False
 
     @property
     def optimistic(self) -> str:

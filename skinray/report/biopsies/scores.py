@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,30 @@ from skinray.config.kinds import Stage
 from skinray.report.biopsies import paper
 from skinray.report.biopsies.agreement import FEWEST, Agreement, agreement
 from skinray.report.biopsies.results import ArmRow, CountRow, RunResults
+
+
+class Truth(NamedTuple):
+    """What the model is compared with, in the words of a report.
+
+    Attributes
+    ----------
+    who, whose : "the expert", and the same as the owner of counts and labels.
+    label : in the head of a table.
+    second, second_label : the other counter of the same images.
+    """
+
+    who: str
+    whose: str
+    label: str
+    second: str
+    second_label: str
+
+
+EXPERT = Truth("the expert", "the expert's", "expert", "the second expert", "2nd expert")
+DRAWN = Truth(
+    "the truth drawn", "the truth drawn", "truth drawn", "the simulated second count",
+    "2nd, simulated",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,6 +96,8 @@ class Scores:
     split_model, split_second : both on the component split's held-out images.
     nerve_dice, dermis_dice : over all held-out images of the cross-validation.
     optimistic : why all these figures are optimistic; empty if they are not.
+    synthetic : skinray drew the images, so there is no expert, and the paper's figures are left
+        out.
     """
 
     nerve: tuple[ArmScore, ...]
@@ -86,25 +112,38 @@ class Scores:
     nerve_dice: dict[int, Spread]
     dermis_dice: Spread | None
     optimistic: str
+    synthetic: bool = False
+
+    @property
+    def truth(self) -> Truth:
+        """What to call whoever the model is compared with."""
+        return DRAWN if self.synthetic else EXPERT
 
 
 def score_run(results: RunResults) -> Scores:
     """Compute the figures of tables 1 to 3 from the records of a run."""
     folds = _folds(results)
     counts, split = results.counts, results.component_counts
+    truth = DRAWN if results.synthetic else EXPERT
+    second, theirs = truth.second_label, not results.synthetic
     return Scores(
         nerve=_arms(results, "nerve"),
         dermis=_arms(results, "dermis"),
         folds=folds,
         mean_r=spread(fold_r(fold.agreement) for fold in folds),
         flat=tuple(fold.label for fold in folds if is_flat(fold.agreement)),
-        pooled=CountScore("All folds", _model(counts)),
-        pooled_second=CountScore("2nd expert", _second(counts)),
-        split_model=CountScore("Model", _model(split), paper.HELD_OUT_MODEL),
-        split_second=CountScore("2nd expert", _second(split), paper.HELD_OUT_SECOND_EXPERT),
+        pooled=CountScore("All folds", _model(counts, truth)),
+        pooled_second=CountScore(second, _second(counts)),
+        split_model=CountScore(
+            "Model", _model(split, truth), paper.HELD_OUT_MODEL if theirs else None
+        ),
+        split_second=CountScore(
+            second, _second(split), paper.HELD_OUT_SECOND_EXPERT if theirs else None
+        ),
         nerve_dice=_by_tolerance(row.nerve_dice for row in counts),
         dermis_dice=spread(row.dermis_dice for row in counts),
         optimistic=results.optimistic,
+        synthetic=results.synthetic,
     )
 
 
@@ -129,15 +168,19 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 def _folds(results: RunResults) -> tuple[CountScore, ...]:
     numbers = sorted({row.fold for row in results.counts} | {fold.fold for fold in results.folds})
     # The paper's folds hold other images: they are matched to ours only by their order.
-    theirs = paper.FOLDS if len(numbers) == len(paper.FOLDS) else (None,) * len(numbers)
+    matched = len(numbers) == len(paper.FOLDS) and not results.synthetic
+    theirs = paper.FOLDS if matched else (None,) * len(numbers)
+    truth = DRAWN if results.synthetic else EXPERT
+    rows = {number: [r for r in results.counts if r.fold == number] for number in numbers}
     return tuple(
-        CountScore(str(number), _model([r for r in results.counts if r.fold == number]), beside)
+        CountScore(str(number), _model(rows[number], truth), beside)
         for number, beside in zip(numbers, theirs, strict=True)
     )
 
 
-def _model(rows: Sequence[CountRow]) -> Agreement:
-    return agreement([row.model for row in rows], [row.expert for row in rows])
+def _model(rows: Sequence[CountRow], truth: Truth) -> Agreement:
+    found = agreement([row.model for row in rows], [row.expert for row in rows])
+    return replace(found, reason=found.reason.replace(EXPERT.who, truth.who))
 
 
 def _second(rows: Sequence[CountRow]) -> Agreement:
@@ -159,7 +202,7 @@ def _arms(results: RunResults, stage: Stage) -> tuple[ArmScore, ...]:
 
 def _arm(results: RunResults, arm: ArmRow) -> ArmScore:
     model, pretrained = _asked_for(results, arm)
-    row = paper.network(arm.stage, model, pretrained)
+    row = None if results.synthetic else paper.network(arm.stage, model, pretrained)
     table = paper.NERVE if arm.stage == "nerve" else paper.DERMIS
     return ArmScore(
         label=arm.label,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import Literal
 
 from rich import box
@@ -15,12 +16,17 @@ from skinray.report.biopsies.scores import ArmScore, CountScore, Scores, Spread,
 from skinray.report.tables import Table, TableRow, interval, number
 
 WIDTH = 100
+SYNTHETIC = (
+    "Synthetic: skinray drew these images. The figures compare the model with the truth drawn and "
+    "say nothing about a patient's tissue."
+)
 OPTIMISTIC = "The settings were chosen with these images, so the model's figures are optimistic."
 COUNT_NOTE = (
     "ICC: ICC(2,1). Lin: concordance correlation. Bias and 95 % "
-    "limits of agreement: model minus expert, in crossings per image."
+    "limits of agreement: model minus {label}, in crossings per image."
 )
-COUNT_COLUMNS = ("", "n", "r", "p", "95 % CI of r", "paper r (p)", "ICC", "Lin", "bias", "limits")
+PAPER_COLUMN = "paper r (p)"
+COUNT_COLUMNS = ("", "n", "r", "p", "95 % CI of r", PAPER_COLUMN, "ICC", "Lin", "bias", "limits")
 Tolerances = dict[int, str]
 
 
@@ -28,11 +34,12 @@ def build_tables(results: RunResults, scores: Scores) -> tuple[Table, Table, Tab
     """Return tables 1, 2 and 3 and the comparison with the second expert."""
     split = component_split(results)
     notes = (OPTIMISTIC,) if scores.optimistic else ()
+    theirs, beside = ({}, {}) if scores.synthetic else (paper.NERVE, paper.DERMIS)
     nerve = {0: "Dice", 1: "Dice, k = 1 px", 3: "Dice, k = 3 px"}
     title = f"labelling ({split}): mean (sd) over images"
     return (
-        _arm_table(f"Table 1. Nerve {title}", scores.nerve, paper.NERVE, nerve, notes),
-        _arm_table(f"Table 2. Dermis {title}", scores.dermis, paper.DERMIS, {0: "Dice"}, notes),
+        _arm_table(f"Table 1. Nerve {title}", scores.nerve, theirs, nerve, notes),
+        _arm_table(f"Table 2. Dermis {title}", scores.dermis, beside, {0: "Dice"}, notes),
         _fold_table(scores, notes),
         _second_expert_table(scores, split, notes),
     )
@@ -43,7 +50,8 @@ def component_split(results: RunResults) -> str:
     held = len(results.component_counts)
     if not held:
         return results.component_split
-    return f"{results.images - held} train / {held} held out"
+    train = results.component_train
+    return f"{results.images - held if train is None else train} train / {held} held out"
 
 
 def tables_text(results: RunResults) -> str:
@@ -53,6 +61,8 @@ def tables_text(results: RunResults) -> str:
     console = Console(
         file=stream, width=WIDTH, color_system=None, markup=False, emoji=False, highlight=False
     )
+    if results.synthetic:
+        console.print(f"{SYNTHETIC}\n")
     for table in build_tables(results, scores):
         console.print(table.title)
         console.print(_terminal(table))
@@ -75,15 +85,17 @@ def headline(scores: Scores) -> str:
 
 
 def _over_folds(scores: Scores) -> str:
-    theirs = f"the paper: {paper.FOLD_MEAN.mean:.3f} ({paper.FOLD_MEAN.sd:.3f})"
+    theirs = f"; the paper: {paper.FOLD_MEAN.mean:.3f} ({paper.FOLD_MEAN.sd:.3f})"
+    if scores.synthetic:
+        theirs = ""
     if scores.mean_r is None:
-        return f"Mean r over folds: not measured; {theirs}"
+        return f"Mean r over folds: not measured{theirs}"
     known, folds = scores.mean_r.n, len(scores.folds)
     over = f"{folds} folds" if known == folds else f"{known} of {folds} folds"
     mine = f"{scores.mean_r.mean:.3f} (sd {scores.mean_r.sd:.3f})"
     flat = f", with {flat_words(scores)} as 0" if scores.flat else ""
     optimistic = ", optimistic" if scores.optimistic else ""
-    return f"Mean r over {over}: {mine}{flat}{optimistic}; {theirs}"
+    return f"Mean r over {over}: {mine}{flat}{optimistic}{theirs}"
 
 
 def flat_words(scores: Scores) -> str:
@@ -171,24 +183,42 @@ def _fold_table(scores: Scores, notes_first: tuple[str, ...]) -> Table:
         ),
         _count_row(scores.pooled.label, scores.pooled),
     )
-    title = "Table 3. Counts on held-out images: the model against the expert, fold by fold"
-    notes = [*notes_first, COUNT_NOTE, *(_missing(label, fold) for label, fold in folds)]
-    if len(folds) != len(paper.FOLDS):
+    title = (
+        f"Table 3. Counts on held-out images: the model against {scores.truth.who}, fold by fold"
+    )
+    note = COUNT_NOTE.replace("{label}", scores.truth.label)
+    notes = [*notes_first, note, *(_missing(label, fold) for label, fold in folds)]
+    if len(folds) != len(paper.FOLDS) and not scores.synthetic:
         notes.append("The paper has 5 folds, so only its mean and sd are shown beside this run's.")
-    return Table(title, COUNT_COLUMNS, rows, tuple(filter(None, notes)))
+    return _count_table(title, rows, notes, scores)
 
 
 def _second_expert_table(scores: Scores, split: str, notes_first: tuple[str, ...]) -> Table:
-    title = f"Model and second expert, each against the expert ({split}; then all images)"
+    truth = scores.truth
+    second = truth.second.removeprefix("the ")
+    title = f"Model and {second}, each against {truth.who} ({split}; then all images)"
     lines = [
         ("Model", scores.split_model),
-        ("2nd expert", scores.split_second),
+        (truth.second_label, scores.split_second),
         ("All: model", scores.pooled),
         ("All: 2nd", scores.pooled_second),
     ]
     rows = tuple(_count_row(label, score) for label, score in lines)
     notes = dict.fromkeys((*notes_first, *(_missing(label, score) for label, score in lines)))
-    return Table(title, COUNT_COLUMNS, rows, tuple(filter(None, notes)))
+    return _count_table(title, rows, notes, scores)
+
+
+def _count_table(
+    title: str, rows: Iterable[TableRow], notes: Iterable[str], scores: Scores
+) -> Table:
+    """Make a table of counts; without the paper's column if skinray drew the images."""
+    columns: tuple[str, ...] = COUNT_COLUMNS
+    rows = tuple(rows)
+    if scores.synthetic:
+        at = columns.index(PAPER_COLUMN)
+        columns = (*columns[:at], *columns[at + 1 :])
+        rows = tuple(TableRow((*r.cells[:at], *r.cells[at + 1 :]), r.kind) for r in rows)
+    return Table(title, columns, rows, tuple(filter(None, notes)))
 
 
 def _count_row(label: str, score: CountScore) -> TableRow:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from skinray.report.biopsies import paper
 from skinray.report.biopsies.agreement import Agreement
 from skinray.report.biopsies.results import RunResults
-from skinray.report.biopsies.scores import Scores
+from skinray.report.biopsies.scores import EXPERT, Scores, Truth
 from skinray.report.biopsies.tables import OPTIMISTIC, flat_words, p_value
 from skinray.report.tables import interval, number
 
@@ -23,15 +23,15 @@ class Explained(NamedTuple):
 
 def answer(scores: Scores) -> str:
     """Return what the run found: over all held-out images, then over folds as the paper does."""
-    pooled = scores.pooled.agreement
+    pooled, truth = scores.pooled.agreement, scores.truth
     if pooled.r is None:
         said = (
-            "The counts of the held-out images do not vary enough to correlate with the expert's."
+            f"The counts of the held-out images do not vary enough to correlate with {truth.whose}."
         )
     else:
         said = (
             f"On {pooled.n} images held out of training, the model's counts of nerve crossings "
-            f"correlate with the expert's at r = {pooled.r:.2f}"
+            f"correlate with {truth.whose} at r = {pooled.r:.2f}"
             f" (95 % CI {interval(pooled.r_interval)})."
         )
     if pooled.mean_absolute_error is not None and pooled.bias is not None:
@@ -39,15 +39,18 @@ def answer(scores: Scores) -> str:
         if round(pooled.bias, 1) == 0:
             bias = "neither too high nor too low"
         said += (
-            f" On average a count differs from the expert's by {pooled.mean_absolute_error:.1f} "
+            f" On average a count differs from {truth.whose} by {pooled.mean_absolute_error:.1f} "
             f"crossings and is {bias}."
         )
     if scores.mean_r is not None:
         flat = f", with {flat_words(scores)} as 0" if scores.flat else ""
+        theirs = (
+            f"; the paper reports {paper.FOLD_MEAN.mean:.3f} ({paper.FOLD_MEAN.sd:.3f}) on its own "
+            "images"
+        )
         said += (
             f" The mean over {scores.mean_r.n} folds is r = {scores.mean_r.mean:.2f} "
-            f"(sd {scores.mean_r.sd:.2f}{flat}); the paper reports {paper.FOLD_MEAN.mean:.3f} "
-            f"({paper.FOLD_MEAN.sd:.3f}) on its own images."
+            f"(sd {scores.mean_r.sd:.2f}{flat}){'' if scores.synthetic else theirs}."
         )
     return said + (f" {OPTIMISTIC}" if scores.optimistic else "")
 
@@ -59,9 +62,12 @@ def caveats(results: RunResults, scores: Scores) -> list[str]:
         *_on_folds(results, scores),
         *(note for note in results.notes if note != results.optimistic),
         *_on_second_expert(scores),
-        f"The paper's figures come from its own {paper.IMAGES} images of {paper.SUBJECTS} "
-        "subjects. They are shown for orientation; the two are not directly comparable.",
     ]
+    if not results.synthetic:
+        said.append(
+            f"The paper's figures come from its own {paper.IMAGES} images of {paper.SUBJECTS} "
+            "subjects. They are shown for orientation; the two are not directly comparable."
+        )
     lost = [arm.label for arm in results.arms if arm.status == "not measured"]
     if lost:
         said.append(f"Not measured: {', '.join(dict.fromkeys(lost))}; the reasons are given below.")
@@ -108,7 +114,10 @@ def _on_folds(results: RunResults, scores: Scores) -> list[str]:
             if results.optimistic
             else "whose images had no part in training the model or in choosing its settings."
         )
-        said.append(f"All images of a subject are in one fold, so every count is of a person {own}")
+        person = "subject" if results.synthetic else "person"
+        said.append(
+            f"All images of a subject are in one fold, so every count is of a {person} {own}"
+        )
     found = [fold.agreement for fold in scores.folds if fold.agreement.r_interval]
     if found:
         fewest = min(found, key=lambda a: a.n)
@@ -119,8 +128,8 @@ def _on_folds(results: RunResults, scores: Scores) -> list[str]:
         )
     if scores.flat:
         said.append(
-            f"In {flat_words(scores)} the model's or the expert's counts do not vary, so there is "
-            "no correlation: the mean over folds takes it as 0."
+            f"In {flat_words(scores)} the counts of the model or of {scores.truth.who} do not "
+            "vary, so there is no correlation: the mean over folds takes it as 0."
         )
     unknown = len(scores.folds) - (scores.mean_r.n if scores.mean_r else 0)
     if unknown:
@@ -139,8 +148,8 @@ def _on_second_expert(scores: Scores) -> list[str]:
         return []
     return [
         f"On the {model.n} held-out images the intervals of the model {interval(ours)} and "
-        f"of the second expert {interval(theirs)} overlap: these images cannot show which "
-        "of the two counts more like the expert."
+        f"of {scores.truth.second} {interval(theirs)} overlap: these images cannot show which "
+        f"of the two counts more like {scores.truth.who}."
     ]
 
 
@@ -151,7 +160,7 @@ MEANINGS = {
     "ICC(2,1)": "Could one counter replace the other? 1: same counts; above .75 is often called "
     "good, above .90 excellent.",
     "Lin's concordance": "How close the dots are to the line of equal counts; never above r.",
-    "Bias": "Model minus expert on average: above 0 the model finds more.",
+    "Bias": "Model minus {label} on average: above 0 the model finds more.",
     "Lower limit of agreement": "In about 95 of 100 images the difference is at least this ...",
     "Upper limit of agreement": "... and at most this. Are differences within these limits "
     "acceptable in use?",
@@ -160,7 +169,7 @@ MEANINGS = {
 }
 
 
-def explain_agreement(found: Agreement) -> list[Explained]:
+def explain_agreement(found: Agreement, truth: Truth = EXPERT) -> list[Explained]:
     """Return every figure of agreement with its interval and one line of meaning."""
     low, high = found.limits or (None, None)
     low_band, high_band = found.limits_intervals or (None, None)
@@ -175,6 +184,6 @@ def explain_agreement(found: Agreement) -> list[Explained]:
         (number(found.mean_absolute_error, 2), ""),
     )
     return [
-        Explained(name, value or "not known", bounds, meaning)
+        Explained(name, value or "not known", bounds, meaning.replace("{label}", truth.label))
         for (name, meaning), (value, bounds) in zip(MEANINGS.items(), figures, strict=True)
     ]

@@ -13,7 +13,7 @@ from skinray.report.cohorts.pictures import Fetch, Nearest, Sheet, Thumbnail
 from skinray.report.cohorts.run import CohortRun, read_rows
 from skinray.report.cohorts.subjects import Copies
 from skinray.report.cohorts.tally import ImageRow, Tally, with_result
-from skinray.report.cohorts.words import ON_DRAWINGS, limits
+from skinray.report.cohorts.words import ON_DRAWINGS, limits, on_training_images
 
 MOST_NAMED = 20
 # The key of a row under each rank of the contact sheet; None keeps the row off the sheet.
@@ -143,7 +143,10 @@ class CohortReport(ABC):
                 tally=self.tally,
                 findings=self.findings(out),
                 warnings=[warned for warned in warnings if warned.images],
-                caveats=limits(run.bundle, ON_DRAWINGS if run.of_starter else self.measured_on),
+                caveats=[
+                    *limits(run.bundle, ON_DRAWINGS if run.synthetic else self.measured_on),
+                    *on_training_images(self.tally),
+                ],
                 sheet=sheet.thumbnails(out, self.describe, fetch),
             )
 

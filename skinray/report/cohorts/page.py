@@ -71,10 +71,12 @@ def _exact(found: Gathered) -> dict[str, Any]:
     tally = found.tally
     return {
         "answer": found.findings.answer,
+        "synthetic": found.run.synthetic,
         "images": tally.images,
         "scored": tally.scored,
         "failed": tally.failed,
         "duplicates": tally.duplicates,
+        "in_training_set": tally.trained_on,
         **found.findings.exact,
         "warnings": [asdict(warned) for warned in found.warnings],
         "failures": [asdict(reason) for reason in tally.failures.most_first],

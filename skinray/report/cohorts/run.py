@@ -19,7 +19,7 @@ from skinray.scoring.kinds import SCORED_KINDS
 
 RUN = "run.json"
 BATCH_ROWS = 4096
-_SHARED = ("image", "subject", "status", "error", "duplicate_of", "overlay")
+_SHARED = ("image", "subject", "status", "error", "note", "duplicate_of", "overlay")
 # What the reports read, by what was scored.
 COLUMNS: dict[Kind, tuple[str, ...]] = {
     "biopsy": (
@@ -64,6 +64,7 @@ class CohortRun:
     versions: dict[str, str]
     bundle: BundleFacts
     note: str = ""  # what every row says about the bundle
+    synthetic: bool = False  # skinray drew the images that the bundle was trained on
 
     @property
     def of_starter(self) -> bool:
@@ -94,6 +95,7 @@ def read_run(folder: Path) -> CohortRun:
         raise SkinrayError(f"{path}: not valid JSON ({error}); score into a new folder") from None
     if not isinstance(values, dict):
         raise SkinrayError(f"{path}: not a scoring run; score into a new folder")
+    note = str(values.get("note") or "")
     return CohortRun(
         kind="photo" if values.get("kind") == "photo" else "biopsy",
         images=str(values.get("images") or ""),
@@ -101,7 +103,8 @@ def read_run(folder: Path) -> CohortRun:
         settings=values.get("settings") or {},
         versions=values.get("versions") or {},
         bundle=_bundle(values),
-        note=str(values.get("note") or ""),
+        note=note,
+        synthetic=bool(values.get("synthetic")) or NOT_TRAINED in note,
     )
 
 

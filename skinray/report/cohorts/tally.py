@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skinray.learning.bundle.info import IN_TRAINING
+
 # A row of the run's table of images.
 ImageRow = Mapping[str, Any]
 BINS = 4096
@@ -135,6 +137,7 @@ class Tally(ABC):
     Attributes
     ----------
     images : rows, ``scored`` plus ``failed``; ``duplicates`` are among them.
+    trained_on : scored images that were in the bundle's training set; duplicates are among them.
     """
 
     table: str = "counts"
@@ -142,6 +145,7 @@ class Tally(ABC):
     scored: int = 0
     failed: int = 0
     duplicates: int = 0
+    trained_on: int = 0
     failures: Failures = field(init=False)
 
     def __post_init__(self) -> None:
@@ -153,6 +157,7 @@ class Tally(ABC):
         self.images += len(rows)
         self.duplicates += sum(bool(row["duplicate_of"]) for row in rows)
         for row in rows:
+            self.trained_on += row["status"] == "ok" and IN_TRAINING in (row["note"] or "")
             if row["status"] != "ok":
                 self.failed += 1
                 self.failures.add(row["image"], row["error"] or "no reason was noted")

@@ -32,6 +32,20 @@ def limits(bundle: BundleFacts, measured_on: str) -> list[str]:
     return said
 
 
+def on_training_images(tally: Tally) -> list[str]:
+    """Say how many images the bundle was trained on, if any."""
+    seen = tally.trained_on
+    if not seen:
+        return []
+    what = "count" if tally.table == "counts" else "mask"
+    looks = f"its {what} looks better than it is" if seen == 1 else ""
+    return [
+        f"{grouped(seen)} of {many(tally.images, 'image')} {_were(seen)} in the bundle's training "
+        f"set: {looks or f'their {what}s look better than they are'}. The column note of "
+        f"{tally.table}.csv says which."
+    ]
+
+
 def summary(tally: Tally, noun: str, verb: str, subjects: int = 0) -> str:
     """Say how many images there were, how many were scored, how many failed, how many are copies.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from skinray.config.photos import LOOKED_AT, WHOLE
 from skinray.errors import BundleError, TrainingError
+from skinray.files import sha256_of
 from skinray.learning import bundle as bundles
 from skinray.learning.bundle.info import BundleInfo
 from skinray.learning.photos.trials import PhotoTrials
@@ -51,6 +52,7 @@ def write_photo_bundle(out: Path, trials: PhotoTrials, results: PhotoResults) ->
         "settings": trials.settings.model_dump(mode="json"),
         "metrics": _metrics(row, score),
         "failures": tuple(unlearned([row])),
+        "trained_on": _trained_on(trials, spec),
         "versions": results.versions,
         "data_fingerprint": results.fingerprint,
         "images": results.train_images,
@@ -82,6 +84,15 @@ def chosen(trials: PhotoTrials) -> tuple[tuple[TrialSpec, ...], float]:
         )
     score, specs = max(scored, key=lambda one: one[0])
     return specs, score
+
+
+def _trained_on(trials: PhotoTrials, spec: TrialSpec) -> frozenset[str]:
+    """Return the SHA-256 of the photographs that a network was pretrained or trained on."""
+    clinical, public = trials.clinical, trials.public
+    seen = [*clinical.train, *clinical.validation]
+    if spec.split != "direct training":
+        seen += [*public.train, *public.validation]
+    return frozenset(sha256_of(photo.image) for photo in seen)
 
 
 def _metrics(row: PhotoRow, score: float) -> dict[str, Any]:

@@ -80,7 +80,8 @@ class CountWant(Want["BiopsyCount"]):
         return BiopsyCount(
             **dict(CrossingsRecord.of(found, um_per_px)),
             bundle=info.id,
-            note=info.note,
+            synthetic=info.synthetic,
+            note=info.note_on(self.image_sha256),
             image_sha256=self.image_sha256,
             nerve_threshold=settings.nerve_threshold,
             nerve_png=encode_png(to_grey(nerve)) if self.maps else None,
@@ -153,7 +154,12 @@ class BiopsyCount(CrossingsRecord):
     )
 
     bundle: str = Field(description="SHA-256 of the bundle that counted")
-    note: str = Field("", description="what is wrong with the bundle, if anything")
+    synthetic: bool = Field(
+        False, description="whether the bundle was trained on drawn images alone"
+    )
+    note: str = Field(
+        "", description="what is wrong with the bundle or with this use of it, if anything"
+    )
     image_sha256: str = Field(description="SHA-256 of the uploaded file")
     nerve_threshold: float = Field(gt=0, lt=1, description="the bundle's own")
     nerve_png: Png | None = png_field("nerve probability, 255 for 1 (include=maps)")

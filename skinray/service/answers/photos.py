@@ -76,7 +76,8 @@ class SkinWant(Want["PhotoSkin"]):
             mask=RunLengths(size=found.mask.shape, counts=runs),
             request_id=self.request_id,
             bundle=info.id,
-            note=info.note,
+            synthetic=info.synthetic,
+            note=info.note_on(self.image_sha256),
             image_sha256=self.image_sha256,
             skin_png=encode_png(to_grey(probability)) if self.maps else None,
             image_png=encode_png(image) if self.image else None,
@@ -159,7 +160,12 @@ class PhotoSkin(SkinArea):
     mask: RunLengths
     request_id: str = Field(description="as in the header X-Request-ID and in the service's log")
     bundle: str = Field(description="SHA-256 of the bundle that answered")
-    note: str = Field("", description="what is wrong with the bundle, if anything")
+    synthetic: bool = Field(
+        False, description="whether the bundle was trained on drawn images alone"
+    )
+    note: str = Field(
+        "", description="what is wrong with the bundle or with this use of it, if anything"
+    )
     image_sha256: str = Field(description="SHA-256 of the uploaded file")
     skin_png: Png | None = png_field("skin probability, 255 for 1 (include=maps)")
     image_png: Png | None = png_field("the decoded photograph, upright (include=image)")

@@ -16,7 +16,13 @@ from skinray.crossings.density import to_mm
 from skinray.errors import LabelError
 from skinray.service.engine import Engine
 from skinray.service.labels.masks import make_label
-from skinray.service.labels.store import LabelAnswer, checked_subject, count_labels, store_label
+from skinray.service.labels.store import (
+    LabelAnswer,
+    Review,
+    checked_name,
+    count_labels,
+    store_label,
+)
 
 MAX_POINTS = 2000  # an image at 20x has a few dozen
 
@@ -45,6 +51,8 @@ async def save_label(
     points: str,
     nerve_threshold: float | None = None,
     subject: str | None = None,
+    reader: str | None = None,
+    original_name: str | None = None,
 ) -> LabelAnswer:
     """Make the masks of a corrected count and store them.
 
@@ -57,6 +65,8 @@ async def save_label(
     points : JSON list of [row, column]: the corrected crossings.
     nerve_threshold : the one that the person chose; None: the bundle's own.
     subject : whose skin it is, if known.
+    reader : who corrected or reviewed the count, if named.
+    original_name : of the client's image file, if it is to be kept.
 
     Raises
     ------
@@ -66,7 +76,8 @@ async def save_label(
         The folder cannot be written, or holds a manifest that is not the service's own.
     """
     to_mm(0, um_per_px)
-    checked_subject(subject)
+    checked_name(subject, "subject")
+    review = Review(engine.info.id, reader, original_name).checked()
     corrected = parse_points(points, (pixels.shape[0], pixels.shape[1]))
     settings = engine.info.counting
     if nerve_threshold is not None:
@@ -80,7 +91,7 @@ async def save_label(
 
     def work() -> LabelAnswer:
         label = make_label(nerve, dermis, corrected, settings, scale)
-        return store_label(folder, pixels, label, um_per_px, subject)
+        return store_label(folder, pixels, label, um_per_px, review, subject)
 
     return await asyncio.to_thread(work)
 

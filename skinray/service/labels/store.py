@@ -11,10 +11,13 @@ import fcntl
 import hashlib
 import io
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -24,13 +27,41 @@ from pydantic import BaseModel, ConfigDict, Field
 from skinray.errors import CohortError, LabelError
 from skinray.files import whole
 from skinray.images.cohort.csv_table import MANIFEST
+from skinray.learning.provenance import now
 from skinray.service.labels.masks import LabelMasks
 
 COLUMNS = ("image", "subject", "nerves", "dermis", "count", "um_per_px")
+# Columns that an earlier version did not write.
+PROVENANCE = ("source", "bundle", "reader", "reviewed_at", "original_name")
+_OWN_IMAGE = re.compile(r"images/[0-9a-f]{64}\.png")
 FOLDERS = ("images", "nerves", "dermis")
 LOCK = ".manifest.lock"
-MAX_SUBJECT = 100
+MAX_NAME = 100
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # spreadsheets execute such a cell
+
+
+@dataclass(frozen=True)
+class Review:
+    """Who saved a label, and on what: the label's provenance.
+
+    Attributes
+    ----------
+    bundle : SHA-256 of the bundle that drew the label which the person corrected or confirmed.
+    reader : the person, if named.
+    original_name : the image file's name at the client, if the client wants it kept.
+    """
+
+    bundle: str
+    reader: str | None = None
+    original_name: str | None = None
+
+    def checked(self) -> Self:
+        """Return it with plain names; LabelError if one is not."""
+        return replace(
+            self,
+            reader=checked_name(self.reader, "reader"),
+            original_name=checked_name(self.original_name, "original_name"),
+        )
 
 
 class LabelAnswer(BaseModel):
@@ -51,25 +82,30 @@ def store_label(
     pixels: NDArray[np.uint8],
     label: LabelMasks,
     um_per_px: float | None,
+    review: Review,
     subject: str | None = None,
 ) -> LabelAnswer:
     """Write an image with its masks, then its row of the manifest.
+
+    The row says that a person corrected the label (``source``), also where every point of the model
+    was kept: the person has looked at it.
 
     Parameters
     ----------
     folder : the cohort; created if it is missing.
     pixels : (H, W, 3) uint8 RGB.
+    review : where the label comes from.
     subject : whose skin it is; None: unknown, the image counts as a subject of its own.
 
     Raises
     ------
     LabelError
-        The subject is not a plain name.
+        The subject, the reader or the original name is not a plain name.
     CohortError
         The folder's manifest is not one that this function wrote, or cannot be written.
     """
     name = f"{pixels_sha256(pixels)}.png"
-    subject = checked_subject(subject)
+    subject, review = checked_name(subject, "subject"), review.checked()
     row = {
         "image": f"images/{name}",
         "subject": subject or f"images/{name}",
@@ -77,6 +113,11 @@ def store_label(
         "dermis": f"dermis/{name}",
         "count": str(len(label.points)),
         "um_per_px": "" if um_per_px is None else repr(float(um_per_px)),
+        "source": "corrected",
+        "bundle": review.bundle,
+        "reader": review.reader or "",
+        "reviewed_at": now(),
+        "original_name": review.original_name or "",
     }
     try:
         for part in FOLDERS:
@@ -118,14 +159,14 @@ def pixels_sha256(pixels: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def checked_subject(subject: str | None) -> str | None:
-    """Return the subject's name, normalised; None if none is given, LabelError if it is invalid."""
-    name = unicodedata.normalize("NFC", (subject or "").strip())
+def checked_name(text: str | None, field: str) -> str | None:
+    """Return the name in a field, normalised; None if it is empty, LabelError if it is invalid."""
+    name = unicodedata.normalize("NFC", (text or "").strip())
     if not name:
         return None
-    if len(name) > MAX_SUBJECT or not name.isprintable() or name.startswith(_FORMULA):
+    if len(name) > MAX_NAME or not name.isprintable() or name.startswith(_FORMULA):
         raise LabelError(
-            f"subject is not a plain name: give at most {MAX_SUBJECT} printable characters, not "
+            f"{field} is not a plain name: give at most {MAX_NAME} printable characters, not "
             f"beginning with {' '.join(_FORMULA)}"
         )
     return name
@@ -140,10 +181,13 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _read(folder: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Return the manifest's columns and its rows by image; additional columns are kept."""
+    """Return the manifest's columns and its rows by image; additional columns are kept.
+
+    Columns that an earlier version did not write are added. Its own labels are corrections too.
+    """
     path = folder / MANIFEST
     if not path.exists():
-        return list(COLUMNS), {}
+        return [*COLUMNS, *PROVENANCE], {}
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns = list(reader.fieldnames or ())
@@ -153,7 +197,12 @@ def _read(folder: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
             "the labels folder holds a manifest that is not the service's own: ask the operator to "
             "start the service with another labels folder"
         )
-    return columns, rows
+    added = [name for name in PROVENANCE if name not in columns]
+    for image, row in rows.items():
+        row |= dict.fromkeys(added, "")
+        if "source" in added and _OWN_IMAGE.fullmatch(image):
+            row["source"] = "corrected"
+    return [*columns, *added], rows
 
 
 def _table(columns: list[str], rows: dict[str, dict[str, str]]) -> bytes:

@@ -58,6 +58,11 @@ class InService(BaseModel):
 
     id: str = Field(description="SHA-256 of the bundle")
     kind: Kind = Field(description="what it is for: biopsies or photographs")
+    synthetic: bool = Field(description="whether it was trained on images that skinray drew alone")
+    limits_of_agreement: tuple[float, float] | None = Field(
+        description="between which errors 95 of 100 counts lay in its cross-validation, crossings "
+        "per image; null: not measured"
+    )
     refused: int = Field(ge=0, description="bundles that this replica has refused since it started")
     refusal: str | None = Field(
         description="why the most recently named bundle was refused; null: it was not"
@@ -79,7 +84,14 @@ def bundle_router(engine: Engine, refusals: Refusals) -> APIRouter:
     @router.get("/v1/bundle", summary="Which bundle answers")
     async def bundle() -> InService:
         info = engine.info
-        return InService(id=info.id, kind=info.kind, refused=refusals.count, refusal=refusals.last)
+        return InService(
+            id=info.id,
+            kind=info.kind,
+            synthetic=info.synthetic,
+            limits_of_agreement=info.limits_of_agreement,
+            refused=refusals.count,
+            refusal=refusals.last,
+        )
 
     return router
 

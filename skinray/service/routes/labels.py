@@ -12,7 +12,8 @@ from skinray.service.problems import ProblemError, responses
 from skinray.service.routes.form import SCALE, SCALE_SCHEMA, parse_number
 from skinray.service.routes.one_image import Desk, form_body
 
-_FIELDS = (SCALE, "points", "nerve_threshold", "subject")
+_NAMES = ("subject", "reader", "original_name")
+_FIELDS = (SCALE, "points", "nerve_threshold", *_NAMES)
 _FORM = form_body(
     ["points"],
     um_per_px=SCALE_SCHEMA,
@@ -29,6 +30,11 @@ _FORM = form_body(
         "description": "the threshold that was corrected; default: the bundle's own",
     },
     subject={"type": "string", "description": "whose skin it is, if known"},
+    reader={"type": "string", "description": "who corrected or reviewed the count"},
+    original_name={
+        "type": "string",
+        "description": "the image file's name, to find it again; kept only if it is sent",
+    },
 )
 _REFUSALS = (
     "bad_request", "cross_site", "not_found", "slow_upload", "wrong_bundle", "too_many_bytes",
@@ -58,7 +64,11 @@ def labels_router(desk: Desk, labels: str | None) -> APIRouter:
         openapi_extra=_FORM,
     )
     async def save(request: Request) -> LabelAnswer:
-        """Send the image as for `/v1/biopsies`, with the corrected crossings."""
+        """Send the image as for `/v1/biopsies`, with the corrected crossings.
+
+        Crossings that are all the model's own are a review: the label is stored as corrected.
+        `subject`, `reader` and `original_name` are plain names of at most 100 characters.
+        """
         _refuse_other_sites(request)
         form = await desk.form(request, "biopsy", _FIELDS)
         if folder is None:
@@ -71,7 +81,7 @@ def labels_router(desk: Desk, labels: str | None) -> APIRouter:
         threshold = _threshold(form.fields.get("nerve_threshold"))
         return await save_label(
             desk.engine, folder, image.pixels, scale, form.fields["points"],
-            threshold, form.fields.get("subject"),
+            threshold, *(form.fields.get(name) for name in _NAMES),
         )  # fmt: skip
 
     return router

@@ -9,7 +9,7 @@ from PIL import Image
 from skinray.config.biopsies import FoldSettings
 from skinray.config.images import ReadSettings
 from skinray.errors import CohortError
-from skinray.images.cohort.check import checked_cohort
+from skinray.images.cohort.check import checked_cohort, remarks
 from skinray.images.cohort.manifest import read_manifest
 from tests.support.tiny import read_rows, write_manifest
 
@@ -47,3 +47,25 @@ def test_every_problem_is_in_one_error(tiny_cohort: Path, tmp_path: Path) -> Non
     lines = str(caught.value).splitlines()
     assert lines[0] == f"{folder}: 2 problems"
     assert [line.split(",")[0] for line in lines[1:]] == ["  row 4", "  row 7"]
+
+
+def test_it_is_said_who_made_the_labels(tiny_cohort: Path, tmp_path: Path) -> None:
+    def said(*sources: str) -> list[str]:
+        folder = shutil.copytree(tiny_cohort, tmp_path / "-".join(sources), dirs_exist_ok=True)
+        rows = read_rows(folder)
+        for row, source in zip(rows, [*sources, *["drawn"] * 10], strict=False):
+            row["source"] = source
+        write_manifest(folder, rows)
+        lines = remarks(read_manifest(folder), FOLDS)
+        return [line for line in lines if "group" not in line and "count" not in line]
+
+    assert said() == []
+    mixed = said("model", "corrected", "corrected", "phantom")
+    assert mixed[0] == (
+        "3 of 10 labels were pre-drawn by a model: 2 then corrected or reviewed by a person, 1 not"
+    )
+    assert "may look better" in mixed[1]
+    assert "never held out, scored or used to choose settings" in mixed[2]
+    assert "1 of 10 images were drawn by skinray" in mixed[3]
+    (drawn,) = said(*["phantom"] * 10)
+    assert "skinray drew every image" in drawn

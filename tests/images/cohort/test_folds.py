@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from skinray.config.biopsies import FoldSettings
 from skinray.errors import CohortError
-from skinray.images.cohort.folds import assign_folds, hold_out
+from skinray.images.cohort.folds import TRAINED_ALWAYS, assign_folds, hold_out
 from skinray.images.cohort.rows import Biopsy, Cohort
+from tests.support import tiny
 
 
 def cohort(images: list[tuple[str, str | None]]) -> Cohort:
@@ -170,3 +171,33 @@ def test_holding_out_nothing_or_everything_is_an_error(count):
 def test_a_single_subject_cannot_be_held_out():
     with pytest.raises(CohortError, match="add subjects"):
         hold_out(cohort([("one", None)] * 5), 2, FoldSettings(), 0)
+
+
+# labels by a model alone
+
+
+def with_model(whole: Cohort, rows: list[tuple[str, int]]) -> Cohort:
+    """Images of subjects that a model labelled, put before the others."""
+    own = [tiny.biopsy(f"model/{who}_{at}.png", who, source="model") for who, at in rows]
+    return Cohort(whole.root, (*own, *whole.biopsies))
+
+
+@pytest.mark.parametrize("unit", ["subject", "image"])
+def test_a_model_s_labels_change_no_fold_and_follow_their_subject(unit):
+    whole, split = paper_cohort(), FoldSettings(unit=unit)
+    known = whole.biopsies[0].subject
+    more = with_model(whole, [(known, 0), ("nobody", 0), ("nobody", 1)])
+    folds = assign_folds(more, split, 3)
+    assert np.array_equal(folds[3:], assign_folds(whole, split, 3))
+    theirs = folds[3] if unit == "subject" else TRAINED_ALWAYS
+    assert folds[:3].tolist() == [theirs, TRAINED_ALWAYS, TRAINED_ALWAYS]
+    held, before = hold_out(more, 20, split, 3), hold_out(whole, 20, split, 3)
+    assert np.array_equal(held[3:], before)
+    assert held[:3].tolist() == [bool(before[0]) and unit == "subject", False, False]
+
+
+def test_a_model_s_labels_fill_no_folds():
+    few = cohort([("one", None), ("two", None)])
+    more = with_model(few, [(f"model {at}", 0) for at in range(9)])
+    with pytest.raises(CohortError, match="2 subjects, without the 9 images labelled by a model"):
+        assign_folds(more, FoldSettings(), 0)

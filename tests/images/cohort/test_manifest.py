@@ -233,3 +233,55 @@ def test_the_fingerprint_changes_with_the_content_and_nothing_else(tmp_path):
     table(two, FULL)
     save(two / "n0.png", np.zeros(SIZE, np.uint8))
     assert fingerprint(read_manifest(two)) != first
+
+
+# who made a label
+
+
+def test_the_source_of_each_label_is_read(tmp_path):
+    files(tmp_path, 4)
+    rows = ["0.png,Drawn", "1.png,model", "2.png,corrected", "3.png,"]
+    cohort = read_manifest(table(tmp_path, "\n".join(["image,source", *rows])))
+    assert [biopsy.source for biopsy in cohort.biopsies] == ["drawn", "model", "corrected", None]
+    assert [biopsy.is_scored for biopsy in cohort.biopsies] == [True, False, True, True]
+    assert cohort.of("corrected", "model") == 2
+
+
+def test_an_unknown_source_is_refused_with_the_known_ones(tmp_path):
+    files(tmp_path)
+    text = "image,source\n0.png,Ward 3\n1.png,drawn\n"
+    with pytest.raises(CohortError) as caught:
+        read_manifest(table(tmp_path, text))
+    assert "row 2, 0.png: source 'Ward 3' is not one of drawn, corrected, model, phantom" in str(
+        caught.value
+    )
+    assert "rename the column" in str(caught.value)
+
+
+def test_a_misspelt_source_would_be_missed_and_a_lab_s_own_columns_are_not(tmp_path):
+    files(tmp_path)
+    rows = "0.png,{0},{0}\n1.png,{0},{0}\n".format("model")
+    with pytest.raises(CohortError, match="rename it to 'source'"):
+        read_manifest(table(tmp_path, f"image,sourse,x\n{rows}"))
+    assert len(read_manifest(table(tmp_path, f"image,reader1,bundles\n{rows}")).biopsies) == 2
+
+
+def test_a_cohort_is_synthetic_only_if_every_image_is_drawn(tmp_path):
+    files(tmp_path)
+    for sources, synthetic in (("phantom phantom", True), ("phantom drawn", False)):
+        rows = [f"{at}.png,{source}" for at, source in enumerate(sources.split())]
+        cohort = read_manifest(table(tmp_path, "\n".join(["image,source", *rows])))
+        assert cohort.synthetic is synthetic
+
+
+def test_the_fingerprint_knows_who_made_a_label(tmp_path):
+    files(tmp_path)
+    plain = fingerprint(read_manifest(table(tmp_path, FULL)))
+    lines = FULL.splitlines()
+
+    def with_source(first, second):
+        rows = [f"{lines[0]},source", f"{lines[1]},{first}", f"{lines[2]},{second}"]
+        return fingerprint(read_manifest(table(tmp_path, "\n".join(rows))))
+
+    assert with_source("", "") == plain
+    assert with_source("", "model") != plain

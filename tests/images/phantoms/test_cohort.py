@@ -12,6 +12,7 @@ import pytest
 from skinray.config.biopsies import PhantomSettings
 from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, SettingsError
+from skinray.images.cohort.csv_table import NOTED
 from skinray.images.cohort.manifest import load_sample, read_manifest
 from skinray.images.phantoms.cohort import COLUMNS, write_cohort
 from skinray.images.phantoms.phantom import make_phantom
@@ -39,7 +40,9 @@ def rows_of(folder):
 def test_every_file_in_the_manifest_exists(folder):
     rows = rows_of(folder)
     assert len(rows) == 9
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == tuple(name for name in COLUMNS if name not in NOTED)
+    assert {row["source"] for row in rows} == {"phantom"}
+    assert read_manifest(folder).synthetic
     for row in rows:
         for column in ("image", "nerves", "dermis", "boundary"):
             assert (folder / row[column]).is_file()

@@ -17,10 +17,18 @@ from skinray.config.training import ModelSettings
 from skinray.crossings import find_crossings
 from skinray.errors import BundleError, SkinrayError
 from skinray.learning.bundle import check, files, load, load_stage, save
-from skinray.learning.bundle.info import BundleInfo, read_info
+from skinray.learning.bundle.info import (
+    IN_TRAINING,
+    LIMITS,
+    NOT_TRAINED,
+    BundleInfo,
+    read_info,
+    values_sha256,
+)
 from skinray.learning.bundle.model_card import model_card
 from skinray.models import build
 from skinray.models.predict import predict_map
+from skinray.models.weights.published import STARTER
 from tests.support.tiny import DERMIS_TRUTH, NERVE_TRUTH, UNET, drawn_sample, same_weights
 
 
@@ -389,3 +397,50 @@ def test_a_lost_or_altered_member_is_found(tmp_path: Path) -> None:
     member.unlink()
     with pytest.raises(BundleError, match="missing"):
         load(folder)
+
+
+# what every result says
+
+
+def test_a_synthetic_bundle_says_so_in_its_note_and_card() -> None:
+    plain, synthetic = info(), info(synthetic=True)
+    assert (plain.synthetic, plain.note) == (False, "")
+    assert synthetic.note == "trained on images that skinray drew"
+    assert "**Synthetic: trained on images that skinray drew.**" in model_card(synthetic)
+    assert "ynthetic" not in model_card(plain)
+
+
+def test_the_starter_is_synthetic_though_its_file_does_not_say_so() -> None:
+    assert "synthetic" not in json.loads((STARTER / "bundle.json").read_text(encoding="utf-8"))
+    starter = read_info(STARTER)
+    assert starter.synthetic
+    assert starter.note == NOT_TRAINED
+    assert starter.limits_of_agreement is None
+
+
+def test_a_bundle_of_the_last_release_claims_nothing(made: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made, tmp_path / "bundle")
+    values = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    for name in ("synthetic", "trained_on"):
+        del values[name]
+    values["sha256"]["bundle.json"] = values_sha256(values)
+    (folder / "bundle.json").write_text(json.dumps(values), encoding="utf-8")
+    old = check(folder)
+    assert (old.synthetic, old.trained_on, old.limits_of_agreement) == (False, frozenset(), None)
+    assert old.note_on("ab" * 32) == ""
+
+
+def test_an_image_of_the_training_is_known_by_its_file(tmp_path: Path) -> None:
+    seen = {f"{at:064x}" for at in range(20)}
+    folder = save(tmp_path / "bundle", info(trained_on=seen, failures=("none",)), networks())
+    stored = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))["trained_on"]
+    assert stored == sorted(seen)
+    loaded = read_info(folder)
+    assert loaded.note_on(f"{3:064x}") == f"its training did not learn; {IN_TRAINING}"
+    for other in (f"{99:064x}", "", None):
+        assert loaded.note_on(other) == "its training did not learn"
+
+
+def test_limits_of_agreement_come_from_the_cross_validation() -> None:
+    assert info(metrics={LIMITS: [-2.5, 3.5]}).limits_of_agreement == (-2.5, 3.5)
+    assert info(metrics={"dermis Dice (mean)": 0.9}).limits_of_agreement is None

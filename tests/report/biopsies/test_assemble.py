@@ -256,6 +256,7 @@ def test_the_headline_is_of_held_out_images_alone() -> None:
         "nerve Dice, k = 3 (mean)": 1.0,
         "Pearson r with the expert's counts (all images)": 1.0,
         "error of a count (mean, crossings)": 0.0,
+        "limits of agreement (crossings per image)": [0.0, 0.0],
         "Pearson r with the expert's counts (mean of 5 of 5 folds)": 1.0,
     }
 
@@ -280,3 +281,38 @@ def test_folds_whose_counts_do_not_vary_count_as_0_in_the_mean() -> None:
     assert figures[key] == 0
     assert "Pearson r with the expert's counts (all images)" not in figures
     assert not any(isinstance(v, float) and math.isnan(v) for v in figures.values())
+
+
+def test_no_expert_has_counted_drawn_images() -> None:
+    figures = headline(measured(tiny_run()), tiny_run(), synthetic=True)
+    assert figures["Pearson r with the truth drawn (all images)"] == 1.0
+    assert not [name for name in figures if "expert" in name]
+
+
+# who made the labels
+
+
+def of_sources(*sources: str | None) -> Cohort:
+    rows = zip(COHORT.biopsies, [*sources, *[None] * 20], strict=False)
+    return Cohort(COHORT.root, tuple(replace(row, source=source) for row, source in rows))
+
+
+def test_labels_that_a_model_drew_are_counted_in_the_notes() -> None:
+    cohort = of_sources("corrected", None, None, None, None, "model")
+    results = assembled(cohort=cohort)
+    assert results.notes[0] == (
+        "2 of 20 labels were pre-drawn by a model: 1 then corrected or reviewed by a person, 1 not."
+    )
+    assert len(results.notes) == 3
+    assert "images/5.png" not in {row.image for row in results.counts}
+    assert len(results.counts) == 19
+    splits = make_splits(cohort, tiny_run())
+    assert results.component_train == len(splits.components.train)
+
+
+@pytest.mark.parametrize(("drawn", "synthetic"), [(0, False), (19, False), (20, True)])
+def test_a_run_is_synthetic_only_if_every_image_is_drawn(drawn: int, synthetic: bool) -> None:
+    results = assembled(cohort=of_sources(*["phantom"] * drawn))
+    assert results.synthetic is synthetic
+    mixed = [note for note in results.notes if "drawn by skinray" in note]
+    assert len(mixed) == (drawn == 19)

@@ -13,6 +13,7 @@ from skinray.learning.run_folder import OWNER
 from skinray.report.biopsies.page import write_report
 from skinray.report.biopsies.results import RunResults
 from skinray.report.biopsies.scores import score_run
+from skinray.report.biopsies.tables import tables_text
 from tests.support.fake_run import write_run
 from tests.support.page import Page
 
@@ -210,3 +211,34 @@ def test_a_report_loads_neither_torch_nor_ray() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_drawn_images_are_called_so_and_not_compared_with_the_paper(tmp_path: Path) -> None:
+    page = render(tmp_path, synthetic=True)
+    run = tmp_path / "run"
+    text = page.text.partition("Started 2025")[2].partition("Settings")[0]
+    notice = text.index("Synthetic: skinray drew these images.")
+    assert notice < text.index("Correlation with the truth drawn (r)")
+    body = text.replace('follow the form of "Automated Skin Biopsy', "")
+    assert "expert" not in body.lower()
+    assert "paper" not in body.lower()
+    assert "0.753" not in body
+    whole = (run / "report.html").read_text(encoding="utf-8")
+    assert not [image for image in page.all("img") if "expert" in str(image.get("alt"))]
+    assert "the paper reports" not in whole
+    exact = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    assert exact["synthetic"] is True
+    assert exact["scores"]["split_second"]["paper"] is None
+    assert all(fold["paper"] is None for fold in exact["scores"]["folds"])
+    assert all(arm["paper"] == {} for arm in exact["scores"]["nerve"])
+    printed = tables_text(RunResults.load(run))
+    assert printed.startswith("Synthetic: skinray drew these images.")
+    assert "expert" not in printed
+    assert "paper" not in printed
+
+
+def test_real_images_have_no_such_notice(run: tuple[Path, RunResults], page: Page) -> None:
+    assert "ynthetic" not in page.text
+    exact = json.loads((run[0] / "report.json").read_text(encoding="utf-8"))
+    assert exact["synthetic"] is False
+    assert "ynthetic" not in tables_text(run[1])

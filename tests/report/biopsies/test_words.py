@@ -145,7 +145,7 @@ def test_folds_without_a_correlation_are_named(results: RunResults) -> None:
         row.model_copy(update={"model": 1}) if row.fold < 3 else row for row in results.counts
     ]
     text = said(results.model_copy(update={"counts": counts}))
-    assert "In folds 1, 2 the model's or the expert's counts do not vary" in text
+    assert "In folds 1, 2 the counts of the model or of the expert do not vary" in text
 
 
 def test_folds_of_too_few_images_are_counted(results: RunResults) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.stand_in import stand_in_bundle
 from skinray.errors import SkinrayError
-from skinray.learning.bundle.info import read_info
+from skinray.learning.bundle.info import IN_TRAINING, NOT_TRAINED, read_info
 from skinray.report.cohorts.biopsies import MOST_SUBJECTS
 from skinray.report.cohorts.gathered import MOST_NAMED
 from skinray.report.cohorts.page import write_cohort_report
@@ -274,3 +274,47 @@ def test_verb_report_takes_a_scored_folder(tmp_path: Path, skinray: Command) -> 
     ended = skinray("report", run)
     assert (ended.code, ended.out) == (0, f"Report: {run / 'report.html'}\n")
     assert (run / "report.html").is_file()
+
+
+# what the bundle was trained on
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({}, None),
+        ({"synthetic": True}, "Synthetic: the bundle was trained on images that skinray drew."),
+        ({"note": NOT_TRAINED}, "The counts are by the starter, untrained on your images."),
+    ],
+)
+def test_a_synthetic_bundle_has_a_notice_at_the_top(
+    tmp_path: Path, told: dict[str, Any], said: str | None
+) -> None:
+    page, exact = report(tmp_path, [scored("a.png", 2, 1000)], **told)
+    assert exact["synthetic"] is bool(said)
+    if said is None:
+        assert "skinray drew" not in page.text
+    else:
+        assert page.text.index(said) < page.text.index("Images scored")
+
+
+def test_images_of_the_training_set_are_counted(tmp_path: Path) -> None:
+    note = f"its training did not learn; {IN_TRAINING}"
+    rows = [
+        scored("a.png", 2, 1000, note=note),
+        scored("b.png", 3, 1000, note=IN_TRAINING),
+        scored("c.png", 4, 1000, note="its training did not learn"),
+        scored("d.png", 4, 1000),
+        failed("e.png", "empty: copy it", note=IN_TRAINING),
+    ]
+    page, exact = report(tmp_path / "some", rows)
+    assert exact["in_training_set"] == 2
+    assert (
+        "2 of 5 images were in the bundle's training set: their counts look better than they are."
+        in page.text
+    )
+    page, _ = report(tmp_path / "one", rows[1:])
+    assert "1 of 4 images was in the bundle's training set: its count looks better" in page.text
+    page, exact = report(tmp_path / "none", rows[2:4])
+    assert exact["in_training_set"] == 0
+    assert "training set" not in page.text

@@ -13,6 +13,7 @@ from skinray.config.scoring import ServiceSettings
 from skinray.service.app import create_app
 from skinray.service.engine import LocalEngine
 from tests.support.service.image_files import as_file
+from tests.support.tiny import read_rows
 
 URL = "/v1/labels"
 FILE = as_file(drawn_image(size=(160, 240)))
@@ -43,6 +44,21 @@ def test_an_uncorrected_count_is_a_label(stores, folder):
         assert (answer["replaced"], answer["images"]) == (replaced, 1)
     assert stores.get(URL).json() == {"enabled": True, "images": 1}
     assert (folder / answer["image"]).is_file()
+
+
+def test_the_form_names_the_reader_and_the_file(stores, folder, bundle):
+    files = {"image": FILE}
+    points = json.dumps(stores.post("/v1/biopsies", files=files).json()["points"])
+    names = {"reader": "R. Eader", "original_name": "slide 7.tif"}
+    assert stores.post(URL, files=files, data={"points": points, **names}).status_code == 200
+    (row,) = read_rows(folder)
+    # No point was changed: a person has reviewed it all the same.
+    assert (row["source"], row["bundle"]) == ("corrected", bundle.info.id)
+    assert {name: row[name] for name in names} == names
+    for name in names:
+        response = stores.post(URL, files=files, data={"points": points, name: "=1+1"})
+        refused(response, 422, "unfit_label")
+        assert name in response.json()["detail"]
 
 
 def test_invalid_requests_are_refused(stores, folder):
