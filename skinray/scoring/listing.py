@@ -172,7 +172,8 @@ def manifest_entries(store: Store, path: str) -> Iterator[Entry]:
     data = store.read(path, ReadSettings())
     with tempfile.TemporaryDirectory() as folder:  # tables are read from disk, by this name
         (Path(folder) / MANIFEST).write_bytes(data)
-        rows, problems = read_table(Path(folder))
+        table = read_table(Path(folder))
+    rows, problems = table.rows, table.problems
     whole = [problem for problem in problems if problem.row in (None, 1)]
     if whole:
         raise CohortError(f"{path}: " + "; ".join(f"{p.reason}: {p.remedy}" for p in whole))
@@ -195,7 +196,7 @@ def _row_entry(store: Store, root: str, row: ManifestRow, seen: dict[str, int]) 
     if name in seen:
         return _unusable(row.number, f"'{name}' is also in row {seen[name]}: delete one", row)
     seen[name] = row.number
-    entry = Entry(name, f"{root}/{name}", 0, "", row.text("subject"))
+    entry = Entry(name, f"{root}/{name}", 0, "", row.name("subject"))
     if row.leaves_folder("image"):
         return replace(entry, problem=f"the path leaves the cohort folder: {KEEP_INSIDE}")
     try:
@@ -212,5 +213,5 @@ def _row_entry(store: Store, root: str, row: ManifestRow, seen: dict[str, int]) 
 
 
 def _unusable(number: int, problem: str, row: ManifestRow | None = None) -> Entry:
-    subject = None if row is None else row.text("subject")
+    subject = None if row is None else row.name("subject")
     return Entry(f"{MANIFEST} row {number}", "", 0, "", subject, None, problem)

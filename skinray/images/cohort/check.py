@@ -99,7 +99,7 @@ def remarks(cohort: Cohort, folds: FoldSettings) -> list[str]:
         for group, names in sorted(subjects.items())
         if len(names) < folds.count and folds.unit == "subject"
     ]
-    lines += on_sources(cohort)
+    lines += [*cohort.notes, *on_sources(cohort)]
     if cohort.synthetic:
         lines.append("skinray drew every image: no result says anything about a patient's tissue")
     without = sum(biopsy.count is None for biopsy in cohort.scored)

@@ -1,8 +1,9 @@
 """A manifest as laboratories save it: a CSV table read into rows of named cells.
 
-The separator may be a comma, a semicolon or a tab (the header decides); a byte order mark and
-spaces around cells are ignored. So are unknown columns, unless the name looks like a misspelt
-column that is missing: without its subject column, a cohort would silently mix subjects over folds.
+The separator may be a comma, a semicolon or a tab (the header decides, or a line ``sep=;`` above
+it); a byte order mark and spaces around cells are ignored. Unknown columns are noted, or are an
+error if the name looks like a misspelt column that is missing: without its subject column, a cohort
+would silently mix subjects over folds.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import csv
 import difflib
 import io
 import os
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -30,6 +32,9 @@ COLUMNS = (
     "count",
     "second_count",
     "um_per_px",
+    "nerves_class",
+    "dermis_class",
+    "boundary_class",
     "source",
     "bundle",
     "reader",
@@ -41,6 +46,26 @@ NOTED = COLUMNS[-4:]
 KEEP_INSIDE = "give a path relative to the manifest's folder, without '..'"
 _NO_VALUE = ("", "na", "n/a", "nan", "none", "null")
 _SAVE_AGAIN = "save the table as CSV (UTF-8)"
+# First bytes of what is sometimes saved under the manifest's name.
+_OTHER_FILES = (
+    (b"PK\x03\x04", "an Excel workbook, not a CSV table"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook, not a CSV table"),
+    (b"\x1f\x8b", "compressed with gzip"),
+    (b"<", "a web page or XML, not a CSV table"),
+    (b"{", "JSON, not a CSV table"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the table: run `git lfs pull`"),
+)
+_SEPARATORS = ",;\t"
+# Rows above the header that a program or a person may have added.
+_TITLE_ROWS = 6
+# What people call the columns that matter most.
+_MEANT = {
+    "subject": ("patient", "case", "person", "participant", "donor", "animal", "subjectid", "id",
+                "patientid", "caseid", "pat", "proband", "patnr", "subjectnr"),
+    "um_per_px": ("umpx", "umperpixel", "mpp", "pixelsize", "pixelsizeum", "micronsperpixel",
+                  "micronperpixel", "resolution", "scale", "mppx", "pxsize"),
+    "count": ("crossings", "ienf", "ienfcount", "fibres", "fibers", "nervecount"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,6 +80,10 @@ class ManifestRow:
         """Return a cell; None if it is missing, empty, or says that there is no value."""
         cell = self.cells.get(column, "")
         return None if cell.lower() in _NO_VALUE else cell
+
+    def name(self, column: str) -> str | None:
+        """Return the name of a subject or group in its plain spelling; None if there is none."""
+        return plain_name(self.text(column) or "") or None
 
     def path(self, column: str) -> str:
         """Return a cell as a path with forward slashes; empty if it has none."""
@@ -78,20 +107,44 @@ class ManifestRow:
         return None if cell is None else parse_um_per_px(cell, decimal_comma=self.decimal_comma)
 
 
-def read_table(root: Path) -> tuple[list[ManifestRow], list[FileProblem]]:
-    """Read the manifest in the folder ``root``: its rows, and the problems with its form."""
+def plain_name(text: str) -> str:
+    """Return the name of a subject or group as one spelling of what reads the same.
+
+    Composed and full-width letters, dashes and spaces of all kinds become the plain ones, and
+    characters without a width go.
+    """
+    plain = unicodedata.normalize("NFKC", text)
+    letters = [
+        "-" if unicodedata.category(sign) == "Pd" or sign == "\u2212" else sign
+        for sign in plain
+        if unicodedata.category(sign) not in ("Cf", "Cc")
+    ]
+    return " ".join("".join(letters).split())
+
+
+@dataclass
+class ManifestTable:
+    """A manifest's rows, the problems with its form, and what a person should know about it."""
+
+    rows: list[ManifestRow]
+    problems: list[FileProblem]
+    notes: tuple[str, ...] = ()
+
+
+def read_table(root: Path) -> ManifestTable:
+    """Read the manifest in the folder ``root``; nothing is raised."""
     text = _text(root)
     if isinstance(text, FileProblem):
-        return [], [text]
-    separator = max(",;\t", key=text.split("\n", 1)[0].count)
+        return ManifestTable([], [text])
+    separator, text = _separator(text)
     try:
         table = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except csv.Error as error:
-        return [], [_problem(f"not a valid CSV table ({error})", _SAVE_AGAIN)]
+        return ManifestTable([], [_problem(f"not a valid CSV table ({error})", _SAVE_AGAIN)])
     names = [cell.strip().lower() for cell in table[0]] if table else []
-    problems = _header_problems(names)
+    problems = _form_problems(table, separator) or _header_problems(names)
     if problems:
-        return [], problems
+        return ManifestTable([], problems)
     rows = []
     for number, line in enumerate(table[1:], start=2):
         cells = [cell.strip() for cell in line]
@@ -105,7 +158,52 @@ def read_table(root: Path) -> tuple[list[ManifestRow], list[FileProblem]]:
             rows.append(ManifestRow(number, dict(zip(names, cells, strict=False)), separator))
     if not rows and not problems:
         problems.append(_problem("no rows below the header", "add one row per image"))
-    return rows, problems
+    return ManifestTable(rows, problems, tuple(_notes(names)))
+
+
+def _separator(text: str) -> tuple[str, str]:
+    """Return what separates the cells, and the table without a line ``sep=;``."""
+    first, _, rest = text.partition("\n")
+    if first.lower().startswith("sep=") and len(first.strip()) in (4, 5):
+        return first[4:5] or "\t", rest
+    return max(_SEPARATORS, key=first.count), text
+
+
+def _form_problems(table: list[list[str]], separator: str) -> list[FileProblem]:
+    """Explain a first row without the column ``image``."""
+    cells = [[cell.strip().lower() for cell in line] for line in table[:_TITLE_ROWS]]
+    if not cells or "image" in cells[0]:
+        return []
+    for number, line in enumerate(cells[1:], start=2):
+        if "image" in line:
+            return [_problem(f"row 1 is no header; row {number} is", "delete the rows above it", 1)]
+    for other in "|:^ ":
+        if other != separator and "image" in table[0][0].strip().lower().split(other):
+            return [_problem(f"cells are separated by '{other}'", _SAVE_AGAIN, 1)]
+    return []
+
+
+def _notes(names: list[str]) -> list[str]:
+    """Say which columns are not used, and that there are no subjects."""
+    lines = []
+    ignored = [name for name in names if name and name not in COLUMNS]
+    for name in ignored:
+        plain = "".join(sign for sign in name if sign.isalnum())
+        for column, words in _MEANT.items():
+            if plain in words and column not in names:
+                lines.append(
+                    f"column '{name}' is ignored: if it is the {column}, rename it to {column}"
+                )
+    hinted = " ".join(lines)
+    others = [f"'{name}'" for name in ignored if f"'{name}'" not in hinted]
+    if others:
+        lines.append(f"ignored columns: {', '.join(others)}")
+    if "subject" not in names:
+        lines.append(
+            "no column subject: every image counts as a subject of its own, so images of one person "
+            "may be trained on and tested with"
+        )
+    return lines
 
 
 def _text(root: Path) -> str | FileProblem:
@@ -120,6 +218,9 @@ def _text(root: Path) -> str | FileProblem:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         return _problem(f"cannot be read ({error})", "check the path and its permissions")
+    for start, what in _OTHER_FILES:
+        if data.startswith(start):
+            return _problem(what, _SAVE_AGAIN)
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))  # spreadsheets call it "Unicode text"
     try:
         text = data.decode("utf-16" if wide else "utf-8-sig")
@@ -127,6 +228,10 @@ def _text(root: Path) -> str | FileProblem:
         return _problem(f"not UTF-8 text ({error.reason} at byte {error.start})", _SAVE_AGAIN)
     if not text.strip():
         return _problem("empty", "add a header and one row per image")
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        reason = f"a NUL character in line {line}: the file is damaged, or no UTF-8 text"
+        return _problem(reason, _SAVE_AGAIN)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

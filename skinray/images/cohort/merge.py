@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -18,19 +17,17 @@ from skinray.config.images import ReadSettings
 from skinray.errors import CohortError
 from skinray.files import sha256_of, whole, write_whole
 from skinray.images.cohort.csv_table import COLUMNS, MANIFEST
-from skinray.images.cohort.rows import Biopsy
+from skinray.images.cohort.rows import LABELS, Biopsy, spelling_key
 from skinray.images.cohort.twins import (
-    LABELS,
     CohortRow,
     cohort_rows,
     image_marks,
     one_scale,
-    plain_subject,
 )
 from skinray.images.file_errors import FileProblem, counted, refuse_problems
 
 # What a newer label brings along; the image itself, its subject and its group stay.
-OF_LABEL = (*LABELS, "dermis_side", *COLUMNS[-5:])
+OF_LABEL = (*LABELS, *(f"{label}_class" for label in LABELS), "dermis_side", *COLUMNS[-5:])
 COUNTS = ("count", "second_count")
 
 
@@ -124,7 +121,7 @@ class _Merge:
         self.into, self.take_newer = into, take_newer
         self.before = list(self.own)
         first_last = reversed(self.own)  # so that messages name a subject's first row
-        self.subjects = {plain_subject(row.biopsy.subject): row.biopsy for row in first_last}
+        self.subjects = {spelling_key(row.biopsy.subject): row.biopsy for row in first_last}
         self.taken = {name for row in self.own for name in (row.biopsy.name, *row.labels.values())}
         self.files: dict[str, str] = {}  # of the labels, by their new names
         self.problems: list[FileProblem] = []
@@ -177,7 +174,7 @@ class _Merge:
         image = self._placed(row, row.biopsy.name)
         alone = row.biopsy.subject == row.biopsy.name
         subject = image if alone else self._subject(row)
-        known = self.subjects.get(plain_subject(subject))
+        known = self.subjects.get(spelling_key(subject))
         group = row.biopsy.group or (known.group if known else None)
         if known is not None and group != known.group:
             self._refuse(
@@ -187,9 +184,7 @@ class _Merge:
                 "give the subject one group",
             )
         if known is None:
-            self.subjects[plain_subject(subject)] = replace(
-                row.biopsy, subject=subject, group=group
-            )
+            self.subjects[spelling_key(subject)] = replace(row.biopsy, subject=subject, group=group)
             self.done.new.add(subject)
         cells = row.cells | {"image": image, "subject": subject, "group": group or ""}
         cells |= {"um_per_px": self._scale(row.biopsy)}
@@ -230,14 +225,14 @@ class _Merge:
     def _subject(self, row: CohortRow) -> str:
         """Return the subject as the cohort spells it."""
         name = row.biopsy.subject
-        known = self.subjects.get(plain_subject(name))
+        known = self.subjects.get(spelling_key(name))
         if known is None:
             return name
-        if unicodedata.normalize("NFC", name) != unicodedata.normalize("NFC", known.subject):
+        if name != known.subject:
             self._refuse(
                 row,
                 f"subject '{name}' differs from '{known.subject}' (row {known.row}, {known.name}) "
-                "in capitals only",
+                "in spelling only",
                 "spell them alike if they are one person; otherwise rename one",
             )
         return known.subject

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar, cast, get_args
 
 from skinray.config.base import parse_number
-from skinray.images.cohort.csv_table import KEEP_INSIDE, ManifestRow, read_table
+from skinray.images.cohort.csv_table import KEEP_INSIDE, ManifestRow, plain_name, read_table
 from skinray.images.cohort.dermis_fill import SIDES, parse_side
 from skinray.images.file_errors import FileProblem
 from skinray.images.pixel_size import SCALE_RANGE
@@ -19,6 +20,7 @@ _WHOLE = "a whole number of 0 or more"
 # or skinray, which drew the image with it.
 Source = Literal["drawn", "corrected", "model", "phantom"]
 SOURCES: tuple[Source, ...] = get_args(Source)
+LABELS = ("nerves", "dermis", "boundary")
 T = TypeVar("T")
 
 
@@ -41,6 +43,7 @@ class Biopsy:
     um_per_px : scale; overrides the image file's.
     row : as a spreadsheet numbers it; the header is row 1.
     source : who made the labels; None: not said, so a person drew them.
+    classes : the class that a label's file means, by column, where the file has several.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Biopsy:
     um_per_px: float | None
     row: int
     source: Source | None = None
+    classes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_scored(self) -> bool:
@@ -65,10 +69,14 @@ class Biopsy:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The biopsies of one folder, in the order of the manifest."""
+    """The biopsies of one folder, in the order of the manifest.
+
+    ``notes`` : what a person should know about the table, in sentences.
+    """
 
     root: Path
     biopsies: tuple[Biopsy, ...]
+    notes: tuple[str, ...] = ()
 
     def of(self, *sources: Source) -> int:
         """Return how many biopsies have labels of one of these sources."""
@@ -103,7 +111,8 @@ class Scan:
 
 def scan_cohort(root: Path) -> Scan:
     """Read the manifest of ``root`` and check that its files exist; nothing is raised."""
-    rows, problems = read_table(root)
+    table = read_table(root)
+    rows, problems = table.rows, table.problems
     stated, sound = [], []
     for row in rows:
         reader = _RowReader(root, row)
@@ -111,9 +120,12 @@ def scan_cohort(root: Path) -> Scan:
         problems += reader.problems
         if not reader.problems:
             sound.append(stated[-1])
-    problems += _repeated_files(rows) + _subjects_of_two_groups(stated)
+    problems += _repeated_files(rows) + _subjects_of_two_groups(stated) + _spellings(stated)
     problems.sort(key=lambda problem: problem.row or 0)
-    return Scan(Cohort(root, tuple(sound)), Cohort(root, tuple(stated)), tuple(problems))
+    notes = (*table.notes, *_groups_spelt_alike(stated))
+    return Scan(
+        Cohort(root, tuple(sound), notes), Cohort(root, tuple(stated), notes), tuple(problems)
+    )
 
 
 @dataclass
@@ -142,8 +154,8 @@ class _RowReader:
         return Biopsy(
             name=name,
             image=image or self.root,
-            subject=row.text("subject") or name,
-            group=row.text("group"),
+            subject=row.name("subject") or name,
+            group=row.name("group"),
             nerves=self._file("nerves"),
             dermis=dermis,
             boundary=boundary,
@@ -152,6 +164,11 @@ class _RowReader:
             second_count=self._value("second_count", _count, _WHOLE),
             um_per_px=self._value("um_per_px", lambda _: row.um_per_px(), SCALE_RANGE),
             row=row.number,
+            classes={
+                column: chosen
+                for column in LABELS
+                if (chosen := row.text(f"{column}_class")) is not None
+            },
             source=self._value(
                 "source",
                 _source,
@@ -212,10 +229,51 @@ def _source(cell: str) -> Source:
     return cast(Source, cell.lower())
 
 
-def _repeated_files(rows: list[ManifestRow]) -> list[FileProblem]:
-    """Find images listed twice, and labels shared by two images."""
+def spelling_key(name: str) -> str:
+    """Return what two spellings of one name share: case, leading zeros and a final ".0" aside."""
+    whole = re.sub(r"^([0-9]+)[.,]0+$", r"\1", plain_name(name).casefold())
+    return re.sub(r"0*([0-9]+)", r"\1", whole)
+
+
+def _spellings(biopsies: list[Biopsy]) -> list[FileProblem]:
+    """Find subjects that are probably one person, since their names differ in spelling only."""
+    first: dict[str, Biopsy] = {}
+    seen: set[str] = set()
     problems = []
-    for column in ("image", "nerves", "dermis", "boundary"):
+    for biopsy in biopsies:
+        known = first.setdefault(spelling_key(biopsy.subject), biopsy)
+        if biopsy.subject in seen or biopsy.subject == biopsy.name:
+            continue
+        seen.add(biopsy.subject)
+        if known.subject != biopsy.subject:
+            reason = (
+                f"subject '{biopsy.subject}' and '{known.subject}' of row {known.row} differ in "
+                "spelling only"
+            )
+            remedy = "write one name for one person, and clearly different names for two"
+            problems.append(FileProblem(biopsy.row, biopsy.name, reason, remedy))
+    return problems
+
+
+def _groups_spelt_alike(biopsies: list[Biopsy]) -> list[str]:
+    """Note groups whose names differ in spelling only."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for biopsy in biopsies:
+        if biopsy.group is not None:
+            groups[spelling_key(biopsy.group)].add(biopsy.group)
+    return [
+        f"groups {' and '.join(sorted(names))} differ in spelling only, and count as "
+        f"{len(names)} groups"
+        for names in groups.values()
+        if len(names) > 1
+    ]
+
+
+def _repeated_files(rows: list[ManifestRow]) -> list[FileProblem]:
+    """Find images listed twice, labels shared by two images, and images named as labels."""
+    problems = []
+    images = {row.path("image") for row in rows}
+    for column in ("image", *LABELS):
         first: dict[str, int] = {}
         for row in rows:
             path = row.path(column)
@@ -225,7 +283,18 @@ def _repeated_files(rows: list[ManifestRow]) -> list[FileProblem]:
                 reason = f"{column} file '{path}' is also in row {first[path]}"
                 remedy = "delete one of the rows" if column == "image" else "correct one of them"
                 problems.append(FileProblem(row.number, row.cells["image"], reason, remedy))
+            elif column != "image" and path in images:
+                reason = f"{column} file '{path}' is an image of the cohort, not a label"
+                remedy = "enter the file of the label"
+                problems.append(FileProblem(row.number, row.cells["image"], reason, remedy))
             first.setdefault(path, row.number)
+    for row in rows:
+        both = row.path("nerves")
+        classes = row.text("nerves_class"), row.text("dermis_class")
+        if both and both == row.path("dermis") and classes[0] == classes[1]:
+            reason = f"nerves and dermis are the same file, '{both}'"
+            remedy = "enter one file each, or the class of each as nerves_class and dermis_class"
+            problems.append(FileProblem(row.number, row.cells["image"], reason, remedy))
     return problems
 
 

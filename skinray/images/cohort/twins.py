@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +11,9 @@ from skinray.config.images import ReadSettings
 from skinray.files import sha256_of
 from skinray.images.cohort.csv_table import read_table
 from skinray.images.cohort.manifest import read_manifest
-from skinray.images.cohort.rows import Biopsy
+from skinray.images.cohort.rows import LABELS, Biopsy
 from skinray.images.read import read_image
 
-LABELS = ("nerves", "dermis", "boundary")
 SAME_SCALE = 0.02
 
 
@@ -59,7 +57,7 @@ class CohortRow:
 def cohort_rows(root: Path) -> tuple[list[CohortRow], str]:
     """Return the rows of a manifest and its separator; CohortError if it has problems."""
     biopsies = read_manifest(root).biopsies
-    lines, _ = read_table(root)
+    lines = read_table(root).rows
     rows = []
     for biopsy, line in zip(biopsies, lines, strict=True):
         cells = {name: cell for name, cell in line.cells.items() if name}
@@ -83,11 +81,6 @@ def _time(text: str) -> datetime | None:
     except ValueError:
         return None
     return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def plain_subject(subject: str) -> str:
-    """Return a subject's name without what people write differently: capitals, composed letters."""
-    return unicodedata.normalize("NFC", subject).casefold()
 
 
 def one_scale(a: float | None, b: float | None) -> bool:

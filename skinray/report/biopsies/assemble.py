@@ -239,7 +239,7 @@ def _notes(measured: Measured, settings: RunSettings, cohort: Cohort) -> list[st
     skipped = sum(o.history[-1].skipped_steps for _, o, _ in measured.trained if o and o.history)
     if skipped:
         notes.append(f"{skipped} training steps were skipped: their gradient was not finite.")
-    notes += [f"{line[0].upper()}{line[1:]}." for line in on_sources(cohort)]
+    notes += [f"{line[0].upper()}{line[1:]}." for line in (*cohort.notes, *on_sources(cohort))]
     uncounted = sum(biopsy.count is None for biopsy in cohort.scored)
     if uncounted:
         whose = (DRAWN if cohort.synthetic else EXPERT).whose
