@@ -124,15 +124,19 @@ def decode_image(data: bytes, source: str, settings: ReadSettings = _DEFAULT) ->
     return Image(to_rgb(raster, source, settings.bits), raster.um_per_px, source, digest)
 
 
-def read_mask(path: Path | str, settings: ReadSettings = _DEFAULT) -> NDArray[np.bool_]:
+def read_mask(
+    path: Path | str, settings: ReadSettings = _DEFAULT, chosen: str | None = None
+) -> NDArray[np.bool_]:
     """Read a mask image as (H, W) bool, by the rule of :mod:`skinray.images.formats.mask`.
+
+    ``chosen`` names the class that is meant, where the file has several.
 
     Raises LabelError if the file cannot be read, or its values are not those of a mask.
     """
     path = as_path(path, "mask")
     with reading_label():
         raster = decode_raster(read_bytes(path, settings), str(path), settings)
-    return to_mask(raster, str(path))
+    return to_mask(raster, str(path), chosen)
 
 
 def read_bytes(path: Path, settings: ReadSettings) -> bytes:

@@ -200,8 +200,8 @@ def _notes(names: list[str]) -> list[str]:
         lines.append(f"ignored columns: {', '.join(others)}")
     if "subject" not in names:
         lines.append(
-            "no column subject: every image counts as a subject of its own, so images of one person "
-            "may be trained on and tested with"
+            "no column subject: every image counts as a subject of its own, so one person's images "
+            "may be both trained on and tested with"
         )
     return lines
 

@@ -31,25 +31,32 @@ TIE_PX = 1e-6
 
 
 def read_nerves(
-    path: Path, shape: tuple[int, int], settings: ReadSettings, width_px: int = 3
+    path: Path,
+    shape: tuple[int, int],
+    settings: ReadSettings,
+    width_px: int = 3,
+    chosen: str | None = None,
 ) -> NDArray[np.bool_]:
     """Read traced nerves of an image of ``shape`` as (H, W) bool.
 
     A mask image is taken as it is; GeoJSON polylines are drawn ``width_px`` wide (the paper's
-    experts drew lines about 3 px wide).
+    experts drew lines about 3 px wide). ``chosen`` names the class that is meant, where the file
+    has several.
 
     Raises LabelError if the file cannot be read, differs in size from the image, or reaches
     outside it.
     """
     if not looks_like_json(path):
-        return match_shape(read_mask(path, settings), shape, path)
+        return match_shape(read_mask(path, settings, chosen), shape, path)
     mask = np.zeros(shape, bool)
-    for line in read_polylines(path, shape, settings, NERVE):
+    for line in read_polylines(path, shape, settings, NERVE, chosen):
         draw_line(mask, line - MIDDLE + TIE_PX, width_px)
     return mask
 
 
-def read_boundary(path: Path, shape: tuple[int, int], settings: ReadSettings) -> Points:
+def read_boundary(
+    path: Path, shape: tuple[int, int], settings: ReadSettings, chosen: str | None = None
+) -> Points:
     """Read the boundary line of an image of ``shape``, ordered from end to end.
 
     Returns (N, 2) float x, y, from a GeoJSON LineString or along the middle of a drawn line.
@@ -57,9 +64,9 @@ def read_boundary(path: Path, shape: tuple[int, int], settings: ReadSettings) ->
     line.
     """
     if not looks_like_json(path):
-        mask = match_shape(read_mask(path, settings), shape, path)
+        mask = match_shape(read_mask(path, settings, chosen), shape, path)
         return trace_line(mask, str(path))
-    lines = read_polylines(path, shape, settings, BOUNDARY)
+    lines = read_polylines(path, shape, settings, BOUNDARY, chosen)
     if len(lines) != 1:
         raise UnfitLabelError(
             str(path),

@@ -65,7 +65,8 @@ def load_nerves(
         raise UnfitLabelError(
             biopsy.name, "no nerve label", "enter its file in the manifest's column nerves"
         )
-    return _of_subject(biopsy, lambda: read_nerves(path, shape, settings))
+    chosen = biopsy.classes.get("nerves")
+    return _of_subject(biopsy, lambda: read_nerves(path, shape, settings, chosen=chosen))
 
 
 def load_dermis(
@@ -77,7 +78,8 @@ def load_dermis(
 
 def _dermis(biopsy: Biopsy, shape: tuple[int, int], settings: ReadSettings) -> NDArray[np.bool_]:
     if biopsy.dermis is not None:
-        return match_shape(read_mask(biopsy.dermis, settings), shape, biopsy.dermis)
+        mask = read_mask(biopsy.dermis, settings, biopsy.classes.get("dermis"))
+        return match_shape(mask, shape, biopsy.dermis)
     if biopsy.boundary is None:
         raise UnfitLabelError(
             biopsy.name,
@@ -86,7 +88,7 @@ def _dermis(biopsy: Biopsy, shape: tuple[int, int], settings: ReadSettings) -> N
         )
     if biopsy.dermis_side is None:
         raise UnfitLabelError(biopsy.name, "no dermis_side", f"enter {SIDES} in the dermis")
-    line = read_boundary(biopsy.boundary, shape, settings)
+    line = read_boundary(biopsy.boundary, shape, settings, biopsy.classes.get("boundary"))
     return dermis_from_boundary(line, shape, biopsy.dermis_side, source=str(biopsy.boundary))
 
 
@@ -118,6 +120,7 @@ def fingerprint(cohort: Cohort) -> str:
         for path in (biopsy.image, biopsy.nerves, biopsy.dermis, biopsy.boundary):
             facts.append(None if path is None else _file_sha256(path))
         facts += [] if biopsy.source is None else [biopsy.source]
+        facts += [f"{column}: {chosen}" for column, chosen in sorted(biopsy.classes.items())]
         digest.update(json.dumps(facts).encode() + b"\n")
     return digest.hexdigest()
 

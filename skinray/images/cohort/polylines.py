@@ -1,7 +1,8 @@
 """Polylines: read from GeoJSON, as exported by QuPath and other tools, and drawn on masks.
 
-One file may hold all labels of an image: each reader takes the lines of its class and those without
-a class of ours, and leaves the other classes alone.
+One file may hold all labels of an image: each reader takes the lines of its own class and those
+without a class, and leaves the other classes alone. Without a class of ours, all lines must have
+one class, or none.
 
 In GeoJSON the outer corner of the first pixel is 0, 0 and its centre .5, .5; :func:`draw_line`
 takes coordinates of arrays, where that centre is 0, 0.
@@ -10,6 +11,7 @@ takes coordinates of arrays, where that centre is 0, 0.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -37,67 +39,115 @@ _CLASSES = {
     for word in (name, f"{name}s")
 }
 
+_GZIP = b"\x1f\x8b"
+_MOST_BYTES = 1 << 27
+_OTHER_JSON = (
+    ({"shapes"}, "LabelMe"),
+    ({"annotations", "categories"}, "COCO"),
+    ({"_via_img_metadata"}, "the VGG Image Annotator"),
+    ({"regions"}, "the VGG Image Annotator"),
+)
 _INSIDE = {"FeatureCollection": "features", "GeometryCollection": "geometries"}
 
 
 def looks_like_json(path: Path) -> bool:
-    """Return whether a label file is JSON, by its first character."""
+    """Return whether a label file is JSON, perhaps compressed with gzip, by its first bytes."""
     try:
         with path.open("rb") as file:
-            return file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
-    except (OSError, ValueError):
+            start = file.read(4096)
+        if start.startswith(_GZIP):
+            start = zlib.decompressobj(wbits=31).decompress(start, 64)
+        return _text(start[:64]).lstrip()[:1] in ("{", "[")
+    except (OSError, ValueError, zlib.error):
         return False  # reading it as an image will report what is wrong
 
 
+def _text(data: bytes) -> str:
+    """Decode UTF-8 or, with a byte order mark, UTF-16; what is cut off is left out."""
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return data.decode("utf-16" if wide else "utf-8-sig", errors="ignore")
+
+
 def read_polylines(
-    path: Path, shape: tuple[int, int], settings: ReadSettings, kind: str
+    path: Path, shape: tuple[int, int], settings: ReadSettings, kind: str, chosen: str | None = None
 ) -> list[Points]:
     """Read every LineString and MultiLineString of a GeoJSON file, drawn on an image of ``shape``.
 
-    Features of another class of ours than ``kind`` (``NERVE`` or ``BOUNDARY``) are left out.
+    Features of another class of ours than ``kind`` (``NERVE`` or ``BOUNDARY``) are left out, and
+    those of any other class where lines of ``kind`` are there.
+
+    Parameters
+    ----------
+    chosen : name of the class to read instead, as the file spells it.
 
     Raises LabelError if the file is not GeoJSON, holds geometries other than lines, lines outside
-    the image, or other classes only.
+    the image, no line of the class, or several classes without saying which is meant.
     """
     source = str(path)
     with reading_label():
         data = read_bytes(path, settings)
+    if data.startswith(_GZIP):
+        data = _unpacked(data, source)
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
-        others: set[str] = set()
-        found = list(_lines(json.loads(data), source, kind, others))
+        value = json.loads(data.decode("utf-16" if wide else "utf-8-sig"))
+        _refuse_other_json(value, source)
+        lines = list(_lines(value, source, None))
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise UnfitLabelError(
             source, f"not valid JSON ({reason})", "export it again as GeoJSON"
         ) from None
-    if others and not found:
+    return [_points(line, shape, source) for line in _of_class(lines, kind, chosen, source)]
+
+
+def _unpacked(data: bytes, source: str) -> bytes:
+    """Decompress a file, up to a size that no tracing has."""
+    try:
+        found = zlib.decompressobj(wbits=31).decompress(data, _MOST_BYTES)
+    except zlib.error:
+        raise UnfitLabelError(source, "damaged gzip", "copy or export it again") from None
+    if len(found) == _MOST_BYTES:
         raise UnfitLabelError(
-            source,
-            f"holds {' and '.join(sorted(others))}, and no line of class {kind}",
-            f"trace it, give it the class {kind}, and export it too",
+            source, f"over {_MOST_BYTES / 1e6:.0f} MB once unpacked", "export the lines alone"
         )
-    return [_points(line, shape, source) for line in found]
+    return found
 
 
-def _lines(value: Any, source: str, wanted: str, others: set[str]) -> Iterator[Any]:
-    """Yield the coordinates of every line below a GeoJSON value; note the classes left out."""
+def _refuse_other_json(value: Any, source: str) -> None:
+    """Name the formats of other programs that are JSON too."""
+    names = value.keys() if isinstance(value, dict) else set()
+    for keys, what in _OTHER_JSON:
+        if keys <= names and "type" not in names:
+            raise UnfitLabelError(
+                source, f"a file of {what}, not GeoJSON", "convert it to GeoJSON lines or to a mask"
+            )
+
+
+# A line's coordinates, and the class that its feature has in the file.
+_Line = tuple[Any, str | None]
+
+
+def _lines(value: Any, source: str, of: str | None) -> Iterator[_Line]:
+    """Yield every line below a GeoJSON value that has lines."""
     if isinstance(value, list):  # QuPath can export a plain list of features
         for item in value:
-            yield from _lines(item, source, wanted, others)
+            yield from _lines(item, source, of)
         return
     kind = str(value.get("type")) if isinstance(value, dict) else type(value).__name__
     if kind in _INSIDE:
-        yield from _lines(_member(value, _INSIDE[kind], source), source, wanted, others)
+        yield from _lines(_member(value, _INSIDE[kind], source), source, of)
     elif kind == "Feature":
         of = _class_of(value)
-        if of in (None, wanted):
-            yield from _lines(_member(value, "geometry", source), source, wanted, others)
+        if _ours(of) in (CROSSING, DERMIS):  # points and areas
+            yield None, of
         else:
-            others.add(str(of))
+            yield from _lines(_member(value, "geometry", source), source, of)
     elif kind == "LineString":
-        yield _member(value, "coordinates", source)
+        yield _member(value, "coordinates", source), of
     elif kind == "MultiLineString":
-        yield from _member(value, "coordinates", source)
+        for line in _member(value, "coordinates", source):
+            yield line, of
     else:
         raise UnfitLabelError(
             source,
@@ -106,15 +156,56 @@ def _lines(value: Any, source: str, wanted: str, others: set[str]) -> Iterator[A
         )
 
 
-def _class_of(feature: dict[str, Any]) -> str | None:
-    """Return which of our classes a feature has; None for none or another one.
+def _of_class(lines: list[_Line], kind: str, chosen: str | None, source: str) -> list[Any]:
+    """Return the coordinates of the lines that are meant."""
+    names = sorted({name for _, name in lines if name is not None})
+    held = f"holds {' and '.join(names)}"
+    if chosen is not None:
+        wanted = chosen.strip().lower()
+        if wanted not in {name.strip().lower() for name in names}:
+            raise UnfitLabelError(
+                source,
+                f"{held if names else 'has no classes'}, and no line of class {chosen}",
+                "correct the class in the manifest",
+            )
+        return [line for line, name in lines if name and name.strip().lower() == wanted]
+    own = [line for line, name in lines if _ours(name) == kind]
+    plain = [line for line, name in lines if name is None]
+    if own:
+        return [line for line, name in lines if name is None or _ours(name) == kind]
+    others = {name for name in names if _ours(name) is None}
+    if len(others) + bool(plain) > 1:
+        unnamed = " and lines without a class" if plain else ""
+        raise UnfitLabelError(
+            source,
+            f"holds lines of several classes: {' and '.join(sorted(others))}{unnamed}",
+            f"give those that are meant the class {kind}, or name their class in the manifest "
+            f"({'nerves_class' if kind == NERVE else 'boundary_class'})",
+        )
+    found = [line for line, name in lines if name is None or name in others]
+    if names and not found:
+        raise UnfitLabelError(
+            source,
+            f"{held}, and no line of class {kind}",
+            f"trace it, give it the class {kind}, and export it too",
+        )
+    return found
 
-    QuPath writes ``Nerve: PGP9.5`` for a class derived from ``Nerve``.
-    """
+
+def _class_of(feature: dict[str, Any]) -> str | None:
+    """Return the class of a feature as the file names it; None without one."""
     properties = feature.get("properties")
     classification = properties.get("classification") if isinstance(properties, dict) else None
     name = classification.get("name") if isinstance(classification, dict) else classification
-    return _CLASSES.get(name.split(":")[0].strip().lower()) if isinstance(name, str) else None
+    return name if isinstance(name, str) and name.strip() else None
+
+
+def _ours(name: str | None) -> str | None:
+    """Return which of our classes a name means; None for none or another one.
+
+    QuPath writes ``Nerve: PGP9.5`` for a class derived from ``Nerve``.
+    """
+    return None if name is None else _CLASSES.get(name.split(":")[0].strip().lower())
 
 
 def _member(value: dict[str, Any], name: str, source: str) -> Any:
