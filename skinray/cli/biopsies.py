@@ -66,20 +66,21 @@ def check(
     from skinray.config.base import validate
     from skinray.config.biopsies import FoldSettings
     from skinray.config.images import ReadSettings
-    from skinray.images.cohort.check import checked_cohort, remarks
+    from skinray.images.cohort.check import CheckReport, checked_cohort, remarks
     from skinray.images.cohort.common_scale import common_scale
     from skinray.images.cohort.facts import measured_samples
     from skinray.learning.auto.labels import inverted_dermis
     from skinray.progress import bar
 
     wanted = validate(FoldSettings, {"count": folds, "unit": fold_unit})
+    report = CheckReport()
     with bar("Checking images") as tell:
-        cohort = checked_cohort(data, ReadSettings(), wanted, progress=tell)
+        cohort = checked_cohort(data, ReadSettings(), wanted, progress=tell, report=report)
     doubt = inverted_dermis(measured_samples(cohort, common_scale(cohort.biopsies)))
     if doubt:
         raise CohortError(f"{data}: {doubt}; if they are right, train with --anyway")
-    typer.echo(f"{data}: no problems found in {len(cohort.biopsies)} images")
-    for remark in remarks(cohort, wanted):
+    typer.echo(f"{data}: no problems found in {len(cohort.biopsies)} images\n{report.text()}")
+    for remark in (*remarks(cohort, wanted), *report.notes()):
         typer.echo(f"note: {remark}")
 
 

@@ -19,6 +19,14 @@ from skinray.errors import CohortError, SkinrayError
 from skinray.images.cohort.csv_table import MANIFEST
 from skinray.images.cohort.folds import assign_folds
 from skinray.images.cohort.manifest import load_dermis, load_nerves, read_manifest
+from skinray.images.cohort.plausible import (
+    Trace,
+    cohort_notes,
+    cohort_problems,
+    is_noise,
+    trace_of,
+    understood,
+)
 from skinray.images.cohort.rows import Biopsy, Cohort, scan_cohort
 from skinray.images.file_errors import FileError, FileProblem, counted, refuse_problems
 from skinray.images.read import read_image
@@ -27,7 +35,24 @@ Label = Literal["nerves", "dermis"]
 
 _MIN_DERMIS_SHARE = 0.001
 # Tracings of lines cover a few percent.
-_MAX_NERVE_SHARE = 0.25
+_MAX_NERVE_SHARE = 0.2
+# Dice of a dermis mask with the side of the boundary line in the same row.
+_LEAST_AGREEMENT = 0.8
+
+
+@dataclass
+class CheckReport:
+    """What a check understood of a cohort, for the person who started it."""
+
+    traces: list[Trace] = field(default_factory=list)
+
+    def text(self) -> str:
+        """Return a few lines to compare with what one knows of the cohort."""
+        return "\n".join(f"  {line}" for line in understood(self.traces))
+
+    def notes(self) -> list[str]:
+        """Return what a person should look at."""
+        return cohort_notes(self.traces)
 
 
 def check_cohort(
@@ -36,6 +61,7 @@ def check_cohort(
     folds: FoldSettings,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    report: CheckReport | None = None,
 ) -> list[FileProblem]:
     """Read the table, every image and every label of a cohort, and list every problem found.
 
@@ -44,6 +70,7 @@ def check_cohort(
     root : folder with ``manifest.csv``.
     read, folds, seed : the settings that a training would use.
     progress : called with the images done and their total.
+    report : takes what was understood of the images.
 
     Returns problems in the order of the rows, after those of the cohort as a whole; empty if it
     can be trained on. Nothing is raised.
@@ -59,6 +86,9 @@ def check_cohort(
         if progress is not None:
             progress(done, len(scan.sound.biopsies))
     problems += seen.problems()
+    problems += cohort_problems(seen.traces)
+    if report is not None:
+        report.traces = seen.traces
     problems += [_copy_problem(same) for same in copies.values() if len(same) > 1]
     problems += _fold_problems(scan.stated, folds, seed)
     return sorted(problems, key=lambda problem: problem.row or 0)
@@ -70,12 +100,13 @@ def checked_cohort(
     folds: FoldSettings,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    report: CheckReport | None = None,
 ) -> Cohort:
     """Return a cohort without problems (see :func:`check_cohort`), with its scales.
 
     Raises CohortError with every problem: row, file, reason, remedy.
     """
-    refuse_problems(root, check_cohort(root, read, folds, seed, progress))
+    refuse_problems(root, check_cohort(root, read, folds, seed, progress, report))
     cohort = read_manifest(root)
     return replace(cohort, biopsies=tuple(_scaled(biopsy, read) for biopsy in cohort.biopsies))
 
@@ -160,10 +191,12 @@ class _Seen:
     ----------
     copies : the biopsies of each content of an image file.
     traced : whether each readable nerve label marks anything.
+    traces : what is kept of each readable image.
     """
 
     copies: dict[str, list[Biopsy]] = field(default_factory=lambda: defaultdict(list))
     traced: list[bool] = field(default_factory=list)
+    traces: list[Trace] = field(default_factory=list)
 
     def problems(self) -> Iterator[FileProblem]:
         """Yield the problems of the cohort as a whole."""
@@ -181,14 +214,16 @@ def _file_problems(
 ) -> Iterator[FileProblem]:
     """Read one image and its labels."""
     try:
-        pixels = read_image(biopsy.image, read).pixels
+        image = read_image(biopsy.image, read)
     except Exception as error:  # any file must be reported, whatever it does to a decoder
         yield _problem_of(biopsy, root, error)
         return
+    pixels = image.pixels
     seen.copies[hashlib.sha256(pixels.data).hexdigest()].append(biopsy)
     shape = (pixels.shape[0], pixels.shape[1])
     loaders: dict[Label, Callable[[Biopsy, tuple[int, int], ReadSettings], NDArray[np.bool_]]]
     loaders = {"nerves": load_nerves, "dermis": load_dermis}
+    masks: dict[Label, NDArray[np.bool_]] = {}
     for label, load in loaders.items():
         if label in absent:
             continue
@@ -197,13 +232,41 @@ def _file_problems(
         except Exception as error:
             yield _problem_of(biopsy, root, error)
         else:
+            masks[label] = mask
             if label == "nerves":
                 seen.traced.append(bool(mask.any()))
-            yield from _mask_problems(biopsy, label, float(mask.mean()))
+            yield from _mask_problems(biopsy, label, mask)
+    nerves, dermis = masks.get("nerves"), masks.get("dermis")
+    if dermis is not None:
+        yield from _boundary_problems(biopsy, dermis, read)
+    seen.traces.append(trace_of(biopsy, pixels, image.um_per_px, nerves, dermis))
 
 
-def _mask_problems(biopsy: Biopsy, label: Label, share: float) -> Iterator[FileProblem]:
-    """Check the share of the image that a mask covers."""
+def _boundary_problems(
+    biopsy: Biopsy, dermis: NDArray[np.bool_], read: ReadSettings
+) -> Iterator[FileProblem]:
+    """Compare a dermis mask with the boundary line and the side in its row."""
+    if biopsy.dermis is None or biopsy.boundary is None or biopsy.dermis_side is None:
+        return
+    try:
+        other = load_dermis(replace(biopsy, dermis=None), dermis.shape, read)  # type: ignore[arg-type]
+    except SkinrayError as error:
+        reason = f"the dermis mask is used, but the boundary line cannot be read ({error})"
+        yield FileProblem(biopsy.row, biopsy.name, reason, "correct or empty the cell boundary")
+        return
+    agreement = 2 * float((dermis & other).sum()) / max(1.0, float(dermis.sum() + other.sum()))
+    if agreement < _LEAST_AGREEMENT:
+        yield FileProblem(
+            biopsy.row, biopsy.name,
+            f"the dermis mask and the side '{biopsy.dermis_side}' of the boundary line contradict "
+            f"each other (Dice {agreement:.2f})",
+            "correct the mask, the line or dermis_side, or empty the cells of one of them",
+        )  # fmt: skip
+
+
+def _mask_problems(biopsy: Biopsy, label: Label, mask: NDArray[np.bool_]) -> Iterator[FileProblem]:
+    """Check the share of the image that a mask covers, and that lines are lines."""
+    share = float(mask.mean())
 
     def problem(reason: str, remedy: str) -> FileProblem:
         return FileProblem(biopsy.row, biopsy.name, reason, remedy)
@@ -215,6 +278,9 @@ def _mask_problems(biopsy: Biopsy, label: Label, share: float) -> Iterator[FileP
         if share > _MAX_NERVE_SHARE:
             reason = f"nerve label covers {share:.0%} of the image; lines cover a few percent"
             yield problem(reason, "invert it, or enter the tracing: this may be another label")
+        elif is_noise(mask):
+            reason = "the nerve label is many specks, not lines"
+            yield problem(reason, "export the tracing, not a thresholded image")
     elif not _MIN_DERMIS_SHARE <= share <= 1 - _MIN_DERMIS_SHARE:
         reason = f"dermis covers {share:.1%} of the image, so there is no boundary"
         yield problem(reason, "draw the dermis, or remove the image")

@@ -1,0 +1,282 @@
+"""Labels that can be read but cannot be right: compared with their images and with each other.
+
+Each image leaves a small :class:`Trace`; at the end, the traces are compared. What is sure is a
+problem, what a person should look at is a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from skinray.config.biopsies import CrossingSettings
+from skinray.crossings import find_crossings
+from skinray.images.cohort.polylines import looks_like_json
+from skinray.images.cohort.rows import Biopsy
+from skinray.images.file_errors import FileProblem, counted
+
+# Side of the small copies that are compared.
+SMALL_PX = 128
+# Counts that differ by as many crossings, and by this share of the larger one, are far apart.
+FAR, FAR_SHARE = 5, 0.5
+# Tracings of lines that all end within this share of both sides are at another scale.
+QUARTER = 0.55
+# Correlation of small copies from which two images are nearly the same.
+NEARLY_SAME = 0.995
+# Rows of the table of the worst.
+WORST = 5
+# A nerve label of more pieces than this, most of which have fewer pixels, is noise.
+SPECKS, SPECK_PX = 300, 6
+# Images of one size from which labels are compared with other images, and how many others.
+FEWEST, OTHERS = 8, 4
+# Share of images whose own labels must fit them better than the labels of others do.
+OWN_FITS = 0.6
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What is kept of an image and its labels.
+
+    Attributes
+    ----------
+    size : height and width.
+    crossings : of the labels, with the paper's settings; None: a label is missing.
+    reach : largest x and y of the nerve lines, as shares of the sides; None: no GeoJSON lines.
+    small : (S, S) float32, grey, standardised.
+    dermis : (S, S) bool.
+    stated, in_file : um per pixel by the manifest and by the image file.
+    """
+
+    biopsy: Biopsy
+    size: tuple[int, int]
+    crossings: int | None
+    reach: tuple[float, float] | None
+    small: NDArray[np.float32]
+    dermis: NDArray[np.bool_] | None
+    stated: float | None
+    in_file: float | None
+
+
+def trace_of(
+    biopsy: Biopsy,
+    pixels: NDArray[np.uint8],
+    in_file: float | None,
+    nerves: NDArray[np.bool_] | None,
+    dermis: NDArray[np.bool_] | None,
+) -> Trace:
+    """Return what is kept of an image, (H, W, 3) RGB, and its masks, (H, W)."""
+    height, width = pixels.shape[:2]
+    side = (SMALL_PX, SMALL_PX)
+    grey = cv2.resize(pixels, side, interpolation=cv2.INTER_AREA).mean(axis=2, dtype=np.float32)
+    crossings = None
+    scale = biopsy.um_per_px or in_file
+    if nerves is not None and dermis is not None and dermis.any() and not dermis.all():
+        settings = CrossingSettings().at_scale(scale)
+        crossings = find_crossings(nerves, dermis.astype(np.float32), settings, scale).count
+    reach = None
+    if nerves is not None and nerves.any() and biopsy.nerves and looks_like_json(biopsy.nerves):
+        rows, columns = np.flatnonzero(nerves.any(axis=1)), np.flatnonzero(nerves.any(axis=0))
+        reach = (columns[-1] + 1) / width, (rows[-1] + 1) / height
+    return Trace(
+        biopsy=biopsy,
+        size=(height, width),
+        crossings=crossings,
+        reach=reach,
+        small=(grey - grey.mean()) / max(float(grey.std()), 1e-6),
+        dermis=None if dermis is None else _small(dermis) > 0.5,
+        stated=biopsy.um_per_px,
+        in_file=in_file,
+    )
+
+
+def _small(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    side = (SMALL_PX, SMALL_PX)
+    return cv2.resize(mask.astype(np.float32), side, interpolation=cv2.INTER_AREA)
+
+
+def is_noise(nerves: NDArray[np.bool_]) -> bool:
+    """Whether a nerve label is specks, not lines."""
+    pieces, _, stats, _ = cv2.connectedComponentsWithStats(nerves.astype(np.uint8))
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    return pieces - 1 > SPECKS and float(np.median(areas)) < SPECK_PX
+
+
+def cohort_problems(traces: Sequence[Trace]) -> Iterator[FileProblem]:
+    """Yield what cannot be right in a cohort as a whole."""
+    yield from _twins_of_two_subjects(traces)
+    shift = shifted_labels(traces)
+    if shift:
+        yield FileProblem(
+            None, "labels", shift,
+            "compare some labels with their images (`skinray check --pictures FOLDER` draws them)",
+        )  # fmt: skip
+
+
+def _twins_of_two_subjects(traces: Sequence[Trace]) -> Iterator[FileProblem]:
+    """Find nearly equal pictures of two subjects: one person's image under two names."""
+    if len(traces) < 2:
+        return
+    flat = np.stack([trace.small.ravel() for trace in traces]) / SMALL_PX
+    for at in range(1, len(traces)):
+        alike = np.flatnonzero(flat[:at] @ flat[at] >= NEARLY_SAME)
+        here = traces[at].biopsy
+        for other in alike:
+            there = traces[other].biopsy
+            if there.subject != here.subject:
+                yield FileProblem(
+                    here.row, here.name,
+                    f"nearly the same picture as row {there.row}, {there.name}, of another subject "
+                    f"({here.subject} and {there.subject})",
+                    "keep one of them, or give both the same subject",
+                )  # fmt: skip
+                break
+
+
+def shifted_labels(traces: Sequence[Trace]) -> str:
+    """Say that labels fit other images no worse than their own; "" if they fit, or it is unknown.
+
+    The edge of each dermis label should lie on edges of its own image more than on those of
+    others.
+    """
+    sizes = [trace.size for trace in traces]
+    common = max(set(sizes), key=sizes.count) if sizes else (0, 0)
+    same = [t for t in traces if t.size == common and t.dermis is not None and t.dermis.any()]
+    if len(same) < FEWEST:
+        return ""
+    slopes = [_slope(trace.small) for trace in same]
+    borders = [_border(trace.dermis) for trace in same if trace.dermis is not None]
+
+    def fit(image: int, label: int) -> float:
+        return float(slopes[image][borders[label]].mean())
+
+    images = range(len(same))
+    others = min(OTHERS, len(same) - 1)
+    own = [fit(at, at) for at in images]
+    foreign = [[fit(at, (at + n) % len(same)) for n in range(1, others + 1)] for at in images]
+    fits = float(np.mean([mine > np.mean(them) for mine, them in zip(own, foreign, strict=True)]))
+    if fits >= OWN_FITS:
+        return ""
+    steps = {step: np.mean([fit(at, (at + step) % len(same)) for at in images]) for step in (-1, 1)}
+    best = max(steps, key=lambda step: steps[step])
+    guess = ""
+    if steps[best] > 1.1 * float(np.mean(own)):
+        guess = f"; those of the row {'below' if best > 0 else 'above'} fit better"
+    return (
+        f"the dermis labels fit their own images no better than other images ({fits:.0%} do)"
+        f"{guess}: they may be shifted by a row, or belong to other images"
+    )
+
+
+def _slope(small: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return how steep a small copy is, after some smoothing, with mean 1."""
+    smooth = cv2.GaussianBlur(small, (0, 0), 2)
+    steep = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
+    return np.asarray(steep / max(float(steep.mean()), 1e-6), np.float32)
+
+
+def _border(dermis: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the pixels along the edge of a mask, without the frame."""
+    mask = dermis.astype(np.uint8)
+    edge = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    edge[[0, 1, -2, -1]] = edge[:, [0, 1, -2, -1]] = False
+    return edge
+
+
+def cohort_notes(traces: Sequence[Trace]) -> list[str]:
+    """Return what a person should look at in a cohort as a whole."""
+    return [*_far_counts(traces), *_lines_at_another_scale(traces), *_scales(traces)]
+
+
+def _far_counts(traces: Sequence[Trace]) -> list[str]:
+    far = []
+    for trace in traces:
+        count, crossings = trace.biopsy.count, trace.crossings
+        if count is None or crossings is None:
+            continue
+        apart = abs(count - crossings)
+        if apart >= FAR and apart > FAR_SHARE * max(count, crossings):
+            far.append((apart, trace.biopsy, count, crossings))
+    if not far:
+        return []
+    far.sort(key=lambda one: -one[0])
+    worst = [
+        f"row {biopsy.row}, {biopsy.name}: counted {count}, labels cross {crossings} times"
+        for _, biopsy, count, crossings in far[:WORST]
+    ]
+    more = f"; and {len(far) - WORST} more" if len(far) > WORST else ""
+    return [
+        f"the expert's counts of {counted(len(far), 'image')} are far from the crossings of the "
+        f"labels ({'; '.join(worst)}{more}): correct the counts or the labels, or know why"
+    ]
+
+
+def _lines_at_another_scale(traces: Sequence[Trace]) -> list[str]:
+    reached = [trace.reach for trace in traces if trace.reach is not None]
+    if len(reached) < 3:
+        return []
+    x, y = np.max(reached, axis=0)
+    if max(x, y) > QUARTER:
+        return []
+    return [
+        f"the nerve lines of all {len(reached)} GeoJSON files end within {x:.0%} of the images' "
+        f"width and {y:.0%} of their height: are their coordinates in micrometres, or of a smaller "
+        "copy?"
+    ]
+
+
+def _scales(traces: Sequence[Trace]) -> list[str]:
+    differ = [
+        trace for trace in traces
+        if trace.stated and trace.in_file and abs(trace.stated / trace.in_file - 1) > 0.02
+    ]  # fmt: skip
+    if not differ:
+        return []
+    first = differ[0]
+    return [
+        f"um_per_px of {counted(len(differ), 'row')} differs from what the image file states (row "
+        f"{first.biopsy.row}: {first.stated:g}, its file: {first.in_file:g}); the manifest counts"
+    ]
+
+
+def understood(traces: Sequence[Trace]) -> list[str]:
+    """Return what was understood of a cohort, in a few lines for a person to compare."""
+    if not traces:
+        return []
+    biopsies = [trace.biopsy for trace in traces]
+    sizes = sorted({trace.size for trace in traces}, key=lambda size: size[0] * size[1])
+    shown = f"{sizes[0][1]}x{sizes[0][0]}"
+    if len(sizes) > 1:
+        shown += f" to {sizes[-1][1]}x{sizes[-1][0]}, {len(sizes)} sizes"
+    groups = sorted({biopsy.group for biopsy in biopsies if biopsy.group is not None})
+    lines = [
+        f"{counted(len(traces), 'image')} of {shown} px",
+        f"{counted(len({biopsy.subject for biopsy in biopsies}), 'subject')}"
+        + (f" in {counted(len(groups), 'group')}: {', '.join(groups[:8])}" if groups else ""),
+        f"scale: {_scale_words(traces)}",
+    ]
+    pairs = [(t.biopsy.count, t.crossings) for t in traces if t.crossings is not None]
+    crossings = [found for _, found in pairs]
+    if crossings:
+        counts = [count for count, _ in pairs if count is not None]
+        expert = f"; the expert counted {np.mean(counts):.1f}" if counts else ""
+        lines.append(f"labels cross {np.mean(crossings):.1f} times an image on average{expert}")
+    return lines
+
+
+def _scale_words(traces: Sequence[Trace]) -> str:
+    stated = [trace.stated for trace in traces if trace.stated]
+    in_file = [t.in_file for t in traces if t.in_file and not t.stated]
+    parts = []
+    for values, source in ((stated, "the manifest"), (in_file, "the image files")):
+        if values:
+            low, high = min(values), max(values)
+            shown = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            parts.append(f"{shown} um per pixel, by {source} ({counted(len(values), 'image')})")
+    unknown = len(traces) - len(stated) - len(in_file)
+    if unknown:
+        parts.append(f"unknown for {counted(unknown, 'image')}")
+    return "; ".join(parts)
