@@ -58,10 +58,18 @@ def check(
     data: Annotated[Path, typer.Option(help="Cohort folder with manifest.csv.")],
     folds: Folds = 5,
     fold_unit: FoldUnit = "subject",
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="New folder to draw every image with its labels in; see index.html."),
+    ] = None,
 ) -> None:
     """Check a labelled cohort before training.
 
-    Lists all problems at once, each with its row, file, reason and remedy.
+    Lists all problems at once, each with its row, file, reason and remedy. Then says what it
+    understood of the cohort, to compare with what you know of it. No rule can find every wrong
+    label, so look at the pictures once:
+
+        skinray check --data cohort --pictures drawn
     """
     from skinray.config.base import validate
     from skinray.config.biopsies import FoldSettings
@@ -69,14 +77,20 @@ def check(
     from skinray.images.cohort.check import CheckReport, checked_cohort, remarks
     from skinray.images.cohort.common_scale import common_scale
     from skinray.images.cohort.facts import measured_samples
-    from skinray.learning.auto.labels import inverted_dermis
+    from skinray.learning.auto.labels import doubts
     from skinray.progress import bar
 
     wanted = validate(FoldSettings, {"count": folds, "unit": fold_unit})
     report = CheckReport()
+    if pictures is not None:
+        from skinray.report.biopsies.label_sheet import draw_labels
+
+        with bar("Drawing labels") as tell:
+            page = draw_labels(data, pictures, ReadSettings(), tell)
+        typer.echo(f"Labels as understood: {page}")
     with bar("Checking images") as tell:
         cohort = checked_cohort(data, ReadSettings(), wanted, progress=tell, report=report)
-    doubt = inverted_dermis(measured_samples(cohort, common_scale(cohort.biopsies)))
+    doubt = doubts(measured_samples(cohort, common_scale(cohort.biopsies)), report.traces)
     if doubt:
         raise CohortError(f"{data}: {doubt}; if they are right, train with --anyway")
     typer.echo(f"{data}: no problems found in {len(cohort.biopsies)} images\n{report.text()}")

@@ -22,9 +22,9 @@ from skinray.images.cohort.manifest import load_dermis, load_nerves, read_manife
 from skinray.images.cohort.plausible import (
     Trace,
     cohort_notes,
-    cohort_problems,
     is_noise,
     trace_of,
+    twins_of_two_subjects,
     understood,
 )
 from skinray.images.cohort.rows import Biopsy, Cohort, scan_cohort
@@ -86,7 +86,9 @@ def check_cohort(
         if progress is not None:
             progress(done, len(scan.sound.biopsies))
     problems += seen.problems()
-    problems += cohort_problems(seen.traces)
+    problems += twins_of_two_subjects(
+        seen.traces, {biopsy.row for same in copies.values() for biopsy in same[1:]}
+    )
     if report is not None:
         report.traces = seen.traces
     problems += [_copy_problem(same) for same in copies.values() if len(same) > 1]

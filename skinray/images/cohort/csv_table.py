@@ -142,7 +142,9 @@ def read_table(root: Path) -> ManifestTable:
     except csv.Error as error:
         return ManifestTable([], [_problem(f"not a valid CSV table ({error})", _SAVE_AGAIN)])
     names = [cell.strip().lower() for cell in table[0]] if table else []
-    problems = _form_problems(table, separator) or _header_problems(names)
+    problems = _header_problems(names)
+    if "image" not in names and (explained := _form_problem(text)):
+        problems = [explained]
     if problems:
         return ManifestTable([], problems)
     rows = []
@@ -169,18 +171,21 @@ def _separator(text: str) -> tuple[str, str]:
     return max(_SEPARATORS, key=first.count), text
 
 
-def _form_problems(table: list[list[str]], separator: str) -> list[FileProblem]:
+def _form_problem(text: str) -> FileProblem | None:
     """Explain a first row without the column ``image``."""
-    cells = [[cell.strip().lower() for cell in line] for line in table[:_TITLE_ROWS]]
-    if not cells or "image" in cells[0]:
-        return []
-    for number, line in enumerate(cells[1:], start=2):
-        if "image" in line:
-            return [_problem(f"row 1 is no header; row {number} is", "delete the rows above it", 1)]
-    for other in "|:^ ":
-        if other != separator and "image" in table[0][0].strip().lower().split(other):
-            return [_problem(f"cells are separated by '{other}'", _SAVE_AGAIN, 1)]
-    return []
+    lines = text.split("\n")[: _TITLE_ROWS + 1]
+    for number, line in enumerate(lines, start=1):
+        for separator in f"{_SEPARATORS}|:^":
+            names = [cell.strip(' "').lower() for cell in line.split(separator)]
+            if len(names) == 1 or "image" not in names:
+                continue
+            if separator not in _SEPARATORS:
+                remedy = "separate them by commas, semicolons or tabs"
+                return _problem(f"cells are separated by '{separator}'", remedy, number)
+            if number > 1:
+                reason = f"row 1 is no header; row {number} is"
+                return _problem(reason, "delete the rows above it", 1)
+    return None
 
 
 def _notes(names: list[str]) -> list[str]:

@@ -26,12 +26,12 @@ from skinray.config.kinds import Stage
 from skinray.config.recipes import NARROW_HED
 from skinray.config.training import ArmSettings, ModelSettings, TrainSettings
 from skinray.errors import CohortError
-from skinray.images.cohort.check import checked_cohort
+from skinray.images.cohort.check import CheckReport, checked_cohort
 from skinray.images.cohort.common_scale import common_scale
 from skinray.images.cohort.facts import CohortFacts, cohort_facts, measured_samples
 from skinray.images.cohort.manifest import read_manifest
 from skinray.images.file_errors import counted
-from skinray.learning.auto.labels import inverted_dermis
+from skinray.learning.auto.labels import doubts
 from skinray.learning.auto.machine import Cost, MachineFacts, Timer, machine_facts, measure
 from skinray.models.compute import computes_bfloat16
 from skinray.models.weights.load import available
@@ -104,16 +104,19 @@ def plan_for(
     """
     listed = read_manifest(data).scored
     folds = folds_for(len(listed), len({biopsy.subject for biopsy in listed}))
+    report = CheckReport()
     with Steps("Checking images and labels", 1, console) as steps:
-        cohort = checked_cohort(data, ReadSettings(), folds, progress=steps.tell)
+        cohort = checked_cohort(data, ReadSettings(), folds, progress=steps.tell, report=report)
     scale = common_scale(cohort.biopsies)
     samples = measured_samples(cohort, scale)
-    doubt = "" if anyway else inverted_dermis(samples)
+    doubt = "" if anyway else doubts(samples, report.traces)
     if doubt:
         raise CohortError(f"{data}: {doubt}; if they are right, repeat with --anyway")
     facts = cohort_facts(cohort, samples, scale)
     with Steps("Timing networks", 1, console):
-        return plan_run(facts, machine_facts(), hours, folds=folds)
+        plan = plan_run(facts, machine_facts(), hours, folds=folds)
+    notes = [PlanLine("note", note, "") for note in (*cohort.notes, *report.notes())]
+    return replace(plan, lines=(*plan.lines, *notes))
 
 
 def folds_for(images: int, subjects: int) -> FoldSettings:

@@ -117,7 +117,7 @@ def test_a_subject_of_another_group_or_spelling_is_refused(cohort: Path, tmp_pat
     said = problems(cohort, labels(tmp_path / "a", 20, subject="S2", group="B"))
     assert "subject S2 is in group B, but in A in the cohort (row 4, images/02.png)" in said
     said = problems(cohort, labels(tmp_path / "b", 20, subject="s2"))
-    assert "subject 's2' differs from 'S2' (row 4, images/02.png) in capitals only" in said
+    assert "subject 's2' differs from 'S2' (row 4, images/02.png) in spelling only" in said
 
 
 def test_the_same_labels_again_change_nothing(cohort: Path, tmp_path: Path) -> None:

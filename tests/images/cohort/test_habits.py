@@ -1,0 +1,285 @@
+"""Manifests and tracings as people hand them in: read, refused, or noted."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skinray.config.biopsies import FoldSettings
+from skinray.config.images import ReadSettings
+from skinray.errors import CohortError, LabelError
+from skinray.images.cohort.check import remarks
+from skinray.images.cohort.csv_table import plain_name
+from skinray.images.cohort.labels import read_boundary, read_nerves
+from skinray.images.cohort.manifest import fingerprint, load_dermis, load_nerves, read_manifest
+from skinray.images.cohort.rows import scan_cohort, spelling_key
+from skinray.scoring.overlays import encode_png
+
+HEADER = "image,subject,group,nerves,dermis,count,um_per_px"
+ROWS = [f"images/{at}.png,S{at},A,nerves/{at}.png,dermis/{at}.png,{at},0.5" for at in range(4)]
+SHAPE = (40, 60)
+READ = ReadSettings()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for kind in ("images", "nerves", "dermis"):
+        (tmp_path / kind).mkdir()
+        for at in range(4):
+            mask = np.zeros(SHAPE, np.uint8)
+            mask[20 + at :] = 255
+            (tmp_path / kind / f"{at}.png").write_bytes(encode_png(mask))
+    return tmp_path
+
+
+def write(folder: Path, header: str = HEADER, rows: list[str] = ROWS) -> Path:
+    (folder / "manifest.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return folder
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(CohortError) as caught:
+        read_manifest(folder)
+    return str(caught.value)
+
+
+def notes(folder: Path) -> str:
+    return "\n".join(remarks(read_manifest(folder), FoldSettings(count=3)))
+
+
+# The form of the table
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("line", ["", "sep={}\n", "SEP={}\r\n"])
+def test_separators_and_lines_that_name_them(folder: Path, separator: str, line: str) -> None:
+    text = "\n".join([HEADER, *ROWS]).replace(",", separator)
+    (folder / "manifest.csv").write_text(line.format(separator) + text, encoding="utf-8")
+    cohort = read_manifest(folder)
+    assert [biopsy.count for biopsy in cohort.biopsies] == [0, 1, 2, 3]
+    assert cohort.biopsies[0].row == 2
+
+
+@pytest.mark.parametrize("separator", ["|", ":", "^"])
+def test_another_separator_is_named(folder: Path, separator: str) -> None:
+    text = "\n".join([HEADER, *ROWS]).replace(",", separator)
+    (folder / "manifest.csv").write_text(text, encoding="utf-8")
+    assert f"cells are separated by '{separator}'" in refused(folder)
+
+
+@pytest.mark.parametrize("title", ["# exported 2024", "Study 7;;;", "", "Biopsies,of,the,ward"])
+@pytest.mark.parametrize("lines", [1, 3])
+def test_rows_above_the_header_are_named(folder: Path, title: str, lines: int) -> None:
+    write(folder, "\n".join([title or ","] * lines + [HEADER]))
+    assert f"row 1 is no header; row {lines + 1} is: delete the rows above it" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"PK\x03\x04rest", "an Excel workbook"),
+        (b"\xd0\xcf\x11\xe0rest", "an Excel workbook"),
+        (b"\x1f\x8b\x08rest", "compressed with gzip"),
+        (b"<html><body>", "a web page or XML"),
+        (b'{"image": 1}', "JSON, not a CSV table"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+        (f"{HEADER}\nimages/0.png,S\0,A".encode(), "a NUL character in line 2"),
+        (f"{HEADER}\n".encode("utf-16-le"), "a NUL character in line 1"),
+    ],
+)
+def test_what_is_no_table_is_named(folder: Path, data: bytes, said: str) -> None:
+    (folder / "manifest.csv").write_bytes(data)
+    assert said in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "meant"),
+    [
+        ("patient", "subject"), ("Patient ID", "subject"), ("case", "subject"), ("Pat", "subject"),
+        ("um/px", "um_per_px"), ("pixel size", "um_per_px"), ("MPP", "um_per_px"),
+        ("IENF", "count"), ("nerve count", "count"),
+    ],
+)  # fmt: skip
+def test_an_ignored_column_that_may_matter_is_noted(folder: Path, column: str, meant: str) -> None:
+    write(folder, HEADER.replace(meant, column))
+    said = f"column '{column.lower()}' is ignored: if it is the {meant}, rename it to {meant}"
+    assert said in notes(folder)
+
+
+def test_other_ignored_columns_and_missing_subjects_are_noted(folder: Path) -> None:
+    write(folder, HEADER.replace("subject", "stain"))
+    said = notes(folder)
+    assert "ignored columns: 'stain'" in said
+    assert "no column subject: every image counts as a subject of its own" in said
+    write(folder)
+    assert "column" not in notes(folder)
+
+
+# Names of subjects and groups
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("P-1", "P\u20111"), ("P-1", "P\u20131"), ("P-1", "P\u22121"), ("P-1", "\uff30-1"),
+        ("Mü", "Mu\u0308"), ("A B", "A\u00a0B"), ("A B", "A  B"), ("A", "A\u200b"),
+        ("A", "\ufeffA"), ("12", "\uff11\uff12"), ("A", "A\u00ad"), ("S1", "S\u2060" + "1"),
+    ],
+)  # fmt: skip
+def test_spellings_that_read_the_same_are_one_subject(folder: Path, one: str, other: str) -> None:
+    assert plain_name(one) == plain_name(other)
+    write(folder, rows=[row.replace(f"S{at}", (one, other)[at % 2]) for at, row in enumerate(ROWS)])
+    assert len({biopsy.subject for biopsy in read_manifest(folder).biopsies}) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("p7", "P7"), ("7", "07"), ("7", "7.0"), ("007", "7"), ("S01", "s1"), ("S1-01", "S1-1"),
+        ("7.00", "7"), ("Müller", "MÜLLER"), ("straße", "STRASSE"), ("000", "0"),
+    ],
+)  # fmt: skip
+def test_subjects_that_differ_in_spelling_only_are_an_error(
+    folder: Path, one: str, other: str
+) -> None:
+    write(folder, rows=[row.replace(f"S{at}", (one, other)[at % 2]) for at, row in enumerate(ROWS)])
+    said = refused(folder)
+    assert f"subject '{other}' and '{one}' of row 2 differ in spelling only" in said
+    assert said.count("spelling only") == 1  # once for each name
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("1", "10"), ("S1", "S2"), ("1.5", "15"), ("a-1", "a1")]
+)
+def test_other_subjects_stay_apart(one: str, other: str) -> None:
+    assert spelling_key(one) != spelling_key(other)
+
+
+def test_groups_that_differ_in_spelling_only_are_noted(folder: Path) -> None:
+    write(folder, rows=[ROWS[0], ROWS[1].replace(",A,", ",a,"), *ROWS[2:]])
+    assert "groups A and a differ in spelling only" in notes(folder)
+
+
+@pytest.mark.parametrize("count", ["1_0", "1e400", "0x1", "١٢x"])
+def test_odd_numbers_are_refused(folder: Path, count: str) -> None:
+    write(folder, rows=[ROWS[0].replace(",0,0.5", f",{count},0.5"), *ROWS[1:]])
+    assert f"count '{count}' is not a whole number" in refused(folder)
+
+
+# Files of labels
+
+
+def test_an_image_is_not_a_label(folder: Path) -> None:
+    write(folder, rows=[ROWS[0].replace("dermis/0", "images/0"), *ROWS[1:]])
+    assert "dermis file 'images/0.png' is an image of the cohort" in refused(folder)
+
+
+def test_one_file_for_two_labels_needs_their_classes(folder: Path) -> None:
+    write(folder, rows=[ROWS[0].replace("nerves/0", "dermis/0"), *ROWS[1:]])
+    assert "nerves and dermis are the same file, 'dermis/0.png'" in refused(folder)
+    thirds = np.repeat(np.array([0, 128, 255], np.uint8), 20)[:, None].repeat(SHAPE[1], 1)
+    (folder / "dermis" / "0.png").write_bytes(encode_png(thirds))
+    header = f"{HEADER},nerves_class,dermis_class"
+    rows = [ROWS[0].replace("nerves/0", "dermis/0") + ",128,255", *(f"{row},," for row in ROWS[1:])]
+    write(folder, header, rows)
+    biopsy = read_manifest(folder).biopsies[0]
+    shape = (60, SHAPE[1])
+    assert np.array_equal(load_nerves(biopsy, shape, READ), thirds == 128)
+    assert np.array_equal(load_dermis(biopsy, shape, READ), thirds == 255)
+
+
+def test_the_fingerprint_knows_the_classes(folder: Path) -> None:
+    plain = fingerprint(read_manifest(write(folder)))
+    same = fingerprint(read_manifest(write(folder, f"{HEADER},nerves_class", [*ROWS])))
+    other = [f"{row},{'255' if at == 1 else ''}" for at, row in enumerate(ROWS)]
+    assert (
+        plain == same != fingerprint(read_manifest(write(folder, f"{HEADER},nerves_class", other)))
+    )
+
+
+# GeoJSON
+
+
+def line(*points: tuple[float, float], name: str | None = None) -> dict:
+    properties = {} if name is None else {"classification": {"name": name, "color": [1, 2, 3]}}
+    geometry = {"type": "LineString", "coordinates": [list(point) for point in points]}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+NERVE, EDGE = ((10.0, 5.0), (12.0, 35.0)), ((0.0, 20.0), (60.0, 22.0))
+
+
+def geojson(tmp_path: Path, *features: dict) -> Path:
+    path = tmp_path / "lines.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": list(features)}))
+    return path
+
+
+@pytest.mark.parametrize("name", ["Nerve", "nerves", "NERVE", "Nerve: PGP9.5", " Nerve "])
+def test_each_column_reads_its_class(tmp_path: Path, name: str) -> None:
+    path = geojson(tmp_path, line(*NERVE, name=name), line(*EDGE, name="Boundary"))
+    alone = read_nerves(geojson(tmp_path, line(*NERVE)), SHAPE, READ)
+    path = geojson(tmp_path, line(*NERVE, name=name), line(*EDGE, name="Boundary"))
+    assert np.array_equal(read_nerves(path, SHAPE, READ), alone)
+    assert np.array_equal(read_boundary(path, SHAPE, READ), np.array(EDGE))
+
+
+def test_a_named_class_is_read(tmp_path: Path) -> None:
+    path = geojson(tmp_path, line(*NERVE, name="Faser"), line(*EDGE, name="Grenze"))
+    with pytest.raises(LabelError, match=r"several classes: Faser and Grenze.*nerves_class"):
+        read_nerves(path, SHAPE, READ)
+    with pytest.raises(LabelError, match=r"several classes.*boundary_class"):
+        read_boundary(path, SHAPE, READ)
+    assert np.array_equal(read_boundary(path, SHAPE, READ, "grenze"), np.array(EDGE))
+    assert read_nerves(path, SHAPE, READ, chosen="Faser")[20, 11]
+    with pytest.raises(LabelError, match="holds Faser and Grenze, and no line of class Nerv"):
+        read_nerves(path, SHAPE, READ, chosen="Nerv")
+
+
+def test_one_class_of_another_name_is_read(tmp_path: Path) -> None:
+    path = geojson(tmp_path, line(*NERVE, name="Faser"), line(*NERVE, name="Faser"))
+    assert read_nerves(path, SHAPE, READ).any()
+    path = geojson(tmp_path, line(*NERVE, name="Faser"), line(*EDGE))
+    with pytest.raises(LabelError, match="Faser and lines without a class"):
+        read_nerves(path, SHAPE, READ)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gzip", "gzip, utf-16"])
+def test_encodings_of_geojson(tmp_path: Path, encoding: str) -> None:
+    text = json.dumps([line(*NERVE, name="Nerve")])
+    data = text.encode("utf-16" if "utf-16" in encoding else encoding.replace("gzip", "utf-8"))
+    path = tmp_path / "lines"
+    path.write_bytes(gzip.compress(data) if "gzip" in encoding else data)
+    assert read_nerves(path, SHAPE, READ)[20, 11]
+
+
+def test_a_gzip_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(gzip.compress(b"[" + b" " * (1 << 28)))
+    with pytest.raises(LabelError, match="MB once unpacked"):
+        read_nerves(path, SHAPE, READ)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"version": "5.0", "shapes": [], "imagePath": "a.png"}, "LabelMe"),
+        ({"images": [], "annotations": [], "categories": []}, "COCO"),
+        ({"_via_img_metadata": {}}, "VGG Image Annotator"),
+    ],
+)
+def test_other_json_is_named(tmp_path: Path, value: dict, said: str) -> None:
+    path = tmp_path / "lines.json"
+    path.write_text(json.dumps(value))
+    with pytest.raises(LabelError, match=f"a file of .*{said}, not GeoJSON"):
+        read_nerves(path, SHAPE, READ)
+
+
+def test_problems_keep_the_rows_of_a_table_with_a_separator_line(folder: Path) -> None:
+    rows = [ROWS[0], ROWS[1].replace("nerves/1", "nerves/9")]
+    (folder / "manifest.csv").write_text("\n".join(["sep=,", HEADER, *rows]))
+    assert [problem.row for problem in scan_cohort(folder).problems] == [3]
