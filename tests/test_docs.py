@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import re
@@ -76,6 +77,22 @@ def test_what_it_tells_you_to_run_exists(page: Path) -> None:
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     for target in re.findall(r"(?:`|^ *)make ([\w-]+)", text, re.MULTILINE):
         assert target in targets, target
+
+
+# What somebody who installed the wheel does not have.
+REPOSITORY = re.compile(r"\bjobs/|serve_configs/|\bmake \w+`|constraints\.txt|working-dir|deploy/")
+
+
+def test_no_help_and_no_message_names_what_only_the_repository_has() -> None:
+    said = [
+        (path.name, node.value)
+        for path in sorted((ROOT / "skinray").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert len(said) > 5000
+    found = [(name, text) for name, text in said if REPOSITORY.search(text)]
+    assert found == [("main.py", "Run one command as a script: each file in ``jobs/`` does it.")]
 
 
 PYTHON = re.compile(r"^```python\n(.*?)^```$(?:\n\n^```\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)

@@ -139,7 +139,7 @@ def test_what_python_shows_of_a_result_is_one_line(biopsies: Path, photograph: s
         assert re.fullmatch(r"<\w+[ :].{10,118}>", repr(thing)), repr(thing)
 
 
-SCALE = "give micrometres per pixel as a number above 0, or None"
+SCALE = "give micrometres per pixel above 0 as a number, or None"
 ARRAY = r"give \(height, width, 3\) uint8 in RGB order"
 
 

@@ -79,7 +79,7 @@ def _complain(message: str, code: int = 1) -> NoReturn:
 
 
 def run_job(command: Any) -> None:
-    """Run one command as a script, for ``ray job submit -- python jobs/NAME.py``."""
+    """Run one command as a script: each file in ``jobs/`` does it."""
     job = typer.Typer(rich_markup_mode="markdown", pretty_exceptions_enable=False)
     job.command()(command)
     guarded(job)

@@ -55,7 +55,9 @@ def continued(out: Path | str) -> Iterator[None]:
 
 def _same_command(out: Path | str) -> str:
     """Return this command with ``--resume``, and with its run folder if it named none."""
-    program, *words = sys.argv
+    from skinray.scoring.object_store import without_password
+
+    program, *words = map(without_password, sys.argv)
     how = {"skinray": ["skinray"], "__main__.py": ["python", "-m", "skinray"]}
     words = [*how.get(Path(program).name, ["python", program]), *words]
     if not any(word == "--out" or word.startswith("--out=") for word in words):

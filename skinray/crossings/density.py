@@ -38,7 +38,7 @@ def _check_scale(um_per_px: Any) -> None:
     number = isinstance(um_per_px, Real) and not isinstance(um_per_px, bool)
     if not (number and np.isfinite(um_per_px) and um_per_px > 0):
         raise SkinrayError(
-            f"um_per_px is {um_per_px!r}: give micrometres per pixel as a number above 0, or None"
+            f"um_per_px is {um_per_px!r}: give micrometres per pixel above 0 as a number, or None"
         )
 
 

@@ -430,6 +430,15 @@ def test_ctrl_c_names_the_run_folder_that_skinray_chose(
     assert resume == "--resume"
 
 
+def test_ctrl_c_shows_no_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["skinray", "score", "--out", "ftp://me:secret@host/run"])
+    with pytest.raises(KeyboardInterrupt), continued("ftp://me:secret@host/run"):
+        interrupted()
+    assert "skinray score --out ftp://me@host/run --resume" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("program", "shown"),
     [("/lib/skinray/__main__.py", "python -m skinray"), ("jobs/score.py", "python jobs/score.py")],

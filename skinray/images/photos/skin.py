@@ -94,7 +94,7 @@ def find_skin(
     if probability.shape != image.shape[:2]:
         raise ImageError(
             f"map of {size_of(probability.shape)}, photograph of {size_of(image.shape)}: both need "
-            "the same size"
+            "the same height and width"
         )
     if not np.isfinite(probability).all():
         raise NotFiniteError(
