@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -59,7 +60,7 @@ class InService(BaseModel):
     id: str = Field(description="SHA-256 of the bundle")
     kind: Kind = Field(description="what it is for: biopsies or photographs")
     synthetic: bool = Field(description="whether it was trained on images that skinray drew alone")
-    limits_of_agreement: tuple[float, float] | None = Field(
+    limits_of_agreement: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         description="between which errors 95 of 100 counts lay in its cross-validation, crossings "
         "per image; null: not measured"
     )
@@ -84,11 +85,12 @@ def bundle_router(engine: Engine, refusals: Refusals) -> APIRouter:
     @router.get("/v1/bundle", summary="Which bundle answers")
     async def bundle() -> InService:
         info = engine.info
+        limits = info.limits_of_agreement
         return InService(
             id=info.id,
             kind=info.kind,
             synthetic=info.synthetic,
-            limits_of_agreement=info.limits_of_agreement,
+            limits_of_agreement=None if limits is None else list(limits),
             refused=refusals.count,
             refusal=refusals.last,
         )

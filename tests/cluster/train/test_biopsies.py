@@ -18,15 +18,18 @@ from skinray.cluster.train.run import TrainingRun
 from skinray.cluster.train.tune import TrialResult
 from skinray.config.biopsies import RunSettings
 from skinray.errors import NotLearnedError, SettingsError, TrainingError
+from skinray.files import sha256_of
 from skinray.images.cohort.manifest import read_manifest
 from skinray.images.read import read_image
 from skinray.learning import bundle
+from skinray.learning.bundle.info import IN_TRAINING, read_info
 from skinray.learning.checkpoint import EpochEnd
 from skinray.learning.search import SpecMaker, make_splits
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import TrialOutcome
 from skinray.learning.validation import Judgement
 from skinray.report.biopsies.results import RunResults
+from skinray.report.biopsies.scores import score_run
 from tests.cluster.conftest import small
 from tests.support.tiny import cohort_of, tiny_run, tiny_spec
 
@@ -110,6 +113,18 @@ def test_the_bundle_counts_new_images(run: tuple[Path, RunResults], small_cohort
     assert found.nerve.shape == found.dermis.shape == image.pixels.shape[:2]
     assert found.crossings.count == len(found.crossings.points)
     assert loaded.info.um_per_px == 0.5
+
+
+def test_the_bundle_knows_its_training_images_and_its_error(
+    run: tuple[Path, RunResults], small_cohort: Path
+) -> None:
+    info = read_info(run[0] / "bundle")
+    files = sorted((small_cohort / "images").iterdir())
+    assert info.trained_on == {sha256_of(path) for path in files}
+    assert IN_TRAINING in info.note_on(sha256_of(files[0]))
+    assert not info.synthetic
+    limits = score_run(run[1]).pooled.agreement.limits
+    assert info.limits_of_agreement == tuple(round(limit, 2) for limit in limits or ())
 
 
 @pytest.mark.slow

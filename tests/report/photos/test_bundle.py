@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from safetensors.torch import save_file
 from skinray.config.photos import LOOKED_AT, PhotoSettings
 from skinray.config.training import ModelSettings
 from skinray.errors import TrainingError
-from skinray.images.photos.pairs import find_photos, split_photos
+from skinray.files import sha256_of
+from skinray.images.photos.pairs import PhotoSplit, find_photos, split_photos
 from skinray.images.photos.skin import Skin
 from skinray.learning import bundle as bundles
 from skinray.learning.bundle.info import BundleInfo, read_info
@@ -100,3 +103,14 @@ def test_without_a_validation_score_nothing_is_chosen(trials: PhotoTrials) -> No
     run = trials.trials.parent
     with pytest.raises(TrainingError, match="no training has a validation score"):
         write_photo_bundle(run, trials, results_of(run, 2))
+
+
+def test_a_bundle_knows_the_photographs_it_was_trained_on(trials: PhotoTrials) -> None:
+    photos = trials.clinical
+    clinical = {sha256_of(photo.image) for photo in (*photos.train, *photos.validation)}
+    one = PhotoSplit(photos.test[:1], (), ())
+    trials = replace(trials, public=one, clinical=replace(photos, test=photos.test[1:]))
+    assert written(trials, (0.7, 0.4, 0.95)).trained_on == clinical
+    shutil.rmtree(trials.trials.parent)
+    tuned = written(trials, (0.7, 0.5, 0.95))
+    assert tuned.trained_on == clinical | {sha256_of(photos.test[0].image)}
