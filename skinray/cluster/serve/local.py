@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import ray
 from ray import serve
 
-from skinray.cluster.serve.app import app, guarded
 from skinray.cluster.ray_internals import proxies
+from skinray.cluster.serve.app import app, guarded
 from skinray.cluster.session import session
 from skinray.config.scoring import ServeSettings
 from skinray.errors import ResourcesError, SettingsError, StoppedError
