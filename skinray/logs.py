@@ -107,9 +107,10 @@ def complain(message: str, environment: MutableMapping[str, str] = os.environ) -
 def one_stream(environment: MutableMapping[str, str] = os.environ) -> Iterator[bool]:
     """Join all that a service's processes write into one stream of JSON lines on standard error.
 
-    Does nothing unless JSON lines are switched on; yields whether they are. Processes that begin within the block and call
-    :func:`configure` send their lines here. What libraries and other programs write to standard
-    output or error becomes the message of a line; a terminal stays standard output.
+    Does nothing unless JSON lines are switched on; yields whether they are. Processes that begin
+    within the block and call :func:`configure` send their lines here. What libraries and other
+    programs write to standard output or error becomes the message of a line. A terminal at
+    standard output is left alone, for what a person must read.
     """
     if not configure(environment):
         yield False

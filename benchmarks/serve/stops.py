@@ -96,7 +96,7 @@ class OwnService:
 
 @dataclass
 class Attempts:
-    """What became of each attempt of each request, by its id: `r17-2` is the third of request 17."""
+    """What became of each attempt of each request, by its id: `r17-2` is the third of r17."""
 
     begun: dict[str, float] = field(default_factory=dict)
     outcome: dict[str, str] = field(default_factory=dict)
@@ -252,12 +252,12 @@ def main() -> None:
     met = "met" if found.sound else "NOT met"
     write("serve_stops", [
         "# Stops and starts under requests", "",
-        f"{options.clients} clients send {options.requests} requests (1600x1200) to `skinray serve`, "
-        f"each until it is answered, through {options.stops} stops and starts by SIGTERM and "
+        f"{options.clients} clients send {options.requests} requests (1600x1200) to `skinray "
+        f"serve`, each until it is answered, through {options.stops} stops and starts by SIGTERM and "
         "SIGINT in turns. Lost: begun before the signal and neither answered nor refused with 503, "
         "or answered by the service and not received. Twice: answered more than once.", "",
-        "| requests | stops | in work at a signal | refused and sent again | lost | twice | longest "
-        "stop, s | exit codes | processes left | asked | |",
+        "| requests | stops | in work at a signal | refused and sent again | lost | twice | "
+        "longest stop, s | exit codes | processes left | asked | |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
         f"| {options.requests} | {options.stops} | {sum(found.in_work)} | {refused} | "
         f"{len(found.lost)} | {len(found.twice)} | {max(found.seconds):.0f} | "

@@ -40,7 +40,9 @@ class Frontage:
 
     def __init__(self, settings: ServeSettings, engine: ChangingEngine) -> None:
         keep_freed_memory()
-        configure()
+        if not configure():
+            for handler in LOG.handlers:  # then Serve's log holds our errors, too
+                logging.getLogger("skinray").addHandler(handler)
         torch.set_num_threads(settings.threads)
         self._settings, self._engine = settings, engine
         self._meter = RayMeter()

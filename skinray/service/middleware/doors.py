@@ -1,4 +1,4 @@
-"""The doors of the service: once they are closed, requests inside are finished and no other enters."""
+"""The doors of the service: once closed, requests inside are finished and no other enters."""
 
 from __future__ import annotations
 
