@@ -37,7 +37,7 @@ import psutil
 from skinray.cluster.session import session
 HANDLER
 try:
-    with session():
+    with session(trains=TRAINS):
         sockets = [
             (one.name(), socket.laddr.ip)
             for one in [psutil.Process(), *psutil.Process().children(recursive=True)]
@@ -59,7 +59,7 @@ def test_a_local_session_is_on_loopback_and_sigterm_is_the_programs(own: bool) -
     """With a handler of its own a program goes on; without one it leaves, and takes Ray along."""
     handler = "signal.signal(signal.SIGTERM, lambda *_: print('told'))" if own else ""
     done = subprocess.run(
-        [sys.executable, "-c", SIGTERM.replace("HANDLER", handler)],
+        [sys.executable, "-c", SIGTERM.replace("HANDLER", handler).replace("TRAINS", str(own))],
         env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | PATIENT_RAY,
         capture_output=True, text=True, timeout=280,
     )  # fmt: skip
