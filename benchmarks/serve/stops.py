@@ -254,8 +254,8 @@ def main() -> None:
         "# Stops and starts under requests", "",
         f"{options.clients} clients send {options.requests} requests (1600x1200) to `skinray "
         f"serve`, each until it is answered, through {options.stops} stops and starts by SIGTERM "
-        "and SIGINT in turns. Lost: begun before the signal and neither answered nor refused with 503, "
-        "or answered by the service and not received. Twice: answered more than once.", "",
+        "and SIGINT in turns. Lost: begun before the signal and neither answered nor refused with "
+        "503, or answered by the service and not received. Twice: answered more than once.", "",
         "| requests | stops | in work at a signal | refused and sent again | lost | twice | "
         "longest stop, s | exit codes | processes left | asked | |",
         "|---|---|---|---|---|---|---|---|---|---|---|",

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -73,37 +73,41 @@ def serve_bundle(
         )
     refuse_taken(host, port)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    with _until_stopped() as stopped, session():
-        if stopped.is_set():
+    with _until_stopped() as signals, session():
+        if signals.asked.is_set():
             return
         _start(settings, host, port)
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown.replace('0.0.0.0', '127.0.0.1')}:{port}"  # noqa: S104
-        if _wait_until_ready(address, settings.service.tokens, stopped):
+        if _wait_until_ready(address, settings.service.tokens, signals.asked):
             tell(address)
-            stopped.wait()
+            signals.asked.wait()
             LOG.info("stopping: requests in progress are finished, new ones are refused")
             _finish(settings.service.timeout_s + ANSWER_S)
+        signals.ignore()
 
 
 def _finish(seconds: float) -> None:
     """Refuse new requests and wait until all others have been answered; StoppedError if not."""
     until = time.monotonic() + seconds
-    front = serve.get_app_handle(NAME)
-    while left := front.stop_accepting.remote().result(timeout_s=seconds):
-        if time.monotonic() > until:
-            raise StoppedError(
-                f"stopped after {seconds:g} s with {left} requests in progress, which got no answer"
-            )
-        time.sleep(POLL_S)
+    front, left = serve.get_app_handle(NAME), 1
+    while left and time.monotonic() < until:
+        with suppress(TimeoutError):
+            left = front.stop_accepting.remote().result(timeout_s=ANSWER_S)
+        time.sleep(POLL_S if left else 0)
+    if left:
+        raise StoppedError(
+            f"stopped after {seconds:g} s with {left} requests in progress, which got no answer"
+        )
     # The replica has answered; the proxy may still be passing an answer on.
     until = time.monotonic() + ANSWER_S
-    for proxy in proxies():
-        ray.get(proxy.update_draining.remote(True), timeout=ANSWER_S)
-        while not ray.get(proxy.is_drained.remote(), timeout=ANSWER_S):
-            if time.monotonic() > until:
-                break  # refusals alone keep it busy
-            time.sleep(POLL_S)
+    with suppress(TimeoutError):
+        for proxy in proxies():
+            ray.get(proxy.update_draining.remote(True), timeout=ANSWER_S)
+            while not ray.get(proxy.is_drained.remote(), timeout=ANSWER_S):
+                if time.monotonic() > until:
+                    break  # refusals alone keep it busy
+                time.sleep(POLL_S)
     time.sleep(FETCH_S)
 
 
@@ -164,23 +168,32 @@ def _wait_until_ready(address: str, tokens: str | None, stopped: threading.Event
     )
 
 
-@contextmanager
-def _until_stopped() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into an event while the block runs; StoppedError for the second."""
-    stopped = threading.Event()
-    hurried = False
+class _Signals:
+    """Ctrl-C and SIGTERM: the first asks to stop, the second interrupts, others do nothing."""
 
-    def stop(signum: int, frame: FrameType | None) -> None:
-        nonlocal hurried
-        if not stopped.is_set():
-            stopped.set()
-        elif not hurried:  # later ones must not disturb the end of Ray
-            hurried = True
+    def __init__(self) -> None:
+        self.asked, self._hurried = threading.Event(), False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if not self.asked.is_set():
+            self.asked.set()
+        elif not self._hurried:
+            self.ignore()
             raise KeyboardInterrupt
 
-    before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    def ignore(self) -> None:
+        """Let no signal disturb the end of Ray."""
+        self.asked.set()
+        self._hurried = True
+
+
+@contextmanager
+def _until_stopped() -> Iterator[_Signals]:
+    """Take Ctrl-C and SIGTERM while the block runs; StoppedError for the second."""
+    signals = _Signals()
+    before = {one: signal.signal(one, signals) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stopped
+        yield signals
     except KeyboardInterrupt:
         raise StoppedError(
             "stopped at once by a second signal: requests in progress got no answer"
