@@ -53,6 +53,21 @@ def on_loopback() -> Iterator[dict[str, str]]:
             os.environ[ALONE] = before[0]
 
 
+def replica_on_loopback() -> None:
+    """Let this replica listen on 127.0.0.1 alone, if its Ray does; call it before it is ready.
+
+    Serve gives each replica a port for the others, on all interfaces; it asks for Ray's token.
+    """
+    if os.environ.get(ALONE) != "0":
+        return
+    from ray.serve._private import replica
+
+    theirs = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: theirs(
+        server, address.replace("[::]", ADDRESS)
+    )
+
+
 @contextmanager
 def sigterm_kept() -> Iterator[None]:
     """Keep ``ray.init`` from taking SIGTERM away from the program; a context around that call.

@@ -11,6 +11,7 @@ import torch
 from fastapi import FastAPI
 
 from skinray.cluster.malloc import keep_freed_memory
+from skinray.cluster.ray_internals import replica_on_loopback
 from skinray.cluster.serve.bundles import BundleRef
 from skinray.cluster.serve.engines import ChangingEngine, FusedEngine, RayEngine
 from skinray.cluster.serve.metrics import RayMeter
@@ -40,6 +41,7 @@ class Frontage:
 
     def __init__(self, settings: ServeSettings, engine: ChangingEngine) -> None:
         keep_freed_memory()
+        replica_on_loopback()
         if not configure():
             for handler in LOG.handlers:  # then Serve's log holds our errors, too
                 logging.getLogger("skinray").addHandler(handler)

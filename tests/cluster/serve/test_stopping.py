@@ -167,7 +167,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OwnServi
 
 def test_every_socket_is_on_loopback(guarded: tuple[OwnService, str]) -> None:
     service, _ = guarded
-    family = [*service.family, psutil.Process(service.process.pid)]
+    own = psutil.Process(service.process.pid)
+    family = [one for one in [own, *own.children(recursive=True)] if one.name() != "ray::IDLE"]
     places = {
         (one.name(), socket.laddr.ip.removeprefix(MAPPED))
         for one in family
@@ -177,6 +178,7 @@ def test_every_socket_is_on_loopback(guarded: tuple[OwnService, str]) -> None:
     names = {name for name, _ in places}
     assert {"gcs_server", "raylet"} <= names
     assert any(name.startswith("ray::Dashboard") for name in names)
+    assert any(name.startswith("ray::ServeReplica") for name in names)
     assert {place for place in places if not ip_address(place[1]).is_loopback} == set()
 
 
