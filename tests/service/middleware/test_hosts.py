@@ -61,4 +61,5 @@ def test_with_tokens_any_name_passes(bundle, tmp_path):
     engine = LocalEngine(bundle)
     with TestClient(create_app(engine, ServiceSettings(tokens=str(tokens)))) as client:
         assert client.get("/v2/health/live", headers={"Host": "evil.example"}).status_code == 200
+        assert client.get("/metrics").status_code == 401
     engine.close()
