@@ -129,7 +129,9 @@ class Attempts:
             return "answered" if answer.json()["count"] == NERVES else "wrong"
         if answer.status_code == 503:
             return str(answer.json()["reason"])
-        return str(answer.status_code)
+        ours = answer.headers.get("content-type", "").startswith("application/problem+json")
+        # Before the application is there, Serve's proxy answers for it.
+        return str(answer.status_code) if ours or answer.status_code != 404 else "starting"
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,9 @@ def _found(
         f"{name}: {one}"
         for name, one in attempts.outcome.items()
         # After a signal a connection may be closed before a byte of an answer, as if refused.
-        if one not in fair and not (one == "cut off" and _late(attempts.begun[name], stopped))
+        if one not in fair
+        and not (one == "cut off" and _late(attempts.begun[name], stopped))
+        and not (one == "starting" and attempts.begun[name] > stopped[0])
     ]
     lost += [f"{name}: served, but not received" for name in served if name not in answered]
     twice = [name for name, many in (served + per_request).items() if many > 1]
