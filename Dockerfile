@@ -1,6 +1,8 @@
 # Serves a bundle over HTTP on CPUs, as an unprivileged user:
 #   docker build -t skinray .
-#   docker run --rm --shm-size=2g -p 127.0.0.1:8000:8000 -v "$PWD/bundle:/bundle:ro" skinray
+#   docker run --rm --shm-size=2g --stop-timeout 140 -p 127.0.0.1:8000:8000 \
+#     -v "$PWD/bundle:/bundle:ro" skinray
+# It is stopped by SIGTERM, and then finishes the requests in progress (at most 125 s).
 FROM python:3.11.7-slim-bookworm AS build
 WORKDIR /build
 COPY pyproject.toml constraints.txt README.md LICENSE ./

@@ -56,5 +56,9 @@ class ResourcesError(SkinrayError):
     """The Ray cluster lacks the resources that the run asks for."""
 
 
+class StoppedError(SkinrayError):
+    """A service that stopped before it had answered every request in progress."""
+
+
 class StorageError(SkinrayError):
     """A store of images or results that does not respond; the work can be resumed."""

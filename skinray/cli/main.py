@@ -26,7 +26,7 @@ from skinray.cli.photos import train_photos
 from skinray.cli.results import report, score, serve, serve_config
 from skinray.cli.weights import weights_app
 from skinray.errors import NotLearnedError, SkinrayError
-from skinray.logs import logged_run
+from skinray.logs import complain, logged_run
 
 app = typer.Typer(
     name="skinray",
@@ -74,7 +74,8 @@ def guarded(call: Any) -> None:
 
 
 def _complain(message: str, code: int = 1) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+    if not complain(f"error: {message}"):
+        typer.echo(f"error: {message}", err=True)
     sys.exit(code)
 
 

@@ -12,6 +12,7 @@ import typer
 from skinray.cli.options import Anyway, continued, plain_number, set_option
 from skinray.config.base import parse_assignment
 from skinray.errors import SettingsError
+from skinray.logs import LOG, one_stream
 
 UsedBundle = Annotated[
     Path | None,
@@ -131,7 +132,8 @@ def serve(
     """Start the HTTP service on this machine: a web page at `/`, its API at `/docs`.
 
     Every request needs a token. The web page asks for it once, or takes it from the address that
-    this command prints. Ctrl-C stops the service once the images in progress are done.
+    this command prints. Ctrl-C or SIGTERM stops the service once the requests in progress are
+    answered, a second one at once.
 
     To run on a cluster: `skinray serve-config gpu > gpu.yaml`, edit it, `serve deploy gpu.yaml`.
     """
@@ -143,16 +145,22 @@ def serve(
     folder = (bundle or STARTER).absolute()
     values: dict[str, Any] = {"bundle": str(folder), "layout": layout, "anyway": anyway}
     access = choose_access(host, tokens, without_tokens)
-    values["service"] = access.settings()
+    values["service"] = {**access.settings(), "hosts": [host]}
     if labels is not None:
         values["service"]["labels"] = str(labels.absolute())
     settings = validate(ServeSettings, values)
     from skinray.cluster.serve.local import serve_bundle
 
-    def ready(address: str) -> None:
-        typer.echo(access.words(address, to_person=sys.stdout.isatty()))
+    with one_stream() as joined:
 
-    serve_bundle(settings, host, port, ready)
+        def ready(address: str) -> None:
+            person = sys.stdout.isatty()
+            if joined:
+                LOG.info(access.words(address, to_person=False))
+            if person or not joined:
+                typer.echo(access.words(address, to_person=person))
+
+        serve_bundle(settings, host, port, ready)
 
 
 def serve_config(

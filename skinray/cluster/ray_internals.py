@@ -6,7 +6,10 @@ A new version of Ray may change each of these; ``tests/cluster`` tries them all.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +19,87 @@ from skinray.errors import ResourcesError
 
 # Announces token authentication at each local start, as a warning; no option switches it off.
 TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"  # noqa: S105 - a name
-# A local Ray listens here. The public options let Ray choose an address that the network reaches.
-LOOPBACK = {"_node_ip_address": "127.0.0.1"}
+ADDRESS = "127.0.0.1"
+# Ray replaces a loopback address by one that the network reaches, wherever it believes that other
+# machines may join; this variable, made for Windows and macOS, says that none will.
+ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+# Ray's actors in front of Serve's HTTP; their names begin like this.
+PROXY, SERVE = "SERVE_PROXY_ACTOR", "serve"
 CLUSTER, NAMESPACE = "RAY_CLUSTER_NAME", "RAY_CLUSTER_NAMESPACE"
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 # A question to the control service. Every public client shows its token if it has one, so none can
 # find out whether the service also answers without.
 CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 ANSWER_S = 10.0
+
+
+@contextmanager
+def on_loopback() -> Iterator[dict[str, str]]:
+    """Yield the options with which ``ray.init`` starts a Ray that listens on 127.0.0.1 alone.
+
+    All its processes inherit this, so the block must last as long as that Ray.
+    """
+    from ray._private import ray_constants
+
+    before = os.environ.get(ALONE), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[ALONE], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield {"_node_ip_address": ADDRESS}
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before[1]
+        if before[0] is None:
+            os.environ.pop(ALONE, None)
+        else:
+            os.environ[ALONE] = before[0]
+
+
+def replica_on_loopback() -> None:
+    """Let this replica listen on 127.0.0.1 alone, if its Ray does; call it before it is ready.
+
+    Serve gives each replica a port for the others, on all interfaces; it asks for Ray's token.
+    """
+    if os.environ.get(ALONE) != "0":
+        return
+    from ray.serve._private import replica
+
+    theirs = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: theirs(
+        server, address.replace("[::]", ADDRESS)
+    )
+
+
+@contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Keep ``ray.init`` from taking SIGTERM away from the program; a context around that call.
+
+    If the program has set a handler, Ray's Python would replace it by one that exits wherever the
+    program happens to be. In any case Ray's C++ puts its own in front: it dumps the stack, lets
+    Python's handler begin, and aborts the process three seconds later by an alarm.
+    """
+    from ray._private import utils
+
+    theirs = utils.set_sigterm_handler
+    if callable(signal.getsignal(signal.SIGTERM)):
+        utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = theirs
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
+            signal.alarm(0)
+
+
+def proxies() -> list[Any]:
+    """Return the actors in front of Serve's HTTP."""
+    import ray
+
+    named = ray.util.list_named_actors(all_namespaces=True)
+    return [
+        ray.get_actor(one["name"], namespace=SERVE)
+        for one in named
+        if one["namespace"] == SERVE and one["name"].startswith(PROXY)
+    ]
 
 
 def autoscaler_config(gcs_address: str) -> dict[str, Any] | None:

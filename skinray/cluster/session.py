@@ -11,13 +11,13 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import ray
 from ray.util.metrics import Counter, Gauge
 
 from skinray.cluster.capacity import logical_cpus
-from skinray.cluster.ray_internals import LOOPBACK, TOKEN_LOGGER
+from skinray.cluster.ray_internals import TOKEN_LOGGER, on_loopback, sigterm_kept
 from skinray.cluster.ray_token import refuse_open_cluster, show_token
 from skinray.errors import ResourcesError
 from skinray.logs import RUN
@@ -36,6 +36,8 @@ ONE_MACHINE = {
     "REPORTER_UPDATE_INTERVAL_MS": "60000",
     "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
     "LOG_NAME_UPDATE_INTERVAL_S": "10",
+    # Serve's proxy is drained when it has sent its last answer, not half a minute later.
+    "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.001",
 }
 QUIET = {
     "ray.tune": logging.WARNING,
@@ -74,28 +76,33 @@ def session(*, trains: bool = False) -> Iterator[None]:
         _reach(address)
     ours = {} if address else {k: v for k, v in ONE_MACHINE.items() if k not in os.environ}
     os.environ.update(ours)
-    try:
-        _start(address, trains=trains)
-        if address:
-            refuse_open_cluster()
-        with measured_job():
-            yield
-    finally:
-        ray.shutdown()
-        for name in ours:  # a later session of this process may join a cluster
-            os.environ.pop(name, None)
+    with ExitStack() as stack:
+        loopback = {} if address else stack.enter_context(on_loopback())
+        try:
+            _start(address, loopback, trains=trains)
+            if address:
+                refuse_open_cluster()
+            with measured_job():
+                yield
+        finally:
+            ray.shutdown()
+            for name in ours:  # a later session of this process may join a cluster
+                os.environ.pop(name, None)
 
 
-def _start(address: str | None, *, trains: bool) -> None:
+def _start(address: str | None, loopback: dict[str, str], *, trains: bool) -> None:
     local = {
         "address": "local",
         "num_cpus": logical_cpus(os.cpu_count() or 1, trains=trains),
         "include_dashboard": trains,  # its processes take a part of a small machine
-        **LOOPBACK,
+        **loopback,
     }
     try:
-        ray.init(log_to_driver=False, logging_level=logging.WARNING, **({} if address else local))
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        with sigterm_kept():
+            ray.init(
+                log_to_driver=False, logging_level=logging.WARNING, **({} if address else local)
+            )
+    except Exception as error:  # Ray raises a bare one if a process of its own starts too slowly
         where = f"the Ray cluster at {address}" if address else "a local Ray"
         said = (str(error).strip() or repr(error)).splitlines()[0]
         remedy = "free memory and disk space in the temporary folder, then run again"

@@ -94,6 +94,11 @@ class ServiceSettings(Settings):
     without_tokens: bool = Field(
         False, description="serve anyone who can reach the port; required if there is no token file"
     )
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="without tokens: names in the header Host under which it answers, besides "
+        "localhost, 127.0.0.1 and [::1]",
+    )
 
 
 class ServeSettings(Settings):

@@ -15,14 +15,15 @@ from skinray.config.scoring import ServiceSettings
 from skinray.service import problems
 from skinray.service.engine import Engine
 from skinray.service.metrics import Meter
-from skinray.service.middleware.auth import Guard, open_paths
+from skinray.service.middleware.auth import Guard, OwnHost, open_paths
+from skinray.service.middleware.doors import Doors, Doorway
 from skinray.service.middleware.limits import Limits
 from skinray.service.middleware.request_log import Envelope
 from skinray.service.middleware.tokens import Tokens
 from skinray.service.routes import openapi
 from skinray.service.routes.biopsies import biopsies_router
 from skinray.service.routes.form import ImageDecoder
-from skinray.service.routes.health import Refusals, bundle_router, health_router
+from skinray.service.routes.health import Refusals, bundle_router, health_router, metrics_router
 from skinray.service.routes.inference import inference_router
 from skinray.service.routes.kinds import KINDS
 from skinray.service.routes.labels import labels_router
@@ -39,6 +40,7 @@ def create_app(
     settings: ServiceSettings = _DEFAULT,
     meter: Meter = _NO_METER,
     refusals: Refusals | None = None,
+    doors: Doors | None = None,
 ) -> FastAPI:
     """Return the service as an ASGI application.
 
@@ -48,6 +50,7 @@ def create_app(
     settings : which requests are accepted, and how many at once.
     meter : receives requests, errors, times and counts.
     refusals : kept by whatever changes the engine's bundle, if anything does.
+    doors : closed by whatever stops the service, if anything does before the process ends.
 
     Raises
     ------
@@ -72,6 +75,7 @@ def create_app(
     app.include_router(biopsies_router(desk))
     app.include_router(photos_router(desk))
     app.include_router(bundle_router(engine, refusals or Refusals()))
+    app.include_router(metrics_router(meter))
     app.include_router(labels_router(desk, settings.labels))
     app.include_router(health_router(engine, desk.kind))
     app.include_router(inference_router(desk, settings.max_pixels))
@@ -85,6 +89,9 @@ def create_app(
         tokens = Tokens(Path(settings.tokens))
         openings = open_paths(PAGE, openapi.PAGES)
         app.add_middleware(Guard, tokens=tokens, open_paths=openings)
+    elif settings.without_tokens:
+        app.add_middleware(OwnHost, hosts=settings.hosts)
+    app.add_middleware(Doorway, doors=doors or Doors(), retry_after_s=settings.retry_after_s)
     app.add_middleware(Envelope, meter=meter)
     return app
 

@@ -27,5 +27,9 @@ class Meter:
     def counted(self, count: int) -> None:
         """Take the count of one image: its distribution shows drift in the images sent."""
 
+    async def exposition(self) -> str:
+        """Return all that was measured, as Prometheus reads it; one that keeps nothing, nothing."""
+        return ""
+
     def covered(self, skin_fraction: float) -> None:
         """Take the share of one photograph that is skin, for the same reason."""

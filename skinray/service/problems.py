@@ -35,6 +35,7 @@ REASONS: dict[str, tuple[int, str]] = {
     "wrong_bundle": (409, "The bundle in service is for another kind of image"),
     "too_many_bytes": (413, "The request is too large"),
     "unsupported_media_type": (415, "Unsupported media type"),
+    "wrong_host": (421, "The service does not answer under this name"),
     "invalid_field": (422, "Invalid field"),
     "bad_um_per_px": (422, "The scale is out of range"),
     "unreadable_image": (422, "The image cannot be read"),
@@ -44,6 +45,7 @@ REASONS: dict[str, tuple[int, str]] = {
     "labels_unwritable": (500, "The correction cannot be stored"),
     "busy": (503, "The service is busy"),
     "not_ready": (503, "The service is not ready"),
+    "stopping": (503, "The service is stopping"),
     "timeout": (504, "Processing the image took too long"),
 }
 

@@ -28,7 +28,7 @@ SCRIPTS = (
     "accuracy.label_fractions", "accuracy.own_images", "accuracy.paper_fold",
     "accuracy.several_workers", "accuracy.thin_lines", "chaos.run",
     "photos.networks", "photos.table", "photos.wide_conv", "serve.batches", "serve.front_proxy",
-    "serve.overhead", "serve.overload", "serve.replica_kill", "speed.augmentation",
+    "serve.overhead", "serve.overload", "serve.replica_kill", "serve.stops", "speed.augmentation",
     "speed.crossing_stage", "speed.scaling", "speed.score_efficiency", "speed.score_feeding",
     "speed.score_memory", "speed.tolerant_dice", "speed.train_overhead",
 )  # fmt: skip

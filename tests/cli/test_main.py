@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import runpy
 import shlex
 import sys
@@ -15,6 +17,7 @@ import typer
 from skinray import __version__, cli, load_bundle
 from skinray.cli import biopsies, run_folder
 from skinray.cli.options import continued
+from skinray.cli.main import INTERRUPTED, guarded
 from skinray.config.base import parse_assignment, to_yaml
 from skinray.errors import BundleError, CohortError, SettingsError
 from skinray.learning.run_folder import OWNER
@@ -499,3 +502,24 @@ def test_parse_size_refuses(text: str) -> None:
 )
 def test_parse_assignment(text: str, pair: tuple[str, object]) -> None:
     assert parse_assignment(text) == pair
+
+
+def test_the_error_that_ends_a_command_is_json_where_the_log_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        raise SettingsError("lay\nout: no such layout; choose fused or separate")
+
+    monkeypatch.setenv("SKINRAY_RUN_ID", "r")
+    monkeypatch.setenv("SKINRAY_LOG", "json")
+    before = logging.getLogger("skinray").handlers[:]
+    with pytest.raises(SystemExit, match="1"):
+        guarded(fails)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert lines[-1]["message"] == "error: lay\nout: no such layout; choose fused or separate"
+    assert lines[-1]["level"] == "ERROR"
+    logging.getLogger("skinray").handlers = before
+    monkeypatch.setenv("SKINRAY_LOG", "xml")
+    with pytest.raises(SystemExit, match="1"):
+        guarded(fails)
+    assert capsys.readouterr().err.startswith("error: SKINRAY_LOG is 'xml'")

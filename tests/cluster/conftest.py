@@ -17,12 +17,15 @@ def ray_session() -> Iterator[Any]:
     """A local Ray of 4 logical CPUs, shared by all tests that need one."""
     import ray
 
-    ray.init(
-        address="local", num_cpus=4, log_to_driver=False, object_store_memory=400_000_000,
-        _node_ip_address="127.0.0.1",
-    )  # fmt: skip
-    yield ray
-    ray.shutdown()
+    from skinray.cluster.ray_internals import on_loopback
+
+    with on_loopback() as alone:
+        ray.init(
+            address="local", num_cpus=4, log_to_driver=False, object_store_memory=400_000_000,
+            **alone,
+        )  # fmt: skip
+        yield ray
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from benchmarks.serve.stops import PATIENT_RAY
 
 pytestmark = pytest.mark.ray
 
@@ -26,3 +29,42 @@ def test_a_cluster_that_is_not_there_is_one_message() -> None:
     assert "127.0.0.1:1" in done.stderr
     assert "RAY_ADDRESS" in done.stderr
     assert "Traceback" not in done.stderr.split("error:")[-1]
+
+
+SIGTERM = """
+import os, signal, time
+import psutil
+from skinray.cluster.session import session
+HANDLER
+try:
+    with session(trains=TRAINS):
+        sockets = [
+            (one.name(), socket.laddr.ip)
+            for one in [psutil.Process(), *psutil.Process().children(recursive=True)]
+            for socket in one.net_connections("inet")
+            if socket.status == psutil.CONN_LISTEN
+        ]
+        print("elsewhere:", [one for one in sockets if "127.0.0.1" not in one[1]], len(sockets) > 3)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(6)  # Ray's own alarm comes after three seconds
+        print("went on")
+finally:
+    print("left:", [one.name() for one in psutil.Process().children(recursive=True)])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [True, False])
+def test_a_local_session_is_on_loopback_and_sigterm_is_the_programs(own: bool) -> None:
+    """With a handler of its own a program goes on; without one it leaves, and takes Ray along."""
+    handler = "signal.signal(signal.SIGTERM, lambda *_: print('told'))" if own else ""
+    done = subprocess.run(
+        [sys.executable, "-c", SIGTERM.replace("HANDLER", handler).replace("TRAINS", str(own))],
+        env={k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | PATIENT_RAY,
+        capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert "SIGTERM received" not in done.stderr
+    assert "elsewhere: [] True" in done.stdout
+    assert "left: []" in done.stdout
+    assert ("told" in done.stdout, "went on" in done.stdout) == (own, own)
+    assert done.returncode == (0 if own else 15)

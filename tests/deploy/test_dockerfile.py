@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -41,6 +42,13 @@ def test_the_last_stage_runs_as_an_unprivileged_user() -> None:
 def test_it_says_whether_it_is_healthy() -> None:
     (check,) = arguments("HEALTHCHECK")
     assert "/v2/health/live" in check
+
+
+def test_signals_reach_python_and_not_a_shell() -> None:
+    assert arguments("STOPSIGNAL") == ["SIGTERM"]
+    (entry,), (more,) = arguments("ENTRYPOINT"), arguments("CMD")
+    assert json.loads(entry)[:2] == ["skinray", "serve"]  # a form with brackets starts no shell
+    assert json.loads(more)[0] == "--bundle"
 
 
 def test_only_listed_files_go_in() -> None:

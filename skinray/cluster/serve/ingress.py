@@ -11,6 +11,7 @@ import torch
 from fastapi import FastAPI
 
 from skinray.cluster.malloc import keep_freed_memory
+from skinray.cluster.ray_internals import replica_on_loopback
 from skinray.cluster.serve.bundles import BundleRef
 from skinray.cluster.serve.engines import ChangingEngine, FusedEngine, RayEngine
 from skinray.cluster.serve.metrics import RayMeter
@@ -21,6 +22,7 @@ from skinray.learning.bundle import check
 from skinray.learning.bundle.info import BundleInfo
 from skinray.logs import configure
 from skinray.service.app import create_app
+from skinray.service.middleware.doors import Doors
 from skinray.service.routes.health import Refusals
 
 LOG = logging.getLogger("ray.serve")
@@ -39,18 +41,26 @@ class Frontage:
 
     def __init__(self, settings: ServeSettings, engine: ChangingEngine) -> None:
         keep_freed_memory()
-        configure()
+        replica_on_loopback()
+        if not configure():
+            for handler in LOG.handlers:  # then Serve's log holds our errors, too
+                logging.getLogger("skinray").addHandler(handler)
         torch.set_num_threads(settings.threads)
         self._settings, self._engine = settings, engine
         self._meter = RayMeter()
-        self._refusals = Refusals()
+        self._refusals, self._doors = Refusals(), Doors()
         self._change: asyncio.Task[None] | None = None
         self._started = False
         Frontage.instance = self
 
     def http(self) -> FastAPI:
         """Return the HTTP application."""
-        return create_app(self._engine, self._settings.service, self._meter, self._refusals)
+        service = self._settings.service
+        return create_app(self._engine, service, self._meter, self._refusals, self._doors)
+
+    async def stop_accepting(self) -> int:
+        """Refuse all further requests; return how many are still in progress."""
+        return self._doors.close()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Switch to the bundle that is named; if it does not work, keep the previous one.

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from skinray.cluster.malloc import keep_freed_memory
+from skinray.cluster.ray_internals import replica_on_loopback
 from skinray.cluster.serve.batches import Batches
 from skinray.cluster.serve.bundles import BundleCache, BundleRef, load_named_stage
 from skinray.cluster.serve.metrics import RayMeter
@@ -45,6 +46,7 @@ class NetworkStage:
 
     def __init__(self, settings: ServeSettings, ref: BundleRef, stage: Stage) -> None:
         keep_freed_memory()
+        replica_on_loopback()
         torch.set_num_threads(settings.threads)
         self._stage = stage
         self._models = BundleCache(lambda ref: load_named_stage(ref, stage))
@@ -135,6 +137,7 @@ class LastStage:
 
     def __init__(self, name: str) -> None:
         keep_freed_memory()
+        replica_on_loopback()
         self._name, self._meter = name, RayMeter()
 
     async def answer(

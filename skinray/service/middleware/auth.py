@@ -1,7 +1,11 @@
-"""Authentication: every route needs a token, except those that reveal nothing about the lab."""
+"""Who may ask: every route needs a token, except those that reveal nothing about the lab.
+
+A service without tokens checks instead by which name it is called.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,13 @@ from skinray.service.problems import ProblemError, problem_response, responses
 
 LIVE = "/v2/health/live"
 SCHEME = "token"
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+WRONG_HOST = (
+    "this service needs no token, so it answers only at localhost or 127.0.0.1: use such an "
+    "address, name the host in service.hosts, or serve with tokens"
+)
+# NAME or [IPv6 address], with or without a port.
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+))(?::[0-9]+)?")
 REMEDY = "send the header Authorization: Bearer TOKEN, with a token from the service's operator"
 
 
@@ -48,8 +59,39 @@ class Guard:
         return token is not None and self._tokens.admits(token)
 
 
-def _headers(scope: Scope) -> list[bytes]:
-    return [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+class OwnHost:
+    """ASGI middleware for a service without tokens: it answers under its own names only.
+
+    Otherwise a website could give its own name the address 127.0.0.1, and so its page in a browser
+    on this machine could read from the service (DNS rebinding).
+
+    Parameters
+    ----------
+    hosts : names that are allowed besides those of loopback; any port.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str] = ()) -> None:
+        self._app = app
+        self._hosts = {host.strip("[]").lower() for host in (*LOOPBACK_NAMES, *hosts)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "lifespan" or self._is_own(scope):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            refusal = problem_response(scope, ProblemError("wrong_host", WRONG_HOST))
+            await refusal(scope, receive, lingering(scope, receive, send, Exchange()))
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    def _is_own(self, scope: Scope) -> bool:
+        values = _headers(scope, b"host")
+        parts = _HOST.fullmatch(values[0].decode("latin-1").lower()) if len(values) == 1 else None
+        return parts is not None and (parts[1] or parts[2]) in self._hosts
+
+
+def _headers(scope: Scope, wanted: bytes = b"authorization") -> list[bytes]:
+    return [value for name, value in scope["headers"] if name.lower() == wanted]
 
 
 def _bearer(scope: Scope) -> bytes | None:

@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 import skinray
 from skinray.config.kinds import Kind
 from skinray.service.engine import Engine, NotReadyError
+from skinray.service.metrics import Meter
 from skinray.service.problems import responses
 from skinray.service.routes.kinds import Model, ModelName, ServedKind
 
 # A network that takes longer for a small grey image is out of order.
 READY_S = 30.0
+# What Prometheus calls its text format.
+EXPOSITION = "text/plain; version=0.0.4"
 
 
 class ServerMetadata(BaseModel):
@@ -94,6 +98,17 @@ def bundle_router(engine: Engine, refusals: Refusals) -> APIRouter:
             refused=refusals.count,
             refusal=refusals.last,
         )
+
+    return router
+
+
+def metrics_router(meter: Meter) -> APIRouter:
+    """Return the route that Prometheus reads."""
+    router = APIRouter()
+
+    @router.get("/metrics", include_in_schema=False)
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(await meter.exposition(), media_type=EXPOSITION)
 
     return router
 
