@@ -58,6 +58,9 @@ class InService(BaseModel):
 
     id: str = Field(description="SHA-256 of the bundle")
     kind: Kind = Field(description="what it is for: biopsies or photographs")
+    um_per_px: float | None = Field(
+        description="scale of its training, micrometres per pixel; null: unknown"
+    )
     refused: int = Field(ge=0, description="bundles that this replica has refused since it started")
     refusal: str | None = Field(
         description="why the most recently named bundle was refused; null: it was not"
@@ -79,7 +82,13 @@ def bundle_router(engine: Engine, refusals: Refusals) -> APIRouter:
     @router.get("/v1/bundle", summary="Which bundle answers")
     async def bundle() -> InService:
         info = engine.info
-        return InService(id=info.id, kind=info.kind, refused=refusals.count, refusal=refusals.last)
+        return InService(
+            id=info.id,
+            kind=info.kind,
+            um_per_px=info.um_per_px,
+            refused=refusals.count,
+            refusal=refusals.last,
+        )
 
     return router
 

@@ -132,6 +132,27 @@ class Page:
         """Return the text of an element, visible or not."""
         return str(self.part(name).get_property("textContent")).strip()
 
+    def value(self, name: str) -> str:
+        """Return what a field holds."""
+        return str(self.part(name).get_property("value"))
+
+    def type(self, name: str, text: str) -> None:
+        """Replace what a field holds and leave it."""
+        everything, delete, tab = "\ue009a\ue000", "\ue017", "\ue004"
+        self.part(name).send_keys(everything + delete + text + tab)
+        self.settle()
+
+    def row(self, name: str) -> str:
+        """Return the text of an image's row in the table."""
+        rows = self.part("rows").find_elements(By.TAG_NAME, "tr")
+        return next(str(row.text) for row in rows if name in row.text.replace("\n", ""))
+
+    def select(self, name: str) -> None:
+        """Click an image's name in the table."""
+        links = self.part("rows").find_elements(By.CSS_SELECTOR, "th .link")
+        next(link for link in links if link.text.replace("\n", "") == name).click()
+        self.settle()
+
     def drop(self, path: Path) -> None:
         """Drop a file on the page."""
         self.chrome.execute_script(DROP, path.name, base64.b64encode(path.read_bytes()).decode())
