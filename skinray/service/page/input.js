@@ -64,12 +64,16 @@ export function onKeys(canvas, { viewer, pick, step, turn, mark, help, undo, red
 export function onHold(canvas, button, hide) {
   const plain = (event) => !event.ctrlKey && !event.metaKey && !event.altKey;
   const hold = (element, keys) => {
-    element.addEventListener("keydown", (event) => { if (keys.includes(event.key.toLowerCase()) && plain(event)) hide(true); });
-    element.addEventListener("keyup", (event) => { if (keys.includes(event.key.toLowerCase())) hide(false); });
-    element.addEventListener("blur", () => hide(false));
+    let held = false; // a press of the button takes the focus from the canvas, which must not end it
+    const set = (now) => { if (now !== held) { held = now; hide(now); } };
+    const isKey = (event) => keys.includes(event.key.toLowerCase());
+    element.addEventListener("keydown", (event) => { if (isKey(event) && plain(event)) set(true); });
+    element.addEventListener("keyup", (event) => { if (isKey(event)) set(false); });
+    element.addEventListener("blur", () => set(false));
+    return set;
   };
   hold(canvas, ["h"]);
-  hold(button, [" ", "enter"]);
-  button.addEventListener("pointerdown", () => hide(true));
-  for (const name of ["pointerup", "pointercancel", "pointerleave"]) button.addEventListener(name, () => hide(false));
+  const press = hold(button, [" ", "enter"]);
+  button.addEventListener("pointerdown", () => press(true));
+  for (const name of ["pointerup", "pointercancel", "pointerleave"]) button.addEventListener(name, () => press(false));
 }

@@ -49,7 +49,7 @@ async function learn() {
   const found = await service.bundle();
   if (!found) return;
   showBundle({ ...found, note: found.id === page.bundle?.id ? page.bundle.note : "" });
-  if (current) showFigures();
+  showFigures();
 }
 
 /** An answer names its bundle, and says what is wrong with it. */

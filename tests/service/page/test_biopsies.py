@@ -178,17 +178,17 @@ def test_the_three_downloads_match_what_is_shown(
     counted: Page, downloads: Path, networks: bundle.Bundle
 ) -> None:
     counted.click(121, 80)
-    counted.part("csv").click()
+    counted.push("csv")
     (row,) = csv.DictReader(io.StringIO(loaded(downloads, "skinray-counts.csv").decode("utf-8-sig")))
     assert (row["image"], row["status"]) == ("skin a.png", "ok")
     assert (row["count"], row["model_count"], row["added"], row["removed"]) == ("2", "3", "0", "1")
     assert row["um_per_px"] == row["boundary_mm"] == row["density_per_mm"] == ""
-    counted.part("geojson").click()
+    counted.push("geojson")
     found = json.loads(loaded(downloads, "skin a.geojson"))
     crossings = networks.predict(biopsy(*COLUMNS, faint=160)).crossings
     expected = to_geojson(crossings.points[1:], crossings.dermis)
     assert found == json.loads(json.dumps(expected))
-    counted.part("png").click()
+    counted.push("png")
     picture = cv2.imdecode(np.frombuffer(loaded(downloads, "skin a-overlay.png"), np.uint8), 1)
     assert picture.shape[1] == SHAPE[1]
     assert is_blue(picture[90, 238][::-1].tolist())
@@ -198,21 +198,21 @@ def test_a_correction_is_stored_as_a_label(counted: Page, labels: Path) -> None:
     counted.click(121, 80)
     counted.click(123, 280)
     counted.part("subject").send_keys("S 1")
-    counted.part("save").click()
+    counted.push("save")
     wait_for(lambda: counted.text("label-note").startswith("Saved: 3 crossings"))
     biopsy_, *_ = [one for one in read_manifest(labels).biopsies if one.subject == "S 1"]
     sample = load_sample(biopsy_, ReadSettings())
     np.testing.assert_array_equal(sample.image, biopsy(*COLUMNS, faint=160))
     stored = find_crossings(sample.masks["nerve"], sample.masks["dermis"]).points
     np.testing.assert_allclose(stored[:, 1], [160, 240, 280], atol=1.5)
-    counted.part("save").click()
+    counted.push("save")
     wait_for(lambda: counted.text("label-note").startswith("Replaced: 3 crossings"))
 
 
 def test_a_label_that_masks_cannot_show_is_refused_with_a_reason(counted: Page) -> None:
     counted.click(30, 30)
     assert "off the boundary" in counted.text("said")
-    counted.part("save").click()
+    counted.push("save")
     wait_for(lambda: "not on the boundary" in counted.text("label-note"))
     counted.forgive_refusals()
 

@@ -106,12 +106,12 @@ def test_leaving_asks_until_the_work_is_saved(three: Page, downloads: Path) -> N
     three.part("undo").click()
     assert not three.chrome.execute_script(ASKS)
     three.part("redo").click()
-    three.part("save").click()
+    three.push("save")
     wait_for(lambda: three.text("label-note").startswith("Saved"))
     assert not three.chrome.execute_script(ASKS)
     three.type("reader-note", "fold")
     assert three.chrome.execute_script(ASKS)
-    three.part("csv").click()
+    three.push("csv")
     loaded(downloads, "skinray-counts.csv")
     assert not three.chrome.execute_script(ASKS)
 
@@ -128,7 +128,7 @@ def test_a_busy_service_is_asked_again_and_the_page_says_so(
     wait_for(lambda: "try 3 of 8" in page.text("busy-text"))
     page.until_count(1)
     fake.refusals = [(503, {"Retry-After": "1"}, "a replica was lost")]
-    page.part("save").click()
+    page.push("save")
     wait_for(lambda: "Service busy: try 2 of 8" in page.text("label-note"))
     wait_for(lambda: page.text("label-note").startswith("Saved"))
     forgive_busy(page)

@@ -131,15 +131,15 @@ def test_the_downloads_use_the_chosen_threshold(
     segmented: Page, downloads: Path, networks: bundle.Bundle
 ) -> None:
     segmented.set_threshold(0.75)
-    segmented.part("csv").click()
+    segmented.push("csv")
     (row,) = csv.DictReader(io.StringIO(loaded(downloads, "skinray-areas.csv").decode("utf-8-sig")))
     assert (row["image"], row["status"], row["threshold"]) == ("arm a.png", "ok", "0.75")
     found = networks.predict(photograph()).probability >= np.float32(0.75)
     assert (int(row["skin_px"]), float(row["skin_fraction"])) == (found.sum(), found.mean())
-    segmented.part("mask").click()
+    segmented.push("mask")
     mask = decoded(loaded(downloads, "arm a-mask.png"))
     assert np.array_equal(mask, found * 255)
-    segmented.part("cutout").click()
+    segmented.push("cutout")
     cut = decoded(loaded(downloads, "arm a-cutout.png"))
     assert np.array_equal(cut[..., 3], found * 255)
     assert np.array_equal(cut[found][:, 2::-1], photograph()[found])

@@ -34,7 +34,7 @@ def choose(fake: FakeService, page: Page, tmp_path: Path) -> Choose:
 
 
 def rows(page: Page, downloads: Path, button: str, name: str) -> list[dict[str, str]]:
-    page.part(button).click()
+    page.push(button)
     data = loaded(downloads, name)
     assert data.startswith(b"\xef\xbb\xbf")  # Excel takes it for UTF-8
     return list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
@@ -52,13 +52,13 @@ def test_subject_reader_and_note_belong_to_their_image(
     assert (page.value("subject"), page.value("reader-note")) == ("", "")
     assert page.value("reader") == "A. Müller"  # who sits here
     assert not page.part("reviewed").is_selected()
-    page.part("save").click()
+    page.push("save")
     wait_for(lambda: page.text("label-note").startswith("Saved"))
     page.type("subject", "S 2")
     page.select("a.png")
     assert (page.value("subject"), page.value("reader-note")) == ("S 1", "a fold")
     assert page.part("reviewed").is_selected()
-    page.part("save").click()
+    page.push("save")
     wait_for(lambda: page.text("label-note").startswith("Saved"))
     assert [form.get("subject") for form in fake.labels] == [None, "S 1"]
     assert accessibility(page.chrome) == []
@@ -70,7 +70,7 @@ def test_a_label_names_its_reader_and_the_file(
     choose(ä=3)
     page.type("reader", "A. Müller")
     page.click(121, 80)
-    page.part("save").click()
+    page.push("save")
     wait_for(lambda: page.text("label-note").startswith("Saved: 2 crossings"))
     (form,) = fake.labels
     assert set(form) == {"nerve_threshold", "points", "reader", "original_name"}

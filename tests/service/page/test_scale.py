@@ -24,8 +24,23 @@ def counted(fake: FakeService, page: Page, tmp_path: Path) -> Page:
     return page
 
 
+LISTEN = """
+    const { fillText, fillRect } = CanvasRenderingContext2D.prototype;
+    window.written = [];
+    window.bars = [];
+    CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+      window.written.push(text);
+      return fillText.call(this, text, ...place);
+    };
+    CanvasRenderingContext2D.prototype.fillRect = function (x, y, width, height) {
+      window.bars.push(width);
+      return fillRect.call(this, x, y, width, height);
+    };
+"""
+
+
 def table(page: Page, downloads: Path) -> dict[str, str]:
-    page.part("csv").click()
+    page.push("csv")
     text = loaded(downloads, "skinray-counts.csv").decode("utf-8-sig")
     return next(csv.DictReader(io.StringIO(text)))
 
@@ -115,19 +130,17 @@ def test_a_scale_can_be_used_for_all_images(counted: Page, tmp_path: Path) -> No
 
 def test_the_scale_bar_is_there_only_with_a_scale(counted: Page) -> None:
     written = "return window.written"
-    counted.chrome.execute_script("""
-        const write = CanvasRenderingContext2D.prototype.fillText;
-        window.written = [];
-        CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
-          window.written.push(text);
-          return write.call(this, text, ...place);
-        };
-    """)
+    counted.chrome.execute_script(LISTEN)
     counted.part("zoom-in").click()
     counted.settle()
     assert counted.chrome.execute_script(written) == []
     counted.type("scale", "0.5")
-    wait_for(lambda: "50 µm" in counted.chrome.execute_script(written))
+    wait_for(lambda: counted.chrome.execute_script(written))
+    text = counted.chrome.execute_script(written)[-1]
+    assert text in {"10 µm", "20 µm", "50 µm"}
+    zoom = int(counted.text("zoom").split()[0]) / 100
+    bars = counted.chrome.execute_script("return window.bars")
+    assert bars[-1] == pytest.approx(int(text.split()[0]) / 0.5 * zoom, rel=0.01)
     counted.type("scale", "half")
     counted.chrome.execute_script("window.written.length = 0")
     counted.part("zoom-in").click()

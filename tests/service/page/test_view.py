@@ -90,7 +90,7 @@ def test_the_picture_is_whole_and_says_what_it_shows(shown: Page, downloads: Pat
     for _ in range(3):
         shown.part("zoom-in").click()  # the view does not matter
     shown.chrome.execute_script(LISTEN)
-    shown.part("png").click()
+    shown.push("png")
     picture = cv2.imdecode(np.frombuffer(loaded(downloads, "ä b-overlay.png"), np.uint8), 1)
     texts = " ".join(shown.chrome.execute_script("return window.written"))
     for words in (

@@ -34,6 +34,7 @@ const place = [arguments[0] * dots, arguments[1] * dots].map(Math.floor);
 return [...canvas.getContext("2d").getImageData(...place, 1, 1).data];
 """
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+CENTRE = "arguments[0].scrollIntoView({block: 'center'})"
 NEXT_FRAME = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
 
 
@@ -135,6 +136,11 @@ class Page:
     def value(self, name: str) -> str:
         """Return what a field holds."""
         return str(self.part(name).get_property("value"))
+
+    def push(self, name: str) -> None:
+        """Click a button, wherever it is in a column that scrolls."""
+        self.chrome.execute_script(CENTRE, self.part(name))
+        self.part(name).click()
 
     def type(self, name: str, text: str) -> None:
         """Replace what a field holds and leave it."""

@@ -5,7 +5,7 @@ import * as service from "../service.js";
 import * as review from "./review.js";
 import * as scale from "./scale.js";
 
-const WHAT = "Stores the image, its masks and your crossings as a label for training.";
+const WHAT = "Stores image, masks and crossings for training.";
 
 /** The button and its note; `points`, `keep` and `history` are those of the biopsies' corrections. */
 export function labelForm(page, { points, keep, history }) {

@@ -77,8 +77,8 @@ export const stripHeight = (lines, size) => Math.ceil(size * (1 + 1.5 * lines.le
 export function wrap(context, texts, width, size) {
   const fits = (text) => context.measureText(text).width <= width - 2 * size;
   const lines = [];
-  context.font = lettering(size, true);
-  for (const text of texts) {
+  for (const [index, text] of texts.entries()) {
+    context.font = lettering(size, index === 0);
     let line = "";
     for (const word of text.split(" ")) {
       const longer = line ? `${line} ${word}` : word;
