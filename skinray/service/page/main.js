@@ -39,24 +39,22 @@ const queue = new Queue(kind.ask, (item) => {
   if (item.answer && item.status === "done") learnFrom(item.answer);
 });
 
-function showBundle(bundle) {
-  page.bundle = bundle;
-  drawBundle($("bundle"), $("bundle-note"), bundle);
+/** Show the bundle in service, and what it says of the selected image. */
+function showBundle() {
+  if (page.bundle) drawBundle($("bundle"), $("bundle-note"), { ...page.bundle, note: current?.answer?.note });
 }
 
 /** Ask for the bundle in service. */
 async function learn() {
-  const found = await service.bundle();
-  if (!found) return;
-  showBundle({ ...found, note: found.id === page.bundle?.id ? page.bundle.note : "" });
+  page.bundle = (await service.bundle()) ?? page.bundle;
   showFigures();
 }
 
-/** An answer names its bundle, and says what is wrong with it. */
-function learnFrom({ bundle: id, note, synthetic }) {
-  const known = id === page.bundle?.id;
-  showBundle({ ...(known ? page.bundle : {}), id, note, synthetic: synthetic ?? page.bundle?.synthetic });
-  if (!known) learn();
+/** An answer names its bundle; if it is a new one, ask for the rest. */
+function learnFrom({ bundle: id, synthetic }) {
+  if (id === page.bundle?.id) return;
+  page.bundle = { id, synthetic };
+  learn();
 }
 learn();
 
@@ -170,6 +168,7 @@ const level = () => kind.level(threshold(current));
 
 function showFigures() {
   const summary = kind.showFigures(current);
+  showBundle();
   const answer = current?.answer;
   if (!answer) return;
   const slider = $("threshold");

@@ -72,9 +72,13 @@ export function drawProgress(words, bar, items, kind) {
   bar.value = items.length - open;
 }
 
+// What the note of a synthetic bundle says too: skinray/learning/bundle/info.py.
+const ON_DRAWN_IMAGES = "trained on images that skinray drew";
+
 /** Show the bundle in service by the beginning of its hash, and what is wrong with it, if anything. */
 export function drawBundle(place, notice, { id, synthetic, note }) {
-  const flaws = [synthetic && "the model was trained on drawn images, not on real biopsies", note].filter(Boolean);
+  const others = (note ?? "").split("; ").filter((one) => !(synthetic && one === ON_DRAWN_IMAGES));
+  const flaws = [synthetic && "the model was trained on drawn images, not on real biopsies", ...others].filter(Boolean);
   const text = flaws.length ? `Do not rely on these results: ${flaws.join("; ")}.` : "";
   if (notice.textContent !== text) notice.textContent = text;
   notice.hidden = !text;

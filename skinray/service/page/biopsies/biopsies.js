@@ -40,6 +40,10 @@ export function biopsies(page) {
     }
   }
 
+  /** Whether there is nothing that a nerve could cross: the service then gives no density at any scale. */
+  const isBare = ({ boundary_px, um_per_px, density_per_mm, warnings: said = [] }) =>
+    boundary_px === 0 || (um_per_px !== null && density_per_mm === null) || said.some((one) => one.includes("no tissue"));
+
   /** What an image's own answer and its scale leave to be said. */
   const warnings = (item) => [...(item.answer?.warnings ?? []), ...(item.scaleProblem ? [`Scale refused: ${item.scaleProblem}`] : [])];
 
@@ -57,10 +61,9 @@ export function biopsies(page) {
       ...own, count, model_count: answer.count, nerve_threshold: threshold(item),
       corrected: edited(item) ? "yes" : "no", added: added.length, removed: removed.length,
       boundary_px: Math.round(answer.boundary_px), boundary_mm: mm,
-      // The service gives no density where there is no tissue, and the page has no better reason to.
-      density_per_mm: mm && answer.density_per_mm !== null ? count / mm : null,
+      density_per_mm: mm && !isBare(answer) ? count / mm : null, bare: isBare(answer),
       um_per_px: umPerPx, width: answer.width, height: answer.height,
-      warnings: warnings(item).join(" "), bundle: answer.bundle, note: answer.note,
+      warnings: warnings(item).join("; "), bundle: answer.bundle, note: answer.note,
     };
   }
 
@@ -121,7 +124,7 @@ export function biopsies(page) {
 
   function listed(text) {
     const line = document.createElement("li");
-    line.textContent = text;
+    line.textContent = text.charAt(0).toUpperCase() + text.slice(1);
     return line;
   }
 

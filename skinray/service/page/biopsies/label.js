@@ -7,6 +7,12 @@ import * as scale from "./scale.js";
 
 const WHAT = "Stores image, masks and crossings for training.";
 
+/** A file's name as the service takes it: printable, of at most 100 letters, and no formula of a spreadsheet. */
+export function plainName(name) {
+  const printable = name.replace(/[^\P{Z} ]|\p{C}/gu, " ").trim();
+  return (/^[=+\-@＝＋－＠]/.test(printable) ? `'${printable}` : printable).slice(0, 100).trim();
+}
+
 /** The button and its note; `points`, `keep` and `history` are those of the biopsies' corrections. */
 export function labelForm(page, { points, keep, history }) {
   const { $ } = page;
@@ -39,7 +45,7 @@ export function labelForm(page, { points, keep, history }) {
       const { subject, reader } = review.of(item);
       const stored = await service.saveLabel(item.file, {
         um_per_px: scale.applied(item), nerve_threshold: threshold(item), points: JSON.stringify(points(item)),
-        subject, reader: reader || review.reader(), original_name: item.name,
+        subject, reader: reader || review.reader(), original_name: plainName(item.name),
       }, say);
       const all = `${stored.images} labelled image${stored.images === 1 ? "" : "s"} in all.`;
       item.saved = { text: `${stored.replaced ? "Replaced" : "Saved"}: ${stored.count} crossings; ${all}`, look: "good" };

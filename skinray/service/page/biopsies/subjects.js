@@ -19,7 +19,7 @@ export function means(rows) {
   return [...groups].sort(([a], [b]) => a.localeCompare(b, undefined, { numeric: true })).map(([subject, all]) => {
     // Without a boundary there is nothing that a nerve could cross.
     const scored = all.filter((row) => known(row.count));
-    const counted = scored.filter((row) => row.boundary_px > 0);
+    const counted = scored.filter((row) => !row.bare);
     const scaled = counted.filter((row) => known(row.density_per_mm));
     const boundary = sum(scaled.map((row) => row.boundary_mm));
     return {
