@@ -179,7 +179,9 @@ def test_the_three_downloads_match_what_is_shown(
 ) -> None:
     counted.click(121, 80)
     counted.push("csv")
-    (row,) = csv.DictReader(io.StringIO(loaded(downloads, "skinray-counts.csv").decode("utf-8-sig")))
+    (row,) = csv.DictReader(
+        io.StringIO(loaded(downloads, "skinray-counts.csv").decode("utf-8-sig"))
+    )
     assert (row["image"], row["status"]) == ("skin a.png", "ok")
     assert (row["count"], row["model_count"], row["added"], row["removed"]) == ("2", "3", "0", "1")
     assert row["um_per_px"] == row["boundary_mm"] == row["density_per_mm"] == ""

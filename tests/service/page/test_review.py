@@ -138,8 +138,8 @@ def test_the_table_has_what_the_reader_said(
     wanted = {
         "image": "a.png", "subject": "'=S 1", "status": "ok", "count": "2", "model_count": "3",
         "corrected": "yes", "added": "0", "removed": "1", "reviewed": "yes", "reader": "Jürgen",
-        "reader_note": "fold, left", "um_per_px": "0.5", "boundary_px": "320", "boundary_mm": "0.16",
-        "density_per_mm": "12.5", "warnings": "The image is blurred.",
+        "reader_note": "fold, left", "um_per_px": "0.5", "boundary_px": "320",
+        "boundary_mm": "0.16", "density_per_mm": "12.5", "warnings": "The image is blurred.",
     }  # fmt: skip
     assert {name: first[name] for name in wanted} == wanted
     assert (second["subject"], second["reader"], second["reviewed"], second["corrected"]) == (

@@ -95,8 +95,8 @@ def test_the_picture_is_whole_and_says_what_it_shows(shown: Page, downloads: Pat
     texts = " ".join(shown.chrome.execute_script("return window.written"))
     for words in (
         "ä b.png", "2 crossings, corrected: 0 added, 1 removed, 3 by the model", "12.5 per mm",
-        "0.5 µm per pixel", "subject S 1", "reviewed by A. Müller", "Counting error", "model 9f2c0d5e",
-        "for research use only", "20 µm",
+        "0.5 µm per pixel", "subject S 1", "reviewed by A. Müller", "Counting error",
+        "model 9f2c0d5e", "for research use only", "20 µm",
     ):  # fmt: skip
         assert words in texts, words
     assert picture.shape[1] == SHAPE[1]

@@ -5,7 +5,7 @@ import * as service from "../service.js";
 import * as review from "./review.js";
 import * as scale from "./scale.js";
 
-const WHAT = "Stores image, masks and crossings for training.";
+const WHAT = "Stores image and masks for training.";
 
 /** A file's name as the service takes it: printable, of at most 100 letters, and no formula of a spreadsheet. */
 export function plainName(name) {
