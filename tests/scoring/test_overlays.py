@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skinray.scoring.overlays import BOUNDARY, CROSSING, NERVE, OPACITY, encode_jpeg, overlay
+from skinray.scoring.overlays import (
+    BOUNDARY,
+    CROSSING,
+    INSIDE,
+    NERVE,
+    OPACITY,
+    encode_jpeg,
+    outline,
+    overlay,
+)
 
 NONE = np.zeros((40, 60), bool)
 NO_POINTS = np.empty((0, 2))
@@ -23,7 +32,7 @@ def test_nothing_to_draw_leaves_the_image() -> None:
     assert drawn is not image
 
 
-def test_nerve_is_blue_boundary_green_and_nerve_lies_above() -> None:
+def test_a_nerve_has_a_blue_outline_above_the_green_boundary() -> None:
     image, nerve, boundary = grey(), NONE.copy(), NONE.copy()
     boundary[20] = True
     nerve[:, 30] = True
@@ -31,12 +40,33 @@ def test_nerve_is_blue_boundary_green_and_nerve_lies_above() -> None:
     green = np.rint((1 - OPACITY) * 100 + OPACITY * np.array(BOUNDARY))
     assert (drawn[20, 3] == green).all()
     assert drawn[20, 3].argmax() == 1
-    assert drawn[3, 30].argmax() == 2
-    under = (1 - OPACITY) * green + OPACITY * np.array(NERVE)
-    assert (drawn[20, 30] == np.rint(under)).all()
+    blue = np.rint((1 - OPACITY) * 100 + OPACITY * np.array(NERVE))
+    assert (drawn[3, [29, 31]] == blue).all()
+    assert (drawn[20, 29] == np.rint((1 - OPACITY) * green + OPACITY * np.array(NERVE))).all()
     changed = (drawn != image).any(axis=2)
-    assert (changed == (nerve | boundary)).all()
+    assert (changed == (nerve | boundary | outline(nerve))).all()
     assert (image == 100).all()
+
+
+def test_the_tissue_stays_visible_in_a_nerve() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (40, 60, 3), np.uint8)
+    nerve = NONE.copy()
+    nerve[10:30, 20:40] = True
+    drawn = overlay(image, nerve, NONE, NO_POINTS)
+    shown = (1 - INSIDE) * image[nerve] + INSIDE * np.array(NERVE)
+    assert np.abs(drawn[nerve] - shown).max() <= 0.5
+    assert INSIDE < 0.2
+
+
+def test_an_outline_lies_outside_and_is_wider_in_wide_images() -> None:
+    for width, thick in ((60, 1), (1000, 1), (3000, 3)):
+        nerve = np.zeros((30, width), bool)
+        nerve[:, 20] = True
+        line = outline(nerve)
+        assert not (line & nerve).any()
+        assert line[15].sum() == 2 * thick
+    assert not outline(NONE).any()
 
 
 def test_a_crossing_is_a_red_ring_with_a_white_rim_round_its_place() -> None:

@@ -1,11 +1,13 @@
 // Files to download: the table, the crossings for QuPath, the picture.
 
-import { CROSSING } from "./layers.js";
+import { CROSSING } from "./viewer/layers.js";
+
+const BOM = "\ufeff"; // by which Excel knows UTF-8
 
 /** Rows as CSV (RFC 4180), with the named columns. */
 export function csv(columns, rows) {
   const lines = [columns, ...rows.map((row) => columns.map((name) => row[name]))];
-  return lines.map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
+  return BOM + lines.map((line) => line.map(cell).join(",")).join("\r\n") + "\r\n";
 }
 
 function cell(value) {

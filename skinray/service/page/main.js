@@ -1,14 +1,16 @@
 // The page: everything shown follows from the list of images and the selected one.
 
-import { biopsies } from "./biopsies.js";
+import { biopsies } from "./biopsies/biopsies.js";
 import * as files from "./downloads.js";
-import { decode, preview } from "./layers.js";
+import { decode, preview } from "./viewer/layers.js";
 import { newItem, threshold } from "./items.js";
-import { onDrop, onKeys } from "./input.js";
+import { onDrop, onHold, onKeys } from "./input.js";
 import { photos } from "./photos.js";
 import { Queue } from "./queue.js";
+import { Removal } from "./removal.js";
+import * as service from "./service.js";
 import { drawBundle, drawProgress, drawTable } from "./table.js";
-import { Viewer } from "./viewer.js";
+import { Viewer } from "./viewer/viewer.js";
 
 const $ = (id) => document.getElementById(id);
 const items = [];
@@ -19,6 +21,7 @@ let shown = null; // the answer whose pictures the viewer holds
 /** What the module for biopsies or photographs needs from the page. */
 const page = {
   $, items, say, changed, download,
+  bundle: null, // what the service says of the bundle in service
   get current() { return current; },
   get shown() { return shown; },
   get viewer() { return viewer; },
@@ -33,8 +36,28 @@ const queue = new Queue(kind.ask, (item) => {
   if (!current) choose(item);
   else if (item === current) showCurrent();
   showTable();
-  if (item.answer?.bundle) drawBundle($("bundle"), $("bundle-note"), item.answer.bundle, item.answer.note);
+  if (item.answer && item.status === "done") learnFrom(item.answer);
 });
+
+/** Show the bundle in service, and what it says of the selected image. */
+function showBundle() {
+  if (page.bundle) drawBundle($("bundle"), $("bundle-note"), { ...page.bundle, note: current?.answer?.note });
+}
+
+/** Ask for the bundle in service. */
+async function learn() {
+  page.bundle = (await service.bundle()) ?? page.bundle;
+  showFigures();
+}
+
+/** An answer names its bundle; if it is a new one, ask for the rest. */
+function learnFrom({ bundle: id, synthetic }) {
+  if (id === page.bundle?.id) return;
+  page.bundle = { id, synthetic };
+  learn();
+}
+learn();
+
 const pick = (place, reach) => shown && kind.pick(place, reach);
 const viewer = new Viewer($("canvas"), kind.layers, {
   pick,
@@ -56,18 +79,40 @@ function choose(item) {
   showTable();
 }
 
-function remove(item) {
-  const index = items.indexOf(item);
-  queue.drop(item);
-  items.splice(index, 1);
-  if (item === current) choose(items[Math.min(index, items.length - 1)] ?? null);
-  else showTable();
+/** Select the next or the previous image. */
+function turn(by) {
+  const item = items[items.indexOf(current) + by];
+  if (!item) return;
+  choose(item);
+  say(`${item.name}, image ${items.indexOf(item) + 1} of ${items.length}`);
 }
+$("next").addEventListener("click", () => turn(1));
+$("previous").addEventListener("click", () => turn(-1));
+
+const removal = new Removal($("put-back"), items, {
+  unsaved: kind.unsaved,
+  removed: (item, index) => {
+    queue.drop(item);
+    if (item === current) choose(items[Math.min(index, items.length - 1)] ?? null);
+    else changed();
+  },
+  back: (item) => {
+    if (!item.answer && item.status !== "failed") queue.push(item);
+    choose(item);
+    say(`${item.name} is back`);
+  },
+});
+window.addEventListener("beforeunload", (event) => {
+  if (items.some((item) => kind.unsaved(item).length)) event.preventDefault();
+});
 
 function showTable() {
-  drawTable($("rows"), items, current, kind, { choose, remove });
-  drawProgress($("progress-text"), $("progress"), items, kind.done);
+  drawTable($("rows"), items, current, kind, { choose, remove: (item) => removal.remove(item) });
+  drawProgress($("progress-text"), $("progress"), items, kind);
   $("downloads").disabled = items.length === 0;
+  const index = items.indexOf(current);
+  $("previous").disabled = index <= 0;
+  $("next").disabled = index < 0 || index === items.length - 1;
 }
 
 // --- the selected image -----------------------------------------------------------------------
@@ -123,6 +168,7 @@ const level = () => kind.level(threshold(current));
 
 function showFigures() {
   const summary = kind.showFigures(current);
+  showBundle();
   const answer = current?.answer;
   if (!answer) return;
   const slider = $("threshold");
@@ -135,6 +181,7 @@ function showFigures() {
 
 /** Redraw after the user changed the selected image. */
 function changed() {
+  removal.settle();
   showFigures();
   showTable();
   if (shown) viewer.setMarks(kind.marks(current));
@@ -163,7 +210,20 @@ for (const box of document.querySelectorAll("[data-layer]")) {
 for (const [id, act] of [["zoom-in", "zoomIn"], ["zoom-out", "zoomOut"], ["fit", "fit"], ["actual", "actual"]]) {
   $(id).addEventListener("click", () => viewer[act]());
 }
-onKeys($("canvas"), { viewer, pick, step: kind.step, undo: kind.undo, redo: kind.redo, ready: () => Boolean(shown) });
+onKeys($("canvas"), {
+  viewer, pick, turn, step: kind.step, mark: kind.mark, ready: () => Boolean(shown),
+  undo: () => removal.undo() || kind.undo(), redo: kind.redo,
+  help: () => { $("keys").open = !$("keys").open; },
+});
+onHold($("canvas"), $("hide"), (hidden) => viewer.hide(hidden));
+
+const light = ["brightness", "contrast"];
+const setLight = () => viewer.setLight(Object.fromEntries(light.map((name) => [name, Number($(name).value)])));
+for (const name of light) $(name).addEventListener("input", setLight);
+$("light-reset").addEventListener("click", () => {
+  for (const name of light) $(name).value = 0;
+  setLight();
+});
 
 // --- uploads and downloads -----------------------------------------------------------------------
 
@@ -175,17 +235,23 @@ $("choose-empty").addEventListener("click", () => $("choose").click());
 $("retry").addEventListener("click", () => queue.push(current));
 onDrop(addFiles, (over) => { $("dropping").hidden = !over; });
 
-$("csv").addEventListener("click", () => files.save(kind.table, files.csv(kind.columns, items.map(kind.row)), "text/csv"));
+$("csv").addEventListener("click", () => {
+  files.save(kind.table, files.csv(kind.columns, items.map(kind.row)), "text/csv");
+  kind.tableSaved();
+});
 
 /** Download a file of the selected image from the service; the button is disabled meanwhile. */
 async function download(button, make) {
+  const note = (text) => {
+    $("download-note").hidden = !text;
+    $("download-note").textContent = text;
+  };
   button.disabled = true;
   try {
-    await make(current);
-    $("download-note").hidden = true;
+    await make(current, note);
+    note("");
   } catch (error) {
-    $("download-note").hidden = false;
-    $("download-note").textContent = error.message;
+    note(error.message);
   }
   button.disabled = !current?.answer;
 }

@@ -2,7 +2,7 @@
 
 import * as files from "./downloads.js";
 import { now, state, threshold } from "./items.js";
-import { certainty, cover, GROUND, SKIN, tint } from "./layers.js";
+import { certainty, cover, GROUND, SKIN, tint } from "./viewer/layers.js";
 import { number } from "./table.js";
 import * as service from "./service.js";
 
@@ -60,8 +60,8 @@ export function photos(page) {
   }
 
   for (const what of ["mask", "cutout"]) {
-    $(what).addEventListener("click", () => page.download($(what), async (item) => {
-      const blob = await service.picture(item.file, what, threshold(item));
+    $(what).addEventListener("click", () => page.download($(what), async (item, waiting) => {
+      const blob = await service.picture(item.file, what, threshold(item), waiting);
       files.save(`${files.stem(item.name)}-${what}.png`, blob, "image/png");
     }));
   }
@@ -73,8 +73,12 @@ export function photos(page) {
     image: "Photograph",
     words: { waiting: "Waiting", running: "Segmenting…", done: "Segmented", failed: "Failed" },
     done: "segmented",
+    texts: 0,
     marks: () => [],
     state: nothing,
+    unsaved: () => [],
+    tableSaved: nothing,
+    mark: nothing,
     step: nothing,
     undo: nothing,
     redo: nothing,

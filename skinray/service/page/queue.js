@@ -38,7 +38,7 @@ export class Queue {
     this.running.set(item, control);
     item.status = "running";
     this.changed(item);
-    const held = () => { item.note = "Service busy, waiting…"; this.changed(item); };
+    const held = (why) => { item.note = why; this.changed(item); };
     try {
       setAnswer(item, await this.ask(item, control.signal, held));
     } catch (error) {

@@ -17,56 +17,67 @@ export class Refusal extends Error {
 /** The count of a biopsy, with its pictures as blobs. */
 export async function count(file, umPerPx, signal, waiting) {
   const address = "v1/biopsies?include=maps,image,boundary,sweep";
-  return withBlobs(await send(address, form(file, umPerPx), signal, waiting));
+  return withBlobs(await post(address, form(file, { um_per_px: umPerPx }), { signal, waiting }));
 }
 
 /** The skin of a photograph, with its pictures as blobs. */
 export async function findSkin(file, signal, waiting) {
-  return withBlobs(await send("v1/photos?include=maps,image,sweep", form(file), signal, waiting));
+  return withBlobs(await post("v1/photos?include=maps,image,sweep", form(file), { signal, waiting }));
 }
 
 /** The mask or the cut-out of a photograph at a threshold, as a PNG blob. */
-export async function picture(file, what, threshold) {
+export async function picture(file, what, threshold, waiting) {
   const address = `v1/photos?as=${what}&threshold=${threshold}`;
-  return (await send(address, form(file), undefined, () => {}, { Accept: "image/png" })).blob();
+  return (await post(address, form(file), { accept: "image/png", waiting })).blob();
 }
 
 /** Crossings and boundary as GeoJSON for QuPath. */
-export async function geojson(file, umPerPx) {
-  const headers = { Accept: "application/geo+json" };
-  return (await send("v1/biopsies", form(file, umPerPx), undefined, () => {}, headers)).json();
+export async function geojson(file, umPerPx, waiting) {
+  return (await post("v1/biopsies", form(file, { um_per_px: umPerPx }), { accept: "application/geo+json", waiting })).json();
 }
 
-export async function saveLabel(file, umPerPx, threshold, points, subject) {
-  const body = form(file, umPerPx);
-  body.append("nerve_threshold", String(threshold));
-  body.append("points", JSON.stringify(points));
-  if (subject) body.append("subject", subject);
-  return (await send("v1/labels", body)).json();
+/** Store a label; `fields` are those of the form besides the image. */
+export async function saveLabel(file, fields, waiting) {
+  return (await post("v1/labels", form(file, fields), { waiting })).json();
 }
 
-/** Whether the service stores labels: {enabled, images}. */
-export async function labels() {
+/** The bundle in service; null if the service does not say. */
+export async function bundle() {
   try {
-    const response = await authorised("v1/labels", { headers: { Accept: "application/json" } });
-    return response.ok ? await response.json() : { enabled: false, images: 0 };
+    return await (await get("v1/bundle")).json();
   } catch {
-    return { enabled: false, images: 0 };
+    return null;
   }
 }
 
-function form(file, umPerPx) {
+/** Whether the service stores labels: {enabled, images}, or else the reason why not. */
+export async function labels() {
+  try {
+    return await (await get("v1/labels")).json();
+  } catch (error) {
+    return { enabled: false, images: 0, reason: error.message };
+  }
+}
+
+/** The image and every field that has a value. */
+function form(file, fields = {}) {
   const body = new FormData();
   body.append("image", file, file.name);
-  if (umPerPx) body.append("um_per_px", String(umPerPx));
+  for (const [name, value] of Object.entries(fields)) {
+    if (value !== null && value !== undefined && value !== "") body.append(name, String(value));
+  }
   return body;
 }
 
-async function send(address, body, signal, waiting = () => {}, headers = { Accept: "application/json" }) {
+const get = (address) => send(address, {});
+const post = (address, body, more) => send(address, { method: "POST", body, ...more });
+
+/** Send a request, again and again while the service is busy; `waiting(words)` hears of each pause. */
+async function send(address, { method = "GET", body, signal, waiting = () => {}, accept = "application/json" }) {
   for (let turn = 1; ; turn += 1) {
     let response;
     try {
-      response = await authorised(address, { method: "POST", body, headers, signal });
+      response = await authorised(address, { method, body, headers: { Accept: accept }, signal });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Refusal("No answer", "The service cannot be reached. Check that it is running, then try again.");
@@ -74,10 +85,17 @@ async function send(address, body, signal, waiting = () => {}, headers = { Accep
     if (response.ok) return response;
     const busy = response.status === 429 || response.status === 503;
     if (!busy || turn === TRIES) throw await refusal(response);
-    waiting();
-    const wanted = Number(response.headers.get("Retry-After")) || 1;
-    await pause(Math.min(wanted, LONGEST_WAIT_S) * 1000, signal);
+    const wait = waitOf(response);
+    waiting(`Service busy: try ${turn + 1} of ${TRIES} in ${wait} s…`);
+    await pause(wait * 1000, signal);
   }
+}
+
+/** Seconds to wait as the service asks, in seconds or as a date. */
+function waitOf(response) {
+  const text = response.headers.get("Retry-After");
+  const wanted = Number(text) || Math.ceil((Date.parse(text) - Date.now()) / 1000) || 1;
+  return Math.min(Math.max(wanted, 1), LONGEST_WAIT_S);
 }
 
 async function refusal(response) {

@@ -27,7 +27,7 @@ export async function authorised(address, options) {
 
 /** Ask the user; resolves to whether a token was entered. */
 function ask(invalid) {
-  const dialog = element("dialog", { id: "token-dialog", className: "token" });
+  const dialog = element("dialog", { id: "token-dialog", className: "dialog" });
   const form = element("form", { id: "token-form" });
   const title = element("h2", { id: "token-title", textContent: "Token" });
   const words = invalid

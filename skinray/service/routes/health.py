@@ -63,6 +63,9 @@ class InService(BaseModel):
 
     id: str = Field(description="SHA-256 of the bundle")
     kind: Kind = Field(description="what it is for: biopsies or photographs")
+    um_per_px: float | None = Field(
+        description="scale of its training, micrometres per pixel; null: unknown"
+    )
     synthetic: bool = Field(description="whether it was trained on images that skinray drew alone")
     limits_of_agreement: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         description="between which errors 95 of 100 counts lay in its cross-validation, crossings "
@@ -93,6 +96,7 @@ def bundle_router(engine: Engine, refusals: Refusals) -> APIRouter:
         return InService(
             id=info.id,
             kind=info.kind,
+            um_per_px=info.um_per_px,
             synthetic=info.synthetic,
             limits_of_agreement=None if limits is None else list(limits),
             refused=refusals.count,

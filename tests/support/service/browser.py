@@ -34,6 +34,7 @@ const place = [arguments[0] * dots, arguments[1] * dots].map(Math.floor);
 return [...canvas.getContext("2d").getImageData(...place, 1, 1).data];
 """
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+CENTRE = "arguments[0].scrollIntoView({block: 'center'})"
 NEXT_FRAME = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
 
 
@@ -131,6 +132,32 @@ class Page:
     def text(self, name: str) -> str:
         """Return the text of an element, visible or not."""
         return str(self.part(name).get_property("textContent")).strip()
+
+    def value(self, name: str) -> str:
+        """Return what a field holds."""
+        return str(self.part(name).get_property("value"))
+
+    def push(self, name: str) -> None:
+        """Click a button, wherever it is in a column that scrolls."""
+        self.chrome.execute_script(CENTRE, self.part(name))
+        self.part(name).click()
+
+    def type(self, name: str, text: str) -> None:
+        """Replace what a field holds and leave it."""
+        everything, delete, tab = "\ue009a\ue000", "\ue017", "\ue004"
+        self.part(name).send_keys(everything + delete + text + tab)
+        self.settle()
+
+    def row(self, name: str) -> str:
+        """Return the text of an image's row in the table."""
+        rows = self.part("rows").find_elements(By.TAG_NAME, "tr")
+        return next(str(row.text) for row in rows if name in row.text.replace("\n", ""))
+
+    def select(self, name: str) -> None:
+        """Click an image's name in the table."""
+        links = self.part("rows").find_elements(By.CSS_SELECTOR, "th .link")
+        next(link for link in links if link.text.replace("\n", "") == name).click()
+        self.settle()
 
     def drop(self, path: Path) -> None:
         """Drop a file on the page."""

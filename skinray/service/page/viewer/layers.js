@@ -9,6 +9,7 @@ export const GROUND = [223, 228, 234]; // behind the image, as in the style shee
 const UNSURE = [68, 1, 84];
 const SURE = [253, 231, 37];
 const OPACITY = 0.75;
+const [LINE, INSIDE] = [0.8, 0.12];
 
 /** Decode what the viewer needs from an answer's blobs: the image, and the named grey pictures. */
 export async function decode(blobs, names) {
@@ -37,7 +38,26 @@ export const tint = (colour, opacity = OPACITY) => {
   return drawn((value, level) => (value > level ? paint : 0));
 };
 
-/** The same for the pixels that are not above the level. */
+/** A line round the areas above a level, with next to nothing inside: the tissue below stays visible. */
+export const outline = (colour) => {
+  const [line, inside] = [packed(colour, LINE), packed(colour, INSIDE)];
+  return (values, width, height, level, factor = 1) => {
+    const [columns, rows] = [Math.ceil(width / factor), Math.ceil(height / factor)];
+    const area = new Uint8Array(columns * rows);
+    eachCell(width, values.length, factor, (index, cell) => { if (values[index] > level) area[cell] = 1; });
+    return canvasOf(columns, rows, (pixels) => {
+      for (let cell = 0, y = 0; y < rows; y += 1) {
+        for (let x = 0; x < columns; x += 1, cell += 1) {
+          if (area[cell]) pixels[cell] = inside;
+          else if ((x && area[cell - 1]) || (x + 1 < columns && area[cell + 1])
+            || (y && area[cell - columns]) || area[cell + columns]) pixels[cell] = line;
+        }
+      }
+    });
+  };
+};
+
+/** A canvas of the pixels that are not above a level. */
 export const cover = (colour) => {
   const paint = packed(colour, 1);
   return drawn((value, level) => (value > level ? 0 : paint));
@@ -58,20 +78,28 @@ const packed = ([red, green, blue], opacity) => ((Math.round(opacity * 255) << 2
 /** Return a function that draws values on a canvas; `paint(value, level)` gives the colour, 0 for none. */
 const drawn = (paint) => (values, width, height, level, factor = 1) => {
   const [columns, rows] = [Math.ceil(width / factor), Math.ceil(height / factor)];
+  return canvasOf(columns, rows, (pixels) => eachCell(width, values.length, factor, (index, cell) => {
+    const colour = paint(values[index], level);
+    if (colour) pixels[cell] = colour;
+  }));
+};
+
+/** Call `act(index, cell)` for every pixel of an image, with the square of side `factor` that it lies in. */
+function eachCell(width, length, factor, act) {
+  const [columns, shift] = [Math.ceil(width / factor), Math.log2(factor)];
+  for (let index = 0, y = 0; index < length; y += 1) {
+    const row = (y >> shift) * columns;
+    for (let x = 0; x < width; x += 1, index += 1) act(index, row + (x >> shift));
+  }
+}
+
+function canvasOf(columns, rows, fill) {
   const canvas = blank(columns, rows);
   const picture = new ImageData(columns, rows);
-  const pixels = new Uint32Array(picture.data.buffer);
-  const shift = Math.log2(factor);
-  for (let index = 0, y = 0; index < values.length; y += 1) {
-    const row = (y >> shift) * columns;
-    for (let x = 0; x < width; x += 1, index += 1) {
-      const colour = paint(values[index], level);
-      if (colour) pixels[row + (x >> shift)] = colour;
-    }
-  }
+  fill(new Uint32Array(picture.data.buffer));
   canvas.getContext("2d").putImageData(picture, 0, 0);
   return canvas;
-};
+}
 
 /** The true pixel nearest to [row, column] within `reach`, or null. */
 export function nearestTrue(values, width, height, [row, column], reach) {
