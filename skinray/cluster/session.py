@@ -22,6 +22,7 @@ from skinray.cluster.ray_token import refuse_open_cluster, show_token
 from skinray.errors import ResourcesError
 from skinray.logs import RUN
 from skinray.progress import listening
+from skinray.service.middleware.front import FRONT, SETTING
 
 REACH_TIMEOUT_S = 10.0
 # On one machine, Ray's own processes compete with the work for cores. These settings make them wake
@@ -36,6 +37,7 @@ ONE_MACHINE = {
     "REPORTER_UPDATE_INTERVAL_MS": "60000",
     "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
     "LOG_NAME_UPDATE_INTERVAL_S": "10",
+    SETTING: FRONT,
 }
 QUIET = {
     "ray.tune": logging.WARNING,

@@ -8,9 +8,8 @@ import re
 import pytest
 
 from benchmarks.stand_in import drawn_image
-from skinray.errors import BundleError, ResourcesError
+from skinray.errors import BundleError, BusyError, LostWorkError, NotReadyError, ResourcesError
 from skinray.service.app import create_app
-from skinray.service.engine import BusyError, NotReadyError
 from tests.support.service.asgi_driver import Exchange, FailingEngine, GatedEngine, Notes, form
 from tests.support.service.image_files import as_file
 
@@ -68,7 +67,12 @@ def test_our_errors_that_no_client_can_fix_are_internal(bundle, error, caplog):
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"), [(BusyError("full"), "busy"), (NotReadyError("no"), "not_ready")]
+    ("error", "reason"),
+    [
+        (BusyError("full"), "busy"),
+        (NotReadyError("no"), "not_ready"),
+        (LostWorkError("died"), "interrupted"),
+    ],
 )
 def test_an_engine_that_is_busy_or_not_ready(bundle, error, reason):
     exchange = ask(create_app(FailingEngine(bundle, error)))
