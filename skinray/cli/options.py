@@ -29,6 +29,16 @@ Workers = Annotated[
 ]
 
 
+def plain_number(text: str) -> float:
+    """Read a number as manifests and requests have it; alone, ``float`` takes NaN and 1_0 as well."""
+    from skinray.config.base import parse_number
+
+    try:
+        return parse_number(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 def exit_if_failed(failures: Sequence[str]) -> None:
     """Show in red what did not work, and exit with code 4; do nothing if all did."""
     if failures:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skinray.cli.options import Anyway, set_option
+from skinray.cli.options import Anyway, plain_number, set_option
 from skinray.config.base import parse_assignment
 
 UsedBundle = Annotated[
@@ -50,7 +50,11 @@ def score(
     ] = None,
     um_per_px: Annotated[
         float | None,
-        typer.Option(help="Micrometres per pixel of all images; overrides manifest and files."),
+        typer.Option(
+            parser=plain_number,
+            metavar="NUMBER",
+            help="Micrometres per pixel of all images; overrides manifest and files.",
+        ),
     ] = None,
     no_overlays: Annotated[
         bool, typer.Option("--no-overlays", help="Do not write overlays, GeoJSON or masks.")

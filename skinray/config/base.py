@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,24 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from skinray.errors import SettingsError
 
 T = TypeVar("T", bound="Settings")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+# Longer ones are no measurement.
+_DIGITS = 40
+
+
+def parse_number(text: str) -> float:
+    """Read a number that comes as text, such as 0.5, .5 or 5e-1; spaces around it are ignored.
+
+    Raises
+    ------
+    ValueError
+        For anything else, also what ``float`` takes: NaN, infinity, 1_0, digits of other scripts.
+    """
+    bare = text.strip()
+    value = float(bare) if len(bare) <= _DIGITS and _NUMBER.fullmatch(bare) else math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"'{bare[:_DIGITS]}' is not a number")
+    return value
 
 
 class Settings(BaseModel):

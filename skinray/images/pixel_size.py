@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+from skinray.config.base import parse_number
 from skinray.images.file_errors import UnreadableImageError
 
 MIN_UM_PER_PX = 0.01
@@ -77,7 +78,7 @@ def is_plausible(um_per_px: float) -> bool:
 def parse_um_per_px(text: str, *, decimal_comma: bool = False) -> float:
     """Read the scale in a table's cell; ValueError, which says so, unless it is ``SCALE_RANGE``."""
     try:
-        value = float(text.replace(",", ".") if decimal_comma else text)
+        value = parse_number(text.replace(",", ".") if decimal_comma else text)
     except ValueError:
         value = math.nan
     if not is_plausible(value):

@@ -84,7 +84,8 @@ def write_tables(
         sheet.writerow(names)
         for row in rows:
             record, result = _record(out, row, kind, overlays)
-            record["note"] = note or None
+            said = result.warnings if isinstance(result, CrossingsRecord) else []
+            record["note"] = "; ".join(filter(None, [note, *said])) or None
             images.add(record)
             sheet.writerow([spreadsheet_cell(record[name]) for name in names])
             if result is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from skinray.config.base import parse_number
 from skinray.images.cohort.csv_table import KEEP_INSIDE, ManifestRow, read_table
 from skinray.images.cohort.dermis_fill import SIDES, parse_side
 from skinray.images.file_errors import FileProblem
@@ -162,7 +163,7 @@ class _RowReader:
 
 
 def _count(cell: str) -> int:
-    value = float(cell)  # spreadsheets write 12.0
+    value = parse_number(cell)  # spreadsheets write 12.0
     if value < 0 or value != int(value):
         raise ValueError
     return int(value)

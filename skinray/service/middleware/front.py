@@ -94,6 +94,11 @@ class _Gate:
         if empty:
             self.open()
 
+    @property
+    def opened(self) -> bool:
+        """Whether the service has asked for the body; without a body, always."""
+        return self._open.is_set()
+
     def open(self) -> None:
         """Let the body through."""
         self._open.set()
@@ -137,6 +142,8 @@ class _Reply:
             return ProblemError("interrupted", LOST, retry)
         status = self._held["status"]
         other = ("interrupted", LOST) if status >= 500 else ("bad_request", "refused by the proxy")
+        if status == 408 and not self._gate.opened:
+            status = 503  # no replica was free, so nothing was begun
         reason, detail = PROXYS_REFUSALS.get(status, other)
         given: dict[str, Any] = dict(Headers(raw=self._held["headers"]))
         if "retry-after" in given:

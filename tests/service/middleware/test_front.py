@@ -206,6 +206,13 @@ def test_what_the_proxy_says_becomes_a_problem_report(
         assert found.answer_headers["retry-after"] == ("7" if reason == "busy" else "2")
 
 
+def test_a_request_that_no_replica_began_can_be_sent_again() -> None:
+    app = Front(Proxy(None, says=(408, [])))
+    found = ask(app, BODY, headers={"Content-Length": "1"})
+    assert (found.status, found.json["reason"]) == (503, "busy")
+    assert found.answer_headers["retry-after"] == "2"
+
+
 def test_a_replica_that_dies_in_work_is_a_503_to_repeat() -> None:
     found = ask(Front(Proxy(None, dies=True)), BODY, headers={"Content-Length": "1"})
     assert (found.status, found.json["reason"]) == (503, "interrupted")

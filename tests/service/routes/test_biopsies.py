@@ -190,7 +190,7 @@ def test_a_scale_that_makes_an_image_huge_is_refused(client):
     data = as_file(drawn_image(0, (300, 260)))
     detail = problem(post(client, data, um_per_px="20"), 422, "too_many_pixels")
     assert "125 megapixels" in detail
-    assert detail.endswith(": correct um_per_px")
+    assert detail.endswith("more than the limit of 0.4: correct um_per_px, or send a part")
     saved = client.post(
         "/v1/labels", files={"image": ("a", data)}, data={"um_per_px": "20", "points": "[]"}
     )
