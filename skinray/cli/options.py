@@ -30,7 +30,7 @@ Workers = Annotated[
 
 
 def plain_number(text: str) -> float:
-    """Read a number as manifests and requests have it; alone, ``float`` takes NaN and 1_0 as well."""
+    """Read a number as manifests and requests have it: neither NaN nor 1_0."""
     from skinray.config.base import parse_number
 
     try:

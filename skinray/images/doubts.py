@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 FAR = 2.0
 # The image is averaged to a grid of this many cells a side: that removes the camera's noise.
 GRID = 32
-# Grey levels. Blank fields have less than 1 (up to 3 with much noise on few pixels), sections of skin
-# more than 18, confocal images of nerves alone more than 8.
+# Grey levels. Blank fields have less than 1 (up to 3 with much noise on few pixels), sections of
+# skin more than 18, confocal images of nerves alone more than 8.
 LEAST_SPREAD = 3.0
 NO_TISSUE = "the image is blank or shows no tissue, so its count says nothing and has no density"
 

@@ -1,7 +1,7 @@
 """The very front of the service, in the process of the HTTP server: Ray's proxy.
 
-The proxy sends whatever a client sends on to the service's replica, which keeps it in memory even if
-the request is refused. So nothing of a body is taken from the connection before the service asks
+The proxy passes on whatever a client sends to the service's replica, which keeps it in memory even
+if the request is refused. So nothing of a body is taken from the connection before the service asks
 for it, and everything that the proxy answers by itself becomes a problem report.
 
 Ray's proxy calls :func:`middlewares` if its environment has ``SETTING`` = ``FRONT``.

@@ -47,6 +47,27 @@ def test_every_response_has_the_security_headers(client, path):
     assert headers["referrer-policy"] == "no-referrer"
 
 
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [("/", "no-store"), ("/v1/bundle", "no-store"), ("/nowhere", "no-store"),
+     ("/openapi.json", "no-store"), ("/static/main.js", "no-cache"), ("/favicon.ico", "no-cache")],
+)  # fmt: skip
+def test_answers_are_never_kept_and_files_compared_each_time(client, path, rule):
+    assert client.get(path).headers["cache-control"] == rule
+
+
+def test_counts_and_refusals_are_never_kept(client):
+    for data in (as_file(drawn_image()), b"no image"):
+        response = client.post("/v1/biopsies", files={"image": data})
+        assert response.headers["cache-control"] == "no-store"
+
+
+def test_the_icon_that_browsers_ask_for(client):
+    icon = client.get("/favicon.ico")
+    assert icon.headers["content-type"] == "image/svg+xml"
+    assert icon.content == client.get("/static/icon.svg").content
+
+
 def test_an_unexpected_error_reveals_only_the_request_id(bundle, caplog):
     error = RuntimeError("tensor of /home/lab/secret.pt")
     exchange = ask(create_app(FailingEngine(bundle, error)))
