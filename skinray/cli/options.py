@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from skinray.errors import SettingsError
+
 # Exit code of a training of which a part did not learn.
 NOT_LEARNED = 4
 
@@ -36,7 +38,7 @@ def plain_number(text: str) -> float:
     try:
         return parse_number(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        raise SettingsError(f"{error}: write it as in 0.5") from None
 
 
 def exit_if_failed(failures: Sequence[str]) -> None:

@@ -78,8 +78,9 @@ class Front:
         scope["extensions"] = {**scope.get("extensions", {}), BODY_WANTED: {}}
         reply = _Reply(closing, gate)
         await self._app(scope, gate.receive, reply.send)
-        if (error := reply.missing()) is not None:
-            await refuse(error)
+        missing = reply.missing()
+        if missing is not None:
+            await refuse(missing)
 
 
 class _Gate:

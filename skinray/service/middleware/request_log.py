@@ -108,9 +108,9 @@ class Envelope:
         try:
             refuse_headers(scope)
             await self._app(scope, asking(scope, receive, send), enveloped)
-        except ProblemError as error:
+        except ProblemError as refusal:
             linger = lingering(scope, receive, enveloped, Exchange())
-            await problem_response(scope, error)(scope, receive, linger)
+            await problem_response(scope, refusal)(scope, receive, linger)
         except ClientDisconnect:
             status = _CLIENT_LEFT
         except Exception:

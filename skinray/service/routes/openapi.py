@@ -20,7 +20,7 @@ DESCRIPTION = (
     "Counts nerve fibres that cross the dermal-epidermal boundary in skin biopsies, or finds skin "
     "in clinical photographs. The bundle in service is for one of them; `/v1/bundle` says which. "
     "Errors are problem reports (RFC 9457) with a `reason` for programs; every response has "
-    "`X-Request-ID`. Requests refused with `Retry-After` were not processed: send them again."
+    "one `X-Request-ID`. Requests refused with `Retry-After` gave no result: send them again."
 )
 _FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
 # The package that contains Swagger UI's two files.
