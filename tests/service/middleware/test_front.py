@@ -65,6 +65,7 @@ class Proxy:
 
         taking = asyncio.create_task(take())
         try:
+            await asyncio.sleep(0.05)  # the replica hears of it a little later
             if not self.dies:
                 await self.app(scope, queue.get, sent)
         finally:
