@@ -20,7 +20,8 @@ RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin skinray
 COPY --from=build /opt/skinray /opt/skinray
 ENV PATH=/opt/skinray/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    RAY_USAGE_STATS_ENABLED=0
+    RAY_USAGE_STATS_ENABLED=0 \
+    RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=skinray.service.middleware.front:middlewares
 USER 10001
 WORKDIR /home/skinray
 EXPOSE 8000

@@ -60,5 +60,21 @@ class StoppedError(SkinrayError):
     """A service that stopped before it had answered every request in progress."""
 
 
+class NotReadyError(SkinrayError):
+    """A network cannot answer; the message says which one, and why."""
+
+
+class BusyError(SkinrayError):
+    """There is no room for another request now; the client may try again soon."""
+
+
+class AbandonedError(SkinrayError):
+    """Work that ended early because nobody waits for its result any more."""
+
+
+class LostWorkError(SkinrayError):
+    """A process died while it worked on an image; the same image may be tried again."""
+
+
 class StorageError(SkinrayError):
     """A store of images or results that does not respond; the work can be resumed."""

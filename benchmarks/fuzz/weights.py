@@ -118,8 +118,8 @@ async def sent(path: str, kind: bytes, body: bytes) -> tuple[int, bytes]:
     pieces = [body[at : at + 2000] for at in range(0, len(body), 2000)] or [b""]
 
     async def receive() -> dict[str, Any]:
-        if not pieces:
-            return {"type": "http.disconnect"}
+        if not pieces:  # the client waits for its answer; if it left, the work would end
+            await asyncio.Event().wait()
         piece = pieces.pop(0)
         return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
 

@@ -55,7 +55,7 @@ def score(
         float | None,
         typer.Option(
             parser=plain_number,
-            metavar="FLOAT",
+            metavar="NUMBER",
             help="Micrometres per pixel of all images; overrides manifest and files.",
         ),
     ] = None,

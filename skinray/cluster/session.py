@@ -22,6 +22,7 @@ from skinray.cluster.ray_token import refuse_open_cluster, show_token
 from skinray.errors import ResourcesError
 from skinray.logs import RUN
 from skinray.progress import listening
+from skinray.service.middleware.front import FRONT, SETTING
 
 REACH_TIMEOUT_S = 10.0
 # On one machine, Ray's own processes compete with the work for cores. These settings make them wake
@@ -38,6 +39,7 @@ ONE_MACHINE = {
     "LOG_NAME_UPDATE_INTERVAL_S": "10",
     # Serve's proxy is drained when it has sent its last answer, not half a minute later.
     "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.001",
+    SETTING: FRONT,
 }
 QUIET = {
     "ray.tune": logging.WARNING,

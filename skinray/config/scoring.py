@@ -70,6 +70,12 @@ class ServiceSettings(Settings):
     max_pixels: int = Field(
         100_000_000, gt=0, description="larger images are refused from their header (422)"
     )
+    max_resampled_pixels: int = Field(
+        32_000_000,
+        gt=0,
+        description="images that are larger once enlarged to the scale of the bundle's training "
+        "are refused (422)",
+    )
     timeout_s: float = Field(
         120,
         gt=0,

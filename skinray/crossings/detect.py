@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Self
@@ -23,6 +23,7 @@ from skinray.errors import SkinrayError, size_of
 AREA = ("sigma_px", "dermis_threshold", "min_area_fraction")
 BOUNDARY = (*AREA, "boundary_width_px")
 CENTRES = (*BOUNDARY, "nerve_threshold", "eps_px", "min_points")
+NO_BOUNDARY = "no boundary of the dermis was found, so there is nothing to count along"
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,7 @@ class CrossingsRecord(BaseModel):
     boundary_px: float = Field(ge=0, description="length of the boundary in pixels")
     boundary_mm: float | None = Field(description="the same in mm; null: the scale is unknown")
     density_per_mm: float | None = Field(
-        description="crossings per mm of boundary; null: scale unknown, or no boundary"
+        description="crossings per mm of boundary; null: scale unknown, no boundary, or no tissue"
     )
     um_per_px: float | None = Field(description="scale used; null: unknown, never guessed")
     width: int = Field(ge=1, description="pixels")
@@ -81,20 +82,31 @@ class CrossingsRecord(BaseModel):
     points: list[tuple[float, float]] = Field(
         description="row and column of each crossing; whole numbers are centres of pixels"
     )
+    warnings: list[str] = Field(
+        [], description="what to know before believing the count, in plain sentences"
+    )
 
     @classmethod
-    def of(cls, found: Crossings, um_per_px: float | None) -> Self:
-        """Return the record of the crossings found at a scale."""
+    def of(
+        cls,
+        found: Crossings,
+        um_per_px: float | None,
+        tissue: bool = True,
+        warnings: Sequence[str] = (),
+    ) -> Self:
+        """Return the record of the crossings found at a scale; without tissue, of no density."""
         height, width = found.boundary.shape
+        nowhere = [] if found.boundary_px else [NO_BOUNDARY]
         return cls(
             count=found.count,
             boundary_px=found.boundary_px,
             boundary_mm=found.boundary_mm,
-            density_per_mm=found.density_per_mm,
+            density_per_mm=found.density_per_mm if tissue else None,
             um_per_px=um_per_px,
             width=width,
             height=height,
             points=[(float(row), float(column)) for row, column in found.points],
+            warnings=[*warnings, *nowhere],
         )
 
 

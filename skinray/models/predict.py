@@ -5,7 +5,7 @@ Scoring, the service and training all predict with these functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from skinray.config.images import PredictSettings
-from skinray.errors import ImageError
+from skinray.errors import AbandonedError, ImageError
 from skinray.images.cohort.common_scale import resized, scale_factor
 from skinray.models import working_scale
 
@@ -27,6 +27,8 @@ STACK_TOLERANCE = 1e-2
 WHOLE = PredictSettings()
 # Axes along which an image is mirrored: none, left-right, up-down, both.
 MIRRORED: tuple[tuple[int, ...], ...] = ((), (1,), (0,), (0, 1))
+# Whether nobody waits for the maps any more; asked from the thread that computes them.
+Gone = Callable[[], bool]
 # A multiple of the coarsest stride of the networks, 16.
 ALIGN_PX = 32
 
@@ -48,6 +50,7 @@ def predict_maps(
     device: torch.device | None = None,
     settings: PredictSettings = WHOLE,
     factor: float = 1.0,
+    gone: Gone = lambda: False,
 ) -> NDArray[np.float32]:
     """Return the probability maps of images of one size, in tiles if they are large.
 
@@ -61,6 +64,7 @@ def predict_maps(
     device : the network's device; None: the CPU.
     settings : when and how to cut tiles, and whether to average over mirrored images.
     factor : the network's training pixels per image pixel, at full scale.
+    gone : asked before each pass of the network; True ends the work.
 
     Returns
     -------
@@ -70,6 +74,8 @@ def predict_maps(
     ------
     ImageError
         If an array is not an 8-bit RGB image, for which the map would be wrong.
+    AbandonedError
+        If the work was ended.
     """
     for image in images:
         refuse_other_arrays(image)
@@ -77,11 +83,12 @@ def predict_maps(
     seen = [resized(image, factor) for image in images]
     with evaluating(network), torch.inference_mode():
         if settings.mirrored == 1:
-            maps = _maps(network, seen, device, settings)
+            maps = _maps(network, seen, device, settings, gone)
         else:
             total = np.zeros((len(seen), *seen[0].shape[:2]), np.float32)
             for axes in MIRRORED[: settings.mirrored]:
-                views = _maps(network, [np.flip(image, axes) for image in seen], device, settings)
+                flipped = [np.flip(image, axes) for image in seen]
+                views = _maps(network, flipped, device, settings, gone)
                 total += np.flip(views, tuple(axis + 1 for axis in axes))
             maps = np.asarray(total / np.float32(settings.mirrored), np.float32)
     if factor == 1:
@@ -116,15 +123,18 @@ def _maps(
     images: Sequence[NDArray[np.uint8]],
     device: torch.device,
     settings: PredictSettings,
+    gone: Gone,
 ) -> NDArray[np.float32]:
+    def passed(part: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        if gone():
+            raise AbandonedError("nobody waits for this image any more")
+        return _forward(network, part, device)
+
     shape = images[0].shape[0], images[0].shape[1]
     if shape[0] * shape[1] <= settings.max_pixels:
-        return _forward(network, images, device)
+        return passed(images)
     tiles = cut(shape, settings.tile_px, settings.overlap_px)
-    maps = (
-        (t, _forward(network, [image[t.rows, t.columns] for image in images], device))
-        for t in tiles
-    )
+    maps = ((t, passed([image[t.rows, t.columns] for image in images])) for t in tiles)
     # Weights sum to 1 except for rounding, which may raise a blend slightly above 1.
     return np.minimum(blend(maps, (len(images), *shape)), np.float32(1))
 
@@ -145,6 +155,7 @@ def predict_at_scale(
     trained_um_per_px: float | None,
     device: torch.device | None = None,
     settings: PredictSettings = WHOLE,
+    gone: Gone = lambda: False,
 ) -> NDArray[np.float32]:
     """Predict at the network's training scale; return the maps (N, H, W) at the images' scale.
 
@@ -153,16 +164,18 @@ def predict_at_scale(
 
     Parameters
     ----------
-    network, images, device, settings : as in :func:`predict_maps`.
+    network, images, device, settings, gone : as in :func:`predict_maps`.
     um_per_px, trained_um_per_px : scale of the images, and of the network's training images.
 
     Raises
     ------
     ImageError
         If an array is not an 8-bit RGB image.
+    AbandonedError
+        If the work was ended.
     """
     factor = scale_factor(um_per_px, trained_um_per_px)
-    return predict_maps(network, images, device, settings, factor)
+    return predict_maps(network, images, device, settings, factor, gone)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from skinray.config.kinds import Kind
 from skinray.crossings.detect import CrossingsRecord
+from skinray.images.doubts import doubts, shows_tissue
 from skinray.images.photos.skin import SkinArea
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
@@ -114,7 +115,9 @@ def _count(
         text = json.dumps(to_geojson(found.points, found.dermis), allow_nan=False)
         return {"overlay": picture, "geojson": text.encode()}
 
-    return CrossingsRecord.of(found, um_per_px), draw
+    tissue = shows_tissue(pixels)
+    said = doubts(tissue, um_per_px, info.um_per_px)
+    return CrossingsRecord.of(found, um_per_px, tissue, said), draw
 
 
 def _skin(

@@ -121,7 +121,8 @@ def write_tables(
         sheet.writerow(names)
         for row in rows:
             record, result = _record(out, row, kind, overlays)
-            record["note"] = note(record["sha256"]) or None
+            said = result.warnings if isinstance(result, CrossingsRecord) else []
+            record["note"] = "; ".join(filter(None, [note(record["sha256"]), *said])) or None
             images.add(record)
             sheet.writerow([_cell(name, record[name]) for name in names])
             if result is None:

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
+from fastapi import Depends, FastAPI
+from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 from skinray.config.kinds import Kind
@@ -15,7 +15,7 @@ from skinray.config.scoring import ServiceSettings
 from skinray.service import problems
 from skinray.service.engine import Engine
 from skinray.service.metrics import Meter
-from skinray.service.middleware.auth import Guard, OwnHost, open_paths
+from skinray.service.middleware.auth import FAVICON, Guard, OwnHost, open_paths
 from skinray.service.middleware.doors import Doors, Doorway
 from skinray.service.middleware.limits import Limits
 from skinray.service.middleware.request_log import Envelope
@@ -69,6 +69,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        dependencies=[Depends(openapi.refuse_unknown_query)],
         redirect_slashes=False,
     )
     desk = Desk(engine, KINDS[engine.info.kind], decoder, meter)
@@ -104,5 +105,9 @@ def _install_page(app: FastAPI, kind: Kind) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(html)
+
+    @app.get(FAVICON, include_in_schema=False)
+    async def icon() -> FileResponse:
+        return FileResponse(PAGE / "icon.svg", media_type="image/svg+xml")
 
     app.mount("/static", StaticFiles(directory=PAGE), name="static")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
@@ -11,20 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinray.config.kinds import Stage
-from skinray.errors import SkinrayError
+from skinray.errors import NotReadyError
 from skinray.learning.bundle import Bundle
 from skinray.learning.bundle.info import BundleInfo
+from skinray.models.predict import Gone
 from skinray.service.answers.request import AnswerT, Want
 
 T = TypeVar("T")
-
-
-class NotReadyError(SkinrayError):
-    """A network cannot answer; the message says which one, and why."""
-
-
-class BusyError(SkinrayError):
-    """There is no room for another request now; the client may try again soon."""
 
 
 class Engine(Protocol):
@@ -81,12 +75,13 @@ class LocalEngine:
         """Return what is wanted of one image; see :class:`Engine`."""
         bundle = self._bundle  # a subclass may replace it while this image waits for a thread
 
-        def work() -> AnswerT:
+        def work(gone: Gone) -> AnswerT:
             first, *others = bundle.stages.items()
             begun = {
-                stage: self._beside.submit(model.map, pixels, um_per_px) for stage, model in others
+                stage: self._beside.submit(model.map, pixels, um_per_px, gone)
+                for stage, model in others
             }
-            maps = {first[0]: first[1].map(pixels, um_per_px)}
+            maps = {first[0]: first[1].map(pixels, um_per_px, gone)}
             maps |= {stage: future.result() for stage, future in begun.items()}
             return want.answer(bundle.info, pixels, maps, um_per_px)
 
@@ -97,7 +92,7 @@ class LocalEngine:
     ) -> NDArray[np.float32]:
         """Return one network's map of an image; see :class:`Engine`."""
         model = self._bundle.stages[stage]
-        return await self._run(lambda: model.map(pixels, um_per_px))
+        return await self._run(lambda gone: model.map(pixels, um_per_px, gone))
 
     async def check_ready(self) -> None:
         """Let every network answer once, alongside the images in progress."""
@@ -108,9 +103,16 @@ class LocalEngine:
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._beside.shutdown(wait=True)
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        # If a client gives up while its image waits, the future is cancelled and never runs.
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+    async def _run(self, work: Callable[[Gone], T]) -> T:
+        # If a client leaves while its image waits, the work never begins; if later, no further
+        # pass of a network does.
+        left = threading.Event()
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, work, left.is_set)
+        except asyncio.CancelledError:
+            left.set()
+            raise
 
 
 async def check_networks(bundle: Bundle) -> None:

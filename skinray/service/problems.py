@@ -14,13 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
-from skinray.errors import CohortError, LabelError, SkinrayError
+from skinray.errors import (
+    BusyError,
+    CohortError,
+    LabelError,
+    LostWorkError,
+    NotReadyError,
+    SkinrayError,
+)
 from skinray.images.file_errors import FileError
-from skinray.service.engine import BusyError, NotReadyError
 
 LOG = logging.getLogger("skinray.service")
 MEDIA_TYPE = "application/problem+json"
 INTERNAL = "search the service's log for this request id"
+LOST = "a process of the service died while it worked on this request: send it again"
 
 # Reason code -> status and title. Programs and metrics rely on the codes, so they never change.
 REASONS: dict[str, tuple[int, str]] = {
@@ -41,9 +48,11 @@ REASONS: dict[str, tuple[int, str]] = {
     "unreadable_image": (422, "The image cannot be read"),
     "too_many_pixels": (422, "The image is too large"),
     "unfit_label": (422, "The correction cannot be used as a label"),
+    "too_many_headers": (431, "The request's headers are too large"),
     "internal": (500, "Internal error"),
     "labels_unwritable": (500, "The correction cannot be stored"),
     "busy": (503, "The service is busy"),
+    "interrupted": (503, "The work was interrupted"),
     "not_ready": (503, "The service is not ready"),
     "stopping": (503, "The service is stopping"),
     "timeout": (504, "Processing the image took too long"),
@@ -138,6 +147,8 @@ def to_problem(error: SkinrayError, retry_after_s: int) -> ProblemError:
         return ProblemError(code, f"{error.reason}: {remedy}")
     if isinstance(error, BusyError):
         return ProblemError("busy", "too many requests at once: try again later", retry)
+    if isinstance(error, LostWorkError):
+        return ProblemError("interrupted", LOST, retry)
     if isinstance(error, NotReadyError):
         return ProblemError("not_ready", str(error), retry)
     if isinstance(error, LabelError):

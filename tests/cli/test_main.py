@@ -16,8 +16,8 @@ import typer
 
 from skinray import __version__, cli, load_bundle
 from skinray.cli import biopsies, run_folder
+from skinray.cli.main import guarded
 from skinray.cli.options import continued
-from skinray.cli.main import INTERRUPTED, guarded
 from skinray.config.base import parse_assignment, to_yaml
 from skinray.errors import BundleError, CohortError, SettingsError
 from skinray.learning.run_folder import OWNER

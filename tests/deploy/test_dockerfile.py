@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
+
+from skinray.service.middleware.front import FRONT, SETTING, Front
 
 ROOT = Path(__file__).parents[2]
 LINES = [
@@ -63,6 +66,12 @@ def test_only_listed_files_go_in() -> None:
     }
     assert copied == kept
     assert all((ROOT / name).exists() for name in kept)
+
+
+def test_the_front_stands_in_rays_proxy() -> None:
+    assert f"{SETTING}={FRONT}" in arguments("ENV")[0].split()
+    module, _, name = FRONT.partition(":")
+    assert getattr(import_module(module), name)()[0].cls is Front
 
 
 def test_no_secret_is_named() -> None:

@@ -16,6 +16,7 @@ from skinray.config.images import ReadSettings
 from skinray.config.scoring import ScoreSettings
 from skinray.crossings.detect import CrossingsRecord
 from skinray.errors import ImageError
+from skinray.images.doubts import NO_TISSUE, doubts
 from skinray.learning.bundle import load
 from skinray.learning.bundle.info import ON_DRAWN_IMAGES, read_info
 from skinray.scoring.entries import Entry
@@ -115,6 +116,26 @@ def test_maps_with_nan_are_a_failed_row(job: Job) -> None:
         "scoring failed (RuntimeError: CUDA): report it, with the image"
     )
     assert job.out.files("computed") == []
+
+
+def test_an_image_without_tissue_says_so_and_has_no_density(job: Job) -> None:
+    bundle = load(job.bundle, "cpu")
+    tissue = drawn_image(nerves=3)
+    for pixels, shows in ((np.full_like(tissue, 230), False), (tissue, True)):
+        image = replace(opened(job, png(pixels)), um_per_px=0.5)
+        row = job.finish(image, bundle.maps(tissue, 0.5))  # whatever the networks found
+        assert isinstance(row.result, CrossingsRecord)
+        assert row.result.count == 3
+        assert (row.result.density_per_mm is not None) == shows
+        assert row.result.warnings == ([] if shows else [NO_TISSUE])
+
+
+def test_a_scale_far_from_the_trainings_is_in_the_row(job: Job) -> None:
+    image = replace(opened(job, png(drawn_image())), um_per_px=1.5)
+    row = job.finish(image, load(job.bundle, "cpu").maps(drawn_image()))
+    assert row.result.warnings == doubts(True, 1.5, job.info.um_per_px)
+    assert len(row.result.warnings) == 1
+    assert row.result.density_per_mm is not None
 
 
 def test_a_finished_image_leaves_its_files_and_copies_for_a_twin(job: Job, tmp_path: Path) -> None:

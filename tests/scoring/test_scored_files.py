@@ -91,6 +91,26 @@ def test_the_tables_hold_every_row(tmp_path: Path) -> None:
     assert sheet[2]["count"] == ""
 
 
+def test_warnings_stand_in_the_note_beside_that_of_the_bundle(tmp_path: Path) -> None:
+    facts = {
+        "count": 2, "boundary_px": 7.5, "boundary_mm": 1.0, "density_per_mm": None,
+        "um_per_px": 1, "width": 4, "height": 3, "points": [],
+    }  # fmt: skip
+    warned = CrossingsRecord(**facts, warnings=["blank", "far"]).model_dump_json()
+    older = CrossingsRecord(**facts).model_dump_json(exclude={"warnings"})  # of the last release
+    rows = [
+        row(name, status="ok", sha256="f", result=result, source=name)
+        for name, result in (("a.png", warned), ("b.png", older))
+    ]
+    for note, expected in (
+        ("", ["blank; far", None]),
+        ("starter", ["starter; blank; far", "starter"]),
+    ):
+        out = LocalOutput(tmp_path)
+        write_tables(tmp_path, out, iter(rows), SCORED_KINDS["biopsy"], overlays=False, note=note)
+        assert pq.read_table(tmp_path / "counts.parquet")["note"].to_pylist() == expected
+
+
 def test_when_too_many_failed() -> None:
     some = Totals(scored=1)
     for image, error in (("a", "empty: copy it"), ("b", "empty: copy it"), ("c", "damaged: x")):

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.stand_in import drawn_image
+from skinray.errors import NotReadyError
 from skinray.service.answers.biopsies import CountWant
-from skinray.service.engine import LocalEngine, NotReadyError
+from skinray.service.engine import LocalEngine
 
 
 @dataclass
@@ -27,7 +29,7 @@ class Stage:
     lock: threading.Lock = field(default_factory=threading.Lock)
     gate: threading.Event = field(default_factory=threading.Event)
 
-    def map(self, image, um_per_px):
+    def map(self, image, um_per_px, gone=lambda: False):
         with self.lock:
             self.calls += 1
             self.inside += 1
@@ -35,12 +37,29 @@ class Stage:
         assert self.gate.wait(20)
         with self.lock:
             self.inside -= 1
-        return self.inner.map(image, um_per_px)
+        return self.inner.map(image, um_per_px, gone)
 
     def answers(self):
         if self.error is not None:
             raise self.error
         return self.sound
+
+
+class Tiles:
+    """A stage that counts the passes of its network, and stops at each until the gate opens."""
+
+    def __init__(self, inner):
+        self.begun, self.gate = 0, threading.Event()
+        inner.networks[0].eval()
+        passes = self
+
+        class Slow(torch.nn.Module):
+            def forward(self, image):
+                passes.begun += 1
+                assert passes.gate.wait(20)
+                return inner.networks[0](image)
+
+        self.map = replace(inner, networks=(Slow(),)).map
 
 
 def changed(bundle, **stages):
@@ -68,6 +87,25 @@ def test_images_at_once_are_limited_and_cancelled_ones_are_skipped(bundle):
         answers = await asyncio.gather(*tasks[:5])
         assert {answer.count for answer in answers} == {2}
         assert (nerve.most, nerve.calls) == (2, 5)
+        engine.close()
+
+    asyncio.run(run())
+
+
+def test_no_tile_begins_once_nobody_waits(bundle):
+    async def run() -> None:
+        nerve, dermis = (Tiles(bundle.stages[name]) for name in ("nerve", "dermis"))
+        engine = LocalEngine(changed(bundle, nerve=nerve, dermis=dermis))
+        image = drawn_image(size=(600, 600))  # 100 tiles
+        work = asyncio.create_task(engine.answer(image, None, CountWant()))
+        await until(lambda: nerve.begun == dermis.begun == 1)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        nerve.gate.set()
+        dermis.gate.set()
+        again = await engine.answer(drawn_image(), None, CountWant())  # in the same thread
+        assert again.count == 2
+        assert (nerve.begun, dermis.begun) == (2, 2)
         engine.close()
 
     asyncio.run(run())

@@ -68,15 +68,28 @@ def app(args: dict[str, Any]) -> Application:
     return _front(Ingress, num_cpus=0.5, **front).bind(settings, ref, networks, last)
 
 
+def refuse_no_folder(labels: Path) -> None:
+    """Raise SettingsError if corrections cannot be stored there, because a file is in the way."""
+    there = next(place for place in (labels, *labels.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise SettingsError(
+            f"{there}: a file, but corrected labels are stored in a folder: name a cohort folder "
+            "with --labels (service.labels), an existing one or a new one"
+        )
+
+
 def guarded(settings: ServeSettings) -> ServeSettings:
     """Return the settings with the path of their tokens file, which is read once to check it.
 
     Raises
     ------
     SettingsError
-        If neither a file nor ``without_tokens`` is given, or both are, or the file is invalid.
+        If the labels folder is a file, neither a file nor ``without_tokens`` is given, or both
+        are, or the file is invalid.
     """
     service = settings.service
+    if service.labels is not None:
+        refuse_no_folder(Path(service.labels))
     named = service.tokens or (None if service.without_tokens else os.environ.get(ENVIRONMENT))
     if not named:
         if service.without_tokens:

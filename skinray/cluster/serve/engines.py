@@ -8,22 +8,17 @@ from typing import Any, Protocol
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.serve.exceptions import BackPressureError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from skinray.cluster.serve.bundles import BundleRef, named_info
 from skinray.cluster.serve.stages import LAST
 from skinray.config.kinds import Stage
-from skinray.errors import BundleError
+from skinray.errors import BundleError, BusyError, LostWorkError, NotReadyError
 from skinray.learning.bundle import Bundle, load
 from skinray.learning.bundle.info import BundleInfo
 from skinray.service.answers.request import AnswerT, Want
-from skinray.service.engine import (
-    BusyError,
-    Engine,
-    LocalEngine,
-    NotReadyError,
-    check_networks,
-)
+from skinray.service.engine import Engine, LocalEngine, check_networks
 
 
 class ChangingEngine(Engine, Protocol):
@@ -82,7 +77,7 @@ class RayEngine:
         drawn = image if want.pixels else None
         # Ray passes the maps from stage to stage: nothing is awaited until the end.
         result = self._last.answer.remote(info, drawn, um_per_px, want, *maps)
-        return await _ended(result)  # type: ignore[no-any-return]
+        return await _ended(result, *maps)  # type: ignore[no-any-return]
 
     async def stage_map(
         self, stage: Stage, pixels: NDArray[np.uint8], um_per_px: float | None
@@ -127,11 +122,30 @@ class RayEngine:
         return None if sound else f"{stage} network gives values that are not finite"
 
 
-async def _ended(response: Any) -> Any:
+async def _ended(response: Any, *before: Any) -> Any:
+    """Return the result of a response that needs those ``before`` it; end all if the client left.
+
+    Raises
+    ------
+    BusyError
+        A stage has no room.
+    LostWorkError
+        A replica died in work.
+    """
     try:
         return await response
+    except asyncio.CancelledError:
+        for one in (response, *before):
+            one.cancel()
+        raise
     except BackPressureError:
         raise BusyError("a stage cannot take another image now") from None
+    except (RayActorError, WorkerCrashedError, ObjectLostError, DeploymentUnavailableError):
+        raise LostWorkError("a stage's replica died while it worked on the image") from None
+    except RayTaskError as error:  # the last stage, whose input was lost
+        if isinstance(error.cause, RayActorError | WorkerCrashedError | ObjectLostError):
+            raise LostWorkError("a stage's replica died before the last stage began") from None
+        raise
 
 
 class FusedEngine(LocalEngine):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ from skinray.learning.bundle.info import BundleInfo
 from skinray.logs import configure
 from skinray.service.app import create_app
 from skinray.service.middleware.doors import Doors
+from skinray.service.middleware.front import FRONT, SETTING
 from skinray.service.routes.health import Refusals
 
 LOG = logging.getLogger("ray.serve")
@@ -52,6 +54,12 @@ class Frontage:
         self._change: asyncio.Task[None] | None = None
         self._started = False
         Frontage.instance = self
+        if SETTING not in os.environ:
+            LOG.warning(
+                "no front in Ray's proxy: bodies are kept in memory before they are refused, and a "
+                "replica that dies gives a plain 500; start Ray with %s=%s on every node",
+                SETTING, FRONT,
+            )  # fmt: skip
 
     def http(self) -> FastAPI:
         """Return the HTTP application."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from skinray.crossings.maps import threshold_map
 from skinray.errors import BundleError
 from skinray.learning.bundle.info import BundleInfo
 from skinray.learning.bundle.networks import StageModel
+from skinray.models.predict import Gone
 from skinray.service.answers.request import AnswerT, Want
 
 # The last stage of each kind of image.
@@ -33,12 +35,16 @@ LOG = logging.getLogger("ray.serve")
 
 
 class Seen(NamedTuple):
-    """One image for a network: bundle, (H, W, 3) uint8 pixels, scale and threshold."""
+    """One image for a network: bundle, (H, W, 3) uint8 pixels, scale and threshold.
+
+    ``gone`` says whether nobody waits for its map any more.
+    """
 
     ref: BundleRef
     pixels: NDArray[np.uint8]
     um_per_px: float | None
     threshold: float | None = None
+    gone: Gone = lambda: False
 
 
 class NetworkStage:
@@ -69,7 +75,12 @@ class NetworkStage:
         It is float32 probability, or with a threshold uint8, 1 above it: a quarter of the bytes
         to send to the next stage.
         """
-        return await self._batches.result(Seen(ref, pixels, um_per_px, threshold))
+        left = threading.Event()
+        try:
+            return await self._batches.result(Seen(ref, pixels, um_per_px, threshold, left.is_set))
+        except asyncio.CancelledError:  # the client has left
+            left.set()
+            raise
 
     async def ready(self, ref: BundleRef) -> bool:
         """Load the bundle if necessary, and say whether its network answers."""
@@ -109,9 +120,13 @@ def _passed(
     models: BundleCache[StageModel], batch: Sequence[Seen], places: Sequence[int]
 ) -> Iterator[Results]:
     first = batch[places[0]]
+
+    def gone() -> bool:
+        return all(batch[place].gone() for place in places)
+
     try:
         pixels = [batch[place].pixels for place in places]
-        maps = models.get(first.ref).maps(pixels, first.um_per_px)
+        maps = models.get(first.ref).maps(pixels, first.um_per_px, gone)
         found = [_wanted(one, batch[place]) for place, one in zip(places, maps, strict=True)]
     except Exception as error:  # whatever it is, it is the answer for this image
         if len(places) == 1:

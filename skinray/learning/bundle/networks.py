@@ -19,7 +19,7 @@ from skinray.config.kinds import Stage
 from skinray.errors import BundleError, SettingsError
 from skinray.learning.bundle.info import BundleInfo, check_hash, weight_files
 from skinray.models import build
-from skinray.models.predict import predict_at_scale
+from skinray.models.predict import Gone, predict_at_scale
 
 Maps = Mapping[Stage, NDArray[np.float32]]
 PROBE_PX = 64
@@ -47,13 +47,21 @@ class StageModel:
         scale = "scale unknown" if self.um_per_px is None else f"{self.um_per_px:g} um/px"
         return f"<StageModel: {members}, {scale}, on {self.device}>"
 
-    def map(self, image: NDArray[np.uint8], um_per_px: float | None = None) -> NDArray[np.float32]:
+    def map(
+        self,
+        image: NDArray[np.uint8],
+        um_per_px: float | None = None,
+        gone: Gone = lambda: False,
+    ) -> NDArray[np.float32]:
         """Return the probability map of one image, (H, W) float32; see :meth:`maps`."""
-        result: NDArray[np.float32] = self.maps([image], um_per_px)[0]
+        result: NDArray[np.float32] = self.maps([image], um_per_px, gone)[0]
         return result
 
     def maps(
-        self, images: Sequence[NDArray[np.uint8]], um_per_px: float | None = None
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        um_per_px: float | None = None,
+        gone: Gone = lambda: False,
     ) -> NDArray[np.float32]:
         """Return the probability maps of images, (N, H, W) float32 on their own pixels.
 
@@ -64,16 +72,19 @@ class StageModel:
             :data:`skinray.models.predict.STACK_TOLERANCE`.
         um_per_px : their common scale, if known. If it differs from the training scale, they are
             resampled for the networks and the maps are resampled back.
+        gone : asked before each pass of a network, such as a tile; True ends the work.
 
         Raises
         ------
         ImageError
             If an array is not an 8-bit RGB image.
+        AbandonedError
+            If the work was ended.
         """
         total = None
         for network in self.networks:
             values = predict_at_scale(
-                network, images, um_per_px, self.um_per_px, self.device, self.settings
+                network, images, um_per_px, self.um_per_px, self.device, self.settings, gone
             )
             total = values if total is None else total + values
         assert total is not None  # noqa: S101 - a stage has at least one network

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from skinray.images.doubts import is_far_scale
 from skinray.report.charts import COLOURS
 from skinray.report.cohorts.figures import HistogramLabels, histogram
 from skinray.report.cohorts.gathered import Check, CohortReport, Findings, Ranking
@@ -126,7 +127,7 @@ class BiopsyReport(CohortReport):
                 f"More than twice or less than half of {number(trained, 3)} um/px, the pixel size "
                 "that the bundle was trained at. Check um_per_px: the accuracy of counts at such "
                 "pixel sizes was not measured.",
-                lambda row: _far_scale(row["um_per_px"], trained),
+                lambda row: is_far_scale(row["um_per_px"], trained),
             ),
             Check(
                 "Pixel size not known",
@@ -189,7 +190,3 @@ def _answer(tally: CountTally, subjects: int) -> str:
     if tally.pooled_density is None:
         return f"{text}; no pixel size is known, so there is no density."
     return f"{text}, and {number(tally.pooled_density, 2)} per mm of boundary."
-
-
-def _far_scale(scale: float | None, trained: float | None) -> bool:
-    return bool(trained and scale is not None and not 0.5 <= scale / trained <= 2)

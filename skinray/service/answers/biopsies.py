@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from skinray.crossings import Crossings
 from skinray.crossings.detect import CrossingsRecord, cluster_centres, two_sided
 from skinray.crossings.maps import threshold_map, true_pixels
 from skinray.errors import SkinrayError
+from skinray.images.doubts import doubts, shows_tissue
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
 from skinray.scoring.geojson import to_geojson
@@ -35,6 +36,7 @@ class CountWant(Want["BiopsyCount"]):
     image : the decoded image itself, for browsers that cannot show its format.
     sweep : nerve thresholds to count at, in addition to the bundle's own.
     boundary : the pixels close to the boundary, as a picture.
+    tissue : whether the image shows any; without, its count has no density.
     """
 
     kind: ClassVar[Kind] = "biopsy"
@@ -45,6 +47,11 @@ class CountWant(Want["BiopsyCount"]):
     image: bool = False
     sweep: tuple[float, ...] = ()
     boundary: bool = False
+    tissue: bool = True
+
+    def about(self, image: NDArray[np.uint8], sha256: str = "") -> Self:
+        """Look whether the image shows tissue; see :class:`Want`."""
+        return replace(super().about(image, sha256), tissue=shows_tissue(image))
 
     @property
     def pixels(self) -> bool:
@@ -77,8 +84,9 @@ class CountWant(Want["BiopsyCount"]):
         elif self.pixels:
             raise SkinrayError("a picture of the image is asked for, but the image is not given")
         boundary = encode_png(found.boundary.astype(np.uint8) * 255) if self.boundary else None
+        said = doubts(self.tissue, um_per_px, info.um_per_px)
         return BiopsyCount(
-            **dict(CrossingsRecord.of(found, um_per_px)),
+            **dict(CrossingsRecord.of(found, um_per_px, self.tissue, said)),
             bundle=info.id,
             synthetic=info.synthetic,
             note=info.note_on(self.image_sha256),
@@ -129,6 +137,7 @@ EXAMPLE: dict[str, Any] = {
     "um_per_px": 0.5,
     "width": 1600,
     "height": 1200,
+    "warnings": [],
     "points": [[611.5, 402.25], [640.0, 1190.75]],
     "bundle": "9f2c0d5e6a7b8c1d3e4f50617283940a1b2c3d4e5f60718293a4b5c6d7e8f901",
     "image_sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",

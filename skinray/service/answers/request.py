@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,10 @@ class Want(ABC, Generic[AnswerT]):
 
     kind: ClassVar[Kind]
     image_sha256: str = ""
+
+    def about(self, image: NDArray[np.uint8], sha256: str = "") -> Self:
+        """Return the wish for an image, (H, W, 3) uint8 RGB, and the hash of its file, if any."""
+        return replace(self, image_sha256=sha256)
 
     @property
     @abstractmethod

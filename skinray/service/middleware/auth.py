@@ -17,6 +17,7 @@ from skinray.service.middleware.tokens import Tokens
 from skinray.service.problems import ProblemError, problem_response, responses
 
 LIVE = "/v2/health/live"
+FAVICON = "/favicon.ico"  # browsers ask for it without being told to
 SCHEME = "token"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 WRONG_HOST = (
@@ -118,7 +119,7 @@ def open_paths(page: Path, docs: Iterable[str]) -> frozenset[str]:
     A page must load before it can ask for a token; its files are public and hold no data.
     """
     files = (file.relative_to(page).as_posix() for file in page.rglob("*") if file.is_file())
-    return frozenset({LIVE, "/", *docs, *(f"/static/{name}" for name in files)})
+    return frozenset({LIVE, "/", FAVICON, *docs, *(f"/static/{name}" for name in files)})
 
 
 def describe(document: dict[str, Any]) -> None:

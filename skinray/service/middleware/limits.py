@@ -1,4 +1,4 @@
-"""Limits on load: bytes, images at once, images waiting, and time.
+"""Limits on load: headers, bytes, images at once, images waiting, and time.
 
 A request is accepted or refused by its headers, before its body is read. So a refusal costs next to
 nothing and is immediate, however busy the networks are.
@@ -7,9 +7,12 @@ nothing and is immediate, however busy the networks are.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skinray.config.scoring import ServiceSettings
@@ -20,6 +23,11 @@ from skinray.service.problems import ProblemError, problem_response
 # So what arrives is read and discarded for this long.
 LINGER_S = 2.0
 BODIES = frozenset({"POST", "PUT", "PATCH"})
+# ASGI extension: with it in the scope, the service sends a message of this type before it reads.
+BODY_WANTED = "skinray.body_wanted"
+# A request line and its headers; browsers and common clients send less than 4 KiB.
+MAX_HEADER_BYTES = 32 << 10
+MAX_HEADERS = 100
 
 
 @dataclass
@@ -29,6 +37,19 @@ class Exchange:
     size: int = 0
     whole: bool = False
     started: bool = False
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def refuse_headers(scope: Scope) -> None:
+    """Raise ProblemError if a request has too many headers, or too large ones."""
+    headers = scope["headers"]
+    size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    size += sum(len(name) + len(value) + 4 for name, value in headers)
+    if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
+        raise ProblemError(
+            "too_many_headers",
+            f"send at most {MAX_HEADERS} headers and {MAX_HEADER_BYTES} bytes before the body",
+        )
 
 
 class Limits:
@@ -93,7 +114,7 @@ class Limits:
         self, scope: Scope, receive: Receive, send: Send, exchange: Exchange, deadline: float
     ) -> None:
         try:
-            async with asyncio.timeout_at(deadline) as limit:
+            async with asyncio.timeout_at(deadline) as limit, _client_there(receive, exchange):
                 await self._app(scope, receive, send)
         except TimeoutError:
             if exchange.started or not limit.expired():
@@ -111,6 +132,8 @@ class Limits:
             if message["type"] == "http.request":
                 exchange.size += len(message.get("body", b""))
                 exchange.whole = not message.get("more_body", False)
+                if exchange.whole:
+                    exchange.arrived.set()
                 if exchange.size > self._settings.max_body_bytes:
                     raise self._too_large()
             return message
@@ -121,14 +144,40 @@ class Limits:
         self._meter.load(self._running, self._waiting)
 
 
+@asynccontextmanager
+async def _client_there(receive: Receive, exchange: Exchange) -> AsyncIterator[None]:
+    """Cancel the block if the client leaves before its answer; ClientDisconnect then."""
+    working, left = asyncio.current_task(), False
+
+    async def watch() -> None:
+        nonlocal left
+        await exchange.arrived.wait()  # until then, whoever reads the body sees it
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if working is not None and not exchange.started:
+            left = True
+            working.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not left or working is None or working.uncancel() > 0:
+            raise  # the server or the limit on time ends it
+        raise ClientDisconnect from None
+    finally:
+        watching.cancel()
+
+
 def lingering(scope: Scope, receive: Receive, send: Send, exchange: Exchange) -> Send:
     """Return a ``send`` that reads on after an early response, before the connection closes."""
     expects_continue = Headers(scope=scope).get("expect", "").lower() == "100-continue"
+    elsewhere = BODY_WANTED in (scope.get("extensions") or {})  # the front reads on
 
     async def linger(message: Message) -> None:
         exchange.started = True
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
-        if not last or exchange.whole or expects_continue:
+        if not last or exchange.whole or expects_continue or elsewhere:
             await send(message)
             return
         await send({**message, "more_body": True})

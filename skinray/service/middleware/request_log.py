@@ -1,4 +1,8 @@
-"""What wraps every request: its id, response headers, log line, and a catch-all for errors."""
+"""What wraps every request: its id, response headers, log line, and a catch-all for errors.
+
+Under Ray the request has come through :mod:`skinray.service.middleware.front`, which names it and
+sets the same headers on what the proxy answers by itself.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skinray.service.metrics import Meter
+from skinray.service.middleware.limits import (
+    BODY_WANTED,
+    Exchange,
+    lingering,
+    refuse_headers,
+)
 from skinray.service.problems import INTERNAL, ProblemError, problem_response
 
 LOG = logging.getLogger("skinray.service")
@@ -29,6 +39,47 @@ _WELL_FORMED = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _CLIENT_LEFT = 499
 
 
+def name_request(scope: Scope) -> str:
+    """Return the request's id, in its state and its one header: the client's if well formed."""
+    given = Headers(scope=scope).getlist(REQUEST_ID)
+    sound = len(given) == 1 and _WELL_FORMED.fullmatch(given[0])
+    request_id = given[0] if sound else secrets.token_hex(16)
+    MutableHeaders(scope=scope)[REQUEST_ID] = request_id
+    scope.setdefault("state", {})["request_id"] = request_id
+    return request_id
+
+
+def outgoing(send: Send, request_id: str) -> Send:
+    """Return a ``send`` that gives every response its id, and rules for browsers."""
+
+    async def with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in {REQUEST_ID: request_id, **SECURITY_HEADERS}.items():
+                headers[name] = value
+            # Files that can be compared are asked for again each time; answers are never kept.
+            headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
+        await send(message)
+
+    return with_headers
+
+
+def asking(scope: Scope, receive: Receive, send: Send) -> Receive:
+    """Return a ``receive`` that first asks the front for the body, if there is a front."""
+    if BODY_WANTED not in (scope.get("extensions") or {}):
+        return receive
+    asked = False
+
+    async def ask() -> Message:
+        nonlocal asked
+        if not asked:
+            asked = True
+            await send({"type": BODY_WANTED})
+        return await receive()
+
+    return ask
+
+
 class Envelope:
     """ASGI middleware; the outermost.
 
@@ -44,22 +95,22 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         begun = perf_counter()
-        given = Headers(scope=scope).get(REQUEST_ID, "")
-        request_id = given if _WELL_FORMED.fullmatch(given) else secrets.token_hex(16)
-        scope.setdefault("state", {})["request_id"] = request_id
+        request_id = name_request(scope)
+        reply = outgoing(send, request_id)
         status = 0
 
         async def enveloped(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in {REQUEST_ID: request_id, **SECURITY_HEADERS}.items():
-                    headers[name] = value
-            await send(message)
+            await reply(message)
 
         try:
-            await self._app(scope, receive, enveloped)
+            refuse_headers(scope)
+            await self._app(scope, asking(scope, receive, send), enveloped)
+        except ProblemError as refusal:
+            linger = lingering(scope, receive, enveloped, Exchange())
+            await problem_response(scope, refusal)(scope, receive, linger)
         except ClientDisconnect:
             status = _CLIENT_LEFT
         except Exception:

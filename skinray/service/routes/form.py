@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from skinray.config.base import parse_number
 from skinray.config.images import ReadSettings
 from skinray.config.scoring import ServiceSettings
 from skinray.errors import ImageError
@@ -105,15 +106,10 @@ async def read_image_form(request: Request, known: tuple[str, ...] = ()) -> Imag
 
 def parse_scale(text: str) -> float:
     """Read micrometres per pixel; ProblemError if no microscope has such a scale."""
-    return checked_scale(parse_number(text))
-
-
-def parse_number(text: str) -> float:
-    """Return a number, or NaN for a text that is none."""
     try:
-        return float(text) if len(text) < 40 else math.nan
+        return checked_scale(parse_number(text))
     except ValueError:
-        return math.nan
+        return checked_scale(math.nan)
 
 
 def checked_scale(um_per_px: float) -> float:
@@ -132,6 +128,7 @@ class ImageDecoder:
     def __init__(self, settings: ServiceSettings, meter: Meter) -> None:
         self._read = ReadSettings(max_pixels=settings.max_pixels)
         self._meter = meter
+        self._most_resampled = min(settings.max_pixels, settings.max_resampled_pixels)
         self._most = settings.decode_threads
         self._threads: ThreadPoolExecutor | None = None
 
@@ -146,12 +143,16 @@ class ImageDecoder:
     def refuse_too_large(
         self, pixels: NDArray[np.uint8], um_per_px: float | None, info: BundleInfo
     ) -> None:
-        """Raise ProblemError if an image exceeds the limit once resampled for the networks."""
+        """Raise ProblemError if an image exceeds the limit once enlarged for the networks.
+
+        Enlarging adds cost and no information: a small file could keep the networks busy for long.
+        """
         try:
-            refuse_too_large(pixels.shape, um_per_px, info.um_per_px, self._read.max_pixels)
+            refuse_too_large(pixels.shape, um_per_px, info.um_per_px, self._most_resampled)
         except ImageError as error:
-            detail = str(error).partition(":")[0]
-            raise ProblemError("too_many_pixels", f"{detail}: correct um_per_px") from None
+            most = f"more than the limit of {self._most_resampled / 1e6:g}"
+            detail = f"{str(error).partition(':')[0]}, {most}: correct um_per_px, or send a part"
+            raise ProblemError("too_many_pixels", detail) from None
 
     async def run(self, work: Any, *arguments: Any) -> Any:
         """Do other work on images or tensors in the same threads."""

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import skinray
 from skinray.config.kinds import Kind
-from skinray.service.engine import Engine, NotReadyError
+from skinray.errors import NotReadyError
+from skinray.service.engine import Engine
 from skinray.service.metrics import Meter
 from skinray.service.problems import responses
 from skinray.service.routes.kinds import Model, ModelName, ServedKind

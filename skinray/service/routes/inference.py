@@ -122,7 +122,8 @@ async def run_model(
         values = await desk.engine.stage_map(stage, pixels, um_per_px)
         desk.meter.stage("map", perf_counter() - begun)
         return {"probability": values}
-    answer = await desk.engine.answer(pixels, um_per_px, desk.kind.want)
+    want = await desk.decoder.run(desk.kind.want.about, pixels)
+    answer = await desk.engine.answer(pixels, um_per_px, want)
     answer.measure(desk.meter)
     desk.meter.stage("answer", perf_counter() - begun)
     return answer.tensors()  # type: ignore[no-any-return]

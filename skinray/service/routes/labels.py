@@ -6,10 +6,11 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request
 
+from skinray.config.base import parse_number
 from skinray.service.labels.save import LabelsInfo, labels_info, save_label
 from skinray.service.labels.store import LabelAnswer
 from skinray.service.problems import ProblemError, responses
-from skinray.service.routes.form import SCALE, SCALE_SCHEMA, parse_number
+from skinray.service.routes.form import SCALE, SCALE_SCHEMA
 from skinray.service.routes.one_image import Desk, form_body
 
 _NAMES = ("subject", "reader", "original_name")
@@ -96,7 +97,10 @@ def _refuse_other_sites(request: Request) -> None:
 def _threshold(text: str | None) -> float | None:
     if text is None:
         return None
-    value = parse_number(text)
+    try:
+        value = parse_number(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < 1:
         raise ProblemError("invalid_field", "nerve_threshold: give a number between 0 and 1")
     return value

@@ -7,7 +7,7 @@ the form, decodes the image and asks the engine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -132,8 +132,8 @@ class Desk:
             The bundle is for other images, or the form or its image is invalid.
         """
         image, scale = await self.image(await self.form(request, want.kind, fields))
+        want = await self.decoder.run(want.about, image.pixels, image.sha256)
         begun = perf_counter()
-        want = replace(want, image_sha256=image.sha256)
         answer = await self.engine.answer(image.pixels, scale, want)
         self.meter.stage("answer", perf_counter() - begun)
         answer.measure(self.meter)

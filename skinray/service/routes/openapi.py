@@ -6,21 +6,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import FileResponse, HTMLResponse, Response
 from pydantic.json_schema import models_json_schema
 
 import skinray
 from skinray.service.middleware import auth
-from skinray.service.problems import Problem, ProblemError
+from skinray.service.problems import Problem, ProblemError, responses
 from skinray.service.routes.tensors import InferRequest
 
 DESCRIPTION = (
     "Counts nerve fibres that cross the dermal-epidermal boundary in skin biopsies, or finds skin "
     "in clinical photographs. The bundle in service is for one of them; `/v1/bundle` says which. "
     "Errors are problem reports (RFC 9457) with a `reason` for programs; every response has "
-    "`X-Request-ID`. Requests refused with `Retry-After` were not processed: send them again."
+    "one `X-Request-ID`. Requests refused with `Retry-After` gave no result: send them again."
 )
 _FRAMEWORKS_OWN = ("HTTPValidationError", "ValidationError")
 # The package that contains Swagger UI's two files.
@@ -33,6 +33,17 @@ _ASSETS = {
 PAGES = ("/docs", "/docs/start.js", *(f"/docs/{name}" for name in _ASSETS))
 # Its own files are kept with those of the main page.
 _FILES = Path(__file__).parents[1] / "page"
+
+
+def refuse_unknown_query(request: Request) -> None:
+    """Raise ProblemError if the address has a query parameter that the route does not describe."""
+    route = request.scope["route"]
+    if not route.include_in_schema:
+        return  # a page: links to it may carry anything
+    known = [one.alias for one in route.dependant.query_params]
+    if any(name not in known for name in request.query_params):
+        use = f"use {', '.join(known)}" if known else "this address takes none"
+        raise ProblemError("invalid_field", f"unknown query parameter: {use}")
 
 
 def install(app: FastAPI, guarded: bool = False) -> None:
@@ -69,6 +80,8 @@ def describe_app(app: FastAPI) -> dict[str, Any]:
             invalid = operation["responses"].get("422", {})
             if "HTTPValidationError" in str(invalid):
                 del operation["responses"]["422"]
+            for status, response in responses("invalid_field").items():
+                operation["responses"].setdefault(str(status), response)
     return document
 
 

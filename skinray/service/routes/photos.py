@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BeforeValidator
 
+from skinray.config.base import parse_number
 from skinray.service.answers.photos import PhotoSkin, SkinWant
 from skinray.service.answers.request import THRESHOLDS
 from skinray.service.problems import responses
@@ -55,6 +57,7 @@ def photos_router(desk: Desk) -> APIRouter:
         ] = "mask",
         threshold: Annotated[
             float | None,
+            BeforeValidator(lambda text: text if text is None else parse_number(text)),
             Query(
                 gt=0,
                 lt=1,

@@ -16,11 +16,10 @@ from benchmarks.stand_in import drawn_image, stand_in_bundle
 from skinray.cluster.serve.bundles import BundleCache, BundleRef, load_named_stage, named_info
 from skinray.cluster.serve.engines import RayEngine
 from skinray.cluster.serve.stages import Seen, forward
-from skinray.errors import BundleError
+from skinray.errors import BundleError, BusyError, LostWorkError, NotReadyError
 from skinray.learning.bundle.info import read_info
 from skinray.service.answers.biopsies import CountWant
 from skinray.service.answers.photos import SkinWant
-from skinray.service.engine import BusyError, NotReadyError
 from tests.support.photo_bundles import photo_bundle
 from tests.support.served import blind_bundle
 
@@ -33,10 +32,12 @@ class Method:
 
     work: Callable[..., Awaitable[Any]]
     calls: list[tuple[Any, ...]] = field(default_factory=list)
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
     def remote(self, *args: Any) -> asyncio.Task[Any]:
         self.calls.append(args)
-        return asyncio.ensure_future(self.work(*args))  # type: ignore[arg-type]
+        self.tasks.append(asyncio.ensure_future(self.work(*args)))  # type: ignore[arg-type]
+        return self.tasks[-1]
 
 
 class Handle:
@@ -153,6 +154,52 @@ def test_a_full_stage_is_busy(ray_session: Any, ref: BundleRef) -> None:
         handle = Handle(map=full)
         with pytest.raises(BusyError):
             await engine(handle, handle, handle, ref).stage_map("nerve", drawn_image(), None)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("dead", ["nerve", "crossing"])
+def test_a_replica_that_dies_in_work_can_be_asked_again(
+    ray_session: Any, ref: BundleRef, dead: str
+) -> None:
+    from ray.exceptions import ActorDiedError, RayTaskError
+
+    async def dies(*_: Any) -> None:
+        raise ActorDiedError
+
+    async def joins(*args: Any) -> None:
+        try:
+            await args[4]
+        except ActorDiedError as error:  # as Ray passes on what an input died of
+            raise RayTaskError("answer", "trace", error) from None
+
+    async def go() -> None:
+        nerve = Handle(map=dies if dead == "nerve" else yes)
+        last = Handle(answer=joins if dead == "nerve" else dies)
+        with pytest.raises(LostWorkError):
+            await engine(nerve, Handle(map=yes), last, ref).answer(drawn_image(), 1, CountWant())
+
+    asyncio.run(go())
+
+
+def test_all_stages_stop_when_the_client_leaves(ray_session: Any, ref: BundleRef) -> None:
+    async def go() -> None:
+        begun = asyncio.Event()
+
+        async def works(*_: Any) -> None:
+            begun.set()
+            await never()
+
+        nerve, dermis, last = Handle(map=works), Handle(map=works), Handle(answer=never)
+        work = asyncio.create_task(
+            engine(nerve, dermis, last, ref).answer(drawn_image(), 1, CountWant())
+        )
+        await begun.wait()
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        await asyncio.sleep(0)
+        for method in (nerve.map, dermis.map, last.answer):
+            assert [task.cancelled() for task in method.tasks] == [True]
 
     asyncio.run(go())
 

@@ -39,7 +39,16 @@ def test_invalid_options_are_refused_before_anything_starts(
     assert (ended.code, "tokens cannot be read" in ended.err) == (1, True)
     ended = skinray("serve", "--bundle", bundle, "--host", "0.0.0.0", "--without-tokens")  # noqa: S104
     assert (ended.code, "let in everyone" in ended.err) == (1, True)
+    for labels in (tmp_path / "note.txt", tmp_path / "note.txt" / "below"):
+        (tmp_path / "note.txt").write_text("not a folder")
+        ended = skinray("serve", "--bundle", bundle, "--labels", labels)
+        assert (ended.code, "note.txt: a file, but" in ended.err, "--labels" in ended.err) == (
+            1, True, True,
+        )  # fmt: skip
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    new = tmp_path / "new" / "cohort"  # is made when the first label is stored
+    ended = skinray("serve", "--bundle", bundle, "--labels", new)
+    assert (ended.code, "serve deploy" in ended.err) == (1, True)
     ended = skinray("serve", "--bundle", bundle)
     assert (ended.code, "serve deploy" in ended.err) == (1, True)
 

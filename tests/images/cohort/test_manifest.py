@@ -132,6 +132,8 @@ def problems_of(root: Path) -> list[str]:
         ),
         ("image,um_per_px\n0.png,500\n", "um_per_px '500' is not a number of micrometres"),
         ("image,um_per_px\n0.png,half\n", "um_per_px 'half' is not a number"),
+        ("image,um_per_px\n0.png,1_0\n", "um_per_px '1_0' is not a number"),
+        ("image,count\n0.png,1_0\n", "count '1_0' is not a whole number"),
         ("image,boundary\n0.png,n0.png\n", "row 2, 0.png: a boundary line without dermis_side"),
         (
             "image,dermis_side\n0.png,inside\n",

@@ -9,8 +9,9 @@ import pytest
 
 from benchmarks.stand_in import drawn_image
 from skinray.crossings import find_crossings
-from skinray.crossings.detect import CrossingsRecord
+from skinray.crossings.detect import NO_BOUNDARY, CrossingsRecord
 from skinray.errors import SkinrayError
+from skinray.images.doubts import NO_TISSUE, doubts
 from skinray.scoring.geojson import to_geojson
 from skinray.scoring.overlays import overlay
 from skinray.service.answers.biopsies import BiopsyCount, CountWant
@@ -54,6 +55,21 @@ def test_an_answer_says_what_is_wrong_with_its_bundle(bundle):
         starter, None, dict(zip(("nerve", "dermis"), soft_maps()[1:], strict=True)), None
     )
     assert answer.note == "starter, untrained on your images; its training did not learn"
+
+
+def test_an_answer_warns_of_scale_blank_images_and_no_boundary(bundle):
+    image, nerve, dermis = soft_maps()
+    blank = CountWant().about(np.full_like(image, 240))
+    answer = answered(bundle, blank, None, nerve, dermis, 0.5)
+    assert answer.warnings == [NO_TISSUE]
+    assert (answer.density_per_mm, answer.count > 0) == (None, True)
+    assert answer.tensors()["density_per_mm"].size == 0
+    shown = CountWant().about(image)
+    assert answered(bundle, shown, None, nerve, dermis, 0.5).warnings == []
+    far = answered(bundle, shown, None, nerve, dermis, 1.2)
+    assert far.warnings == doubts(True, 1.2, 0.5) != []
+    nowhere = answered(bundle, shown, None, nerve, np.zeros_like(dermis), 0.5)
+    assert (nowhere.warnings, nowhere.density_per_mm) == ([NO_BOUNDARY], None)
 
 
 @pytest.mark.parametrize("um_per_px", [None, 0.5, 0.8])

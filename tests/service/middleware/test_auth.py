@@ -22,7 +22,7 @@ from tests.support.service.image_files import as_file
 
 ANNA, BEN = "anna-canary-" + "a1" * 16, "ben-canary-" + "b2" * 16
 BODY = form(as_file(drawn_image()))
-OPEN = {"/v2/health/live", "/", "/docs", "/docs/start.js", "/docs/swagger-ui.css"}
+OPEN = {"/favicon.ico", "/v2/health/live", "/", "/docs", "/docs/start.js", "/docs/swagger-ui.css"}
 
 
 @pytest.fixture

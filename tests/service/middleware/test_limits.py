@@ -163,6 +163,37 @@ def test_a_request_that_waited_in_vain_may_be_sent_again():
     asyncio.run(run())
 
 
+def test_work_ends_when_its_client_leaves(bundle):
+    async def run() -> None:
+        engine, notes = GatedEngine(bundle), Notes()
+        app = create_app(engine, ServiceSettings(max_in_flight=1, max_queued=0), notes)
+
+        async def begun() -> None:
+            await until(lambda: engine.working == 1)
+
+        exchange = await Exchange([BODY], then=begun).through(app)
+        assert exchange.messages == []
+        assert engine.working == 0
+        assert ("request", "/v1/biopsies", 499) in notes.told
+        engine.gate.set()
+        assert (await Exchange([BODY]).through(app)).status == 200
+
+    asyncio.run(run())
+
+
+def test_a_server_that_stops_ends_the_work_as_well(bundle):
+    async def run() -> None:
+        engine = GatedEngine(bundle)
+        task = asyncio.create_task(Exchange([BODY]).through(create_app(engine)))
+        await until(lambda: engine.working == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert engine.working == 0
+
+    asyncio.run(run())
+
+
 def test_a_client_that_disconnects_frees_its_slot(bundle):
     async def run() -> None:
         engine, notes = GatedEngine(bundle), Notes()

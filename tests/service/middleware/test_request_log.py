@@ -8,9 +8,8 @@ import re
 import pytest
 
 from benchmarks.stand_in import drawn_image
-from skinray.errors import BundleError, ResourcesError
+from skinray.errors import BundleError, BusyError, LostWorkError, NotReadyError, ResourcesError
 from skinray.service.app import create_app
-from skinray.service.engine import BusyError, NotReadyError
 from tests.support.service.asgi_driver import Exchange, FailingEngine, GatedEngine, Notes, form
 from tests.support.service.image_files import as_file
 
@@ -48,6 +47,27 @@ def test_every_response_has_the_security_headers(client, path):
     assert headers["referrer-policy"] == "no-referrer"
 
 
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [("/", "no-store"), ("/v1/bundle", "no-store"), ("/nowhere", "no-store"),
+     ("/openapi.json", "no-store"), ("/static/main.js", "no-cache"), ("/favicon.ico", "no-cache")],
+)  # fmt: skip
+def test_answers_are_never_kept_and_files_compared_each_time(client, path, rule):
+    assert client.get(path).headers["cache-control"] == rule
+
+
+def test_counts_and_refusals_are_never_kept(client):
+    for data in (as_file(drawn_image()), b"no image"):
+        response = client.post("/v1/biopsies", files={"image": data})
+        assert response.headers["cache-control"] == "no-store"
+
+
+def test_the_icon_that_browsers_ask_for(client):
+    icon = client.get("/favicon.ico")
+    assert icon.headers["content-type"] == "image/svg+xml"
+    assert icon.content == client.get("/static/icon.svg").content
+
+
 def test_an_unexpected_error_reveals_only_the_request_id(bundle, caplog):
     error = RuntimeError("tensor of /home/lab/secret.pt")
     exchange = ask(create_app(FailingEngine(bundle, error)))
@@ -68,7 +88,12 @@ def test_our_errors_that_no_client_can_fix_are_internal(bundle, error, caplog):
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"), [(BusyError("full"), "busy"), (NotReadyError("no"), "not_ready")]
+    ("error", "reason"),
+    [
+        (BusyError("full"), "busy"),
+        (NotReadyError("no"), "not_ready"),
+        (LostWorkError("died"), "interrupted"),
+    ],
 )
 def test_an_engine_that_is_busy_or_not_ready(bundle, error, reason):
     exchange = ask(create_app(FailingEngine(bundle, error)))

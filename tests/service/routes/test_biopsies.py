@@ -8,13 +8,18 @@ import logging
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
 from benchmarks.stand_in import drawn_image
+from skinray.config.scoring import ServiceSettings
 from skinray.crossings.detect import CrossingsRecord
+from skinray.images.doubts import NO_TISSUE
 from skinray.images.read import decode_image
 from skinray.scoring.geojson import to_geojson
 from skinray.scoring.overlays import overlay
 from skinray.service.answers.request import THRESHOLDS
+from skinray.service.app import create_app
+from skinray.service.engine import LocalEngine
 from tests.support.service.image_files import FORMATS, as_file, from_png
 
 URL = "/v1/biopsies"
@@ -126,7 +131,9 @@ def test_an_image_of_too_many_pixels(client):
     assert "read." not in detail
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "25", "0.001", "x", "", "1" * 99])
+@pytest.mark.parametrize(
+    "text", ["0", "-1", "nan", "inf", "25", "0.001", "x", "", "1" * 99, "1_0", "٣", "0x1", "1,5"]
+)
 def test_scales_out_of_range(client, text):
     response = post(client, as_file(drawn_image()), um_per_px=text)
     problem(response, 422, "bad_um_per_px")
@@ -185,12 +192,65 @@ def test_logs_contain_ids_and_no_names(client, caplog):
     assert "secret" not in "".join(lines)
 
 
+def test_the_answer_warns_before_it_is_believed(client):
+    plain = post(client, as_file(drawn_image()), um_per_px="0.5").json()
+    assert plain["warnings"] == []
+    far = post(client, as_file(drawn_image()), um_per_px="1.5").json()
+    assert len(far["warnings"]) == 1
+    assert "1.5 um per pixel" in far["warnings"][0]
+    blank = post(client, as_file(np.full((96, 128, 3), 235, np.uint8)), um_per_px="0.5").json()
+    assert blank["density_per_mm"] is None
+    assert blank["warnings"][0] == NO_TISSUE
+    tensor = {"name": "image", "shape": [96, 128, 3], "datatype": "UINT8", "data": [235] * 36864}
+    scale = {"name": "um_per_px", "shape": [1], "datatype": "FP64", "data": [0.5]}
+    asked = client.post("/v2/models/biopsies/infer", json={"inputs": [tensor, scale]}).json()
+    values = {one["name"]: one["data"] for one in asked["outputs"]}
+    assert values["density_per_mm"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "known"),
+    [
+        ("POST", f"{URL}?includes=maps", "use include"),
+        ("POST", "/v1/photos?um_per_px=1", "use as, threshold, include"),
+        ("POST", "/v1/labels?x", "this address takes none"),
+        ("GET", "/v1/bundle?x=1", "this address takes none"),
+        ("GET", "/v2/health/live?x=1&y=2", "this address takes none"),
+        ("POST", "/v2/models/nerve/infer?a=b", "this address takes none"),
+    ],
+)
+def test_unknown_query_parameters_are_refused(client, method, path, known):
+    files = {"image": as_file(drawn_image())} if method == "POST" else None
+    response = client.request(method, path, files=files)
+    assert (response.status_code, response.json()["reason"]) == (422, "invalid_field")
+    assert response.json()["detail"].removeprefix("unknown query parameter").startswith(": ")
+    assert response.json()["detail"].endswith(known)
+
+
+def test_links_to_the_page_may_carry_anything(client):
+    for path in ("/?utm=1", "/docs?x", "/static/main.js?v=2", "/favicon.ico?v"):
+        assert client.get(path).status_code == 200
+
+
+def test_enlarging_has_a_limit_of_its_own(bundle):
+    """A small file at a coarse scale would cost as much as a huge image."""
+    limits = ServiceSettings(max_pixels=1_000_000, max_resampled_pixels=50_000)
+    with TestClient(create_app(LocalEngine(bundle), limits)) as client:
+        data = as_file(drawn_image())  # 12,288 pixels; 49,152 and 110,592 once enlarged
+        assert post(client, data, um_per_px="1").status_code == 200
+        detail = problem(post(client, data, um_per_px="1.5"), 422, "too_many_pixels")
+        assert "limit of 0.05" in detail
+        large = as_file(drawn_image(size=(300, 400)))  # not enlarged: max_pixels alone counts
+        assert post(client, large, um_per_px="0.5").status_code == 200
+        assert post(client, large, um_per_px="0.2").status_code == 200
+
+
 def test_a_scale_that_makes_an_image_huge_is_refused(client):
     """300x260 px at 20 um per pixel are 125 megapixels at the networks' .5: more than the limit."""
     data = as_file(drawn_image(0, (300, 260)))
     detail = problem(post(client, data, um_per_px="20"), 422, "too_many_pixels")
     assert "125 megapixels" in detail
-    assert detail.endswith(": correct um_per_px")
+    assert detail.endswith("more than the limit of 0.4: correct um_per_px, or send a part")
     saved = client.post(
         "/v1/labels", files={"image": ("a", data)}, data={"um_per_px": "20", "points": "[]"}
     )

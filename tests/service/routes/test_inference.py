@@ -11,8 +11,8 @@ import pytest
 
 import skinray
 from benchmarks.stand_in import drawn_image
+from skinray.errors import NotReadyError
 from skinray.service.app import create_app
-from skinray.service.engine import NotReadyError
 from tests.support.service.asgi_driver import Exchange, FailingEngine
 
 LENGTH = "Inference-Header-Content-Length"

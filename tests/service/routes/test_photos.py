@@ -216,7 +216,14 @@ def test_invalid_requests_are_refused(photo_client):
     refused(post(photo_client, sound[:-20]), 422, "unreadable_image")
     refused(post(photo_client, as_file(drawn_photo(0, (700, 700))[0])), 422, "too_many_pixels")
     refused(post(photo_client, sound, Accept="image/jpeg"), 406, "not_acceptable")
-    for query in ("?as=skin", "?threshold=0", "?threshold=nan", "?include=boundary"):
+    for query in (
+        "?as=skin",
+        "?threshold=0",
+        "?threshold=nan",
+        "?threshold=0_0.5",
+        "?threshold=1_0e-2",
+        "?include=boundary",
+    ):
         refused(post(photo_client, sound, query), 422, "invalid_field")
     refused(post(photo_client, sound, "?include=maps", **PNG), 422, "invalid_field")
     scaled = photo_client.post(URL, files={"image": sound}, data={"um_per_px": "0.5"})

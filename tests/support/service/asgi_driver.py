@@ -36,7 +36,8 @@ class Exchange:
 
     Attributes
     ----------
-    body : the pieces to send; a function among them is awaited, then nothing more is sent.
+    body : the pieces to send; a function among them is awaited, then the client leaves.
+    then : what the client does once everything is sent, before it leaves; by default it stays.
     read : pieces that the application read before its response began.
     """
 
@@ -44,6 +45,8 @@ class Exchange:
     headers: dict[str, str] = field(default_factory=dict)
     path: str = "/v1/biopsies"
     method: str = "POST"
+    query: bytes = b""
+    then: Callable[[], Awaitable[Any]] = lambda: asyncio.Event().wait()
     read: int = 0
     drained: int = 0
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -52,7 +55,7 @@ class Exchange:
         headers = {"content-type": f"multipart/form-data; boundary={BOUNDARY}", **self.headers}
         scope = {
             "type": "http", "http_version": "1.1", "method": self.method, "path": self.path,
-            "raw_path": self.path.encode(), "query_string": b"", "root_path": "",
+            "raw_path": self.path.encode(), "query_string": self.query, "root_path": "",
             "scheme": "http", "server": ("here", 80), "client": ("there", 1), "state": {},
             "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
         }  # fmt: skip
@@ -74,6 +77,7 @@ class Exchange:
     async def _receive(self) -> dict[str, Any]:
         taken = self.read + self.drained
         if taken == len(self.body):
+            await self.then()
             return {"type": "http.disconnect"}
         piece = self.body[taken]
         if not isinstance(piece, bytes):
