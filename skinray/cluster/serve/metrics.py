@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import ray
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from skinray.service.engine import NotReadyError
+from skinray.errors import NotReadyError
 from skinray.service.metrics import Meter
 
 SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]

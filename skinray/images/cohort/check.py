@@ -251,7 +251,7 @@ def _boundary_problems(
     if biopsy.dermis is None or biopsy.boundary is None or biopsy.dermis_side is None:
         return
     try:
-        other = load_dermis(replace(biopsy, dermis=None), dermis.shape, read)  # type: ignore[arg-type]
+        other = load_dermis(replace(biopsy, dermis=None), dermis.shape, read)
     except SkinrayError as error:
         reason = f"the dermis mask is used, but the boundary line cannot be read ({error})"
         yield FileProblem(biopsy.row, biopsy.name, reason, "correct or empty the cell boundary")

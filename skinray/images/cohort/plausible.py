@@ -96,7 +96,8 @@ def trace_of(
 
 def _small(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     side = (SMALL_PX, SMALL_PX)
-    return cv2.resize(mask.astype(np.float32), side, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(mask.astype(np.float32), side, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32)
 
 
 def is_noise(nerves: NDArray[np.bool_]) -> bool:
@@ -119,7 +120,7 @@ def twins_of_two_subjects(
     for at in range(1, len(traces)):
         alike = np.flatnonzero(flat[:at] @ flat[at] >= NEARLY_SAME)
         here = traces[at].biopsy
-        for other in alike:
+        for other in alike.tolist():
             there = traces[other].biopsy
             if there.subject != here.subject and here.row not in reported:
                 yield FileProblem(
@@ -173,8 +174,10 @@ def of_other_polarity(traces: Sequence[Trace]) -> list[Biopsy]:
 
     Only a hint: tissue varies, so something that knows skin must judge them.
     """
-    known = [t for t in traces if t.dermis is not None and t.dermis.any() and not t.dermis.all()]
-    contrast = np.array([t.small[t.dermis].mean() - t.small[~t.dermis].mean() for t in known])
+    pairs = [(t, t.dermis) for t in traces if t.dermis is not None]
+    pairs = [(t, dermis) for t, dermis in pairs if dermis.any() and not dermis.all()]
+    known = [t for t, _ in pairs]
+    contrast = np.array([t.small[d].mean() - t.small[~d].mean() for t, d in pairs])
     if len(known) < FEWEST or not np.any(usual := np.median(contrast)):
         return []
     odd = np.sign(contrast) != np.sign(usual)
