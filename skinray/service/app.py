@@ -18,7 +18,7 @@ from skinray.service.metrics import Meter
 from skinray.service.middleware.auth import FAVICON, Guard, OwnHost, open_paths
 from skinray.service.middleware.doors import Doors, Doorway
 from skinray.service.middleware.limits import Limits
-from skinray.service.middleware.request_log import Envelope
+from skinray.service.middleware.request_log import Envelope, HeadAsGet
 from skinray.service.middleware.tokens import Tokens
 from skinray.service.routes import openapi
 from skinray.service.routes.biopsies import biopsies_router
@@ -93,6 +93,7 @@ def create_app(
     elif settings.without_tokens:
         app.add_middleware(OwnHost, hosts=settings.hosts)
     app.add_middleware(Doorway, doors=doors or Doors(), retry_after_s=settings.retry_after_s)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Envelope, meter=meter)
     return app
 

@@ -69,7 +69,7 @@ class Limits:
         counted = self._counted(receive, exchange)
         linger = lingering(scope, receive, send, exchange)
         try:
-            self._check_size(scope)
+            self._check_headers(scope)
             deadline = asyncio.get_running_loop().time() + self._settings.timeout_s
             await self._enter(deadline)
             try:
@@ -81,8 +81,16 @@ class Limits:
         except ProblemError as error:
             await problem_response(scope, error)(scope, counted, linger)
 
-    def _check_size(self, scope: Scope) -> None:
-        stated = Headers(scope=scope).get("content-length", "")
+    def _check_headers(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            raise ProblemError(
+                "unsupported_media_type",
+                "the body is compressed (Content-Encoding): send it as it is",
+                {"Accept-Encoding": "identity"},
+            )
+        stated = headers.get("content-length", "")
         if stated.isascii() and stated.isdigit() and int(stated) > self._settings.max_body_bytes:
             raise self._too_large()
 

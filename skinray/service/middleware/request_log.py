@@ -80,6 +80,26 @@ def asking(scope: Scope, receive: Receive, send: Send) -> Receive:
     return ask
 
 
+class HeadAsGet:
+    """ASGI middleware: HEAD gets the headers of GET, and no body (RFC 9110)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def headers_alone(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app({**scope, "method": "GET"}, receive, headers_alone)
+
+
 class Envelope:
     """ASGI middleware; the outermost.
 

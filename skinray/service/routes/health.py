@@ -16,7 +16,13 @@ from skinray.errors import NotReadyError
 from skinray.service.engine import Engine
 from skinray.service.metrics import Meter
 from skinray.service.problems import responses
-from skinray.service.routes.kinds import Model, ModelName, ServedKind
+from skinray.service.routes.kinds import (
+    Model,
+    ModelName,
+    ModelVersion,
+    ServedKind,
+    refuse_other_version,
+)
 
 # A network that takes longer for a small grey image is out of order.
 READY_S = 30.0
@@ -154,6 +160,26 @@ def health_router(engine: Engine, kind: ServedKind) -> APIRouter:
         kind.model(name)
         await check(engine)
         return ModelReady(name=name, ready=True)
+
+    @router.get(
+        "/v2/models/{name}/versions/{version}",
+        summary="A version of a model",
+        responses=responses("not_found"),
+    )
+    async def model_version(name: ModelName, version: ModelVersion) -> ModelMetadata:
+        found = await model(name)
+        refuse_other_version(version, engine.info.id)
+        return found
+
+    @router.get(
+        "/v2/models/{name}/versions/{version}/ready",
+        summary="Whether a version of a model answers",
+        responses=responses("not_found", "not_ready"),
+    )
+    async def version_ready(name: ModelName, version: ModelVersion) -> ModelReady:
+        kind.model(name)
+        refuse_other_version(version, engine.info.id)
+        return await model_ready(name)
 
     return router
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from skinray.learning.bundle.info import BundleInfo
 from skinray.service.problems import ProblemError, responses
 from skinray.service.routes.form import checked_scale
-from skinray.service.routes.kinds import Model, ModelName
+from skinray.service.routes.kinds import Model, ModelName, ModelVersion, refuse_other_version
 from skinray.service.routes.one_image import Desk
 from skinray.service.routes.tensors import (
     Array,
@@ -106,6 +106,19 @@ def inference_router(desk: Desk, max_pixels: int) -> APIRouter:
         found = await run_model(desk, name, inputs["image"], scale)
         answer = (model, desk.engine.info, wish, {key: found[key] for key in wanted})
         return await desk.decoder.run(compose, *answer)  # type: ignore[no-any-return]
+
+    @router.post(
+        "/v2/models/{name}/versions/{version}/infer",
+        response_model=InferResponse,
+        responses={**ANSWERS, **responses(*REFUSALS)},
+        openapi_extra=BODY,
+        summary="Run a version of a model on an image",
+    )
+    async def infer_version(request: Request, name: ModelName, version: ModelVersion) -> Response:
+        """Do as without a version, if the bundle in service has this one."""
+        desk.kind.model(name)
+        refuse_other_version(version, desk.engine.info.id)
+        return await infer(request, name)
 
     return router
 

@@ -113,3 +113,10 @@ KINDS: dict[Kind, ServedKind] = {
 _NAMES = [name for kind in KINDS.values() for name in kind.models]
 # Listed in the description only: an unknown name is an address without a resource (404).
 ModelName = Annotated[str, Path(description="of a model", json_schema_extra={"enum": _NAMES})]
+ModelVersion = Annotated[str, Path(description="one of the model's metadata: SHA-256 of a bundle")]
+
+
+def refuse_other_version(version: str, bundle: str) -> None:
+    """Raise ProblemError unless a model's version is the bundle in service."""
+    if version != bundle:
+        raise ProblemError("not_found", f"no such version; the bundle in service is {bundle}")
