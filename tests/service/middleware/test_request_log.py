@@ -125,3 +125,22 @@ def test_what_the_meter_receives(bundle):
         ("request", "other", 404),
         ("error", "not_found"),
     ]
+
+
+@pytest.mark.parametrize("path", ["/", "/v2/health/live", "/v1/bundle", "/static/main.js"])
+def test_head_has_the_headers_of_get_and_no_body(client, path):
+    whole, head = client.get(path), client.head(path)
+    assert head.status_code == whole.status_code == 200
+    assert head.content == b""
+    for name in ("content-type", "cache-control", "content-security-policy"):
+        assert head.headers[name] == whole.headers[name]
+    assert client.head("/v1/biopsies").status_code == 405
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
+def test_a_compressed_body_is_refused(client, encoding):
+    sent = client.post("/v1/biopsies", content=b"\x1f\x8b", headers={"Content-Encoding": encoding})
+    assert sent.status_code == 415
+    assert "Content-Encoding" in sent.json()["detail"]
+    same = client.post("/v1/biopsies", content=b"", headers={"Content-Encoding": "identity"})
+    assert "compressed" not in same.json()["detail"]

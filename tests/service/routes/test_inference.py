@@ -223,3 +223,21 @@ def test_a_photo_bundle_has_models_of_its_own(photo_client, skin_bundle):
     assert np.array_equal(packed["skin"], found.mask)
     refused(infer(photo_client, "photos", image_input(), scale_input()), 400, "bad_tensor")
     refused(infer(photo_client, "biopsies", image_input()), 404, "not_found")
+
+
+def test_the_version_that_the_metadata_states(client):
+    (version,) = client.get("/v2/models/biopsies").json()["versions"]
+    path = f"/v2/models/biopsies/versions/{version}"
+    assert client.get(path).json() == client.get("/v2/models/biopsies").json()
+    assert client.get(f"{path}/ready").json() == {"name": "biopsies", "ready": True}
+    body = {"inputs": [image_input()]}
+    assert (
+        client.post(f"{path}/infer", json=body).json()["outputs"]
+        == (infer(client, "biopsies", image_input()).json()["outputs"])
+    )
+    other = "/v2/models/biopsies/versions/1"
+    for response in (
+        client.get(other), client.get(f"{other}/ready"), client.post(f"{other}/infer", json=body)
+    ):  # fmt: skip
+        assert version in refused(response, 404, "not_found")
+    assert client.get(f"/v2/models/none/versions/{version}").status_code == 404
