@@ -18,11 +18,12 @@ from skinray.files import write_whole
 from skinray.images.cohort.manifest import load_dermis, load_nerves
 from skinray.images.cohort.rows import Biopsy, scan_cohort
 from skinray.images.read import read_image
-from skinray.scoring.overlays import encode_jpeg, overlay
+from skinray.scoring.overlays import BOUNDARY, encode_jpeg, overlay
 
 WIDTH_PX = 700
 # The dermis is shown darker than the rest by this factor.
 DERMIS_SHADE = 0.72
+BRIGHT_NERVE = (0, 150, 255)
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Labels of {title}</title><style>
 body {{ font: 15px/1.4 system-ui, sans-serif; margin: 1.5rem; color: #222; background: #fff; }}
@@ -96,8 +97,11 @@ def _drawn(
     boundary: NDArray[np.bool_],
     points: NDArray[np.float64],
 ) -> NDArray[np.uint8]:
-    shaded = np.where(dermis[..., None], (DERMIS_SHADE * pixels).astype(np.uint8), pixels)
+    drawn = np.where(dermis[..., None], (DERMIS_SHADE * pixels).astype(np.uint8), pixels)
     thick = max(1, round(pixels.shape[1] / WIDTH_PX))
     around = np.ones((thick, thick), np.uint8)
-    wide = [cv2.dilate(mask.astype(np.uint8), around) > 0 for mask in (nerves, boundary)]
-    return overlay(np.ascontiguousarray(shaded), wide[0], wide[1], points)
+    # Opaque, unlike in overlays: here the label is looked at, not what is under it.
+    for mask, colour in ((boundary, BOUNDARY), (nerves, BRIGHT_NERVE)):
+        drawn[cv2.dilate(mask.astype(np.uint8), around) > 0] = colour
+    nothing = np.zeros_like(nerves)
+    return overlay(np.ascontiguousarray(drawn), nothing, nothing, points)
