@@ -17,6 +17,7 @@ from skinray.config.biopsies import CrossingSettings
 from skinray.crossings import find_crossings
 from skinray.images.cohort.polylines import looks_like_json
 from skinray.images.cohort.rows import Biopsy
+from skinray.images.doubts import shows_tissue
 from skinray.images.file_errors import FileProblem, counted
 
 # Side of the small copies that are compared.
@@ -31,8 +32,12 @@ NEARLY_SAME = 0.995
 WORST = 5
 # A nerve label of more pieces than this, most of which have fewer pixels, is noise.
 SPECKS, SPECK_PX = 300, 6
-# Images of one size from which labels are compared with other images, and how many others.
-FEWEST, OTHERS = 8, 4
+# Images of one size, and pairs of them, from which labels are compared with other images.
+FEWEST = 8
+# Most overlap (Dice) of two dermis masks that are compared: those of equal framing say nothing.
+UNLIKE = 0.93
+# Images that are compared with all others at most.
+MOST_COMPARED = 60
 # How much steeper, on average, an image must be along its own labels than along those of others:
 # 1.6 to 2.5 times in cohorts of drawings and of real tissue, .95 to 1.05 after a shift.
 OWN_FITS = 1.2
@@ -50,6 +55,7 @@ class Trace:
     small : (S, S) float32, grey, standardised.
     dermis : (S, S) bool.
     stated, in_file : um per pixel by the manifest and by the image file.
+    tissue : whether the image shows any; False: it is blank.
     """
 
     biopsy: Biopsy
@@ -60,6 +66,7 @@ class Trace:
     dermis: NDArray[np.bool_] | None
     stated: float | None
     in_file: float | None
+    tissue: bool = True
 
 
 def trace_of(
@@ -91,6 +98,7 @@ def trace_of(
         dermis=None if dermis is None else _small(dermis) > 0.5,
         stated=biopsy.um_per_px,
         in_file=in_file,
+        tissue=shows_tissue(pixels),
     )
 
 
@@ -141,19 +149,27 @@ def shifted_labels(traces: Sequence[Trace]) -> str:
     sizes = [trace.size for trace in traces]
     common = max(set(sizes), key=sizes.count) if sizes else (0, 0)
     same = [t for t in traces if t.size == common and t.dermis is not None and t.dermis.any()]
+    same = same[:MOST_COMPARED]
     if len(same) < FEWEST:
         return ""
     slopes = [_slope(trace.small) for trace in same]
-    borders = [_border(trace.dermis) for trace in same if trace.dermis is not None]
+    masks = [trace.dermis for trace in same if trace.dermis is not None]
+    borders = [_border(mask) for mask in masks]
 
     def fit(image: int, label: int) -> float:
         return float(slopes[image][borders[label]].mean())
 
     images = range(len(same))
-    others = min(OTHERS, len(same) - 1)
-    own = float(np.mean([fit(at, at) for at in images]))
-    apart = range(1, others + 1)
-    foreign = float(np.mean([fit(at, (at + n) % len(same)) for at in images for n in apart]))
+    apart = [
+        (at, other)
+        for at in images
+        for other in ((at + n) % len(same) for n in range(1, len(same)))
+        if _overlap(masks[at], masks[other]) < UNLIKE
+    ]
+    if len(apart) < FEWEST:
+        return ""  # one label is as good as another
+    own = float(np.mean([fit(at, at) for at, _ in apart]))
+    foreign = float(np.mean([fit(at, other) for at, other in apart]))
     if own >= OWN_FITS * foreign:
         return ""
     steps = {step: np.mean([fit(at, (at + step) % len(same)) for at in images]) for step in (-1, 1)}
@@ -167,6 +183,10 @@ def shifted_labels(traces: Sequence[Trace]) -> str:
         f"{guess}: they may be shifted by a row, or belong to other images; look at some "
         "(`skinray check --pictures FOLDER` draws them)"
     )
+
+
+def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    return 2 * float((one & other).sum()) / max(1.0, float(one.sum() + other.sum()))
 
 
 def of_other_polarity(traces: Sequence[Trace]) -> list[Biopsy]:
@@ -201,7 +221,23 @@ def _border(dermis: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def cohort_notes(traces: Sequence[Trace]) -> list[str]:
     """Return what a person should look at in a cohort as a whole."""
-    return [*_far_counts(traces), *_lines_at_another_scale(traces), *_scales(traces)]
+    return [
+        *_blank(traces),
+        *_far_counts(traces),
+        *_lines_at_another_scale(traces),
+        *_scales(traces),
+    ]
+
+
+def _blank(traces: Sequence[Trace]) -> list[str]:
+    blank = [f"row {t.biopsy.row}, {t.biopsy.name}" for t in traces if not t.tissue]
+    if not blank:
+        return []
+    more = f"; and {len(blank) - WORST} more" if len(blank) > WORST else ""
+    return [
+        f"{counted(len(blank), 'image')} blank, without any tissue "
+        f"({'; '.join(blank[:WORST])}{more})"
+    ]
 
 
 def _far_counts(traces: Sequence[Trace]) -> list[str]:

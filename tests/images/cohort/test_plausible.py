@@ -75,6 +75,19 @@ def test_labels_of_other_rows_are_found(cohort: Path, step: int) -> None:
         assert f"those of the row {'below' if step < 0 else 'above'} fit better" in said
 
 
+def test_labels_of_one_framing_say_nothing(cohort: Path) -> None:
+    """Where all boundaries lie in one place, each label fits every image."""
+    for row in read_rows(cohort):
+        image = cv2.imread(str(cohort / row["image"]))
+        image[:128], image[128:] = image[:128] // 2, 255 - image[128:] // 4
+        cv2.imwrite(str(cohort / row["image"]), image)
+        mask = np.zeros(image.shape[:2], np.uint8)
+        mask[128:] = 255
+        cv2.imwrite(str(cohort / row["dermis"]), mask)
+    shift(cohort, 1)
+    assert shifted_labels(checked(cohort)[1].traces) == ""
+
+
 def test_shifted_labels_end_a_check_and_a_training(skinray: Command, cohort: Path) -> None:
     shift(cohort, 1)
     for words in (("check",), ("train-cv", "--out", cohort.parent / "run")):
@@ -102,6 +115,14 @@ def test_counts_far_from_the_labels_are_noted_with_the_worst(cohort: Path) -> No
     (note,) = checked(cohort)[1].notes()
     assert "the expert's counts of 1 image are far" in note
     assert f"row 2, {rows[0]['image']}: counted 50, labels cross" in note
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_blank_image_is_noted(cohort: Path, level: int) -> None:
+    rows = read_rows(cohort)
+    repaint(cohort / rows[1]["image"], lambda image: np.full_like(image, level))
+    notes = checked(cohort)[1].notes()
+    assert f"1 image blank, without any tissue (row 3, {rows[1]['image']})" in notes
 
 
 def test_noise_is_no_tracing(cohort: Path) -> None:
