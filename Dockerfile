@@ -7,6 +7,7 @@ FROM python:3.11.7-slim-bookworm AS build
 WORKDIR /build
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY skinray ./skinray
+COPY serve_configs ./serve_configs
 RUN python -m venv /opt/skinray \
     && /opt/skinray/bin/pip install --no-cache-dir --constraint constraints.txt .
 

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-SERVE = ROOT / "skinray" / "serve_configs"
+SERVE = ROOT / "serve_configs"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -1,4 +1,4 @@
-"""The service as skinray/serve_configs describes it, at the size of a small machine."""
+"""The service as serve_configs describes it, at the size of a small machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 
 from skinray.learning.bundle.info import read_info
 
-CONFIGS = Path(__file__).parents[2] / "skinray" / "serve_configs"
+CONFIGS = Path(__file__).parents[2] / "serve_configs"
 
 
 DEPLOY_S = 240  # many replicas start slowly on two cores

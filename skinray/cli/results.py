@@ -21,7 +21,7 @@ UsedBundle = Annotated[
         "drawings only; every result says so."
     ),
 ]
-SERVE_CONFIGS = Path(__file__).parents[1] / "serve_configs"
+PACKAGE = Path(__file__).parents[1]
 # Exit code of `score` if more images failed than --max-failures allows.
 TOO_MANY_FAILED = 3
 
@@ -180,10 +180,13 @@ def serve_config(
 
         serve deploy gpu.yaml
     """
-    known = sorted(file.stem for file in SERVE_CONFIGS.glob("*.yaml"))
+    # In the wheel they are inside the package, in the repository beside it.
+    places = (PACKAGE / "serve_configs", PACKAGE.parent / "serve_configs")
+    folder = next(place for place in places if place.is_dir())
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
     if name not in known:
         raise SettingsError(f"no serve config is called '{name}': use one of {', '.join(known)}")
-    typer.echo((SERVE_CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"), nl=False)
+    typer.echo((folder / f"{name}.yaml").read_text(encoding="utf-8"), nl=False)
 
 
 def report(

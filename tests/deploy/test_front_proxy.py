@@ -220,7 +220,7 @@ def test_the_log_contains_no_names(proxy: Proxy) -> None:
 def test_its_limits_are_those_of_the_service() -> None:
     assert re.findall(r"hdr_val\(content-length\) gt (\d+)", TEXT) == [str(MOST)]
     (server_s,) = (int(s) for s in re.findall(r"timeout server (\d+)s", TEXT))
-    gpu = yaml.safe_load((ROOT / "skinray/serve_configs/gpu.yaml").read_text(encoding="utf-8"))
+    gpu = yaml.safe_load((ROOT / "serve_configs/gpu.yaml").read_text(encoding="utf-8"))
     args = gpu["applications"][0]["args"]["service"]
     assert server_s > args["timeout_s"]
     (most,) = (int(n) for n in re.findall(r"rise 2 maxconn (\d+)", TEXT))

@@ -193,7 +193,7 @@ def test_the_head_of_the_service_may_be_replaced() -> None:
 
 
 def test_the_service_is_that_of_the_serve_file() -> None:
-    theirs = yaml.safe_load((ROOT / "skinray/serve_configs/gpu.yaml").read_text(encoding="utf-8"))
+    theirs = yaml.safe_load((ROOT / "serve_configs/gpu.yaml").read_text(encoding="utf-8"))
     ours = yaml.safe_load(RAY["RayService"]["spec"]["serveConfigV2"])
     assert ours["http_options"].pop("host") == "0.0.0.0"  # noqa: S104 - within the policy
     assert theirs["http_options"].pop("host") == "127.0.0.1"
