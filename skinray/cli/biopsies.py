@@ -77,11 +77,11 @@ def check(
     from skinray.images.cohort.check import CheckReport, checked_cohort, remarks
     from skinray.images.cohort.common_scale import common_scale
     from skinray.images.cohort.facts import measured_samples
-    from skinray.learning.auto.labels import doubts
+    from skinray.learning.auto.labels import doubts, label_crossings
     from skinray.progress import bar
 
     wanted = validate(FoldSettings, {"count": folds, "unit": fold_unit})
-    report = CheckReport()
+    report = CheckReport(label_crossings)
     if pictures is not None:
         from skinray.report.biopsies.label_sheet import draw_labels
 

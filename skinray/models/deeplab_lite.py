@@ -25,7 +25,7 @@ class DeepLabLite(nn.Module):
 
     Parameters
     ----------
-    channels : of the encoder's four stages, at strides 2, 4, 8 and 16.
+    channels : of the encoder's four stages, at strides 2, 4, 8 and 16; at least 8 each.
     pyramid : channels of the pyramid pooling.
     atrous_rates : dilations of the pyramid.
     dropout : after the pyramid, of whole channels.
@@ -39,9 +39,12 @@ class DeepLabLite(nn.Module):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        if len(channels) != 4 or min(channels) < 1 or pyramid < 1:
+        # On processors with AVX2 alone, torch 2.14 writes beyond its memory in the gradient of a
+        # strided 1x1 convolution of fewer channels.
+        if len(channels) != 4 or min(channels) < 8 or pyramid < 1:
             raise SettingsError(
-                f"channels {tuple(channels)}, pyramid {pyramid}: give four stages, all at least 1"
+                f"channels {tuple(channels)}, pyramid {pyramid}: give four stages, of at least 8 "
+                "channels"
             )
         if not 0 <= dropout < 1:
             raise SettingsError(f"dropout is {dropout}: give a share from 0 to below 1")

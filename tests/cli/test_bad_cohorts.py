@@ -38,6 +38,9 @@ def _classes_swapped(folder: Path) -> None:
 
 
 def _dermis_inverted(folder: Path) -> None:
+    # A boundary line in the row would contradict the mask, which is said before.
+    rows = [row | {"boundary": "", "dermis_side": ""} for row in read_rows(folder)]
+    write_manifest(folder, rows)
     for row in read_rows(folder):
         _repaint(folder / row["dermis"], lambda mask: 255 - mask)
 

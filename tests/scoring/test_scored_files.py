@@ -107,7 +107,10 @@ def test_warnings_stand_in_the_note_beside_that_of_the_bundle(tmp_path: Path) ->
         ("starter", ["starter; blank; far", "starter"]),
     ):
         out = LocalOutput(tmp_path)
-        write_tables(tmp_path, out, iter(rows), SCORED_KINDS["biopsy"], overlays=False, note=note)
+        kind = SCORED_KINDS["biopsy"]
+        write_tables(
+            tmp_path, out, iter(rows), kind, overlays=False, note=lambda _, said=note: said
+        )
         assert pq.read_table(tmp_path / "counts.parquet")["note"].to_pylist() == expected
 
 

@@ -40,16 +40,16 @@ def kept() -> Iterator[Keeper]:
     """Every logger at its lowest level, into one list."""
     keeper, root = Keeper(), logging.getLogger()
     loggers = [root, *(logging.getLogger(name) for name in list(logging.root.manager.loggerDict))]
-    before = [(logger, logger.level, logger.disabled) for logger in loggers]
+    before = [(one, one.level, one.disabled, one.propagate) for one in loggers]
     root.addHandler(keeper)
     for logger in loggers:
         logger.setLevel(logging.DEBUG)
-        logger.disabled = False
+        logger.disabled, logger.propagate = False, True
     yield keeper
     root.removeHandler(keeper)
-    for logger, level, disabled in before:
+    for logger, level, disabled, propagate in before:
         logger.setLevel(level)
-        logger.disabled = disabled
+        logger.disabled, logger.propagate = disabled, propagate
 
 
 @pytest.fixture(scope="module")

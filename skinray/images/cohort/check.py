@@ -20,6 +20,7 @@ from skinray.images.cohort.csv_table import MANIFEST
 from skinray.images.cohort.folds import assign_folds
 from skinray.images.cohort.manifest import load_dermis, load_nerves, read_manifest
 from skinray.images.cohort.plausible import (
+    Count,
     Trace,
     cohort_notes,
     is_noise,
@@ -42,8 +43,12 @@ _LEAST_AGREEMENT = 0.8
 
 @dataclass
 class CheckReport:
-    """What a check understood of a cohort, for the person who started it."""
+    """What a check understood of a cohort, for the person who started it.
 
+    ``count``: counts the crossings of labels, to compare them with the expert's.
+    """
+
+    count: Count | None = None
     traces: list[Trace] = field(default_factory=list)
 
     def text(self) -> str:
@@ -78,11 +83,12 @@ def check_cohort(
     scan = scan_cohort(root)
     problems = list(scan.problems)
     seen = _Seen()
+    count = None if report is None else report.count
     copies = seen.copies
     absent = _absent_columns(scan.stated)
     problems += absent.values()
     for done, biopsy in enumerate(scan.sound.biopsies, start=1):
-        problems += _file_problems(biopsy, root, read, seen, tuple(absent))
+        problems += _file_problems(biopsy, root, read, seen, tuple(absent), count)
         if progress is not None:
             progress(done, len(scan.sound.biopsies))
     problems += seen.problems()
@@ -213,6 +219,7 @@ def _file_problems(
     read: ReadSettings,
     seen: _Seen,
     absent: tuple[Label, ...],
+    count: Count | None,
 ) -> Iterator[FileProblem]:
     """Read one image and its labels."""
     try:
@@ -241,7 +248,7 @@ def _file_problems(
     nerves, dermis = masks.get("nerves"), masks.get("dermis")
     if dermis is not None:
         yield from _boundary_problems(biopsy, dermis, read)
-    seen.traces.append(trace_of(biopsy, pixels, image.um_per_px, nerves, dermis))
+    seen.traces.append(trace_of(biopsy, pixels, image.um_per_px, nerves, dermis, count))
 
 
 def _boundary_problems(

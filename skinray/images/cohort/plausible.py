@@ -6,15 +6,13 @@ problem, what a person should look at is a note.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.config.biopsies import CrossingSettings
-from skinray.crossings import find_crossings
 from skinray.images.cohort.polylines import looks_like_json
 from skinray.images.cohort.rows import Biopsy
 from skinray.images.doubts import shows_tissue
@@ -43,6 +41,10 @@ MOST_COMPARED = 60
 OWN_FITS = 1.2
 
 
+# Counts the crossings of two masks, (H, W), at a scale: the crossing stage is another package.
+Count = Callable[[NDArray[np.bool_], NDArray[np.bool_], float | None], int]
+
+
 @dataclass(frozen=True)
 class Trace:
     """What is kept of an image and its labels.
@@ -50,7 +52,7 @@ class Trace:
     Attributes
     ----------
     size : height and width.
-    crossings : of the labels, with the paper's settings; None: a label is missing.
+    crossings : of the labels; None: not counted.
     reach : largest x and y of the nerve lines, as shares of the sides; None: no GeoJSON lines.
     small : (S, S) float32, grey, standardised.
     dermis : (S, S) bool.
@@ -75,6 +77,7 @@ def trace_of(
     in_file: float | None,
     nerves: NDArray[np.bool_] | None,
     dermis: NDArray[np.bool_] | None,
+    count: Count | None = None,
 ) -> Trace:
     """Return what is kept of an image, (H, W, 3) RGB, and its masks, (H, W)."""
     height, width = pixels.shape[:2]
@@ -82,9 +85,9 @@ def trace_of(
     grey = cv2.resize(pixels, side, interpolation=cv2.INTER_AREA).mean(axis=2, dtype=np.float32)
     crossings = None
     scale = biopsy.um_per_px or in_file
-    if nerves is not None and dermis is not None and dermis.any() and not dermis.all():
-        settings = CrossingSettings().at_scale(scale)
-        crossings = find_crossings(nerves, dermis.astype(np.float32), settings, scale).count
+    both = nerves is not None and dermis is not None and dermis.any() and not dermis.all()
+    if count is not None and both:
+        crossings = count(nerves, dermis, scale)  # type: ignore[arg-type]
     reach = None
     if nerves is not None and nerves.any() and biopsy.nerves and looks_like_json(biopsy.nerves):
         rows, columns = np.flatnonzero(nerves.any(axis=1)), np.flatnonzero(nerves.any(axis=0))

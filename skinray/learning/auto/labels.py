@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
+from skinray.config.biopsies import CrossingSettings
 from skinray.config.images import ReadSettings
+from skinray.crossings import find_crossings
 from skinray.images.augment import Sample
 from skinray.images.cohort.manifest import load_sample
 from skinray.images.cohort.plausible import Trace, of_other_polarity, shifted_labels
@@ -25,6 +29,14 @@ MOST_SUSPECTS = 24
 _READ = ReadSettings()
 # Short side at which the starter's dermis network has seen most drawings.
 SIDE_PX = 192
+
+
+def label_crossings(
+    nerves: NDArray[np.bool_], dermis: NDArray[np.bool_], um_per_px: float | None
+) -> int:
+    """Count the crossings of two labels, (H, W), with the paper's settings at a scale."""
+    settings = CrossingSettings().at_scale(um_per_px)
+    return find_crossings(nerves, dermis.astype(np.float32), settings, um_per_px).count
 
 
 def doubts(samples: Sequence[Sample], traces: Sequence[Trace], read: ReadSettings = _READ) -> str:

@@ -31,7 +31,7 @@ from skinray.images.cohort.common_scale import common_scale
 from skinray.images.cohort.facts import CohortFacts, cohort_facts, measured_samples
 from skinray.images.cohort.manifest import read_manifest
 from skinray.images.file_errors import counted
-from skinray.learning.auto.labels import doubts
+from skinray.learning.auto.labels import doubts, label_crossings
 from skinray.learning.auto.machine import Cost, MachineFacts, Timer, machine_facts, measure
 from skinray.models.compute import computes_bfloat16
 from skinray.models.weights.load import available
@@ -104,7 +104,7 @@ def plan_for(
     """
     listed = read_manifest(data).scored
     folds = folds_for(len(listed), len({biopsy.subject for biopsy in listed}))
-    report = CheckReport()
+    report = CheckReport(label_crossings)
     with Steps("Checking images and labels", 1, console) as steps:
         cohort = checked_cohort(data, ReadSettings(), folds, progress=steps.tell, report=report)
     scale = common_scale(cohort.biopsies)

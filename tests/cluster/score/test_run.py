@@ -393,5 +393,5 @@ def test_without_a_bundle_the_starter_counts_and_every_row_says_so(
     assert "the starter, untrained on your images" in ended.out
     rows = list(csv.DictReader(StringIO((out / "counts.csv").read_text(encoding="utf-8-sig"))))
     assert [row["status"] for row in rows] == ["ok", "failed"]
-    assert {row["note"] for row in rows} == {"starter, untrained on your images"}
+    assert all(row["note"].startswith("starter, untrained on your images") for row in rows)
     assert "by the starter, untrained on your images" in (out / "report.html").read_text("utf-8")

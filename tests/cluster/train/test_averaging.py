@@ -29,7 +29,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "deeplabv3_resnet101": DEEPLAB,
     "deeplabv3_resnet50": DEEPLAB,
     "deeplabv3_mobilenet_v3_large": NARROW,
-    "deeplab_lite": {"channels": (4, 8, 8, 8), "pyramid": 8, "dropout": 0.0},
+    "deeplab_lite": {"channels": (8, 8, 8, 8), "pyramid": 8, "dropout": 0.0},
     "unet": {"features": 4, "depth": 3, "group_norm": True},
     "unet_lgg": {"features": 4, "group_norm": True},
     "skin_unet": SKIN,

@@ -122,7 +122,7 @@ def test_the_bundle_knows_its_training_images_and_its_error(
     files = sorted((small_cohort / "images").iterdir())
     assert info.trained_on == {sha256_of(path) for path in files}
     assert IN_TRAINING in info.note_on(sha256_of(files[0]))
-    assert not info.synthetic
+    assert info.synthetic  # phantoms
     limits = score_run(run[1]).pooled.agreement.limits
     assert info.limits_of_agreement == tuple(round(limit, 2) for limit in limits or ())
 

@@ -15,6 +15,7 @@ from skinray.config.images import ReadSettings
 from skinray.images.cohort.check import CheckReport, check_cohort
 from skinray.images.cohort.plausible import of_other_polarity, shifted_labels
 from skinray.images.phantoms.cohort import write_cohort
+from skinray.learning.auto.labels import label_crossings
 from tests.support.commands import Command
 from tests.support.tiny import read_rows, write_manifest
 
@@ -34,7 +35,7 @@ def cohort(drawn: Path, tmp_path: Path) -> Path:
 
 
 def checked(folder: Path) -> tuple[str, CheckReport]:
-    report = CheckReport()
+    report = CheckReport(label_crossings)
     problems = check_cohort(folder, ReadSettings(), FOLDS, report=report)
     return "\n".join(map(str, problems)), report
 
