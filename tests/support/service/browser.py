@@ -33,6 +33,9 @@ const dots = canvas.width / canvas.clientWidth;
 const place = [arguments[0] * dots, arguments[1] * dots].map(Math.floor);
 return [...canvas.getContext("2d").getImageData(...place, 1, 1).data];
 """
+ROWS = """
+return [...document.querySelectorAll("#rows tr")].map((row) => row.innerText);
+"""
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 CENTRE = "arguments[0].scrollIntoView({block: 'center'})"
 NEXT_FRAME = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
@@ -150,8 +153,8 @@ class Page:
 
     def row(self, name: str) -> str:
         """Return the text of an image's row in the table."""
-        rows = self.part("rows").find_elements(By.TAG_NAME, "tr")
-        return next(str(row.text) for row in rows if name in row.text.replace("\n", ""))
+        rows = self.chrome.execute_script(ROWS)  # at once: the page may draw them anew at any time
+        return next(str(row) for row in rows if name in row.replace("\n", ""))
 
     def select(self, name: str) -> None:
         """Click an image's name in the table."""
