@@ -98,8 +98,9 @@ def break_off(rng: Random, data: bytes, others: object) -> bytes:
 
 
 def _piece(rng: Random, data: bytes) -> tuple[int, int]:
-    start = rng.randrange(HEADER, max(HEADER + 1, len(data) - SECTOR - 2))
-    return start, min(len(data) - 2, start + SECTOR * rng.randint(1, MOST_SECTORS))
+    last = max(len(data) - 2, 0)
+    start = min(last, rng.randrange(HEADER, max(HEADER + 1, last - SECTOR)))
+    return start, min(last, start + SECTOR * rng.randint(1, MOST_SECTORS))
 
 
 KINDS["loss"] = (zero, lose, break_off)
