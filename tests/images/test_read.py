@@ -127,6 +127,47 @@ def test_a_depth_that_nobody_declares_is_refused_until_the_user_states_it(save, 
     assert read.pixels[0, -1, 0] == top >> (bits - 8)
 
 
+@pytest.mark.parametrize("kind", [2, 6])
+def test_16_bits_of_colour_in_a_png_keep_their_depth(kind):
+    channels = 3 if kind == 2 else 4
+    deep = np.full((8, 9, channels), 40_000, np.uint16)
+    deep[..., 3:] = 65_535
+    read = decode_image(raw_png(9, 8, 16, kind, raw_rows(deep)), "png").pixels
+    assert (read == 40_000 >> 8).all()
+    camera = np.minimum(deep, 4_000)
+    if kind == 6:
+        camera[..., 3] = 65_535
+    with pytest.raises(ImageError, match=r"read\.bits=12"):
+        decode_image(raw_png(9, 8, 16, kind, raw_rows(camera)), "png")
+
+
+def test_16_bits_of_colour_make_a_mask(tmp_path):
+    small = np.zeros((8, 9, 3), np.uint16)
+    small[4:] = 1
+    found = mask_of(tmp_path, raw_png(9, 8, 16, 2, raw_rows(small)))
+    assert found == [0] * 36 + [1] * 36
+
+
+@pytest.mark.parametrize("save", [png, tiff])
+def test_a_scale_bar_does_not_hide_the_depth(save):
+    camera = np.random.default_rng(0).integers(0, 4096, (80, 100)).astype(np.uint16)
+    camera[70:72, 60:90] = 65_535
+    with pytest.raises(ImageError, match=r"read\.bits=12"):
+        decode_image(save(camera), "camera")
+
+
+def test_values_beyond_the_depth_are_refused_not_made_white():
+    deep = np.linspace(0, 65_535, 200).astype(np.uint16).reshape(10, 20)
+    for data in (
+        tiff(deep, extratags=[(281, 3, 1, 4095, True)]),
+        tiff(deep, imagej=True, metadata={"min": 0.0, "max": 4095.0}),
+    ):
+        with pytest.raises(ImageError, match="more than 12 bits hold"):
+            decode_image(data, "image")
+    with pytest.raises(ImageError, match="more than 12 bits hold"):
+        decode_image(tiff(deep), "image", ReadSettings(bits=12))
+
+
 def test_alpha_is_composited_on_white():
     rgba = np.zeros((1, 3, 4), np.uint8)
     rgba[0, :, 0] = 200
@@ -338,7 +379,11 @@ def mask_of(tmp_path: Path, data: bytes) -> list[int]:
         ([0, 0], [0, 0]),
         ([1, 1], [1, 1]),
         ([255, 255], [1, 1]),
-        ([*[0] * 20, 90, 127, 128, *[255] * 9], [*[0] * 22, *[1] * 10]),
+        # Soft edges, of more levels than classes would have.
+        (
+            [*[0] * 40, 30, 60, 90, 110, 127, 128, 150, 200, *[255] * 20],
+            [*[0] * 45, *[1] * 23],
+        ),
     ],
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

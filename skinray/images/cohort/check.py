@@ -23,6 +23,7 @@ from skinray.images.cohort.plausible import (
     Count,
     Trace,
     cohort_notes,
+    is_line,
     is_noise,
     trace_of,
     twins_of_two_subjects,
@@ -290,6 +291,9 @@ def _mask_problems(biopsy: Biopsy, label: Label, mask: NDArray[np.bool_]) -> Ite
         elif is_noise(mask):
             reason = "the nerve label is many specks, not lines"
             yield problem(reason, "export the tracing, not a thresholded image")
+    elif share > 0 and is_line(mask):
+        reason = "the dermis label is a line, not an area"
+        yield problem(reason, "enter it in the column boundary with dermis_side, or fill it")
     elif not _MIN_DERMIS_SHARE <= share <= 1 - _MIN_DERMIS_SHARE:
         reason = f"dermis covers {share:.1%} of the image, so there is no boundary"
         yield problem(reason, "draw the dermis, or remove the image")

@@ -44,7 +44,9 @@ COLUMNS = (
 # Kept for people: nothing depends on them, so that a column of a similar name is no mistake.
 NOTED = COLUMNS[-4:]
 KEEP_INSIDE = "give a path relative to the manifest's folder, without '..'"
-_NO_VALUE = ("", "na", "n/a", "nan", "none", "null")
+_NO_VALUE = (
+    "", "na", "n/a", "nan", "none", "null", "-", "?", "#n/a", "#nv", "k.a.", "k. a.",
+)  # fmt: skip
 _SAVE_AGAIN = "save the table as CSV (UTF-8)"
 # First bytes of what is sometimes saved under the manifest's name.
 _OTHER_FILES = (

@@ -58,6 +58,7 @@ class Trace:
     dermis : (S, S) bool.
     stated, in_file : um per pixel by the manifest and by the image file.
     tissue : whether the image shows any; False: it is blank.
+    traced : whether the nerve label marks anything; None: there is none.
     """
 
     biopsy: Biopsy
@@ -69,6 +70,7 @@ class Trace:
     stated: float | None
     in_file: float | None
     tissue: bool = True
+    traced: bool | None = None
 
 
 def trace_of(
@@ -102,6 +104,7 @@ def trace_of(
         stated=biopsy.um_per_px,
         in_file=in_file,
         tissue=shows_tissue(pixels),
+        traced=None if nerves is None else bool(nerves.any()),
     )
 
 
@@ -116,6 +119,13 @@ def is_noise(nerves: NDArray[np.bool_]) -> bool:
     pieces, _, stats, _ = cv2.connectedComponentsWithStats(nerves.astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]
     return pieces - 1 > SPECKS and float(np.median(areas)) < SPECK_PX
+
+
+def is_line(dermis: NDArray[np.bool_]) -> bool:
+    """Whether a mask of an area is only the line around or along it."""
+    side = 2 * round(max(4, min(dermis.shape) / 40)) + 1
+    inside = cv2.erode(dermis.astype(np.uint8), np.ones((side, side), np.uint8), borderValue=1)
+    return not inside.any()
 
 
 def twins_of_two_subjects(
@@ -167,7 +177,7 @@ def shifted_labels(traces: Sequence[Trace]) -> str:
         (at, other)
         for at in images
         for other in ((at + n) % len(same) for n in range(1, len(same)))
-        if _overlap(masks[at], masks[other]) < UNLIKE
+        if max(_overlap(masks[at], masks[other]), _overlap(masks[at], ~masks[other])) < UNLIKE
     ]
     if len(apart) < FEWEST:
         return ""  # one label is as good as another
@@ -226,6 +236,7 @@ def cohort_notes(traces: Sequence[Trace]) -> list[str]:
     """Return what a person should look at in a cohort as a whole."""
     return [
         *_blank(traces),
+        *_same_labels(traces),
         *_far_counts(traces),
         *_lines_at_another_scale(traces),
         *_scales(traces),
@@ -241,6 +252,22 @@ def _blank(traces: Sequence[Trace]) -> list[str]:
         f"{counted(len(blank), 'image')} blank, without any tissue "
         f"({'; '.join(blank[:WORST])}{more})"
     ]
+
+
+def _same_labels(traces: Sequence[Trace]) -> list[str]:
+    """Note nerve labels that mark nothing, and dermis labels that are all the same."""
+    lines = []
+    empty = [f"row {t.biopsy.row}" for t in traces if t.traced is False]
+    if empty:
+        more = ", ..." if len(empty) > WORST else ""
+        lines.append(
+            f"{counted(len(empty), 'nerve label')} without a single line "
+            f"({', '.join(empty[:WORST])}{more})"
+        )
+    masks = [trace.dermis for trace in traces if trace.dermis is not None]
+    if len(masks) >= FEWEST and all(np.array_equal(mask, masks[0]) for mask in masks):
+        lines.append(f"the dermis labels of all {len(masks)} images are the same")
+    return lines
 
 
 def _far_counts(traces: Sequence[Trace]) -> list[str]:

@@ -160,8 +160,8 @@ class _RowReader:
             dermis=dermis,
             boundary=boundary,
             dermis_side=None if side is None else str(side),
-            count=self._value("count", _count, _WHOLE),
-            second_count=self._value("second_count", _count, _WHOLE),
+            count=self._value("count", self._count, _WHOLE),
+            second_count=self._value("second_count", self._count, _WHOLE),
             um_per_px=self._value("um_per_px", lambda _: row.um_per_px(), SCALE_RANGE),
             row=row.number,
             classes={
@@ -176,6 +176,9 @@ class _RowReader:
                 "correct or empty the cell, or rename the column if it means something else",
             ),
         )
+
+    def _count(self, cell: str) -> int:
+        return _count(cell.replace(",", ".") if self.row.decimal_comma else cell)
 
     def _refuse(self, reason: str, remedy: str) -> None:
         file = self.row.cells["image"] or "(no image)"

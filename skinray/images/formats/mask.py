@@ -78,6 +78,8 @@ def _of_pixels(
 ) -> NDArray[np.bool_]:
     """Read grey or colours, (H, W) or (H, W, 3), of the part that is drawn."""
     lossy = raster.lossy
+    if pixels.ndim == 3:
+        pixels, samples = _one_channel(pixels, samples)
     if pixels.ndim == 3 and np.ptp(pixels, axis=2).max() <= (16 if lossy else 0):
         pixels, samples = pixels.max(axis=2), samples.max(axis=2)
     if samples.ndim == 2:
@@ -91,6 +93,9 @@ def _of_pixels(
         value: NDArray[np.uint8] | None = pixels
     else:
         value = _value_of_colours(pixels)
+        if value is not None and value.max() <= 127:
+            reason = f"marks darker than half of white ({_colours_in_words(pixels)})"
+            raise UnfitLabelError(source, reason, _ONE_CLASS)
     if lossy or _distinct(pixels) > FEW_LEVELS:
         _refuse_pictures(pixels, value, drawn, 2 * SAME if lossy else SAME, source)
     if value is None:
@@ -98,10 +103,37 @@ def _of_pixels(
         reason = f"colours without a black or white background ({words})"
         raise UnfitLabelError(source, reason, _ONE_CLASS)
     marked = np.asarray(value > 127)
+    if not lossy:
+        _refuse_few_classes(pixels, value, source)
     if pixels.ndim == 3:
         _refuse_colours(pixels, marked, source)
     _refuse_classes(value, lossy=lossy, source=source)
     return marked
+
+
+def _one_channel(pixels: NDArray[np.uint8], samples: Samples) -> tuple[NDArray[np.uint8], Samples]:
+    """Return the one channel that is not empty, as of grey shown in a colour; else all of them."""
+    filled = [at for at in range(3) if pixels[..., at].any()]
+    if len(filled) != 1:
+        return pixels, samples
+    return pixels[..., filled[0]], samples[..., filled[0]]
+
+
+def _refuse_few_classes(pixels: NDArray[np.uint8], value: NDArray[np.uint8], source: str) -> None:
+    """Refuse a third colour or level of a file that has few, however thin its lines are."""
+    if not 2 < _distinct(pixels) <= FEW_LEVELS:
+        return
+    marks = pixels[value > 0]
+    colours, counts = np.unique(marks.reshape(len(marks), -1), axis=0, return_counts=True)
+    used = colours[counts >= SECOND_SHARE * len(marks)]
+    if len(used) <= 1:
+        return
+    if pixels.ndim == 3:
+        reason = f"marks of several colours ({', '.join(map(_hex, used[:_SHOWN]))})"
+    else:
+        listed = ", ".join(str(level) for level in np.unique(pixels))
+        reason = f"more than two grey levels ({listed})"
+    raise UnfitLabelError(source, reason, _ONE_CLASS)
 
 
 def _distinct(pixels: NDArray[np.uint8]) -> int:
@@ -130,9 +162,17 @@ def _by_index(index: Samples, raster: Raster, source: str) -> NDArray[np.bool_]:
     """Read a palette file: 0 is background, and one other index is the class."""
     used = [int(value) for value in np.unique(index)]
     classes = [value for value in used if value]
-    if len(classes) <= 1:
-        return np.asarray(index > 0)
     assert raster.palette is not None  # noqa: S101 - every indexed raster has one
+    if len(classes) <= 1:
+        first, other = (raster.palette[at].astype(int) for at in (0, *classes, 0)[:2])
+        if 0 in used and classes and np.ptp(first) > CHROMATIC and np.ptp(other) == 0:
+            raise UnfitLabelError(
+                source,
+                f"a palette whose index 0 is painted {_hex(first)} and index {classes[0]} "
+                f"{_hex(other)}, so it does not say which is background",
+                "export the class as 255 and everything else as 0",
+            )
+        return np.asarray(index > 0)
     painted = {value: _hex(raster.palette[value]) for value in classes[:_SHOWN]}
     shown = ", ".join(f"{value} painted {colour}" for value, colour in painted.items())
     more = ", ..." if len(classes) > _SHOWN else ""
@@ -148,7 +188,8 @@ def _grey_ramp(raster: Raster) -> bool:
     colours = raster.palette[used]
     if np.ptp(colours, axis=1).any():
         return False
-    return used.size > 2 or bool((colours[:, 0] == used).all())
+    rising = bool((np.diff(colours[:, 0].astype(int)) > 0).all())
+    return rising and (used.size > 2 or bool((colours[:, 0] == used).all()))
 
 
 def _drawn(raster: Raster, source: str) -> NDArray[np.bool_] | None:
@@ -177,8 +218,11 @@ def _numbers(values: Samples, source: str) -> NDArray[np.bool_]:
     levels = np.unique(values)
     if levels.size == 1:
         return np.full(values.shape, bool(levels[0] > 0))
-    if levels.size == 2 and values.ndim == 2:
+    if levels.size == 2 and values.ndim == 2 and levels[0] >= 0:
         return np.asarray(values == levels[1])
+    if levels[0] < 0:
+        reason = f"negative values (from {levels[0]:g} to {levels[-1]:g})"
+        raise UnfitLabelError(source, reason, "export the class as 255 and everything else as 0")
     if (levels == np.round(levels)).all():
         _refuse_low(values, levels, source)
     raise UnfitLabelError(
@@ -194,7 +238,8 @@ def _class_of(raster: Raster, chosen: str, source: str) -> NDArray[np.bool_]:
         wanted = np.array([int(chosen[at : at + 2], 16) for at in (1, 3, 5)], np.int16)
         pixels = np.atleast_3d(to_8_bit(raster.samples, raster.bits)).astype(np.int16)
         near = np.abs(pixels - wanted).max(axis=2) <= (2 * SAME if raster.lossy else 0)
-        return np.asarray(near)
+        drawn = _drawn(raster, source)
+        return np.asarray(near if drawn is None else near & drawn)
     values = raster.samples if raster.index is None else raster.index
     if not re.fullmatch(r"[0-9]{1,5}", chosen):
         raise UnfitLabelError(

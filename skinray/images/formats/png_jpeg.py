@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
@@ -35,9 +36,11 @@ _MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 def decode_png(data: bytes, source: str, max_pixels: int) -> Raster:
     """Decode a PNG of any bit depth and colour type; ImageError if any byte is damaged."""
     um_per_px: float | None = None
+    deep = False
     for kind, body in _png_chunks(data, source):
         if kind == b"IHDR":
-            width, height = struct.unpack_from(">II", body)
+            width, height, depth, colours = struct.unpack_from(">IIBB", body)
+            deep = depth == 16 and colours != 0
             check_size(width, height, max_pixels, source)
         elif kind == b"pHYs":
             x, y, unit = struct.unpack(">IIB", body)
@@ -46,7 +49,20 @@ def decode_png(data: bytes, source: str, max_pixels: int) -> Raster:
         elif kind == b"acTL":
             raise UnreadableImageError(source, "an animated PNG", "export one still image")
     with Pillow.open(io.BytesIO(data), formats=["PNG"]) as image:
+        if deep:
+            return _sixteen_bits(data, image, um_per_px)
         return _from_pillow(image, source, lossy=False, um_per_px=um_per_px)
+
+
+def _sixteen_bits(data: bytes, image: Pillow.Image, um_per_px: float | None) -> Raster:
+    """Decode 16 bits of colour or of grey with alpha, of which Pillow keeps eight."""
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.dtype != np.uint16 or array.ndim != 3:
+        raise ValueError("not 16 bits of colour")
+    alpha = array[..., 3] if array.shape[2] == 4 else None
+    samples = np.ascontiguousarray(array[..., 2::-1])
+    raster = Raster(samples, 16, alpha, um_per_px=um_per_px, profile=_profile(image))
+    return upright(raster, _orientation(image))
 
 
 def decode_jpeg(data: bytes, source: str, max_pixels: int) -> Raster:

@@ -94,6 +94,12 @@ def to_rgb(raster: Raster, source: str, bits: int | None = None) -> NDArray[np.u
         depth = bits or raster.bits
         if bits is None and depth == 16:
             _refuse_unknown_depth(raster.samples, source)
+        if (top := int(raster.samples.max())) >> depth:
+            raise UnreadableImageError(
+                source,
+                f"its values reach {top}, more than {depth} bits hold, so most would become white",
+                "export it as 8-bit RGB, or correct read.bits",
+            )
     rgb = to_8_bit(raster.samples, depth)
     if raster.white_is_zero:
         rgb = 255 - rgb
@@ -111,15 +117,18 @@ def to_rgb(raster: Raster, source: str, bits: int | None = None) -> NDArray[np.u
 
 
 def _refuse_unknown_depth(samples: Samples, source: str) -> None:
-    """Refuse 16-bit samples that stay in the lowest quarter: the file declares a wrong depth."""
-    top = int(samples.max())
+    """Refuse 16-bit samples that stay in the lowest quarter: the file declares a wrong depth.
+
+    A scale bar or a hot pixel at the top says nothing about the others.
+    """
+    top = int(np.quantile(samples[::4, ::4], 0.98)) if samples.size > 64 else int(samples.max())
     for bits in _CAMERA_BITS:
         if top < 1 << bits:
             raise UnreadableImageError(
                 source,
-                f"its values reach only {top} of 65535: it is black, or holds {bits} bits per "
+                f"its values reach only {top} of 65535: it is dark, or holds {bits} bits per "
                 "sample without saying so",
-                f"export it as 8-bit RGB, or set read.bits={bits}",
+                f"export it as 8-bit RGB, or set read.bits={bits} (16 if it is as dark as that)",
             )
 
 

@@ -126,6 +126,36 @@ def test_a_blank_image_is_noted(cohort: Path, level: int) -> None:
     assert f"1 image blank, without any tissue (row 3, {rows[1]['image']})" in notes
 
 
+def test_a_line_is_no_dermis(cohort: Path) -> None:
+    def outline(mask: np.ndarray) -> np.ndarray:
+        return cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8))
+
+    rows = read_rows(cohort)
+    write_manifest(cohort, [row | {"boundary": "", "dermis_side": ""} for row in rows])
+    repaint(cohort / rows[3]["dermis"], outline)
+    assert "row 5" in checked(cohort)[0]
+    assert "the dermis label is a line, not an area" in checked(cohort)[0]
+
+
+def test_empty_and_equal_labels_are_noted(cohort: Path) -> None:
+    rows = read_rows(cohort)
+    write_manifest(
+        cohort,
+        [
+            row | {"boundary": "", "dermis_side": "", "count": "", "second_count": ""}
+            for row in rows
+        ],
+    )
+    for row in rows:
+        shutil.copy(cohort / rows[0]["dermis"], cohort / f"{row['dermis']}.part")
+        (cohort / f"{row['dermis']}.part").replace(cohort / row["dermis"])
+    for row in rows[:2]:
+        repaint(cohort / row["nerves"], lambda mask: 0 * mask)
+    notes = checked(cohort)[1].notes()
+    assert "2 nerve labels without a single line (row 2, row 3)" in notes
+    assert "the dermis labels of all 10 images are the same" in notes
+
+
 def test_noise_is_no_tracing(cohort: Path) -> None:
     rng = np.random.default_rng(0)
     repaint(

@@ -261,7 +261,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         "several colours",
     ),
     "red and dark blue": (
-        lambda: png(painted(BLACK, (HALF, RED), (ABOVE, DARK))), "more than two grey levels"
+        lambda: png(painted(BLACK, (HALF, RED), (ABOVE, DARK))), "several colours"
     ),
     "red and green JPEG": (lambda: jpeg(SPLIT), "several colours|not a mask|more than two"),
     "red and green lines JPEG": (
@@ -270,6 +270,45 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         ),
         "several colours",
     ),
+    "near hues": (
+        lambda: png(painted(BLACK, (HALF, RED), (ABOVE, (255, 128, 0)))), "several colours"
+    ),
+    "white and pink": (
+        lambda: png(painted(BLACK, (HALF, WHITE), (ABOVE, (255, 220, 220)))), "several colours"
+    ),
+    "hairlines of two levels": (
+        lambda: png(np.maximum(lines(255, 1), np.roll(lines(29, 1), 12, 1))), "more than two grey"
+    ),
+    "hairlines of red and navy": (
+        lambda: png(
+            painted(BLACK, (lines(width=1) > 0, RED), (np.roll(lines(width=1), 12, 1) > 0, DARK))
+        ),
+        "several colours",
+    ),
+    "two dark colours": (
+        lambda: png(painted(BLACK, (HALF, (64, 0, 0)), (ABOVE, (0, 64, 0)))), "darker than half"
+    ),
+    "dark red lines, JPEG": (
+        lambda: jpeg(painted(BLACK, (lines() > 0, (110, 0, 0))), 95), "darker than half|none above"
+    ),
+    "fluorescence in green": (
+        lambda: png(np.dstack([0 * photo()[..., 0], photo()[..., 1], 0 * photo()[..., 0]])),
+        "a photograph",
+    ),
+    "reordered palette": (
+        lambda: saved(indexed(~HALF, RED, BLACK), "PNG"), "does not say which is background"
+    ),
+    "inverting palette with soft edges": (
+        lambda: saved(
+            indexed(
+                cv2.GaussianBlur(HALF * np.uint8(255), (0, 0), 1),
+                *[(255 - at,) * 3 for at in range(256)],
+            ),
+            "PNG",
+        ),
+        "classes in a palette",
+    ),
+    "int8 of 255": (lambda: tiff(-HALF.astype(np.int8)), "negative values"),
     "layer of two colours": (
         lambda: png(painted((*BLACK, 0), (HALF, (*RED, 255)), (ABOVE, (*BLUE, 255)))),
         "several colours",
