@@ -28,8 +28,9 @@ QUARTER = 0.55
 NEARLY_SAME = 0.995
 # Rows of the table of the worst.
 WORST = 5
-# A nerve label of more pieces than this, most of which have fewer pixels, is noise.
-SPECKS, SPECK_PX = 300, 6
+# A nerve label of more pieces than this in its middle quarter, most of which have fewer pixels, is
+# noise.
+SPECKS, SPECK_PX = 75, 6
 # Images of one size, and pairs of them, from which labels are compared with other images.
 FEWEST = 8
 # Most overlap (Dice) of two dermis masks that are compared: those of equal framing say nothing.
@@ -84,7 +85,8 @@ def trace_of(
     """Return what is kept of an image, (H, W, 3) RGB, and its masks, (H, W)."""
     height, width = pixels.shape[:2]
     side = (SMALL_PX, SMALL_PX)
-    grey = cv2.resize(pixels, side, interpolation=cv2.INTER_AREA).mean(axis=2, dtype=np.float32)
+    copy = np.asarray(cv2.resize(pixels, side, interpolation=cv2.INTER_AREA), np.uint8)
+    grey = copy.mean(axis=2, dtype=np.float32)
     crossings = None
     scale = biopsy.um_per_px or in_file
     both = nerves is not None and dermis is not None and dermis.any() and not dermis.all()
@@ -103,19 +105,21 @@ def trace_of(
         dermis=None if dermis is None else _small(dermis) > 0.5,
         stated=biopsy.um_per_px,
         in_file=in_file,
-        tissue=shows_tissue(pixels),
+        tissue=shows_tissue(copy),
         traced=None if nerves is None else bool(nerves.any()),
     )
 
 
 def _small(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     side = (SMALL_PX, SMALL_PX)
-    small = cv2.resize(mask.astype(np.float32), side, interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32)
+    white = mask.view(np.uint8) * np.uint8(255)
+    return np.asarray(cv2.resize(white, side, interpolation=cv2.INTER_AREA), np.float32) / 255
 
 
 def is_noise(nerves: NDArray[np.bool_]) -> bool:
-    """Whether a nerve label is specks, not lines."""
+    """Whether a nerve label is specks, not lines, in its middle."""
+    height, width = nerves.shape
+    nerves = nerves[height // 4 : height - height // 4, width // 4 : width - width // 4]
     pieces, _, stats, _ = cv2.connectedComponentsWithStats(nerves.astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]
     return pieces - 1 > SPECKS and float(np.median(areas)) < SPECK_PX
