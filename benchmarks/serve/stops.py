@@ -129,9 +129,7 @@ class Attempts:
             return "answered" if answer.json()["count"] == NERVES else "wrong"
         if answer.status_code == 503:
             return str(answer.json()["reason"])
-        ours = answer.headers.get("content-type", "").startswith("application/problem+json")
-        # Before the application is there, Serve's proxy answers for it.
-        return str(answer.status_code) if ours or answer.status_code != 404 else "starting"
+        return str(answer.status_code)
 
 
 @dataclass(frozen=True)
@@ -224,9 +222,7 @@ def _found(
         f"{name}: {one}"
         for name, one in attempts.outcome.items()
         # After a signal a connection may be closed before a byte of an answer, as if refused.
-        if one not in fair
-        and not (one == "cut off" and _late(attempts.begun[name], stopped))
-        and not (one == "starting" and attempts.begun[name] > stopped[0])
+        if one not in fair and not (one == "cut off" and _late(attempts.begun[name], stopped))
     ]
     lost += [f"{name}: served, but not received" for name in served if name not in answered]
     twice = [name for name, many in (served + per_request).items() if many > 1]
@@ -252,7 +248,9 @@ def main() -> None:
     before = machine()
     found = measure(options.requests, options.stops, options.clients)
     print(found)
-    refused = sum(found.outcomes.get(one, 0) for one in ("no connection", "stopping", "cut off"))
+    refused = sum(
+        found.outcomes.get(one, 0) for one in ("no connection", "stopping", "cut off", "not_ready")
+    )
     met = "met" if found.sound else "NOT met"
     write("serve_stops", [
         "# Stops and starts under requests", "",

@@ -34,7 +34,7 @@ def test_refused_and_sent_again_is_sound(tmp_path: Path) -> None:
 def test_what_was_lost_is_found(tmp_path: Path) -> None:
     both = {"r0-1": "answered", "r1-0": "answered"}
     served = ["r0-1", "r1-0"]
-    for bad in ("cut off", "half an answer", "wrong", "ReadTimeout", "500", "starting"):
+    for bad in ("cut off", "half an answer", "wrong", "ReadTimeout", "500", "404"):
         found = judged(tmp_path, both | {"r0-0": bad}, served)
         assert (found.lost, found.sound) == ([f"r0-0: {bad}"], False)
     # One that came after the signal may be cut off before it is answered, and nothing worse.

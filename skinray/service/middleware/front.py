@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skinray.service.middleware.limits import BODY_WANTED, Exchange, lingering, refuse_headers
 from skinray.service.middleware.request_log import SECURITY_HEADERS, name_request, outgoing
-from skinray.service.problems import LOST, ProblemError, problem_response
+from skinray.service.problems import LOST, REASONS, ProblemError, problem_response
 
 SETTING = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 FRONT = "skinray.service.middleware.front:middlewares"
@@ -28,7 +28,8 @@ PROXYS_OWN = frozenset({b"x-request-timeout-seconds", b"x-request-disconnect-dis
 RETRY_AFTER_S = "2"
 # What the proxy answers by itself, by status; every other error means that the replica died.
 PROXYS_REFUSALS = {
-    404: ("not_found", "nothing matches the given path"),
+    # The service takes every path, so it is not there (yet).
+    404: ("not_ready", "no service answers at this address: it is starting, or has another path"),
     408: ("timeout", "no answer in time: send a smaller image"),
     503: ("busy", "too many requests at once: try again later"),
 }
@@ -149,4 +150,4 @@ class _Reply:
         given: dict[str, Any] = dict(Headers(raw=self._held["headers"]))
         if "retry-after" in given:
             retry = {"Retry-After": given["retry-after"]}
-        return ProblemError(reason, detail, retry if reason in ("busy", "interrupted") else None)
+        return ProblemError(reason, detail, retry if REASONS[reason][0] == 503 else None)

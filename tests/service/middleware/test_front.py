@@ -191,7 +191,7 @@ def test_a_bad_request_id_is_replaced_for_the_proxy_too(
     [
         ((503, [(b"retry-after", b"7")]), 503, "busy"),
         ((408, []), 504, "timeout"),
-        ((404, []), 404, "not_found"),
+        ((404, []), 503, "not_ready"),
         ((500, []), 503, "interrupted"),
     ],
 )
