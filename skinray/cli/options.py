@@ -45,7 +45,7 @@ Workers = Annotated[
 
 @contextmanager
 def continued(out: Path | str) -> Iterator[None]:
-    """Say, if Ctrl-C ends the block, with which command the run in ``out`` goes on."""
+    """Print the command that continues the run in ``out`` if Ctrl-C ends the block."""
     try:
         yield
     except KeyboardInterrupt:

@@ -13,7 +13,6 @@ from skinray.images.phantoms.cohort import write_cohort
 from skinray.learning.bundle.info import read_info
 from skinray.report.biopsies.results import RunResults
 from tests.support.commands import Command
-from tests.support.tiny import read_rows, write_manifest
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -60,15 +59,3 @@ def test_a_rate_that_destroys_the_network(skinray: Command, ray_session: Any, dr
     if (out / "bundle").exists():
         with pytest.raises(BundleError, match="did not learn"):
             read_info(out / "bundle").refuse_failed(out / "bundle")
-
-
-def test_labels_one_row_too_low(skinray: Command, ray_session: Any, drawn: Path) -> None:
-    rows = read_rows(drawn)
-    labels = ("nerves", "dermis", "count")
-    shifted = [
-        row | {name: above[name] for name in labels}
-        for row, above in zip(rows, [rows[-1], *rows[:-1]], strict=True)
-    ]
-    write_manifest(drawn, shifted)
-    failures = _failures(skinray, drawn)
-    assert any("labels may belong to other images" in one for one in failures)
