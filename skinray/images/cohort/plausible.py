@@ -113,7 +113,8 @@ def trace_of(
 def _small(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     side = (SMALL_PX, SMALL_PX)
     white = mask.view(np.uint8) * np.uint8(255)
-    return np.asarray(cv2.resize(white, side, interpolation=cv2.INTER_AREA), np.float32) / 255
+    shrunk = cv2.resize(white, side, interpolation=cv2.INTER_AREA)
+    return np.asarray(shrunk, np.float32) / np.float32(255)
 
 
 def is_noise(nerves: NDArray[np.bool_]) -> bool:
