@@ -66,6 +66,10 @@ _OTHER_FILES: tuple[tuple[str, str, tuple[bytes, ...]], ...] = (
         "download the file again; the server answered with a page, perhaps to log in",
         (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML"),
     ),
+    ("a DICOM file", "export the image from the viewer as PNG or TIFF", (b"DICM",)),
+    ("a Zeiss CZI slide", "export the field as TIFF or PNG from ZEN or QuPath", (b"ZISRAWFILE",)),
+    ("a Nikon ND2 image", _EXPORT, (b"\xda\xce\xbe\x0a",)),
+    ("ImageJ regions of interest", "draw them on the image and export a mask", (b"Iout",)),
     ("compressed with gzip", "unpack it first", (b"\x1f\x8b",)),
     (
         "a ZIP archive or an Office document",
@@ -188,6 +192,7 @@ def _recognised(data: bytes, source: str) -> tuple[str, _Decode]:
         if data.startswith(magic):
             return name, decoder
     for what, remedy, starts in _OTHER_FILES:
-        if data.startswith(starts) or (data[4:8] == b"ftyp" and data[8:12] in starts):
+        inside = data[8:12] if data[4:8] == b"ftyp" else data[128:132]
+        if data.startswith(starts) or inside in starts:
             raise UnreadableImageError(source, f"{what}, not a PNG, JPEG or TIFF image", remedy)
     raise UnreadableImageError(source, "not a PNG, JPEG or TIFF image", _EXPORT)

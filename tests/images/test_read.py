@@ -121,7 +121,7 @@ def test_a_declared_depth_of_12_bits_is_used():
 @pytest.mark.parametrize("save", [png, tiff])
 def test_a_depth_that_nobody_declares_is_refused_until_the_user_states_it(save, top, bits):
     data = save(np.array([[0, top // 2, top]], np.uint16))
-    with pytest.raises(ImageError, match=f"only {top} of 65535.*set read.bits={bits}"):
+    with pytest.raises(ImageError, match=f"only {top} of 65535.*read.bits={bits}"):
         decode_image(data, "camera")
     read = decode_image(data, "camera", ReadSettings(bits=bits))
     assert read.pixels[0, -1, 0] == top >> (bits - 8)

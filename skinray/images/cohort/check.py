@@ -124,7 +124,7 @@ def _scaled(biopsy: Biopsy, read: ReadSettings) -> Biopsy:
     """Fill in the scale from the image file if the manifest has none."""
     if biopsy.um_per_px is not None:
         return biopsy
-    return replace(biopsy, um_per_px=read_image(biopsy.image, read).um_per_px)
+    return replace(biopsy, um_per_px=read_image(biopsy.image, biopsy.reading(read)).um_per_px)
 
 
 def remarks(cohort: Cohort, folds: FoldSettings) -> list[str]:
@@ -224,7 +224,7 @@ def _file_problems(
 ) -> Iterator[FileProblem]:
     """Read one image and its labels."""
     try:
-        image = read_image(biopsy.image, read)
+        image = read_image(biopsy.image, biopsy.reading(read))
     except Exception as error:  # any file must be reported, whatever it does to a decoder
         yield _problem_of(biopsy, root, error)
         return

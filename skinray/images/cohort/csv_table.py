@@ -12,6 +12,7 @@ import csv
 import difflib
 import io
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ COLUMNS = (
     "count",
     "second_count",
     "um_per_px",
+    "bits",
     "nerves_class",
     "dermis_class",
     "boundary_class",
@@ -60,6 +62,15 @@ _OTHER_FILES = (
 _SEPARATORS = ",;\t"
 # Rows above the header that a program or a person may have added.
 _TITLE_ROWS = 6
+# Letters that look the same as Latin ones: a name typed on two keyboards.
+_CYRILLIC = (
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425"
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445"
+)
+_GREEK = (
+    "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03bf"
+)
+_LOOK_ALIKES = str.maketrans(_CYRILLIC + _GREEK, "ABEKMHOPCTXaeopcyxABEZHIKMNOPTYXo")
 # What people call the columns that matter most.
 _MEANT = {
     "subject": ("patient", "case", "person", "participant", "donor", "animal", "subjectid", "id",
@@ -122,6 +133,18 @@ def plain_name(text: str) -> str:
         if unicodedata.category(sign) not in ("Cf", "Cc")
     ]
     return " ".join("".join(letters).split())
+
+
+def spelling_key(name: str) -> str:
+    """Return what two spellings of one name share.
+
+    They may differ in case, in leading zeros, in a final ".0", in what separates letters from a
+    number (``S-01``, ``S 1``), and in letters of other scripts that look the same.
+    """
+    plain = plain_name(name).translate(_LOOK_ALIKES).casefold()
+    whole = re.sub(r"^([0-9]+)[.,]0+$", r"\1", plain)
+    joined = re.sub(r"(?<=[^\W\d_])[-_ .]+(?=[0-9])", "", whole)
+    return re.sub(r"0*([0-9]+)", r"\1", joined)
 
 
 @dataclass

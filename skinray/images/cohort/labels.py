@@ -80,8 +80,11 @@ def match_shape(mask: NDArray[np.bool_], shape: tuple[int, int], path: Path) -> 
     """Return the mask if it has the image's (H, W), else raise LabelError."""
     if mask.shape == tuple(shape):
         return mask
+    turned = mask.shape == tuple(reversed(shape))
     raise UnfitLabelError(
         str(path),
         f"mask {size_of(mask.shape)} does not match image {size_of(shape)}",
-        "export both at the same magnification",
+        "turn the mask by 90 degrees: an image is read upright, as its camera was held"
+        if turned
+        else "export both at the same magnification",
     )

@@ -45,7 +45,7 @@ def load_sample(biopsy: Biopsy, settings: ReadSettings) -> Sample:
     LabelError
         A label is missing, cannot be read, or does not match the image.
     """
-    image = read_image(biopsy.image, settings).pixels
+    image = read_image(biopsy.image, biopsy.reading(settings)).pixels
     shape = (image.shape[0], image.shape[1])
     return Sample(
         image=image,
@@ -120,6 +120,7 @@ def fingerprint(cohort: Cohort) -> str:
         for path in (biopsy.image, biopsy.nerves, biopsy.dermis, biopsy.boundary):
             facts.append(None if path is None else _file_sha256(path))
         facts += [] if biopsy.source is None else [biopsy.source]
+        facts += [] if biopsy.bits is None else [f"bits: {biopsy.bits}"]
         facts += [f"{column}: {chosen}" for column, chosen in sorted(biopsy.classes.items())]
         digest.update(json.dumps(facts).encode() + b"\n")
     return digest.hexdigest()

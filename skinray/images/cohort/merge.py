@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from skinray.config.images import ReadSettings
 from skinray.errors import CohortError
 from skinray.files import sha256_of, whole, write_whole
-from skinray.images.cohort.csv_table import COLUMNS, MANIFEST
-from skinray.images.cohort.rows import LABELS, Biopsy, spelling_key
+from skinray.images.cohort.csv_table import COLUMNS, MANIFEST, spelling_key
+from skinray.images.cohort.rows import LABELS, Biopsy
 from skinray.images.cohort.twins import (
     CohortRow,
     cohort_rows,
@@ -233,7 +233,7 @@ class _Merge:
                 row,
                 f"subject '{name}' differs from '{known.subject}' (row {known.row}, {known.name}) "
                 "in spelling only",
-                "spell them alike if they are one person; otherwise rename one",
+                "write both the same way if they are one person; otherwise rename one",
             )
         return known.subject
 

@@ -6,6 +6,7 @@ problem, what a person should look at is a note.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,13 +14,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skinray.images.cohort.polylines import looks_like_json
+from skinray.config.images import ReadSettings
+from skinray.images.cohort.polylines import BOUNDARY, NERVE, foreign_class, looks_like_json
 from skinray.images.cohort.rows import Biopsy
 from skinray.images.doubts import shows_tissue
 from skinray.images.file_errors import FileProblem, counted
 
 # Side of the small copies that are compared.
 SMALL_PX = 128
+# A scale this many times the median, or this part of it, is probably a slip.
+ODD_SCALE = 4
 # Counts that differ by as many crossings, and by this share of the larger one, are far apart.
 FAR, FAR_SHARE = 5, 0.5
 # Tracings of lines that all end within this share of both sides are at another scale.
@@ -60,6 +64,7 @@ class Trace:
     stated, in_file : um per pixel by the manifest and by the image file.
     tissue : whether the image shows any; False: it is blank.
     traced : whether the nerve label marks anything; None: there is none.
+    classes : column and class of GeoJSON lines that were taken although their class is not ours.
     """
 
     biopsy: Biopsy
@@ -72,6 +77,7 @@ class Trace:
     in_file: float | None
     tissue: bool = True
     traced: bool | None = None
+    classes: tuple[tuple[str, str], ...] = ()
 
 
 def trace_of(
@@ -107,7 +113,18 @@ def trace_of(
         in_file=in_file,
         tissue=shows_tissue(copy),
         traced=None if nerves is None else bool(nerves.any()),
+        classes=tuple(_foreign_classes(biopsy)) if nerves is not None and both else (),
     )
+
+
+def _foreign_classes(biopsy: Biopsy) -> Iterator[tuple[str, str]]:
+    """Yield the columns whose lines have a class that is neither ours nor named in the row."""
+    line = None if biopsy.dermis else biopsy.boundary
+    for column, path, kind in (("nerves", biopsy.nerves, NERVE), ("boundary", line, BOUNDARY)):
+        if path is not None and column not in biopsy.classes and looks_like_json(path):
+            name = foreign_class(path, ReadSettings(), kind)
+            if name is not None:
+                yield column, name
 
 
 def _small(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -245,6 +262,8 @@ def cohort_notes(traces: Sequence[Trace]) -> list[str]:
         *_far_counts(traces),
         *_lines_at_another_scale(traces),
         *_scales(traces),
+        *_odd_scales(traces),
+        *_line_classes(traces),
     ]
 
 
@@ -323,6 +342,37 @@ def _scales(traces: Sequence[Trace]) -> list[str]:
     return [
         f"um_per_px of {counted(len(differ), 'row')} differs from what the image file states (row "
         f"{first.biopsy.row}: {first.stated:g}, its file: {first.in_file:g}); the manifest counts"
+    ]
+
+
+def _odd_scales(traces: Sequence[Trace]) -> list[str]:
+    """Note scales that are far from those of the other images."""
+    known = [(t.stated or t.in_file, t.biopsy) for t in traces]
+    scales = [(scale, biopsy) for scale, biopsy in known if scale]
+    if len(scales) < FEWEST:
+        return []
+    usual = float(np.median([scale for scale, _ in scales]))
+    odd = [
+        f"row {biopsy.row}, {biopsy.name}: {scale:g}"
+        for scale, biopsy in scales
+        if not 1 / ODD_SCALE <= scale / usual <= ODD_SCALE
+    ]
+    if not odd:
+        return []
+    more = f"; and {len(odd) - WORST} more" if len(odd) > WORST else ""
+    return [
+        f"um_per_px of {counted(len(odd), 'image')} is far from the usual {usual:g} "
+        f"({'; '.join(odd[:WORST])}{more}): correct it, or know why"
+    ]
+
+
+def _line_classes(traces: Sequence[Trace]) -> list[str]:
+    """Note lines of another class than ours that were taken as the only ones there are."""
+    taken = Counter(pair for trace in traces for pair in trace.classes)
+    return [
+        f"column {column}: the lines of {counted(files, 'file')} are all of class '{name}' and are "
+        f"taken for the label; if that is right, enter '{name}' in a column {column}_class"
+        for (column, name), files in sorted(taken.items())
     ]
 
 

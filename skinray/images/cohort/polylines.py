@@ -2,7 +2,8 @@
 
 One file may hold all labels of an image: each reader takes the lines of its own class and those
 without a class, and leaves the other classes alone. Without a class of ours, all lines must have
-one class, or none.
+one class, or none. Classes whose name ends with ``*`` are those that QuPath ignores (``Ignore*``,
+``Region*``), and so do we.
 
 In GeoJSON the outer corner of the first pixel is 0, 0 and its centre .5, .5; :func:`draw_line`
 takes coordinates of arrays, where that centre is 0, 0.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ OUTSIDE_PX = 10
 
 # Classes in QuPath: those that scoring writes, and those that a person may have added.
 NERVE, BOUNDARY, CROSSING, DERMIS = "Nerve", "Boundary", "Crossing", "Dermis"
+IGNORED = "*"
 _CLASSES = {
     word.lower(): name
     for name in (NERVE, BOUNDARY, CROSSING, DERMIS)
@@ -46,8 +49,12 @@ _OTHER_JSON = (
     ({"annotations", "categories"}, "COCO"),
     ({"_via_img_metadata"}, "the VGG Image Annotator"),
     ({"regions"}, "the VGG Image Annotator"),
+    ({"annotations", "data"}, "Label Studio"),
 )
 _INSIDE = {"FeatureCollection": "features", "GeometryCollection": "geometries"}
+_NO_LINES = ("Point", "MultiPoint", "Polygon", "MultiPolygon")
+# Where other programs than QuPath keep the class of a feature.
+_CLASS_NAMES = ("class", "label", "name")
 
 
 def looks_like_json(path: Path) -> bool:
@@ -74,15 +81,39 @@ def read_polylines(
     """Read every LineString and MultiLineString of a GeoJSON file, drawn on an image of ``shape``.
 
     Features of another class of ours than ``kind`` (``NERVE`` or ``BOUNDARY``) are left out, and
-    those of any other class where lines of ``kind`` are there.
+    those of any other class where lines of ``kind`` are there; so are features without a geometry.
 
     Parameters
     ----------
     chosen : name of the class to read instead, as the file spells it.
 
-    Raises LabelError if the file is not GeoJSON, holds geometries other than lines, lines outside
-    the image, no line of the class, or several classes without saying which is meant.
+    Raises LabelError if the file is not GeoJSON, holds other geometries than lines for the class,
+    lines outside the image, no line of the class, or several classes without saying which is meant.
     """
+    source = str(path)
+    lines = _of_class(_read(path, settings), kind, chosen, source)
+    return [_points(line, shape, source) for line in lines]
+
+
+def foreign_class(path: Path, settings: ReadSettings, kind: str) -> str | None:
+    """Return the class of the lines that :func:`read_polylines` takes; None: ``kind``, or none."""
+    names = {line.of for line in _read(path, settings)}
+    if any(_ours(name) == kind for name in names):
+        return None
+    return next((name for name in names if name is not None and _ours(name) is None), None)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A geometry: its type, its coordinates, and the class that its feature has in the file."""
+
+    type: str
+    coordinates: Any
+    of: str | None
+
+
+def _read(path: Path, settings: ReadSettings) -> list[_Line]:
+    """Read all geometries of a GeoJSON file."""
     source = str(path)
     with reading_label():
         data = read_bytes(path, settings)
@@ -92,13 +123,12 @@ def read_polylines(
     try:
         value = json.loads(data.decode("utf-16" if wide else "utf-8-sig"))
         _refuse_other_json(value, source)
-        lines = list(_lines(value, source, None))
+        return list(_lines(value, source, None))
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise UnfitLabelError(
             source, f"not valid JSON ({reason})", "export it again as GeoJSON"
         ) from None
-    return [_points(line, shape, source) for line in _of_class(lines, kind, chosen, source)]
 
 
 def _unpacked(data: bytes, source: str) -> bytes:
@@ -116,16 +146,14 @@ def _unpacked(data: bytes, source: str) -> bytes:
 
 def _refuse_other_json(value: Any, source: str) -> None:
     """Name the formats of other programs that are JSON too."""
+    if isinstance(value, list) and value:
+        value = value[0]
     names = value.keys() if isinstance(value, dict) else set()
     for keys, what in _OTHER_JSON:
         if keys <= names and "type" not in names:
             raise UnfitLabelError(
                 source, f"a file of {what}, not GeoJSON", "convert it to GeoJSON lines or to a mask"
             )
-
-
-# A line's coordinates, and the class that its feature has in the file.
-_Line = tuple[Any, str | None]
 
 
 def _lines(value: Any, source: str, of: str | None) -> Iterator[_Line]:
@@ -139,26 +167,40 @@ def _lines(value: Any, source: str, of: str | None) -> Iterator[_Line]:
         yield from _lines(_member(value, _INSIDE[kind], source), source, of)
     elif kind == "Feature":
         of = _class_of(value)
-        if _ours(of) in (CROSSING, DERMIS):  # points and areas
-            yield None, of
+        if value.get("geometry", {}) is None:
+            yield _Line("null", None, of)
         else:
             yield from _lines(_member(value, "geometry", source), source, of)
-    elif kind == "LineString":
-        yield _member(value, "coordinates", source), of
     elif kind == "MultiLineString":
         for line in _member(value, "coordinates", source):
-            yield line, of
+            yield _Line("LineString", line, of)
+    elif kind == "LineString" or kind in _NO_LINES:
+        yield _Line(kind, _member(value, "coordinates", source), of)
     else:
-        raise UnfitLabelError(
-            source,
-            f"a geometry of type {kind[:40]}, not a line",
-            "trace with the polyline tool and export LineString geometries",
-        )
+        raise _no_line(kind, source)
+
+
+def _no_line(kind: str, source: str) -> UnfitLabelError:
+    return UnfitLabelError(
+        source,
+        f"a geometry of type {kind[:40]}, not a line",
+        "trace with the polyline tool and export LineString geometries",
+    )
 
 
 def _of_class(lines: list[_Line], kind: str, chosen: str | None, source: str) -> list[Any]:
     """Return the coordinates of the lines that are meant."""
-    names = sorted({name for _, name in lines if name is not None})
+    found = _chosen(lines, kind, chosen, source)
+    for line in found:
+        if line.type != "LineString":
+            raise _no_line(line.type, source)
+    return [line.coordinates for line in found]
+
+
+def _chosen(lines: list[_Line], kind: str, chosen: str | None, source: str) -> list[_Line]:
+    """Return the geometries that are meant."""
+    lines = [line for line in lines if line.type != "null"] or lines
+    names = sorted({line.of for line in lines if line.of is not None})
     held = f"holds {' and '.join(names)}"
     if chosen is not None:
         wanted = chosen.strip().lower()
@@ -168,13 +210,16 @@ def _of_class(lines: list[_Line], kind: str, chosen: str | None, source: str) ->
                 f"{held if names else 'has no classes'}, and no line of class {chosen}",
                 "correct the class in the manifest",
             )
-        return [line for line, name in lines if name and name.strip().lower() == wanted]
-    own = [line for line, name in lines if _ours(name) == kind]
-    plain = [line for line, name in lines if name is None]
-    if own:
-        return [line for line, name in lines if name is None or _ours(name) == kind]
+        return [line for line in lines if line.of and line.of.strip().lower() == wanted]
+    if any(_ours(line.of) == kind for line in lines):
+        return [line for line in lines if line.of is None or _ours(line.of) == kind]
+    if any(line.type == "LineString" and _ours(line.of) is None for line in lines):
+        # Areas of a class, such as the tissue, are beside the lines.
+        lines = [line for line in lines if line.type == "LineString" or line.of is None]
+        names = sorted({line.of for line in lines if line.of is not None})
+    plain = any(line.of is None for line in lines)
     others = {name for name in names if _ours(name) is None}
-    if len(others) + bool(plain) > 1:
+    if len(others) + plain > 1:
         unnamed = " and lines without a class" if plain else ""
         raise UnfitLabelError(
             source,
@@ -182,7 +227,7 @@ def _of_class(lines: list[_Line], kind: str, chosen: str | None, source: str) ->
             f"give those that are meant the class {kind}, or name their class in the manifest "
             f"({'nerves_class' if kind == NERVE else 'boundary_class'})",
         )
-    found = [line for line, name in lines if name is None or name in others]
+    found = [line for line in lines if line.of is None or line.of in others]
     if names and not found:
         raise UnfitLabelError(
             source,
@@ -197,15 +242,23 @@ def _class_of(feature: dict[str, Any]) -> str | None:
     properties = feature.get("properties")
     classification = properties.get("classification") if isinstance(properties, dict) else None
     name = classification.get("name") if isinstance(classification, dict) else classification
-    return name if isinstance(name, str) and name.strip() else None
+    if isinstance(name, str) and name.strip():
+        return name
+    others = (properties.get(key) for key in _CLASS_NAMES) if isinstance(properties, dict) else ()
+    return next((other for other in others if isinstance(other, str) and _ours(other)), None)
 
 
 def _ours(name: str | None) -> str | None:
     """Return which of our classes a name means; None for none or another one.
 
-    QuPath writes ``Nerve: PGP9.5`` for a class derived from ``Nerve``.
+    QuPath writes ``Nerve: PGP9.5`` for a class derived from ``Nerve``, and ends the names of
+    classes that it ignores with ``*``.
     """
-    return None if name is None else _CLASSES.get(name.split(":")[0].strip().lower())
+    if name is None:
+        return None
+    if name.strip().endswith(IGNORED):
+        return IGNORED
+    return _CLASSES.get(name.split(":")[0].strip().lower())
 
 
 def _member(value: dict[str, Any], name: str, source: str) -> Any:

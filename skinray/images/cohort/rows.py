@@ -10,17 +10,23 @@ from pathlib import Path
 from typing import Literal, TypeVar, cast, get_args
 
 from skinray.config.base import parse_number
-from skinray.images.cohort.csv_table import KEEP_INSIDE, ManifestRow, plain_name, read_table
+from skinray.config.images import ReadSettings
+from skinray.images.cohort.csv_table import KEEP_INSIDE, ManifestRow, read_table, spelling_key
 from skinray.images.cohort.dermis_fill import SIDES, parse_side
 from skinray.images.file_errors import FileProblem
 from skinray.images.pixel_size import SCALE_RANGE
 
+_BITS = range(8, 17)
 _WHOLE = "a whole number of 0 or more"
 # Who made a label: a person; a model, then a person who corrected or reviewed it; a model alone;
 # or skinray, which drew the image with it.
 Source = Literal["drawn", "corrected", "model", "phantom"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 LABELS = ("nerves", "dermis", "boundary")
+# What a spreadsheet writes where a formula failed, in English and in German.
+_FORMULA_ERROR = re.compile(
+    r"#(DIV/0!|N/A|NAME\?|NULL!|NUM!|REF!|VALUE!|NV|WERT!|BEZUG!|ZAHL!|SPILL!|CALC!)", re.IGNORECASE
+)
 T = TypeVar("T")
 
 
@@ -44,6 +50,7 @@ class Biopsy:
     row : as a spreadsheet numbers it; the header is row 1.
     source : who made the labels; None: not said, so a person drew them.
     classes : the class that a label's file means, by column, where the file has several.
+    bits : depth of the image, where its file has 16 bits per sample and does not declare fewer.
     """
 
     name: str
@@ -60,6 +67,11 @@ class Biopsy:
     row: int
     source: Source | None = None
     classes: Mapping[str, str] = field(default_factory=dict)
+    bits: int | None = None
+
+    def reading(self, settings: ReadSettings) -> ReadSettings:
+        """Return the settings to read the image with: the row states the depth of its file."""
+        return settings if self.bits is None else settings.override({"bits": self.bits})
 
     @property
     def is_scored(self) -> bool:
@@ -147,6 +159,10 @@ class _RowReader:
                 "no subject, so the image belongs to no fold",
                 "enter the subject, or remove the column if every image has its own subject",
             )
+        for column in ("subject", "group"):
+            if _FORMULA_ERROR.fullmatch(row.text(column) or ""):
+                cell = row.text(column)
+                self._refuse(f"{column} '{cell}' is a failed formula", "correct it and save again")
         dermis, boundary = self._file("dermis"), self._file("boundary")
         side = self._value("dermis_side", parse_side, SIDES)
         if boundary is not None and dermis is None and row.text("dermis_side") is None:
@@ -164,6 +180,7 @@ class _RowReader:
             second_count=self._value("second_count", self._count, _WHOLE),
             um_per_px=self._value("um_per_px", lambda _: row.um_per_px(), SCALE_RANGE),
             row=row.number,
+            bits=self._value("bits", self._bits, f"a whole number from {_BITS[0]} to {_BITS[-1]}"),
             classes={
                 column: chosen
                 for column in LABELS
@@ -179,6 +196,11 @@ class _RowReader:
 
     def _count(self, cell: str) -> int:
         return _count(cell.replace(",", ".") if self.row.decimal_comma else cell)
+
+    def _bits(self, cell: str) -> int:
+        if (bits := self._count(cell)) not in _BITS:
+            raise ValueError
+        return bits
 
     def _refuse(self, reason: str, remedy: str) -> None:
         file = self.row.cells["image"] or "(no image)"
@@ -230,12 +252,6 @@ def _source(cell: str) -> Source:
     if cell.lower() not in SOURCES:
         raise ValueError
     return cast(Source, cell.lower())
-
-
-def spelling_key(name: str) -> str:
-    """Return what two spellings of one name share: case, leading zeros and a final ".0" aside."""
-    whole = re.sub(r"^([0-9]+)[.,]0+$", r"\1", plain_name(name).casefold())
-    return re.sub(r"0*([0-9]+)", r"\1", whole)
 
 
 def _spellings(biopsies: list[Biopsy]) -> list[FileProblem]:

@@ -69,7 +69,7 @@ def cohort_rows(root: Path) -> tuple[list[CohortRow], str]:
 
 def image_marks(biopsy: Biopsy, read: ReadSettings) -> tuple[str, str]:
     """Return what tells an image from others: hashes of its file and of its pixels."""
-    pixels = read_image(biopsy.image, read).pixels
+    pixels = read_image(biopsy.image, biopsy.reading(read)).pixels
     digest = hashlib.sha256(f"{pixels.shape};".encode())
     digest.update(pixels.data)
     return f"file {sha256_of(biopsy.image)}", f"pixels {digest.hexdigest()}"

@@ -98,7 +98,7 @@ def to_rgb(raster: Raster, source: str, bits: int | None = None) -> NDArray[np.u
             raise UnreadableImageError(
                 source,
                 f"its values reach {top}, more than {depth} bits hold, so most would become white",
-                "export it as 8-bit RGB, or correct read.bits",
+                "export it as 8-bit RGB, or correct its depth (read.bits, or bits in the manifest)",
             )
     rgb = to_8_bit(raster.samples, depth)
     if raster.white_is_zero:
@@ -128,7 +128,8 @@ def _refuse_unknown_depth(samples: Samples, source: str) -> None:
                 source,
                 f"its values reach only {top} of 65535: it is dark, or holds {bits} bits per "
                 "sample without saying so",
-                f"export it as 8-bit RGB, or set read.bits={bits} (16 if it is as dark as that)",
+                f"export it as 8-bit RGB, or state its depth: read.bits={bits}, or for training "
+                f"{bits} in the manifest's column bits (16 if it is as dark as that)",
             )
 
 

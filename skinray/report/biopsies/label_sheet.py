@@ -68,7 +68,7 @@ def draw_labels(
 def _figure(biopsy: Biopsy, out: Path, name: str, read: ReadSettings) -> str:
     """Draw one image; return its part of the page."""
     try:
-        image = read_image(biopsy.image, read)
+        image = read_image(biopsy.image, biopsy.reading(read))
         shape = (image.pixels.shape[0], image.pixels.shape[1])
         nerves, dermis = load_nerves(biopsy, shape, read), load_dermis(biopsy, shape, read)
         scale = biopsy.um_per_px or image.um_per_px

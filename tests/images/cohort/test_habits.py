@@ -6,17 +6,24 @@ import gzip
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from skinray.config.biopsies import FoldSettings
 from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, LabelError
-from skinray.images.cohort.check import remarks
-from skinray.images.cohort.csv_table import plain_name
+from skinray.images.cohort.check import check_cohort, remarks
+from skinray.images.cohort.csv_table import plain_name, spelling_key
 from skinray.images.cohort.labels import read_boundary, read_nerves
-from skinray.images.cohort.manifest import fingerprint, load_dermis, load_nerves, read_manifest
-from skinray.images.cohort.rows import scan_cohort, spelling_key
+from skinray.images.cohort.manifest import (
+    fingerprint,
+    load_dermis,
+    load_nerves,
+    load_sample,
+    read_manifest,
+)
+from skinray.images.cohort.rows import scan_cohort
 from skinray.scoring.overlays import encode_png
 
 HEADER = "image,subject,group,nerves,dermis,count,um_per_px"
@@ -141,6 +148,7 @@ def test_spellings_that_read_the_same_are_one_subject(folder: Path, one: str, ot
     [
         ("p7", "P7"), ("7", "07"), ("7", "7.0"), ("007", "7"), ("S01", "s1"), ("S1-01", "S1-1"),
         ("7.00", "7"), ("Müller", "MÜLLER"), ("straße", "STRASSE"), ("000", "0"),
+        ("S-01", "S01"), ("S 1", "S_1"), ("P.3", "p3"), ("A1", "\u04101"), ("\u03a47", "T-07"),
     ],
 )  # fmt: skip
 def test_subjects_that_differ_in_spelling_only_are_an_error(
@@ -153,10 +161,34 @@ def test_subjects_that_differ_in_spelling_only_are_an_error(
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("1", "10"), ("S1", "S2"), ("1.5", "15"), ("a-1", "a1")]
+    ("one", "other"),
+    [("1", "10"), ("S1", "S2"), ("1.5", "15"), ("1-1", "11"), ("S1-1", "S11"), ("a-b", "ab")],
 )
 def test_other_subjects_stay_apart(one: str, other: str) -> None:
     assert spelling_key(one) != spelling_key(other)
+
+
+@pytest.mark.parametrize("cell", ["#DIV/0!", "#REF!", "#WERT!", "#name?"])
+def test_a_failed_formula_is_no_subject(folder: Path, cell: str) -> None:
+    write(folder, rows=[ROWS[0].replace("S0", cell), *ROWS[1:]])
+    assert f"row 2, images/0.png: subject '{cell}' is a failed formula" in refused(folder)
+
+
+def test_the_manifest_states_the_depth_of_a_file(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    deep = rng.integers(0, 1 << 12, (*SHAPE, 3), np.uint16)
+    cv2.imwrite(str(folder / "images/0.png"), deep)
+    write(folder)
+    (problem,) = check_cohort(folder, READ, FoldSettings(count=3))[:1]
+    assert "12 in the manifest's column bits" in str(problem)
+    rows = [f"{row},{'12' if at == 0 else ''}" for at, row in enumerate(ROWS)]
+    stated = read_manifest(write(folder, f"{HEADER},bits", rows))
+    image = load_sample(stated.biopsies[0], READ).image
+    assert np.array_equal(image[..., ::-1], (deep >> 4).astype(np.uint8))
+    assert load_sample(stated.biopsies[1], READ).image.max() == 255
+    assert fingerprint(stated) != fingerprint(read_manifest(write(folder)))
+    write(folder, f"{HEADER},bits", [f"{ROWS[0]},7", *ROWS[1:]])
+    assert "bits '7' is not a whole number from 8 to 16" in refused(folder)
 
 
 def test_groups_that_differ_in_spelling_only_are_noted(folder: Path) -> None:
@@ -248,6 +280,42 @@ def test_one_class_of_another_name_is_read(tmp_path: Path) -> None:
         read_nerves(path, SHAPE, READ)
 
 
+@pytest.mark.parametrize("name", ["Ignore*", "Region*", "Artefact *"])
+def test_classes_that_qupath_ignores_are_left_out(tmp_path: Path, name: str) -> None:
+    alone = read_nerves(geojson(tmp_path, line(*NERVE)), SHAPE, READ)
+    path = geojson(tmp_path, line(*NERVE), line(*EDGE, name=name))
+    assert np.array_equal(read_nerves(path, SHAPE, READ), alone)
+    path = geojson(tmp_path, line(*NERVE, name="Faser"), line(*EDGE, name=name))
+    assert np.array_equal(read_nerves(path, SHAPE, READ), alone)
+    with pytest.raises(LabelError, match="and no line of class Nerve"):
+        read_nerves(geojson(tmp_path, line(*EDGE, name=name)), SHAPE, READ)
+
+
+@pytest.mark.parametrize("nerve", ["Nerve", "Faser", None])
+def test_areas_and_lost_features_beside_the_lines_are_left_out(
+    tmp_path: Path, nerve: str | None
+) -> None:
+    alone = read_nerves(geojson(tmp_path, line(*NERVE)), SHAPE, READ)
+    tissue = line(*EDGE, name="Tissue")
+    tissue["geometry"] = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 0]]]}
+    lost = line(*EDGE) | {"geometry": None}
+    path = geojson(tmp_path, tissue, line(*NERVE, name=nerve), lost)
+    assert np.array_equal(read_nerves(path, SHAPE, READ), alone)
+    with pytest.raises(LabelError, match="of type Polygon, not a line"):
+        read_nerves(geojson(tmp_path, tissue), SHAPE, READ)
+    tissue["properties"] = {}
+    with pytest.raises(LabelError, match=r"of type Polygon|and lines without"):
+        read_nerves(geojson(tmp_path, tissue, line(*NERVE, name=nerve)), SHAPE, READ)
+
+
+@pytest.mark.parametrize("key", ["class", "label", "name"])
+def test_a_class_in_another_property_is_understood(tmp_path: Path, key: str) -> None:
+    alone = read_nerves(geojson(tmp_path, line(*NERVE)), SHAPE, READ)
+    edge = line(*EDGE) | {"properties": {key: "Boundary"}}
+    nerve = line(*NERVE) | {"properties": {key: "my first fibre"}}
+    assert np.array_equal(read_nerves(geojson(tmp_path, nerve, edge), SHAPE, READ), alone)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gzip", "gzip, utf-16"])
 def test_encodings_of_geojson(tmp_path: Path, encoding: str) -> None:
     text = json.dumps([line(*NERVE, name="Nerve")])
@@ -270,9 +338,10 @@ def test_a_gzip_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
         ({"version": "5.0", "shapes": [], "imagePath": "a.png"}, "LabelMe"),
         ({"images": [], "annotations": [], "categories": []}, "COCO"),
         ({"_via_img_metadata": {}}, "VGG Image Annotator"),
+        ([{"id": 1, "data": {}, "annotations": []}], "Label Studio"),
     ],
 )
-def test_other_json_is_named(tmp_path: Path, value: dict, said: str) -> None:
+def test_other_json_is_named(tmp_path: Path, value: object, said: str) -> None:
     path = tmp_path / "lines.json"
     path.write_text(json.dumps(value))
     with pytest.raises(LabelError, match=f"a file of .*{said}, not GeoJSON"):

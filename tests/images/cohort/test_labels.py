@@ -127,12 +127,19 @@ def test_a_mask_of_another_size_names_both_sizes(tmp_path):
     assert str(caught.value) == message
 
 
+def test_a_mask_with_swapped_sides_names_the_remedy(tmp_path):
+    path = write_mask(tmp_path / "n.png", np.zeros((60, 40)))
+    with pytest.raises(LabelError, match="mask 40x60 does not match image 60x40: turn the mask"):
+        read_nerves(path, (40, 60), READ)
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
         ({"type": "Polygon", "coordinates": []}, "a geometry of type Polygon"),
         ({"type": "LineString"}, "LineString without coordinates"),
-        ({"type": "Feature", "geometry": None}, "Feature without geometry"),
+        ({"type": "Feature", "geometry": None}, "a geometry of type null"),
+        ({"type": "Feature"}, "Feature without geometry"),
         ({"lines": []}, "a geometry of type None"),
         ([1, 2], "a geometry of type int"),
         (line((5, 5)), "a line of one point"),

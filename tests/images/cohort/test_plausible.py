@@ -204,6 +204,32 @@ def test_a_scale_that_contradicts_the_file_is_noted(cohort: Path) -> None:
     assert "um_per_px of 1 row differs from what the image file states (row 2: 0.5" in note
 
 
+def test_a_scale_far_from_the_others_is_noted(cohort: Path) -> None:
+    rows = read_rows(cohort)
+    write_manifest(cohort, [rows[0] | {"um_per_px": "5"}, *rows[1:]])
+    (note,) = checked(cohort)[1].notes()
+    assert note.startswith(
+        f"um_per_px of 1 image is far from the usual 0.5 (row 2, {rows[0]['image']}: 5)"
+    )
+
+
+def test_lines_of_another_class_are_noted_unless_the_row_names_it(cohort: Path) -> None:
+    rows = read_rows(cohort)
+    feature = (
+        '{"type": "Feature", "properties": {"classification": {"name": "Faser"}}, "geometry": '
+        '{"type": "LineString", "coordinates": [[70, 30], [275, 220]]}}'
+    )
+    (cohort / "nerves/0.geojson").write_text(feature)
+    rows[0] |= {"nerves": "nerves/0.geojson", "count": "", "second_count": ""}
+    write_manifest(cohort, rows)
+    (note,) = checked(cohort)[1].notes()
+    assert note.startswith("column nerves: the lines of 1 file are all of class 'Faser'")
+    write_manifest(cohort, [row | {"nerves_class": ""} for row in rows])
+    rows = read_rows(cohort)
+    write_manifest(cohort, [rows[0] | {"nerves_class": "faser"}, *rows[1:]])
+    assert not checked(cohort)[1].notes()
+
+
 def test_lines_in_micrometres_are_noted(cohort: Path) -> None:
     rows = read_rows(cohort)
     for at, row in enumerate(rows):

@@ -252,6 +252,10 @@ def test_pages_of_one_size_are_a_stack() -> None:
         (b"<html><head>", "a web page"),
         (b"\x1f\x8b\x08\0", "compressed with gzip.*unpack it first"),
         (b"PK\x03\x04\x14\0", "a ZIP archive or an Office document"),
+        (bytes(128) + b"DICM", "a DICOM file.*export the image from the viewer"),
+        (b"ZISRAWFILE\0", "a Zeiss CZI slide.*QuPath"),
+        (b"\xda\xce\xbe\x0a", "a Nikon ND2 image"),
+        (b"Iout\0\xe4", "ImageJ regions of interest.*export a mask"),
         (b"GARBAGE", "not a PNG, JPEG or TIFF image"),
     ],
 )
