@@ -38,7 +38,7 @@ def line(*points: tuple[float, float]) -> dict[str, object]:
 
 
 def feature(geometry: object) -> dict[str, object]:
-    return {"type": "Feature", "geometry": geometry, "properties": {"name": "nerve"}}
+    return {"type": "Feature", "geometry": geometry, "properties": {"name": "traced 3"}}
 
 
 # --- nerves ---------------------------------------------------------------------------------
