@@ -15,6 +15,7 @@ or a map of numbered objects is not a mask.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import cv2
 import numpy as np
@@ -83,7 +84,7 @@ def _of_pixels(
     if pixels.ndim == 3 and np.ptp(pixels, axis=2).max() <= (16 if lossy else 0):
         pixels, samples = pixels.max(axis=2), samples.max(axis=2)
     if samples.ndim == 2:
-        levels = np.unique(samples)
+        levels = _levels(samples)
         if levels.size == 1:
             return np.full(samples.shape, bool(levels[0] > (raster.white // 2 if lossy else 0)))
         if levels.size == 2 and not lossy:
@@ -136,10 +137,18 @@ def _refuse_few_classes(pixels: NDArray[np.uint8], value: NDArray[np.uint8], sou
     raise UnfitLabelError(source, reason, _ONE_CLASS)
 
 
+def _levels(values: Samples) -> NDArray[Any]:
+    """Return the different values of (H, W) samples, sorted."""
+    if values.dtype != np.uint8:
+        return np.unique(values)
+    values = np.ascontiguousarray(values)
+    return np.flatnonzero(cv2.calcHist([values], [0], None, [256], [0, 256]))
+
+
 def _distinct(pixels: NDArray[np.uint8]) -> int:
     """Count the different levels or colours."""
     if pixels.ndim == 2:
-        return int(np.unique(pixels).size)
+        return int(_levels(pixels).size)
     return int(np.unique(pixels.astype(np.uint32) @ np.array([1, 256, 65536], np.uint32)).size)
 
 
@@ -160,7 +169,7 @@ def _value_of_colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
 
 def _by_index(index: Samples, raster: Raster, source: str) -> NDArray[np.bool_]:
     """Read a palette file: 0 is background, and one other index is the class."""
-    used = [int(value) for value in np.unique(index)]
+    used = [int(value) for value in _levels(index)]
     classes = [value for value in used if value]
     assert raster.palette is not None  # noqa: S101 - every indexed raster has one
     if len(classes) <= 1:
@@ -184,7 +193,7 @@ def _by_index(index: Samples, raster: Raster, source: str) -> NDArray[np.bool_]:
 def _grey_ramp(raster: Raster) -> bool:
     """Whether a palette only stores grey, so that its colours are the values."""
     assert raster.palette is not None and raster.index is not None  # noqa: S101, PT018 - see caller
-    used = np.unique(raster.index)
+    used = _levels(raster.index)
     colours = raster.palette[used]
     if np.ptp(colours, axis=1).any():
         return False
@@ -200,7 +209,7 @@ def _drawn(raster: Raster, source: str) -> NDArray[np.bool_] | None:
     stated = to_8_bit(alpha, raster.bits)
     top = max(int(stated.max()), 1)
     scaled = (stated.astype(np.uint16) * 255 // top).astype(np.uint8)
-    if np.unique(scaled).size > 2:
+    if _levels(scaled).size > 2:
         _refuse_classes(scaled, lossy=False, source=source, what="levels of transparency")
     return np.asarray(scaled > 127)
 
