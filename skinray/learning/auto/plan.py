@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,8 @@ def plan_run(
     folds : None: those that all images of the cohort can fill.
     """
     folds = folds or folds_for(cohort.images, cohort.subjects)
-    planner = _Planner(cohort, machine, hours or machine.hours, timer or measure, folds)
+    timer = timer or partial(measure, at_once=machine.at_once)
+    planner = _Planner(cohort, machine, hours or machine.hours, timer, folds)
     return planner.plan()
 
 

@@ -162,7 +162,7 @@ def test_problems_of_the_cohort_are_listed_before_anything_is_timed(
 
 def test_a_network_is_timed_with_one_thread() -> None:
     before = torch.get_num_threads()
-    cost = measure(tiny_spec().arm, 32, torch.device("cpu"))
+    cost = measure(tiny_spec().arm, 32, torch.device("cpu"), at_once=2)
     assert cost.step_s > 0
     assert cost.megapixel_s > 0
     assert torch.get_num_threads() == before
