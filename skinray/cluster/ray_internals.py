@@ -8,14 +8,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from skinray.errors import ResourcesError
+
+if TYPE_CHECKING:
+    from ray.data import DataContext
 
 # Announces token authentication at each local start, as a warning; no option switches it off.
 TOKEN_LOGGER = "ray._private.authentication.authentication_token_setup"  # noqa: S105 - a name
@@ -31,6 +35,8 @@ POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 # find out whether the service also answers without.
 CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 ANSWER_S = 10.0
+# Far less than a block of crops takes to be used.
+REST_S = 0.02
 
 
 @contextmanager
@@ -88,6 +94,21 @@ def sigterm_kept() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
             signal.alarm(0)
+
+
+def unhurried(context: DataContext) -> None:
+    """Let Ray Data's scheduler, a thread of this process, rest after each of its steps.
+
+    While its output is held back it does not wait: it takes half of a core, and the GIL, from a
+    training in the same process, which then took twice as long for as long as crops were made.
+    """
+    from ray.data._internal.execution.execution_callback import ExecutionCallback
+
+    class Rest(ExecutionCallback):  # type: ignore[misc]  # Ray's types are not read
+        def on_execution_step(self, executor: Any) -> None:
+            time.sleep(REST_S)
+
+    context.custom_execution_callback_classes.append(Rest)
 
 
 def proxies() -> list[Any]:

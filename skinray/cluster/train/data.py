@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from skinray.cluster.ray_internals import unhurried
 from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.sources import COLUMNS, Augmenter, Source, rows_of
 from skinray.errors import TrainingError
@@ -58,6 +59,7 @@ def plan_dataset(
     context = DataContext.get_current().copy()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
+    unhurried(context)
     with DataContext.current(context):
         table = {name: np.array([getattr(row, name) for row in rows]) for name in COLUMNS}
         per_block = rows_per_block(spec)

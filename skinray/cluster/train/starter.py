@@ -11,6 +11,7 @@ import ray.data
 from ray.data import DataContext
 
 from skinray.cluster.device import ready_device
+from skinray.cluster.ray_internals import unhurried
 from skinray.cluster.session import session
 from skinray.config.kinds import STAGES, Stage
 from skinray.learning.auto.starter import (
@@ -56,6 +57,7 @@ class _Drawn:
         context = DataContext.get_current().copy()
         context.execution_options.preserve_order = True
         context.enable_progress_bars = context.print_on_execution_start = False
+        unhurried(context)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         with DataContext.current(context):
             rows = ray.data.range(groups, override_num_blocks=groups)
