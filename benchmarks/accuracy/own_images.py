@@ -8,6 +8,7 @@ planned by the recipe ``auto`` for this machine.
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import cv2
 
 from benchmarks.measure import machine, record, recorded, versions, write
 from benchmarks.own_cluster import ROOT
+from skinray.cli.options import NOT_LEARNED
 from skinray.config.biopsies import PhantomSettings
 from skinray.images.phantoms.cohort import write_cohort
 from skinray.report.biopsies.agreement import agreement
@@ -61,6 +63,13 @@ class Cohort:
                 how = cv2.INTER_CUBIC if path.parent.name == "images" else cv2.INTER_NEAREST
                 both = {"fx": self.enlarged, "fy": self.enlarged}
                 cv2.imwrite(str(path), cv2.resize(pixels, None, **both, interpolation=how))
+            # The lines are still those of the smaller images.
+            rows = list(csv.DictReader(table.open(newline="", encoding="utf-8")))
+            with table.open("w", newline="", encoding="utf-8") as stream:
+                kept = [name for name in rows[0] if name not in ("boundary", "dermis_side")]
+                writer = csv.DictWriter(stream, kept, extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(rows)
 
 
 COHORTS = {
@@ -82,6 +91,8 @@ def measure(name: str, tissue: Path, scratch: Path) -> dict[str, Any]:
     command = [sys.executable, "jobs/train_cv.py", "--data", str(data), "--out", str(out)]
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     minutes = (time.monotonic() - began) / 60
+    if code not in (0, NOT_LEARNED):
+        sys.exit(f"{name}: the run ended with {code}, before it had results")
     results = RunResults.load(out)
     rows = results.counts
     found = agreement([row.model for row in rows], [row.expert for row in rows])
@@ -146,7 +157,11 @@ def main() -> None:
     runs = recorded("own_images")
     for name in (one for one in COHORTS if one.startswith(tuple(options.cohort or [""]))):
         with tempfile.TemporaryDirectory(prefix="own-images-") as scratch:
-            folder = options.keep / name.replace(" ", "-") if options.keep else Path(scratch)
+            folder = (
+                options.keep / name.replace(" ", "-").replace("/", "-")
+                if options.keep
+                else Path(scratch)
+            )
             run = measure(name, options.data / "skin_pas_dej", folder)
         runs = record("own_images", run, ["name"])
     write("own_images", page(runs))
