@@ -29,7 +29,7 @@ SCRIPTS = (
     "accuracy.several_workers", "accuracy.thin_lines", "chaos.run",
     "photos.networks", "photos.table", "photos.wide_conv", "serve.batches", "serve.front_proxy",
     "serve.overhead", "serve.overload", "serve.replica_kill", "serve.stops", "speed.augmentation",
-    "speed.crossing_stage", "speed.scaling", "speed.score_efficiency", "speed.score_feeding",
+    "speed.crossing_stage", "speed.data_scheduler", "speed.scaling", "speed.score_efficiency", "speed.score_feeding",
     "speed.score_memory", "speed.tolerant_dice", "speed.train_overhead",
 )  # fmt: skip
 MOST_MODULES = 15
