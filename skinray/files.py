@@ -23,6 +23,18 @@ def as_path(path: Path | str, thing: str) -> Path:
     return Path(path)
 
 
+def cache_folder(name: str) -> Path:
+    """Return the folder of one kind of files that skinray can make again; it may not exist yet.
+
+    ``$SKINRAY_CACHE/NAME``, else ``$XDG_CACHE_HOME/skinray/NAME``, else ``~/.cache/skinray/NAME``.
+    """
+    own = os.environ.get("SKINRAY_CACHE")
+    if own:
+        return Path(own).expanduser() / name
+    shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(shared).expanduser() / "skinray" / name
+
+
 @contextmanager
 def whole(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Give another name to write to, and put that file in place at the end of the block.

@@ -62,6 +62,14 @@ def score(
     no_overlays: Annotated[
         bool, typer.Option("--no-overlays", help="Do not write overlays, GeoJSON or masks.")
     ] = False,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="Compute in float32 as in training. Default: as fast as this machine can, if "
+            "counts on the first images agree.",
+        ),
+    ] = False,
     anyway: Anyway = False,
     set_: Annotated[list[str] | None, set_option("layout=separate or fused.actors=4")] = None,
 ) -> None:
@@ -85,6 +93,7 @@ def score(
     changes = dict(parse_assignment(text) for text in set_ or [])
     changes = {path.removeprefix("score."): value for path, value in changes.items()}
     chosen: dict[str, Any] = {"um_per_px": um_per_px, "anyway": anyway, "overlays": not no_overlays}
+    chosen |= {"backend": "eager"} if exact else {}
     settings = validate(ScoreSettings, chosen, "options").override(changes)
     from skinray.cluster.score.run import score as run
     from skinray.models.weights.published import STARTER

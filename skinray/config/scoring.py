@@ -10,6 +10,9 @@ from skinray.config.base import Settings
 from skinray.config.images import ReadSettings
 from skinray.config.kinds import Stage
 
+# How networks are computed; the first is the reference, which every bundle is trained with.
+BackendName = Literal["eager", "channels_last", "bfloat16", "openvino", "openvino_bfloat16"]
+
 
 class PoolSettings(Settings):
     """The actors of one scoring stage, and the resources of each."""
@@ -36,6 +39,11 @@ class ScoreSettings(Settings):
     anyway: bool = Field(False, description="use a bundle that did not learn its task")
     overlays: bool = Field(
         True, description="write an overlay of each image, and a GeoJSON file or the mask"
+    )
+    backend: Literal["auto"] | BackendName = Field(
+        "auto",
+        description="what computes the networks: eager is float32 in torch, the reference; auto: "
+        "the fastest on each machine whose maps and counts stay within the limits of the gate",
     )
     layout: Literal["auto", "fused", "separate"] = Field(
         "auto",
@@ -121,6 +129,11 @@ class ServeSettings(Settings):
         ge=1,
         description="threads of each network on a CPU; use as many as for scoring, because another "
         "number rounds sums differently and may change a count",
+    )
+    backend: Literal["auto"] | BackendName = Field(
+        "auto",
+        description="what computes the networks; auto: what scoring with this bundle found best "
+        "on this machine, and else eager",
     )
     batch_size: int = Field(
         1,

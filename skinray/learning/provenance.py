@@ -22,6 +22,7 @@ PACKAGES = (
     "opencv-python",
     "Pillow",
     "tifffile",
+    "openvino",
 )
 
 

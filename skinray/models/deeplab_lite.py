@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from skinray.errors import SettingsError
-from skinray.models.layers import ChannelNormalise, pad_to_stride, upsample, use_group_norm
+from skinray.models.layers import ChannelNormalise, WholeImage, upsample, use_group_norm
 
 # Of stained sections; only the start of a training from random weights depends on it.
 MEAN, STD = (0.75, 0.65, 0.7), (0.2, 0.2, 0.2)
 STRIDE = 16
 
 
-class DeepLabLite(nn.Module):
+class DeepLabLite(WholeImage):
     """DeepLabLite on RGB in 0..1.
 
     Parameters
@@ -30,6 +30,8 @@ class DeepLabLite(nn.Module):
     atrous_rates : dilations of the pyramid.
     dropout : after the pyramid, of whole channels.
     """
+
+    stride = STRIDE
 
     def __init__(
         self,
@@ -62,15 +64,13 @@ class DeepLabLite(nn.Module):
         self.head = nn.Conv2d(pyramid, 1, 1)
         use_group_norm(self)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""
-        height, width = image.shape[-2:]
-        framed = pad_to_stride(self.normalise(image), STRIDE)
-        near = self.shallow(framed)
+    def logits(self, framed: Tensor) -> Tensor:
+        """Return the logits of a frame, (N, 1, h, w) float32."""
+        near = self.shallow(self.normalise(framed))
         far = self.dropout(self.pyramid(self.deep(near)))
         both = torch.cat([upsample(far, near.shape[-2:]), self.near(near)], dim=1)
         logits = self.head(self.decoder(both))
-        return upsample(logits.float(), framed.shape[-2:])[..., :height, :width]
+        return upsample(logits.float(), framed.shape[-2:])
 
 
 class Residual(nn.Module):

@@ -20,8 +20,7 @@ from skinray.errors import SettingsError
 from skinray.models.layers import (
     ChannelNormalise,
     LenientBatchNorm2d,
-    on_square,
-    pad_to_stride,
+    WholeImage,
     set_norm_momentum,
     upsample,
     use_group_norm,
@@ -35,7 +34,7 @@ Backbone = Literal["resnet101", "resnet50", "mobilenet_v3_large"]
 _RESNETS = ("resnet101", "resnet50")
 
 
-class DeepLabV3(nn.Module):
+class DeepLabV3(WholeImage):
     """DeepLabV3 between the paper's two convolutions, on RGB in 0..1.
 
     Parameters
@@ -83,24 +82,17 @@ class DeepLabV3(nn.Module):
         if group_norm:
             use_group_norm(self)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1.
+    def logits(self, framed: Tensor) -> Tensor:
+        """Return the logits of a frame, (N, 1, h, w) float32.
 
         In the paper the last convolution follows the upsampling of 21 maps. A 1x1 convolution
         and bilinear upsampling commute, so here it comes first and only one map is upsampled.
         """
-        if self.side is not None:
-            return on_square(self._logits, image, self.side)
-        return self._logits(image)
-
-    def _logits(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
-        framed = pad_to_stride(image, self.stride)
         features = self.backbone(self.wrap(self.normalise(framed)))
         if isinstance(features, dict):
             features = features["out"]
         coarse = self.head(self.classifier(features))
-        return upsample(coarse.float(), framed.shape[-2:])[..., :height, :width]
+        return upsample(coarse.float(), framed.shape[-2:])
 
 
 def _near_identity(layer: nn.Conv2d, noise: float = 0.01) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from skinray.errors import SettingsError
-from skinray.models.layers import pad_to_stride, set_norm_momentum, upsample, use_group_norm
+from skinray.models.layers import WholeImage, set_norm_momentum, upsample, use_group_norm
 
 BGR_MEAN = (104.00698793, 116.66876762, 122.67891434)
 """Mean of the training images as pytorch-hed subtracts it: blue, green, red, 0-255."""
@@ -23,7 +23,7 @@ TYPICAL_DEVIATION = 60.0
 """Rough deviation of 0-255 pixels from the mean; only random initial weights depend on it."""
 
 
-class HED(nn.Module):
+class HED(WholeImage):
     """HED on RGB in 0..1.
 
     Parameters
@@ -63,9 +63,9 @@ class HED(nn.Module):
             use_group_norm(self)
         self._initialise()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the fused logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""
-        return self.forward_sides(image)[-1]
+    def logits(self, framed: Tensor) -> Tensor:
+        """Return the fused logits of a frame, (N, 1, h, w) float32."""
+        return self._sides(framed)[-1]
 
     def forward_sides(self, image: Tensor) -> list[Tensor]:
         """Return the logits of every side output, finest first, then of the fusion.
@@ -73,15 +73,18 @@ class HED(nn.Module):
         Each is (N, 1, H, W) float32. Images whose sides are not multiples of 16 are padded by
         repetition, and the maps cropped; at multiples the result equals the published network's.
         """
-        height, width = image.shape[-2:]
-        features = pad_to_stride(image.flip(1) * 255 - self.mean.view(1, 3, 1, 1), self.stride)
+        maps = self._sides(self.framed(image))
+        return [self.fitted(logits, image.shape[-2:]) for logits in maps]
+
+    def _sides(self, framed: Tensor) -> list[Tensor]:
+        features = framed.flip(1) * 255 - self.mean.view(1, 3, 1, 1)
         size = features.shape[-2:]
         maps = []
         for stage, side in zip(self.stages, self.sides, strict=True):
             features = stage(features)
             maps.append(upsample(side(features).float(), size))
         maps.append(self.fuse(torch.cat(maps, dim=1)))
-        return [logits[..., :height, :width].float() for logits in maps]
+        return [logits.float() for logits in maps]
 
     def _initialise(self) -> None:
         """Apply He initialisation; the fusion starts as the mean of the side outputs, as in HED."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,42 @@ from skinray.errors import SettingsError
 MOST_GROUPS = 8
 # Below this deviation a channel is constant except for rounding.
 CONSTANT = 1e-6
+
+
+class WholeImage(nn.Module):
+    """A network in three steps: frame the image, compute logits, fit them to the image.
+
+    The frame of an image of any size has one that the network can compute. Only the second step
+    is work; :mod:`skinray.models.backends` can compute it otherwise.
+
+    Attributes
+    ----------
+    stride : input pixels per cell of the coarsest map; frames are padded to a multiple of it.
+    side : frames are squares of this side instead; None: as above.
+    """
+
+    stride: int = 1
+    side: int | None = None
+
+    def framed(self, image: Tensor) -> Tensor:
+        """Return the frame, (N, 3, h, w), of RGB ``image`` (N, 3, H, W) in 0..1."""
+        if self.side is not None:
+            return to_square(image, self.side)
+        return pad_to_stride(image, self.stride)
+
+    def logits(self, framed: Tensor) -> Tensor:
+        """Return the logits of a frame, (N, 1, h, w) float32; of a square, perhaps coarser."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""
+        return self.fitted(self.logits(self.framed(image)), image.shape[-2:])
+
+    def fitted(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        """Return logits of a frame at the size of the image, (height, width)."""
+        if self.side is None:
+            return logits[..., : size[0], : size[1]]
+        return logits if logits.shape[-2:] == torch.Size(size) else upsample(logits, size)
 
 
 class ChannelNormalise(nn.Module):
@@ -92,19 +128,12 @@ def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def on_square(network: Callable[[Tensor], Tensor], image: Tensor, side: int) -> Tensor:
-    """Return the network's map of an image resized to a square, at the image's own size.
-
-    Parameters
-    ----------
-    network : maps (N, C, side, side) to (N, 1, side, side).
-    image : (N, C, H, W) tensor; the result is (N, 1, H, W).
-    """
-    size, square = image.shape[-2:], (side, side)
-    if size == square:
-        return network(image)
-    resized = F.interpolate(image, square, mode="bilinear", antialias=True)
-    return upsample(network(resized), size)
+def to_square(image: Tensor, side: int) -> Tensor:
+    """Resize ``image``, (N, C, H, W), to (N, C, side, side); smoothed where it shrinks."""
+    square = (side, side)
+    if image.shape[-2:] == square:
+        return image
+    return F.interpolate(image, square, mode="bilinear", antialias=True)
 
 
 def set_norm_momentum(network: nn.Module, momentum: float) -> None:
@@ -152,7 +181,7 @@ class LenientBatchNorm2d(nn.BatchNorm2d):
         return super().forward(values)
 
 
-class PixelClassifier(nn.Module):
+class PixelClassifier(WholeImage):
     """Logistic regression on a pixel's red, green and blue.
 
     A baseline that every network must beat, and a fast substitute for one in tests.
@@ -172,7 +201,7 @@ class PixelClassifier(nn.Module):
             self.sum.weight.copy_(torch.tensor(weights).view(1, 3, 1, 1))
             self.sum.bias.fill_(bias)  # type: ignore[union-attr]
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""
-        logits: Tensor = self.sum(image).float()
+    def logits(self, framed: Tensor) -> Tensor:
+        """Return the logits of a frame, (N, 1, h, w) float32."""
+        logits: Tensor = self.sum(framed).float()
         return logits

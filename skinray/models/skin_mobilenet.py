@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skinray.errors import SettingsError
+from skinray.models.layers import WholeImage
 
 WIDTH, DIVISOR = 0.5, 4
 STRIDE = 16
@@ -32,7 +33,7 @@ class ChannelBias(nn.Module):
         return values + self.bias.view(-1, 1, 1)
 
 
-class SkinMobileNet(nn.Module):
+class SkinMobileNet(WholeImage):
     """MobileNetV2 features, their mean over the image, and edges from a shallow layer.
 
     Photographs are resized to a square; the map has the photograph's size.
@@ -80,17 +81,14 @@ class SkinMobileNet(nn.Module):
         for part in (self.features, self.near, self.whole, self.merge):
             _draw(part)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""
-        size, square = image.shape[-2:], (self.side, self.side)
-        if size != square:
-            image = F.interpolate(image, square, mode="bilinear", antialias=True)
-        shallow, deep = self.seen(image)
+    def logits(self, framed: Tensor) -> Tensor:
+        """Return the logits of a frame, at a quarter of its size, (N, 1, h / 4, w / 4) float32."""
+        shallow, deep = self.seen(framed)
         deep = self.dropout(self.pyramid(deep))
         deep = F.interpolate(deep, shallow.shape[-2:], mode="bilinear", align_corners=False)
         both = torch.cat([deep, F.relu(self.shallow(shallow))], dim=1)
         logits: Tensor = self.end(F.relu(self.decoder(both))).float()
-        return F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        return logits
 
     def seen(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features at a quarter and at a sixteenth of the size of ``image``."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skinray.errors import SettingsError
-from skinray.models.layers import on_square, rgb_to_hsv, standardise
+from skinray.models.layers import WholeImage, rgb_to_hsv, standardise
 from skinray.models.wide_conv import WideConv2d
 
 SIDE = 128
@@ -24,7 +24,7 @@ CONVOLUTIONS = 3
 KERNEL, FIRST_OF_DECODER = 5, 11
 
 
-class SkinUNet(nn.Module):
+class SkinUNet(WholeImage):
     """U-Net with a fully connected layer over its lowest map, which covers the whole image.
 
     Photographs are resized to 128x128; the map has the photograph's size.
@@ -40,6 +40,8 @@ class SkinUNet(nn.Module):
     noise : standard deviation of the noise before each encoder, in training.
     """
 
+    side = SIDE
+
     def __init__(
         self,
         filters: Sequence[int] = (12, 24, 48),
@@ -50,8 +52,8 @@ class SkinUNet(nn.Module):
         noise: float = 0.025,
     ) -> None:
         super().__init__()
-        side = SIDE // 2 ** len(filters)
-        if not filters or min(filters) < 1 or bottleneck < 1 or side < 1:
+        lowest = SIDE // 2 ** len(filters)
+        if not filters or min(filters) < 1 or bottleneck < 1 or lowest < 1:
             raise SettingsError(
                 f"skin U-Net with filters {tuple(filters)} and bottleneck {bottleneck}: give 1 to "
                 "7 levels of at least 1 filter, and at least 1 neuron"
@@ -70,7 +72,7 @@ class SkinUNet(nn.Module):
             width = encoder.width
             skips.append(width)
         self.dropout = nn.Dropout(dropout)
-        self.global_view = GlobalView(width, side, bottleneck, dropout)
+        self.global_view = GlobalView(width, lowest, bottleneck, dropout)
         self.decoders = nn.ModuleList()
         for count, skip in zip(reversed(filters), reversed(skips), strict=True):
             decoder = Block(width + skip, count, FIRST_OF_DECODER, dense)
@@ -81,15 +83,12 @@ class SkinUNet(nn.Module):
             self.end = ResidualEnd(CONVOLUTIONS * filters[0], filters[0], residual_blocks)
         _initialise(self)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1.
+    def logits(self, framed: Tensor) -> Tensor:
+        """Return the logits of a frame, (N, 1, h, w) float32.
 
         The paper's confidence is (tanh(z) + 1) / 2 of the output z: the sigmoid of 2 z.
         """
-        return on_square(self._logits, image, SIDE)
-
-    def _logits(self, image: Tensor) -> Tensor:
-        values = standardise(torch.cat([image, rgb_to_hsv(image.clamp(0, 1))], dim=1))
+        values = standardise(torch.cat([framed, rgb_to_hsv(framed.clamp(0, 1))], dim=1))
         skips = []
         for encoder in self.encoders:
             if self.training and self.noise:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from skinray.errors import SettingsError
-from skinray.models.layers import pad_to_stride, set_norm_momentum, standardise, use_group_norm
+from skinray.models.layers import WholeImage, set_norm_momentum, standardise, use_group_norm
 
 
-class UNet(nn.Module):
+class UNet(WholeImage):
     """U-Net on RGB in 0..1.
 
     Parameters
@@ -62,10 +62,13 @@ class UNet(nn.Module):
         if group_norm:
             use_group_norm(self)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""
-        height, width = image.shape[-2:]
-        values = pad_to_stride(standardise(image) if self.standardise else image, self.stride)
+    def framed(self, image: Tensor) -> Tensor:
+        """Return the frame, (N, 3, h, w), of RGB ``image`` (N, 3, H, W) in 0..1."""
+        return super().framed(standardise(image) if self.standardise else image)
+
+    def logits(self, framed: Tensor) -> Tensor:
+        """Return the logits of a frame, (N, 1, h, w) float32."""
+        values = framed
         skips = []
         for level, encoder in enumerate(self.encoders):
             values = encoder(self.pool(values) if level else values)
@@ -73,7 +76,7 @@ class UNet(nn.Module):
         skips.pop()
         for up, decoder in zip(self.ups, self.decoders, strict=True):
             values = decoder(torch.cat([up(values), skips.pop()], dim=1))
-        logits: Tensor = self.head(values)[..., :height, :width]
+        logits: Tensor = self.head(values)
         return logits.float()
 
 

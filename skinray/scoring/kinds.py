@@ -30,7 +30,7 @@ from skinray.scoring.run_store import Output
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 _FIRST = [(name, _TEXT) for name in ("image", "subject", "sha256", "status", "error", "note")]
 _SIZE = [("width", _WHOLE), ("height", _WHOLE)]
-_LAST = [("duplicate_of", _TEXT), ("overlay", _TEXT)]
+_LAST = [("duplicate_of", _TEXT), ("backend", _TEXT), ("overlay", _TEXT)]
 _LENGTHS = [(n, _REAL) for n in ("boundary_px", "boundary_mm", "density_per_mm", "um_per_px")]
 COUNTS = pa.schema([*_FIRST, ("count", _WHOLE), *_LENGTHS, *_SIZE, *_LAST, ("geojson", _TEXT)])
 _SKIN = [("skin_px", _WHOLE), ("skin_fraction", _REAL), ("confidence", _REAL)]

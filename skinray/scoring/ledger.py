@@ -24,7 +24,7 @@ CREATE TABLE listed (
 );
 CREATE TABLE scored (
     image TEXT, identity TEXT, key TEXT, sha256 TEXT, status TEXT, error TEXT, result TEXT,
-    PRIMARY KEY (image, identity)
+    backend TEXT, PRIMARY KEY (image, identity)
 );
 CREATE INDEX listed_image ON listed (image, identity);
 CREATE INDEX scored_key ON scored (key, status);
@@ -93,10 +93,11 @@ class Ledger:
                 rows = [r for r in rows if r["status"] != "failed" or r["key"] is not None]
             self._db.executemany(
                 "INSERT INTO scored SELECT :image, :identity, :key, :sha256, :status, :error,"
-                " :result WHERE EXISTS (SELECT 1 FROM listed WHERE image = :image"
+                " :result, :backend WHERE EXISTS (SELECT 1 FROM listed WHERE image = :image"
                 " AND identity = :identity)"
                 " ON CONFLICT DO UPDATE SET key = excluded.key, sha256 = excluded.sha256,"
-                " status = excluded.status, error = excluded.error, result = excluded.result"
+                " status = excluded.status, error = excluded.error, result = excluded.result,"
+                " backend = excluded.backend"
                 " WHERE scored.status = 'same' OR scored.status = 'failed' AND scored.key IS NULL",
                 rows,
             )
@@ -131,9 +132,9 @@ class Ledger:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield a row for each entry, in order.
 
-        Its keys: image, subject, problem; sha256, status, error, result as committed, or None;
-        ``duplicate_of``, the first image of the same content if that is another image; ``source``,
-        the image that the result was computed on.
+        Its keys: image, subject, problem; sha256, status, error, result and backend as committed,
+        or None; ``duplicate_of``, the first image of the same content if that is another image;
+        ``source``, the image that the result was computed on.
         """
         self._db.execute("DELETE FROM firsts")
         # SQLite gives the other columns of the row in which min() found its value.
@@ -145,7 +146,7 @@ class Ledger:
         found = self._db.execute(
             f"""
             SELECT listed.image, listed.subject, listed.problem, scored.sha256,
-                found.status, found.error, found.result, found.image AS source,
+                found.status, found.error, found.result, found.backend, found.image AS source,
                 CASE WHEN firsts.place != listed.place THEN firsts.image END AS duplicate_of
             FROM {_LISTED_SCORED}
             LEFT JOIN firsts ON firsts.key = scored.key

@@ -25,7 +25,7 @@ Status = Literal["ok", "failed", "same"]
 # A biopsy's, or a photograph's.
 Result = CrossingsRecord | SkinArea
 
-_PART = ("image", "identity", "key", "sha256", "status", "error", "result")
+_PART = ("image", "identity", "key", "sha256", "status", "error", "result", "backend")
 PART = pa.schema([(name, pa.string()) for name in _PART])
 PARTS, LOG = "parts", "computed"
 LONGEST_REASON = 500
@@ -47,6 +47,7 @@ class Scored:
     status : ``same``: another image of the same key has the result, or will have it.
     error : reason and remedy of a failure.
     result : what was found.
+    backend : what computed the networks.
     """
 
     image: str
@@ -56,6 +57,7 @@ class Scored:
     status: Status
     error: str | None = None
     result: Result | None = None
+    backend: str | None = None
 
     def as_row(self) -> dict[str, Any]:
         """Return the row of a part, as ``PART`` has it; the result as exact JSON."""

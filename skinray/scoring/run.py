@@ -38,6 +38,8 @@ PARTS_PER_CPU = 4
 # Each part is a file, and a block of Ray Data on the head node where stages are separate: it could
 # not carry more than this.
 MOST_PARTS = 100_000
+# Comparing backends takes as long as scoring about this many images.
+LONG = 24
 
 
 @dataclass
@@ -118,7 +120,11 @@ class ScoringRun:
         with (self.desk / KEYS).open("w", encoding="utf-8") as file:
             file.writelines(f"{key}\n" for key in self.ledger.contents())
         self.job.out.publish(self.desk, KEYS)
-        return replace(self.job, settings=self.job.settings.override({"images_per_part": size}))
+        return replace(
+            self.job,
+            settings=self.job.settings.override({"images_per_part": size}),
+            long=self.left >= LONG,
+        )
 
     def write_tables(self) -> Totals:
         """Write the tables of all images on the desk, for a report to read."""

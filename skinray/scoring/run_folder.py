@@ -22,7 +22,7 @@ except ImportError:  # no such locks on Windows
 
 RUN, LISTING, KEYS = "run.json", "listing.parquet", "keys.txt"
 # The settings that decide results; the rest is how the work is spread, which may change on resume.
-DECISIVE = ("read", "um_per_px", "overlays")
+DECISIVE = ("read", "um_per_px", "overlays", "backend")
 _COMPARED = {"bundle": "another bundle", "images": "other images", "decisive": "other settings"}
 
 
@@ -43,6 +43,8 @@ def claim_folder(job: Job, *, resume: bool) -> None:
     }
     resumed = refuse_foreign(out, resume=resume)
     before = _read(out) if resumed else facts
+    if isinstance(before.get("decisive"), dict):
+        before["decisive"].setdefault("backend", "eager")  # earlier versions had no other
     for name, what in _COMPARED.items():
         if before.get(name) != facts[name]:
             raise another_run(str(out), what, f"{name} {before.get(name)}, now {facts[name]}")

@@ -24,6 +24,7 @@ from skinray.errors import BundleError, StorageError
 from skinray.images.cohort.common_scale import refuse_too_large
 from skinray.images.read import decode_image
 from skinray.learning.bundle import Maps
+from skinray.learning.bundle.backend import Seen
 from skinray.learning.bundle.info import BundleInfo, read_info
 from skinray.scoring.entries import Entry, from_rows
 from skinray.scoring.image_store import Store, open_store
@@ -73,6 +74,7 @@ class Job:
     bundle : the bundle's folder; ``info`` is its ``bundle.json``.
     out : the run.
     settings : what decides results, and how the work is spread.
+    long : there are so many images that it pays to compare backends first.
     """
 
     images: str
@@ -80,6 +82,7 @@ class Job:
     info: BundleInfo
     out: Output
     settings: ScoreSettings
+    long: bool = False
 
     @property
     def kind(self) -> ScoredKind:
@@ -95,6 +98,11 @@ class Job:
         """Raise BundleError if the bundle is not the one that the run began with."""
         if read_info(Path(self.bundle)).id != self.info.id:
             raise BundleError(f"{self.bundle}: replaced during the run; start the run again")
+
+    def first(self) -> list[Seen]:
+        """Read the first pending images, to compare backends on."""
+        opened = (self.open(entry, lambda key, image: "mine") for entry in self.entries(0))
+        return [(one.pixels, one.um_per_px) for one in opened if isinstance(one, Opened)]
 
     def entries(self, batch: int) -> list[Entry]:
         """Return the entries of one batch of the pending images."""
@@ -135,10 +143,13 @@ class Job:
             return Scored(image, version, key, sha256, "failed", reason_of(error))
         return Opened(image, version, key, sha256, um_per_px, found.pixels)
 
-    def finish(self, opened: Opened, maps: Maps) -> Scored:
+    def finish(self, opened: Opened, maps: Maps, backend: str) -> Scored:
         """Count the crossings, or find the skin, on an image's maps and write its files.
 
-        ``maps``: of each stage, (H, W) float32, probability.
+        Parameters
+        ----------
+        maps : of each stage, (H, W) float32, probability.
+        backend : what computed them.
         """
         try:
             result, draw = self.kind.find(self.info, maps, opened.pixels, opened.um_per_px)
@@ -149,4 +160,5 @@ class Job:
         except Exception as error:  # whatever it is, it is this image's row
             return opened.failed(error)
         log_computed(self.out, opened.image)
-        return Scored(opened.image, opened.identity, opened.key, opened.sha256, "ok", None, result)
+        known = (opened.image, opened.identity, opened.key, opened.sha256)
+        return Scored(*known, "ok", None, result, backend)

@@ -154,7 +154,7 @@ def _record(
         return record | {"status": "failed", "error": error}, None
     result = result_of(row["result"])
     found = {name: value for name, value in vars(result).items() if name in record}
-    record |= {"status": "ok"} | found
+    record |= {"status": "ok", "backend": row["backend"]} | found
     if overlays:
         if row["source"] != row["image"]:
             kind.copy_files(out, row["source"], row["image"])

@@ -109,7 +109,7 @@ def test_maps_with_nan_are_a_failed_row(job: Job) -> None:
     image = opened(job, png(drawn_image()))
     assert isinstance(image, Opened)
     nothing = np.full(image.pixels.shape[:2], np.nan, np.float32)
-    row = job.finish(image, both(nothing))
+    row = job.finish(image, both(nothing), "eager")
     assert row.status == "failed"
     assert "holds NaN" in str(row.error)
     assert image.failed(RuntimeError("CUDA")).error == (
@@ -123,7 +123,7 @@ def test_an_image_without_tissue_says_so_and_has_no_density(job: Job) -> None:
     tissue = drawn_image(nerves=3)
     for pixels, shows in ((np.full_like(tissue, 230), False), (tissue, True)):
         image = replace(opened(job, png(pixels)), um_per_px=0.5)
-        row = job.finish(image, bundle.maps(tissue, 0.5))  # whatever the networks found
+        row = job.finish(image, bundle.maps(tissue, 0.5), "eager")  # whatever the networks found
         assert isinstance(row.result, CrossingsRecord)
         assert row.result.count == 3
         assert (row.result.density_per_mm is not None) == shows
@@ -132,7 +132,7 @@ def test_an_image_without_tissue_says_so_and_has_no_density(job: Job) -> None:
 
 def test_a_scale_far_from_the_trainings_is_in_the_row(job: Job) -> None:
     image = replace(opened(job, png(drawn_image())), um_per_px=1.5)
-    row = job.finish(image, load(job.bundle, "cpu").maps(drawn_image()))
+    row = job.finish(image, load(job.bundle, "cpu").maps(drawn_image()), "eager")
     assert row.result.warnings == doubts(True, 1.5, job.info.um_per_px)
     assert len(row.result.warnings) == 1
     assert row.result.density_per_mm is not None
@@ -144,9 +144,9 @@ def test_a_finished_image_leaves_its_files_and_copies_for_a_twin(job: Job, tmp_p
     assert kind is SCORED_KINDS["biopsy"]
     maps = load(job.bundle, "cpu").maps(image.pixels)
     bare = replace(job, settings=job.settings.override({"overlays": False}))
-    plain = bare.finish(image, maps)
+    plain = bare.finish(image, maps, "eager")
     assert not (out / "overlays").exists()
-    row = job.finish(image, maps)
+    row = job.finish(image, maps, "eager")
     assert row == plain
     assert isinstance(row.result, CrossingsRecord)
     assert row.result.count == 3
@@ -162,7 +162,7 @@ def test_a_full_disk_is_not_the_images_fault(job: Job, tmp_path: Path) -> None:
     (tmp_path / "out" / "overlays").write_text("in the way")
     zeros = np.zeros(image.pixels.shape[:2], np.float32)
     with pytest.raises(OSError, match="overlays"):
-        job.finish(image, both(zeros))
+        job.finish(image, both(zeros), "eager")
 
 
 @pytest.mark.parametrize("synthetic", [True, False])

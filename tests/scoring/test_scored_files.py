@@ -46,7 +46,8 @@ def test_no_two_images_share_a_file() -> None:
 
 
 def row(image: str, **facts: Any) -> dict[str, Any]:
-    keys = ("subject", "problem", "sha256", "status", "error", "result", "source", "duplicate_of")
+    keys = ("subject", "problem", "sha256", "status", "error", "result", "backend")
+    keys += ("source", "duplicate_of")
     return {"image": image, **dict.fromkeys(keys), **facts}
 
 

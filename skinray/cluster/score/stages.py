@@ -8,26 +8,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from skinray.cluster.device import ready_device
 from skinray.cluster.score.claims import ClaimActors
 from skinray.config.kinds import Stage
+from skinray.config.scoring import BackendName
 from skinray.learning.bundle import load, load_stage
+from skinray.learning.bundle.backend import choose
 from skinray.scoring.rows import Scored, commit, result_of
 from skinray.scoring.score_image import Job, Opened
 
 _ARRAYS = ("pixels", "nerve", "dermis", "skin")
 WIRE = pa.schema(
     [
-        *((name, pa.string()) for name in ("image", "identity", "key", "sha256", "settled")),
+        *((name, pa.string()) for name in ("image", "identity", "key", "sha256")),
+        *((name, pa.string()) for name in ("settled", "backend")),
         ("um_per_px", pa.float64()), ("height", pa.int64()), ("width", pa.int64()),
         *((name, pa.large_binary()) for name in _ARRAYS),
     ]
 )  # fmt: skip
+
+
+def backend_of(job: Job, device: torch.device) -> BackendName:
+    """Return what computes the job's networks on a device of this machine."""
+    if job.settings.backend != "auto":
+        return job.settings.backend
+    return choose(Path(job.bundle), job.info, device, job.first if job.long else None)
 
 
 class Scorer:
@@ -36,7 +48,8 @@ class Scorer:
     def __init__(self, job: Job, claims: ClaimActors) -> None:
         device = ready_device(job.settings.threads)
         self.job, self.claims = job, claims
-        self.bundle = load(job.bundle, device)
+        self.backend = backend_of(job, device)
+        self.bundle = load(job.bundle, device, self.backend)
         job.check_bundle()
 
     def ready(self) -> None:
@@ -59,7 +72,7 @@ class Scorer:
             maps = self.bundle.maps(opened.pixels, opened.um_per_px)
         except Exception as error:  # whatever it is, it is this image's row
             return opened.failed(error)
-        return self.job.finish(opened, maps)
+        return self.job.finish(opened, maps, self.backend)
 
 
 def decode(batches: pa.Table, job: Job, claims: ClaimActors) -> Iterator[pa.Table]:
@@ -76,7 +89,8 @@ class Predict:
 
     def __init__(self, job: Job, stage: Stage) -> None:
         device = ready_device(job.settings.threads)
-        self.stage, self.model = stage, load_stage(job.bundle, job.info, stage, device)
+        self.stage, backend = stage, backend_of(job, device)
+        self.model = load_stage(job.bundle, job.info, stage, device, backend)
 
     def __call__(self, images: pa.Table) -> pa.Table:
         """Fill in the column of this stage's maps."""
@@ -87,6 +101,8 @@ class Predict:
             opened = _from_wire(row)
             try:
                 row[self.stage] = self.model.map(opened.pixels, opened.um_per_px).tobytes()
+                used = {row["backend"], self.model.backend} - {None}
+                row["backend"] = " and ".join(sorted(used))
             except Exception as error:  # whatever it is, it is this image's row
                 row |= _settled(opened.failed(error))
         return pa.Table.from_pylist(rows, WIRE)
@@ -109,7 +125,7 @@ def _finished(row: dict[str, Any], job: Job) -> Scored:
     shape = opened.pixels.shape[:2]
     stages = job.info.stages
     maps = {stage: np.frombuffer(row[stage], np.float32).reshape(shape) for stage in stages}
-    return job.finish(opened, maps)
+    return job.finish(opened, maps, row["backend"])
 
 
 def _to_wire(opened: Opened | Scored) -> pa.Table:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from skinray.cluster.serve.bundles import BundleRef, named_info
+from skinray.cluster.serve.bundles import Backend, BundleRef, backend_of, named_info
 from skinray.cluster.serve.stages import LAST
 from skinray.config.kinds import Stage
 from skinray.errors import BundleError, BusyError, LostWorkError, NotReadyError
@@ -151,13 +151,13 @@ async def _ended(response: Any, *before: Any) -> Any:
 class FusedEngine(LocalEngine):
     """All stages in this process."""
 
-    def __init__(self, ref: BundleRef, threads: int) -> None:
-        super().__init__(_load(ref), threads)
-        self.ref = ref
+    def __init__(self, ref: BundleRef, threads: int, backend: Backend) -> None:
+        super().__init__(_load(ref, backend), threads)
+        self.ref, self._backend = ref, backend
 
     async def take(self, ref: BundleRef) -> None:
         """Switch over as soon as every network has answered."""
-        bundle = await asyncio.to_thread(_load, ref)
+        bundle = await asyncio.to_thread(_load, ref, self._backend)
         try:
             await check_networks(bundle)
         except NotReadyError as error:
@@ -165,6 +165,5 @@ class FusedEngine(LocalEngine):
         self.ref, self._bundle = ref, bundle
 
 
-def _load(ref: BundleRef) -> Bundle:
-    named_info(ref)
-    return load(ref.path)
+def _load(ref: BundleRef, backend: Backend) -> Bundle:
+    return load(ref.path, backend=backend_of(ref, named_info(ref), backend))

@@ -133,7 +133,9 @@ class Fused(Frontage):
     """Everything in one replica, for small machines."""
 
     def __init__(self, settings: ServeSettings, ref: BundleRef) -> None:
-        super().__init__(settings, FusedEngine(ref, settings.service.engine_threads))
+        super().__init__(
+            settings, FusedEngine(ref, settings.service.engine_threads, settings.backend)
+        )
 
     async def check_health(self) -> None:
         """Raise if a network cannot answer; Serve then replaces the replica."""

@@ -55,7 +55,7 @@ class NetworkStage:
         replica_on_loopback()
         torch.set_num_threads(settings.threads)
         self._stage = stage
-        self._models = BundleCache(lambda ref: load_named_stage(ref, stage))
+        self._models = BundleCache(lambda ref: load_named_stage(ref, stage, settings.backend))
         self._meter = RayMeter()
         self._batches = Batches(self._forward, settings.batch_size, settings.batch_wait_s, stage)
         try:

@@ -26,6 +26,7 @@ from torch import nn
 
 from skinray.config.images import ReadSettings
 from skinray.config.kinds import Kind, Stage
+from skinray.config.scoring import BackendName
 from skinray.crossings import Crossings
 from skinray.crossings.density import to_mm
 from skinray.errors import BundleError
@@ -43,6 +44,7 @@ from skinray.learning.bundle.info import (
 )
 from skinray.learning.bundle.model_card import model_card
 from skinray.learning.bundle.networks import StageModel, load_stage
+from skinray.models.backends import REFERENCE
 from skinray.models.predict import refuse_other_arrays
 from skinray.models.weights.files import on_cpu
 
@@ -196,13 +198,18 @@ def _members(networks: Networks) -> Sequence[nn.Module]:
     return [networks] if isinstance(networks, nn.Module) else networks
 
 
-def load(path: Path | str, device: torch.device | str | None = None) -> Bundle:
+def load(
+    path: Path | str,
+    device: torch.device | str | None = None,
+    backend: BackendName = REFERENCE,
+) -> Bundle:
     """Load a bundle of either kind and check every hash.
 
     Parameters
     ----------
     path : the bundle's folder.
     device : device of the networks; None: the first GPU if there is one, else the CPU.
+    backend : how to compute them; see :mod:`skinray.learning.bundle.backend`.
 
     Raises
     ------
@@ -213,7 +220,7 @@ def load(path: Path | str, device: torch.device | str | None = None) -> Bundle:
     info = check(path)
     if info.failures:
         LOG.warning("%s did not learn its task: %s", path, " ".join(info.failures))
-    stages = {stage: load_stage(path, info, stage, device) for stage in info.stages}
+    stages = {stage: load_stage(path, info, stage, device, backend) for stage in info.stages}
     return _CLASS[info.kind](info, stages)
 
 

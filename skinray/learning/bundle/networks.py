@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,9 +18,13 @@ from torch import nn
 
 from skinray.config.images import PredictSettings
 from skinray.config.kinds import Stage
+from skinray.config.scoring import BackendName
 from skinray.errors import BundleError, SettingsError
+from skinray.files import cache_folder
 from skinray.learning.bundle.info import BundleInfo, check_hash, weight_files
+from skinray.learning.provenance import versions
 from skinray.models import build
+from skinray.models.backends import BACKENDS, REFERENCE
 from skinray.models.predict import Gone, predict_at_scale
 
 Maps = Mapping[Stage, NDArray[np.float32]]
@@ -35,12 +41,14 @@ class StageModel:
     um_per_px : the scale they were trained at; None: unknown.
     settings : how large images are cut into tiles.
     device : the networks' device.
+    backend : how they are computed.
     """
 
     networks: tuple[nn.Module, ...]
     um_per_px: float | None
     settings: PredictSettings
     device: torch.device
+    backend: BackendName = REFERENCE
 
     def __repr__(self) -> str:
         members = f"{len(self.networks)} x {type(self.networks[0]).__name__}"
@@ -99,11 +107,18 @@ class StageModel:
 
 
 def load_stage(
-    path: Path | str, info: BundleInfo, stage: Stage, device: torch.device | str | None = None
+    path: Path | str,
+    info: BundleInfo,
+    stage: Stage,
+    device: torch.device | str | None = None,
+    backend: BackendName = REFERENCE,
 ) -> StageModel:
     """Load the networks of one stage of the bundle in folder ``path``, described by ``info``.
 
-    ``device``: None: the first GPU if there is one, else the CPU.
+    Parameters
+    ----------
+    device : None: the first GPU if there is one, else the CPU.
+    backend : how to compute them; see :mod:`skinray.learning.bundle.backend`.
 
     Raises
     ------
@@ -111,11 +126,25 @@ def load_stage(
         If a file is missing, has another hash than ``info`` names, or does not fit.
     """
     place = torch.device(device) if device is not None else default_device()
-    networks = tuple(
-        _network(Path(path) / name, info, stage).to(place)
-        for name in weight_files(stage, info.members)
-    )
-    return StageModel(networks, info.um_per_px, info.predict, place)
+    networks = []
+    for name in weight_files(stage, info.members):
+        network = _network(Path(path) / name, info, stage).to(place)
+        networks.append(BACKENDS[backend].prepare(network, place, _converted(info, name)).eval())
+    return StageModel(tuple(networks), info.um_per_px, info.predict, place, backend)
+
+
+def converted_files(info: BundleInfo, stage: Stage) -> list[Path]:
+    """Return where the networks of a stage are kept in other formats, once they are converted."""
+    folders = [_converted(info, name) for name in weight_files(stage, info.members)]
+    return sorted(file for folder in folders for file in folder.glob("[!.]*"))
+
+
+def _converted(info: BundleInfo, name: str) -> Path:
+    """Return the folder of one network in other formats: by its weights, options and versions."""
+    stage = cast(Stage, name.removesuffix(".safetensors").partition("-")[0])
+    facts = [info.sha256[name], info.models[stage].model_dump(mode="json"), versions()]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return cache_folder("backends") / digest[:32]
 
 
 def default_device() -> torch.device:

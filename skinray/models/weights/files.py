@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import urllib.request
 import warnings
@@ -19,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from skinray.errors import WeightsError
-from skinray.files import whole
+from skinray.files import cache_folder, whole
 from skinray.models.weights.tflite import is_tflite, read_tflite
 
 Progress = Callable[[int, int], None]
@@ -32,16 +31,8 @@ _FIRST = "first_imports.json"
 
 
 def cache_dir() -> Path:
-    """Return the folder of imported weights; the first import creates it.
-
-    ``$SKINRAY_CACHE/weights``, else ``$XDG_CACHE_HOME/skinray/weights``, else
-    ``~/.cache/skinray/weights``.
-    """
-    own = os.environ.get("SKINRAY_CACHE")
-    if own:
-        return Path(own).expanduser() / "weights"
-    shared = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(shared).expanduser() / "skinray" / "weights"
+    """Return the folder of imported weights; the first import creates it."""
+    return cache_folder("weights")
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

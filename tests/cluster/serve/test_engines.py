@@ -136,7 +136,7 @@ def test_a_photograph_passes_through_its_one_network(ray_session: Any, tmp_path:
 
 
 def test_a_map_above_a_threshold_is_a_mask(ref: BundleRef) -> None:
-    models, image = BundleCache(lambda ref: load_named_stage(ref, "nerve")), drawn_image()
+    models, image = BundleCache(lambda ref: load_named_stage(ref, "nerve", "eager")), drawn_image()
     (maps,) = forward(models, [Seen(ref, image, 0.5), Seen(ref, image, 0.5, 0.3)])
     probability, mask = maps[0], maps[1]
     assert mask.dtype == np.uint8
@@ -271,8 +271,8 @@ def test_cached_bundles_can_be_used_while_another_is_loaded() -> None:
 
 
 def test_a_stage_loads_only_the_bundle_that_is_named(ref: BundleRef, tmp_path: Path) -> None:
-    assert load_named_stage(ref, "nerve").answers()
+    assert load_named_stage(ref, "nerve", "eager").answers()
     blind_bundle(tmp_path / "bundle")  # replaces the first
-    for attempt in (lambda: named_info(ref), lambda: load_named_stage(ref, "nerve")):
+    for attempt in (lambda: named_info(ref), lambda: load_named_stage(ref, "nerve", "eager")):
         with pytest.raises(BundleError, match="not the one in service"):
             attempt()

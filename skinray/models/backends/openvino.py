@@ -1,0 +1,124 @@
+"""Networks computed by OpenVINO on CPUs: the extra ``skinray[openvino]``.
+
+A network is converted once, by tracing its logits on one small frame, and kept as a file; every
+process compiles it for its own threads. Sizes stay free.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tempfile
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skinray.config.scoring import BackendName
+from skinray.models import working_scale
+from skinray.models.layers import WholeImage
+
+NAMES: tuple[BackendName, ...] = ("openvino", "openvino_bfloat16")
+# Of the frame that is traced: both sides are multiples of every stride, and differ.
+TRACED = (64, 96)
+INSTALL = "OpenVINO is not installed: pip install 'skinray[openvino]'"
+
+
+def missing(device: torch.device) -> str:
+    """Say why OpenVINO cannot compute on a device; "" if it can."""
+    if device.type != "cpu":
+        return "OpenVINO is used on CPUs only"
+    return "" if importlib.util.find_spec("openvino") else INSTALL
+
+
+def in_float32(network: nn.Module, device: torch.device, folder: Path) -> nn.Module:
+    """Return the stand-in of a network that computes in float32."""
+    return Compiled(network, folder, "f32")
+
+
+def in_bfloat16(network: nn.Module, device: torch.device, folder: Path) -> nn.Module:
+    """Return the stand-in of a network that computes in bfloat16."""
+    return Compiled(network, folder, "bf16")
+
+
+class Compiled(nn.Module):
+    """A network whose logits OpenVINO computes, with as many threads as torch has now.
+
+    Parameters
+    ----------
+    network : frames images, and fits logits to them.
+    folder : keeps the converted network.
+    precision : ``f32`` or ``bf16``.
+    """
+
+    def __init__(self, network: nn.Module, folder: Path, precision: str) -> None:
+        super().__init__()
+        assert isinstance(network, WholeImage)  # noqa: S101 - `offered` lets no other pass
+        self.network = network
+        self.working_scale = working_scale(network)
+        core = _library().Core()
+        file = folder / "openvino.xml"
+        if not file.exists():
+            _convert(network, file)
+        self._compiled = core.compile_model(
+            core.read_model(file),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": precision,
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                "PERFORMANCE_HINT": "LATENCY",
+            },
+        )
+        self._own = threading.local()  # a request serves one thread at a time
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""
+        framed = np.ascontiguousarray(self.network.framed(image).numpy())
+        if not hasattr(self._own, "request"):
+            self._own.request = self._compiled.create_infer_request()
+        logits = self._own.request.infer([framed])[0]
+        # The next call writes over it.
+        return self.network.fitted(torch.from_numpy(np.array(logits)), image.shape[-2:])
+
+
+def _convert(network: WholeImage, file: Path) -> None:
+    """Convert a network and write it, whole or not at all."""
+    library = _library()
+    side = network.side
+    frame = torch.rand(1, 3, *((side, side) if side else TRACED))
+    # Conversion does not work in inference mode.
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing: sizes of a frame need no branch
+        converted = library.convert_model(_Logits(network).eval(), example_input=frame)
+    converted.reshape([-1, 3, side or -1, side or -1])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=file.parent) as part:
+        graph = Path(part) / file.name
+        weights = graph.with_suffix(".bin")
+        library.serialize(converted, str(graph), str(weights))
+        # The graph appears last, and then its weights are there.
+        weights.replace(file.with_suffix(".bin"))
+        graph.replace(file)
+
+
+class _Logits(nn.Module):
+    """The part of a network that is converted."""
+
+    def __init__(self, network: WholeImage) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, framed: Tensor) -> Tensor:
+        return self.network.logits(framed)
+
+
+def _library() -> Any:
+    """Import OpenVINO without its telemetry, which would report every use to its makers."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino

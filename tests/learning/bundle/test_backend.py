@@ -1,0 +1,244 @@
+"""The gate: a backend computes a bundle only where maps and counts stay those of the reference."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from skinray.config.biopsies import CrossingSettings
+from skinray.config.photos import SkinSettings
+from skinray.config.training import ModelSettings
+from skinray.files import cache_folder
+from skinray.learning.bundle import backend, load, save
+from skinray.learning.bundle.backend import Choice, Seen, choose, compare
+from skinray.learning.bundle.info import BundleInfo
+from skinray.learning.bundle.networks import load_stage
+from skinray.models import build
+from skinray.models.backends import BACKENDS, REFERENCE, Backend
+from tests.support.tiny import drawn_sample
+
+CPU = torch.device("cpu")
+WEIGHTS = {"nerve": (20.0, -10.0, -10.0), "dermis": (-10.0, 20.0, -10.0)}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SKINRAY_CACHE", str(tmp_path / "cache"))
+    return cache_folder("backends")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle that sees through drawn biopsies."""
+    model = ModelSettings(name="pixel")
+    info = BundleInfo(
+        models={"nerve": model, "dermis": model}, crossings=CrossingSettings(sigma_px=2),
+        um_per_px=0.5, fold="all", settings={}, metrics={}, versions={}, data_fingerprint="f",
+        images=2, subjects=2, created="2026-11-30",
+    )  # fmt: skip
+    networks = {s: build("pixel", weights=w, bias=-6.0) for s, w in WEIGHTS.items()}
+    return save(tmp_path / "bundle", info, networks)  # type: ignore[arg-type]
+
+
+def images(count: int = 4) -> list[Seen]:
+    return [(drawn_sample(at, nerves=2 + at % 2).image, 0.5) for at in range(count)]
+
+
+def never() -> list[Seen]:
+    raise AssertionError("compared again")
+
+
+class Changed(nn.Module):
+    """A network whose logits are changed."""
+
+    def __init__(self, network: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.network, self.change = network, change
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.change(self.network(image))
+
+
+@pytest.fixture
+def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Offer one more backend than the reference, which seems faster."""
+
+    def offer(
+        change: Callable[[Tensor], Tensor] = lambda logits: logits, exact: bool = True
+    ) -> None:
+        def prepare(network: nn.Module, device: torch.device, folder: Path) -> nn.Module:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "converted").write_bytes(b"weights")
+            return Changed(copy.deepcopy(network), change)
+
+        table = {REFERENCE: BACKENDS[REFERENCE], "openvino": Backend(exact, lambda _: "", prepare)}
+        for name in ("skinray.models.backends", "skinray.learning.bundle.backend",
+                     "skinray.learning.bundle.networks"):  # fmt: skip
+            monkeypatch.setattr(f"{name}.BACKENDS", table)
+        monkeypatch.setattr(
+            backend, "seconds", lambda network, _: 1.0 if isinstance(network, Changed) else 3.0
+        )
+
+    return offer
+
+
+def info_of(bundle: Path) -> BundleInfo:
+    return load(bundle).info
+
+
+def test_a_faster_backend_with_equal_results_is_chosen_once(
+    bundle: Path, offer: Callable[..., None], cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    offer()
+    info = info_of(bundle)
+    with caplog.at_level(logging.INFO):
+        assert choose(bundle, info, CPU, images) == "openvino"
+    assert "backend: openvino, 3.0 times as fast as float32 in torch; compared on 4" in caplog.text
+    assert choose(bundle, info, CPU, never) == "openvino"
+    assert choose(bundle, info, CPU) == "openvino"  # also without images
+    (record,) = cache.glob("*.json")
+    kept = Choice.model_validate_json(record.read_bytes())
+    assert kept.tried["openvino"].images == 4
+    assert kept.tried["openvino"].dice == 1
+    assert set(kept.files.values()) == {backend.sha256_of(Path(file)) for file in kept.files}
+    assert len(kept.files) == 2
+    same = load(bundle, "cpu", "openvino")
+    expected = load(bundle, "cpu").maps(images(1)[0][0])
+    found = same.maps(images(1)[0][0])
+    assert all(np.array_equal(found[stage], expected[stage]) for stage in expected)
+    assert {model.backend for model in same.stages.values()} == {"openvino"}
+
+
+@pytest.mark.parametrize(
+    ("change", "exact", "why"),
+    [
+        (lambda z: z * 1.05 + 0.5, True, "mask pixels differ away from the threshold"),
+        (lambda z: z + 3, False, "of mask pixels change sides|probabilities change by"),
+        (lambda z: z * float("nan"), False, "not finite"),
+        (lambda z: -z, False, "probabilities change by"),
+        (lambda z: z - 1e6, False, "probabilities change|masks overlap"),
+    ],
+)
+def test_other_results_are_refused(
+    bundle: Path, offer: Callable[..., None], cache: Path, change: Any, exact: bool, why: str
+) -> None:
+    offer(change, exact)
+    assert choose(bundle, info_of(bundle), CPU, images) == REFERENCE
+    (record,) = cache.glob("*.json")
+    refused = Choice.model_validate_json(record.read_bytes()).tried["openvino"].refused
+    assert any(part in refused for part in why.split("|")), refused
+
+
+def test_small_changes_pass_only_where_sums_are_not_exact(
+    bundle: Path, offer: Callable[..., None]
+) -> None:
+    offer(lambda z: z * 1.001, exact=False)
+    assert choose(bundle, info_of(bundle), CPU, images) == "openvino"
+
+
+def test_without_images_nothing_is_chosen(bundle: Path, offer: Callable[..., None]) -> None:
+    offer()
+    info = info_of(bundle)
+    assert choose(bundle, info, CPU) == REFERENCE
+    assert choose(bundle, info, CPU, list) == REFERENCE
+
+
+@pytest.mark.parametrize("what", ["hardware", "threads", "versions", "damaged", "converted"])
+def test_a_choice_holds_for_nothing_else(
+    bundle: Path, offer: Callable[..., None], cache: Path, monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:  # fmt: skip
+    offer()
+    info = info_of(bundle)
+    assert choose(bundle, info, CPU, images) == "openvino"
+    (record,) = cache.glob("*.json")
+    if what == "hardware":
+        monkeypatch.setattr(backend, "hardware", lambda: "another processor")
+    elif what == "versions":
+        monkeypatch.setattr(backend, "versions", lambda: {"torch": "9"})
+    elif what == "damaged":
+        record.write_text(record.read_text()[:-20])
+    elif what == "converted":
+        next(cache.glob("*/converted")).write_bytes(b"other weights")
+    else:
+        monkeypatch.setattr(backend.torch, "get_num_threads", lambda: 64)
+    assert choose(bundle, info, CPU) == REFERENCE
+    assert choose(bundle, info, CPU, images) == "openvino"
+
+
+def test_a_record_moved_to_another_name_does_not_count(
+    bundle: Path, offer: Callable[..., None], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer()
+    info = info_of(bundle)
+    assert choose(bundle, info, CPU, images) == "openvino"
+    (record,) = cache.glob("*.json")
+    monkeypatch.setattr(backend, "hardware", lambda: "another processor")
+    record.rename(record.with_name(f"{backend._digest(backend._made_for(info, CPU))}.json"))
+    assert choose(bundle, info, CPU) == REFERENCE
+
+
+def test_a_backend_that_fails_is_passed_over(
+    bundle: Path,
+    offer: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(logits: Tensor) -> Tensor:
+        raise RuntimeError("no such instruction")
+
+    offer(broken)
+    monkeypatch.setattr(
+        backend,
+        "seconds",
+        lambda network, _: float(network(torch.zeros(1, 3, 8, 8)).detach().sum()),
+    )
+    assert choose(bundle, info_of(bundle), CPU, images) == REFERENCE
+    assert "openvino does not work here: no such instruction" in caplog.text
+
+
+def test_where_nothing_can_be_written_the_reference_computes(
+    bundle: Path, offer: Callable[..., None], cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    offer()
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    cache.write_text("a file in the way")
+    assert choose(bundle, info_of(bundle), CPU, images) == REFERENCE
+    assert "computing in float32" in caplog.text
+
+
+def test_large_images_are_cut_for_the_comparison() -> None:
+    wide = np.zeros((10, 4000, 3), np.uint8)
+    assert backend._cut((wide, 0.5))[0].shape == (10, backend.SIDE_PX, 3)
+
+
+def test_photographs_are_compared_by_their_share_of_skin(
+    tmp_path: Path, offer: Callable[..., None], cache: Path
+) -> None:
+    info = BundleInfo(
+        kind="photo", models={"skin": ModelSettings(name="pixel")}, skin=SkinSettings(),
+        um_per_px=None, fold="all", settings={}, metrics={}, versions={}, data_fingerprint="f",
+        images=2, subjects=2, created="2026-11-30",
+    )  # fmt: skip
+    network = build("pixel", weights=WEIGHTS["dermis"], bias=-6.0)
+    bundle = save(tmp_path / "photos", info, {"skin": network})
+    offer(lambda z: z + torch.linspace(-40, 40, z.shape[-1]), exact=False)
+    assert choose(bundle, info_of(bundle), CPU, images) == REFERENCE
+    offer(exact=False)
+    for record in cache.glob("*.json"):
+        record.unlink()
+    assert choose(bundle, info_of(bundle), CPU, images) == "openvino"
+
+
+def test_compare_needs_images(bundle: Path) -> None:
+    info = info_of(bundle)
+    models = {stage: load_stage(bundle, info, stage, CPU) for stage in info.stages}
+    assert compare(info, models, [], exact=True).refused == "no image to compare on"

@@ -1,0 +1,116 @@
+"""Backends: stand-ins of networks that give nearly the same logits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from skinray.models import MODELS, build, working_scale
+from skinray.models.backends import BACKENDS, REFERENCE, offered, openvino, seconds
+from tests.support.tiny import ColourNetwork
+
+CPU = torch.device("cpu")
+# Small enough to convert in seconds.
+SMALL = {
+    "hed": {"width": 0.1, "batch_norm": True}, "deeplab_lite": {}, "unet": {"features": 4},
+    "deeplabv3_mobilenet_v3_large": {"width": 0.3, "aspp_channels": 16}, "skin_unet": {},
+    "skin_mobilenet": {}, "pixel": {},
+}  # fmt: skip
+needs_openvino = pytest.mark.skipif(bool(openvino.missing(CPU)), reason="OpenVINO is missing")
+
+
+def network_of(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return build(name, **SMALL[name], scale=0.5).eval()
+
+
+def answers(network: nn.Module, height: int, width: int) -> torch.Tensor:
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        return torch.sigmoid(network(image))
+
+
+@needs_openvino
+@pytest.mark.parametrize("name", SMALL)
+def test_openvino_gives_the_same_map_at_every_size(name: str, tmp_path: Path) -> None:
+    network = network_of(name)
+    stand_in = BACKENDS["openvino"].prepare(network, CPU, tmp_path)
+    assert working_scale(stand_in) == 0.5
+    for size in ((64, 96), (50, 130), (37, 41)):
+        found, expected = answers(stand_in, *size), answers(network, *size)
+        assert found.shape == expected.shape == (1, 1, *size)
+        assert torch.allclose(found, expected, rtol=0, atol=2e-5)
+
+
+@needs_openvino
+def test_a_network_is_converted_once_and_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, library = network_of("pixel"), openvino._library()
+
+    def killed(model: object, graph: str, weights: str) -> None:
+        Path(weights).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(library, "serialize", killed)
+        with pytest.raises(KeyboardInterrupt):
+            BACKENDS["openvino"].prepare(network, CPU, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    BACKENDS["openvino"].prepare(network, CPU, tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"openvino.xml", "openvino.bin"}
+    monkeypatch.setattr(library, "convert_model", None)
+    again = BACKENDS["openvino"].prepare(network, CPU, tmp_path)
+    assert torch.allclose(answers(again, 20, 30), answers(network, 20, 30), rtol=0, atol=1e-5)
+
+
+@needs_openvino
+def test_openvino_is_used_without_its_telemetry() -> None:
+    asked = (
+        "from skinray.models.backends import openvino; library = openvino._library();"
+        "from openvino.tools.ovc import telemetry; print(type(telemetry).__module__)"
+    )
+    found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
+    assert found.stdout.strip() == "openvino.tools.ovc.telemetry_stub", found.stderr
+
+
+def test_layouts_and_number_formats_give_nearly_the_same_map(tmp_path: Path) -> None:
+    network = network_of("hed")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    expected = answers(network, 48, 64)
+    for name, most in (("channels_last", 1e-5), ("bfloat16", 0.1)):
+        stand_in = BACKENDS[name].prepare(network, CPU, tmp_path).eval()  # type: ignore[index]
+        found = answers(stand_in, 48, 64)
+        assert found.dtype == torch.float32
+        assert torch.allclose(found, expected, rtol=0, atol=most)
+        assert working_scale(stand_in) == 0.5
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert torch.equal(answers(network, 48, 64), expected)
+
+
+def test_what_is_offered_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = network_of("pixel")
+    assert offered(network, CPU)[REFERENCE] == ""
+    assert "CPUs only" in offered(network, torch.device("cuda"))["openvino"]
+    monkeypatch.setattr(openvino.importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'skinray[openvino]'" in offered(network, CPU)["openvino"]
+    monkeypatch.undo()
+    foreign = offered(ColourNetwork(0), CPU)
+    assert foreign[REFERENCE] == "" != foreign["openvino"]
+
+
+def test_a_trial_takes_the_fastest_pass() -> None:
+    assert 0 < seconds(network_of("pixel"), CPU) < 10
+
+
+def test_every_network_frames_images() -> None:
+    for name in MODELS:
+        with torch.device("meta"):
+            network = build(name)
+        assert offered(network, CPU)["channels_last"] == ""
+        assert "does not say how it frames" not in " ".join(offered(network, CPU).values())
