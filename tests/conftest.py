@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ REAL_DATA = Path(os.environ.get("SKINRAY_REAL_DATA", Path(__file__).parents[1] /
 os.environ.setdefault("RAY_worker_niceness", "0")
 # As in skinray's own sessions, but sooner: a test waits for the end of many trainings.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+# Nothing is read from, or left in, the cache of who runs the tests; Ray's workers inherit this.
+CACHE = tempfile.TemporaryDirectory(prefix="skinray-tests-cache-")
+os.environ["SKINRAY_CACHE"] = CACHE.name
 SHARE_RAY = ("tests/cluster/", "tests/benchmarks/")
 
 

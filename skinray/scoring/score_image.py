@@ -24,7 +24,7 @@ from skinray.errors import BundleError, StorageError
 from skinray.images.cohort.common_scale import refuse_too_large
 from skinray.images.read import decode_image
 from skinray.learning.bundle import Maps
-from skinray.learning.bundle.backend import Seen
+from skinray.learning.bundle.gate import Seen
 from skinray.learning.bundle.info import BundleInfo, read_info
 from skinray.scoring.entries import Entry, from_rows
 from skinray.scoring.image_store import Store, open_store

@@ -53,17 +53,12 @@ def _no_bfloat16(device: torch.device) -> str:
     return "" if computes_bfloat16(device) else f"this {device.type} does not compute in bfloat16"
 
 
-def _in_channels_last(network: nn.Module, device: torch.device, folder: Path) -> nn.Module:
-    return placed(copy.deepcopy(network), device)
-
-
 def _in_bfloat16(network: nn.Module, device: torch.device, folder: Path) -> nn.Module:
     return InBfloat16(placed(copy.deepcopy(network), device), device)
 
 
 BACKENDS: dict[BackendName, Backend] = {
     REFERENCE: Backend(True, _always, lambda network, device, folder: network),
-    "channels_last": Backend(True, _always, _in_channels_last),
     "bfloat16": Backend(False, _no_bfloat16, _in_bfloat16),
     "openvino": Backend(True, openvino.missing, openvino.in_float32),
     "openvino_bfloat16": Backend(

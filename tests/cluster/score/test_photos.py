@@ -84,7 +84,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(bundle: Path, cohort: Path, out: Path, **changes: Any) -> Any:
     from skinray.cluster.score.run import score
 
-    settings = ScoreSettings(images_per_part=4).override({"fused.actors": 1, **changes})
+    settings = ScoreSettings(images_per_part=4, backend="eager").override(
+        {"fused.actors": 1, **changes}
+    )
     with Path(os.devnull).open("w") as nowhere:
         return score(bundle, str(cohort), out, settings, console=Console(file=nowhere))
 

@@ -23,14 +23,16 @@ from skinray.config.scoring import ScoreSettings
 from skinray.errors import BundleError, CohortError, ResourcesError, SettingsError
 from skinray.images.read import read_image
 from skinray.learning.bundle import load
+from skinray.learning.bundle.gate import MOST_APART
 from skinray.learning.bundle.info import read_info
+from skinray.models.backends import BACKENDS
 from skinray.scoring.run_store import LocalOutput
 from tests.support.commands import Command
 from tests.support.scored_cohorts import bad_files, sound_image, write
 
 pytestmark = pytest.mark.ray
 
-SMALL = ScoreSettings(images_per_part=4).override({"fused.actors": 1})
+SMALL = ScoreSettings(images_per_part=4, backend="eager").override({"fused.actors": 1})
 Score = Callable[..., Any]
 
 
@@ -86,6 +88,23 @@ def tables(out: Path) -> list[Any]:
 def computed(out: Path) -> list[str]:
     lines = [log.read_text(encoding="utf-8") for log in (out / "computed").iterdir()]
     return "".join(lines).splitlines()
+
+
+@pytest.mark.parametrize("layout", ["fused", "separate"])
+def test_a_backend_is_chosen_on_the_first_images_and_every_row_names_it(
+    score: Score, scored: Path, images: Path, tmp_path: Path, layout: str
+) -> None:
+    settings = SMALL.override({"backend": "auto", "layout": layout, "overlays": False})
+    score(images, tmp_path / "out", settings)
+    found = {row["image"]: row for row in counts(tmp_path / "out") if row["status"] == "ok"}
+    expected = {row["image"]: row for row in counts(scored) if row["status"] == "ok"}
+    assert found.keys() == expected.keys()
+    assert {row["backend"] for row in expected.values()} == {"eager"}
+    (backend,) = {row["backend"] for row in found.values()}
+    assert backend in BACKENDS
+    assert all(abs(found[name]["count"] - expected[name]["count"]) <= MOST_APART for name in found)
+    with pytest.raises(SettingsError, match="other settings"):
+        score(images, tmp_path / "out", SMALL.override({"overlays": False}), resume=True)
 
 
 def test_counts_and_coordinates_are_the_bundles_own(

@@ -17,8 +17,9 @@ from skinray.config.biopsies import CrossingSettings
 from skinray.config.photos import SkinSettings
 from skinray.config.training import ModelSettings
 from skinray.files import cache_folder
-from skinray.learning.bundle import backend, load, save
-from skinray.learning.bundle.backend import Choice, Seen, choose, compare
+from skinray.learning.bundle import backend, gate, load, save
+from skinray.learning.bundle.backend import Choice, choose
+from skinray.learning.bundle.gate import Seen, compare
 from skinray.learning.bundle.info import BundleInfo
 from skinray.learning.bundle.networks import load_stage
 from skinray.models import build
@@ -217,7 +218,7 @@ def test_where_nothing_can_be_written_the_reference_computes(
 
 def test_large_images_are_cut_for_the_comparison() -> None:
     wide = np.zeros((10, 4000, 3), np.uint8)
-    assert backend._cut((wide, 0.5))[0].shape == (10, backend.SIDE_PX, 3)
+    assert gate._cut((wide, 0.5))[0].shape == (10, gate.SIDE_PX, 3)
 
 
 def test_photographs_are_compared_by_their_share_of_skin(

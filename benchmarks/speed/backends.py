@@ -1,0 +1,151 @@
+"""Every backend against float32 in torch: seconds of the paper's networks, and what the gate says.
+
+Run: ``python -m benchmarks.speed.backends``. The gate compares maps and counts of ``--bundle``
+(default: the starter) on drawn biopsies, and on real tissue in the folder that ``--data`` or
+SKINRAY_REAL_DATA names. ``ONEDNN_MAX_CPU_ISA=AVX2`` and ``OV_CPU_MAX_ISA`` are passed on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.measure import machine, versions, write
+from skinray.config.biopsies import PhantomSettings
+from skinray.images.phantoms.phantom import make_phantom
+from skinray.images.read import read_image
+from skinray.learning.bundle import check
+from skinray.learning.bundle.backend import others, stages_by
+from skinray.learning.bundle.gate import Expected, Seen, compare
+from skinray.models import build
+from skinray.models.backends import BACKENDS, REFERENCE, offered
+from skinray.models.predict import predict_map
+from skinray.models.weights.published import STARTER
+
+NETWORKS = {"HED": "hed", "DeepLabV3-ResNet101": "deeplabv3_resnet101"}
+SIZE = (608, 800)
+ASKED, ASKED_AVX2 = 3.0, 1.6
+PHANTOMS, TISSUE = 4, 6
+CPU = torch.device("cpu")
+
+
+def products(dtype: torch.dtype, side: int = 2048) -> float:
+    """Return what a product of two square matrices reaches here, in GFLOP/s."""
+    one = torch.rand(side, side).to(dtype)
+    taken = []
+    for _ in range(4):
+        began = time.perf_counter()
+        torch.mm(one, one)
+        taken.append(time.perf_counter() - began)
+    return 2 * side**3 / min(taken) / 1e9
+
+
+def in_turn(passes: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Time passes in turn, in seconds of wall time; a first round is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in passes}
+    for number in range(-1, rounds):
+        for name, run in passes.items():
+            began = time.perf_counter()
+            run()
+            if number >= 0:
+                times[name].append(time.perf_counter() - began)
+    return times
+
+
+def stand_ins(network: nn.Module, folder: Path) -> dict[str, nn.Module]:
+    """Return the network by every backend that works here."""
+    reasons = offered(network, CPU)
+    return {
+        name: BACKENDS[name].prepare(network, CPU, folder).eval()
+        for name, why in reasons.items()
+        if not why
+    }
+
+
+def timed(title: str, name: str, rounds: int) -> list[str]:
+    """Time one network by every backend; return lines of the table."""
+    torch.manual_seed(0)
+    network = build(name).eval()
+    image = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8)
+    with TemporaryDirectory() as folder:
+        ways = stand_ins(network, Path(folder))
+        passes = {
+            way: (lambda stand_in=stand_in: predict_map(stand_in, image))
+            for way, stand_in in ways.items()
+        }
+        times = in_turn(passes, rounds)
+    reference = statistics.median(times[REFERENCE])
+    return [
+        f"| {title} | {way} | {statistics.median(taken):.2f} | {min(taken):.2f} to "
+        f"{max(taken):.2f} | {reference / statistics.median(taken):.2f} |"
+        for way, taken in times.items()
+    ]
+
+
+def pictures(data: Path) -> dict[str, list[Seen]]:
+    """Return what the gate compares on."""
+    drawn = [make_phantom(PhantomSettings(), 7, n, (768, 1024)).image for n in range(PHANTOMS)]
+    found: dict[str, list[Seen]] = {"drawn biopsies": [(image, 0.5) for image in drawn]}
+    files = sorted((data / "skin_pas_dej/images").glob("*.jpg"))
+    if files:
+        tissue = [read_image(file).pixels for file in files[:: len(files) // TISSUE]]
+        found["real tissue"] = [(image, 0.5) for image in tissue]
+    return found
+
+
+def gate(bundle: Path, images: Sequence[Seen], title: str) -> list[str]:
+    """Return what the gate finds about every backend of a bundle on images."""
+    info, rows = check(bundle), []
+    reference = stages_by(REFERENCE, bundle, info, CPU)
+    expected = [Expected(info, reference, seen) for seen in images]
+    for name in others(reference, CPU):
+        models = stages_by(name, bundle, info, CPU)
+        found = compare(info, models, expected, exact=BACKENDS[name].exact)
+        rows.append(
+            f"| {title} | {name} | {found.images} | {found.changed:.1e} | {found.flipped:.3%} | "
+            f"{found.dice:.4f} | {found.apart:.2g} | {found.refused or 'passed'} |"
+        )
+    return rows
+
+
+def main() -> None:
+    """Measure, print and write ``results/backends.md``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--bundle", type=Path, default=STARTER)
+    parser.add_argument("--data", type=Path, default=os.environ.get("SKINRAY_REAL_DATA"))
+    parser.add_argument("--name", default="backends", help="of the result file")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    limits = f"{products(torch.float32):.0f} GFLOP/s in float32"
+    limits += f", {products(torch.bfloat16):.0f} in bfloat16"
+    rows = [line for title, name in NETWORKS.items() for line in timed(title, name, options.rounds)]
+    seen = pictures(Path(options.data) if options.data else Path())
+    gated = [line for title, images in seen.items() for line in gate(options.bundle, images, title)]
+    instructions = torch.backends.cpu.get_cpu_capability()
+    write(options.name, [
+        "# Backends against float32 in torch", "",
+        f"The paper's networks with random weights on one image of {SIZE[1]}x{SIZE[0]} px, two "
+        "threads, all backends in turn: seconds, as `skinray score` predicts. Asked: "
+        f"{ASKED:g} times as fast as `eager` on a processor with bfloat16 instructions, "
+        f"{ASKED_AVX2:g} with AVX2 alone. Two square matrices multiply at {limits}.", "",
+        "| network | backend | median s | lowest and highest | times as fast |",
+        "|---|---|---|---|---|", *rows, "",
+        f"The gate, with the bundle `{options.bundle.name}`:", "",
+        "| images | backend | compared | mean change | pixels that change sides | Dice | mean "
+        "change of a count | gate |", "|---|---|---|---|---|---|---|---|", *gated, "",
+        f"Instructions: {instructions}. Machine: {machine()}. {versions('torch', 'openvino')}.",
+    ])  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
