@@ -21,6 +21,7 @@ from skinray.cli.biopsies import (
     pretrain_phantoms,
     train_cv,
 )
+from skinray.cli.count import count
 from skinray.cli.options import NOT_LEARNED
 from skinray.cli.photos import train_photos
 from skinray.cli.results import report, score, serve, serve_config
@@ -115,7 +116,7 @@ def doctor(
 PANELS = {
     "Data": (phantom, check),
     "Training": (train_cv, train_photos, pretrain_hed, pretrain_phantoms),
-    "Using a bundle": (score, serve, serve_config),
+    "Using a bundle": (count, score, serve, serve_config),
     "Results": (report,),
     "This machine": (doctor,),
 }

@@ -33,6 +33,13 @@ Resume = Annotated[bool, typer.Option(help="Continue the interrupted run in --ou
 Anyway = Annotated[
     bool, typer.Option("--anyway", help="Use a bundle even if its training did not learn.")
 ]
+UsedBundle = Annotated[
+    Path | None,
+    typer.Option(
+        help="Bundle folder from a training run. Default: the starter for biopsies, which has seen "
+        "drawings only; every result says so."
+    ),
+]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the run. Default: the recipe's.")]
 Workers = Annotated[
     str | None,

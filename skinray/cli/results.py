@@ -9,18 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from skinray.cli.options import Anyway, continued, plain_number, set_option
+from skinray.cli.options import Anyway, UsedBundle, continued, plain_number, set_option
 from skinray.config.base import parse_assignment
 from skinray.errors import SettingsError
 from skinray.logs import LOG, one_stream
 
-UsedBundle = Annotated[
-    Path | None,
-    typer.Option(
-        help="Bundle folder from a training run. Default: the starter for biopsies, which has seen "
-        "drawings only; every result says so."
-    ),
-]
 PACKAGE = Path(__file__).parents[1]
 # Exit code of `score` if more images failed than --max-failures allows.
 TOO_MANY_FAILED = 3

@@ -91,10 +91,17 @@ class Bundle(ABC):
         """Return the probability map of each stage for one image, (H, W) float32."""
         return {stage: model.map(image, um_per_px) for stage, model in self.stages.items()}
 
-    def _seen(
-        self, image: Input, um_per_px: float | None
-    ) -> tuple[NDArray[np.uint8], float | None]:
-        """Return the pixels and the scale of an image that a user gave."""
+    def seen(self, image: Input, um_per_px: float | None) -> tuple[NDArray[np.uint8], float | None]:
+        """Return the pixels and the scale of an image that a user gave.
+
+        Parameters
+        ----------
+        image, um_per_px : as in :meth:`predict`, which has the errors too.
+
+        Returns
+        -------
+        (H, W, 3) uint8, RGB, and um per pixel (None: unknown).
+        """
         to_mm(0, um_per_px)
         if isinstance(image, str | Path):
             image = read_image(image)
@@ -131,7 +138,7 @@ class BiopsyBundle(Bundle):
             If the file cannot be read, the array is not an 8-bit RGB image, the scale is not a
             number above 0, or the image is too large at the training scale.
         """
-        pixels, um_per_px = self._seen(image, um_per_px)
+        pixels, um_per_px = self.seen(image, um_per_px)
         maps = self.maps(pixels, um_per_px)
         nerve, dermis = maps["nerve"], maps["dermis"]
         return Prediction(nerve, dermis, self.info.find_crossings(nerve, dermis, um_per_px))
@@ -153,7 +160,7 @@ class PhotoBundle(Bundle):
         SkinrayError
             If the file cannot be read, or the array is not an 8-bit RGB image.
         """
-        pixels, um_per_px = self._seen(image, um_per_px)
+        pixels, um_per_px = self.seen(image, um_per_px)
         return self.info.find_skin(pixels, self.maps(pixels, um_per_px)["skin"])
 
 
