@@ -146,7 +146,8 @@ def main() -> None:
         "threads, all backends in turn: seconds, as `skinray score` predicts. Asked: "
         f"{ASKED:g} times as fast as plain torch on a processor with bfloat16 instructions, "
         f"{ASKED_AVX2:g} with AVX2 alone. Plain torch keeps planes of colour one after the other "
-        "(NCHW); `eager`, our reference, has the colours of a pixel side by side. Two square matrices multiply at {limits}.", "",
+        "(NCHW); `eager`, our reference, has the colours of a pixel side by side. "
+        f"Two square matrices multiply at {limits}.", "",
         "| network | backend | median s | lowest and highest | times plain torch | times eager |",
         "|---|---|---|---|---|---|", *rows, "",
         f"The gate, with the bundle `{options.bundle.name}`:", "",
