@@ -9,7 +9,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY skinray ./skinray
 COPY serve_configs ./serve_configs
 RUN python -m venv /opt/skinray \
-    && /opt/skinray/bin/pip install --no-cache-dir --constraint constraints.txt .
+    && /opt/skinray/bin/pip install --no-cache-dir --constraint constraints.txt '.[openvino]'
 
 FROM python:3.11.7-slim-bookworm
 # Libraries that OpenCV links to. The distribution chooses their patch versions.
