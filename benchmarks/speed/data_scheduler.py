@@ -115,8 +115,8 @@ def main() -> None:
         "Ray Data schedules its tasks in a thread of the process that takes the crops. While its "
         "output is held back, that thread does not wait, and shares core and GIL with the "
         f"training. `ray_internals.unhurried` lets it rest after each step. A narrow HED, "
-        f"{CROP_PX} px, 4 crops, one thread; the plan has far more crops than the steps take. Asked: "
-        f"at most {ASKED:g} times a step on crops that are there already: "
+        f"{CROP_PX} px, 4 crops, one thread; the plan has far more crops than the steps take. "
+        f"Asked: at most {ASKED:g} times a step on crops that are there already: "
         f"{'met' if ratio <= ASKED else '**NOT met**'}.", "",
         "| scheduler | median s a step | rounds | times no pipeline |", "|---|---|---|---|",
         *(

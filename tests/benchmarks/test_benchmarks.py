@@ -22,6 +22,7 @@ from skinray.report.photos.rows import LOOKED
 from tests.support.drawn_photos import write_photos
 from tests.support.fake_photo_run import fake_photo_results
 from tests.support.photo_bundles import OPTIONS
+from tests.support.tiny import drawn_sample, tiny_spec
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
@@ -29,8 +30,9 @@ SCRIPTS = (
     "accuracy.several_workers", "accuracy.thin_lines", "chaos.run",
     "photos.networks", "photos.table", "photos.wide_conv", "serve.batches", "serve.front_proxy",
     "serve.overhead", "serve.overload", "serve.replica_kill", "serve.stops", "speed.augmentation",
-    "speed.crossing_stage", "speed.data_scheduler", "speed.scaling", "speed.score_efficiency", "speed.score_feeding",
-    "speed.score_memory", "speed.tolerant_dice", "speed.train_overhead",
+    "speed.backends", "speed.crossing_stage", "speed.data_scheduler", "speed.scaling",
+    "speed.score_efficiency", "speed.score_feeding", "speed.score_memory", "speed.tolerant_dice",
+    "speed.train_overhead",
 )  # fmt: skip
 MOST_MODULES = 15
 
@@ -307,6 +309,26 @@ def test_the_largest_change_is_compared_with_the_stated_limit(load):
     assert verdict.startswith("Most of all: **2.0e-02** (stated: at most 0.01; NOT met).")
     apart.most = 1e-4
     assert "; met)." in script.lines({("a", 1): apart}, options)[-1]
+
+
+def test_a_step_is_timed_on_batches_that_are_there(load):
+    script = load("speed.data_scheduler")
+    assert script.seconds(tiny_spec(), script.ready(), 2) > 0
+    before = script.data.unhurried
+    with script.without_rest():
+        assert script.data.unhurried(None) is None
+    assert script.data.unhurried is before
+
+
+def test_backends_are_timed_in_turn_and_gated(load, monkeypatch):
+    script = load("speed.backends")
+    assert {"a": [], "b": []} != script.in_turn({"a": lambda: 0, "b": lambda: 0}, 2)
+    monkeypatch.setattr(script, "SIZE", (64, 96))
+    rows = script.timed("pixel", "pixel", 1)
+    assert [row.split("|")[2].strip() for row in rows][:2] == ["plain torch", "eager"]
+    image = drawn_sample().image
+    gated = script.gate(script.STARTER, [(image, 0.5)], "drawn")
+    assert all(row.startswith("| drawn | ") for row in gated)
 
 
 # --- train_overhead ------------------------------------------------------------------------
