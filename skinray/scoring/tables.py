@@ -40,6 +40,7 @@ class Totals:
     scored: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     names: dict[str, list[str]] = field(default_factory=dict)
+    backends: Counter[str] = field(default_factory=Counter)
 
     def fail(self, image: str, error: str) -> None:
         """Count a failed image by the reason, which is the error without its remedy."""
@@ -62,6 +63,9 @@ class Totals:
         """Return the totals in lines: scored, failed by reason, with the first images of each."""
         images = self.scored + self.failures
         lines = [f"{self.scored} of {images} images scored in {clock(seconds)}"]
+        if set(self.backends) - {"eager"}:
+            used = ", ".join(f"{name} ({number})" for name, number in self.backends.most_common())
+            lines.append(f"computed by {used}; --exact computes as in training")
         if self.failures:
             lines.append(f"{self.failures} failed:")
             lines += [self._reason(*one) for one in self.failed.most_common(REASONS)]
@@ -129,6 +133,7 @@ def write_tables(
                 totals.fail(record["image"], record["error"])
                 continue
             totals.scored += 1
+            totals.backends[record["backend"] or "eager"] += 1
             if points is not None and isinstance(result, CrossingsRecord):
                 for crossing in _crossings(record["image"], result):
                     points.add(crossing)

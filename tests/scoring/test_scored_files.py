@@ -128,6 +128,12 @@ def test_when_too_many_failed() -> None:
     for image in ("d", "e", "f"):
         some.fail(image, "empty: copy it")
     assert "\n  5 empty: a, b, d, ...\n" in some.text(61)
+    some.backends.update(["eager"])
+    assert "computed by" not in some.text(61)
+    some.backends.update(["openvino", "openvino"])
+    assert "\ncomputed by openvino (2), eager (1); --exact computes as in training\n" in some.text(
+        61
+    )
     assert some.why_too_many(3) == (
         "6 of 7 images failed, more than --max-failures 3: the column error of counts.csv says why "
         "and what to do; then repeat the command with --resume"

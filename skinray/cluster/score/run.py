@@ -87,6 +87,11 @@ def _compute(run: ScoringRun, console: Console) -> None:
         before, failure = run.left, None
         machines = machines_for(run.job.settings, run.job.info.stages, before)
         job = run.hand_out(machines.cpus)
+        if job.long and job.settings.backend == "auto" and not fruitless:
+            said = (
+                "Backends are compared first, once for each bundle and machine (not with --exact)."
+            )
+            console.print(said, highlight=False)
         try:
             run_round(job, before, machines, console)
         except (RayError, ExecutionTimeoutError, RuntimeError) as error:

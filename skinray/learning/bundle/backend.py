@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skinray.config.scoring import BackendName
 from skinray.files import cache_folder, sha256_of, write_whole
-from skinray.learning.bundle.gate import Comparison, Expected, Seen, Stages, compare
+from skinray.learning.bundle.gate import Comparison, Expected, Seen, Stages, compare, telling
 from skinray.learning.bundle.info import BundleInfo
 from skinray.learning.bundle.networks import converted_files, load_stage
 from skinray.learning.provenance import hardware, versions
@@ -91,7 +91,8 @@ def choose(
             known = _read(place, made_for)
             if known is None and images is not None:
                 known = _by_trial(folder, info, device, list(images())[:IMAGES], made_for)
-                write_whole(place, known.model_dump_json(indent=1))
+                if known is not None:
+                    write_whole(place, known.model_dump_json(indent=1))
     except OSError as error:
         LOG.warning("backends cannot be compared (%s): computing in float32", error)
         return REFERENCE
@@ -126,13 +127,20 @@ def _alone(place: Path) -> Iterator[None]:
 
 
 def _read(place: Path, made_for: dict[str, Any]) -> Choice | None:
-    """Read a choice; None if there is none, or it holds for other things."""
+    """Read a choice; None if there is none, or it holds for other things.
+
+    A converted network that has changed since is removed, to be converted again.
+    """
     try:
         known = Choice.model_validate_json(place.read_bytes())
-        sound = all(sha256_of(Path(file)) == digest for file, digest in known.files.items())
+        if known.made_for != made_for:
+            return None
+        changed = [name for name, digest in known.files.items() if sha256_of(Path(name)) != digest]
+        for name in changed:
+            Path(name).unlink()
     except (OSError, ValidationError):
         return None
-    return known if sound and known.made_for == made_for else None
+    return None if changed else known
 
 
 def _by_trial(
@@ -141,9 +149,16 @@ def _by_trial(
     device: torch.device,
     images: Sequence[Seen],
     made_for: dict[str, Any],
-) -> Choice:
-    """Time every backend, and compare the faster ones with the reference, fastest first."""
+) -> Choice | None:
+    """Time every backend, and compare the faster ones with the reference, fastest first.
+
+    None: the images show too little.
+    """
     reference = stages_by(REFERENCE, folder, info, device)
+    expected = [Expected(info, reference, seen) for seen in images]
+    if not telling(info, expected):
+        LOG.info("the first images show too little to compare backends: computing in float32")
+        return None
     tried = {REFERENCE: Comparison(seconds=_seconds(reference))}
     faster: list[tuple[float, BackendName, Stages]] = []
     for name in others(reference, device):
@@ -157,7 +172,6 @@ def _by_trial(
             faster.append((taken, name, models))
         else:
             tried[name] = Comparison(seconds=taken, refused="not faster")
-    expected = [Expected(info, reference, seen) for seen in images]
     chosen = REFERENCE
     for taken, name, models in sorted(faster, key=lambda one: one[0]):
         found = compare(info, models, expected, exact=BACKENDS[name].exact)

@@ -21,7 +21,7 @@ AT_THRESHOLD = 1e-4
 # experts differ by 1.5 crossings per mm (one standard deviation).
 MOST_CHANGED, MOST_FLIPPED, LEAST_DICE = 0.005, 0.005, 0.985
 MOST_APART, MEAN_APART = 1, 0.34
-# A mask of fewer pixels than this share says nothing about overlap.
+# Masks of a smaller or larger share of all pixels say nothing about a backend.
 LEAST_MASK = 1e-4
 # An image, (H, W, 3) uint8 RGB, and its scale.
 Seen = tuple[NDArray[np.uint8], float | None]
@@ -97,6 +97,17 @@ def threshold_of(info: BundleInfo, stage: Stage) -> float:
     return counting.nerve_threshold if stage == "nerve" else counting.dermis_threshold
 
 
+def telling(info: BundleInfo, expected: Sequence[Expected]) -> bool:
+    """Whether images show enough to compare on: each stage marks something, but not everything."""
+    for stage in info.stages:
+        limit = np.float32(threshold_of(info, stage))
+        marked = sum(int((one.maps[stage] > limit).sum()) for one in expected)
+        pixels = sum(one.maps[stage].size for one in expected)
+        if not LEAST_MASK * pixels < marked < (1 - LEAST_MASK) * pixels:
+            return False
+    return bool(expected)
+
+
 def compare(
     info: BundleInfo,
     models: Stages,
@@ -109,11 +120,9 @@ def compare(
     Parameters
     ----------
     models : of the backend.
-    expected : of the reference.
+    expected : of the reference, on images that are :func:`telling`.
     exact : the backend computes in float32, so that only rounding may differ.
     """
-    if not expected:
-        return Comparison(seconds=0, refused="no image to compare on")
     flips = dict.fromkeys(models, 0)
     beyond, changed, apart = 0, dict.fromkeys(models, 0.0), []
     overlap = {stage: [0, 0] for stage in models}
@@ -131,13 +140,12 @@ def compare(
             overlap[stage][0] += 2 * int(((found > limit) & (right > limit)).sum())
             overlap[stage][1] += int((found > limit).sum() + (right > limit).sum())
         apart.append(abs(result_of(info, maps, one.pixels, one.um_per_px) - one.result))
-    dice = [both / total for both, total in overlap.values() if total > 2 * LEAST_MASK * pixels]
     findings = Comparison(
         seconds=0,
         images=len(expected),
         changed=max(changed.values()) / pixels,
         flipped=max(flips.values()) / pixels,
-        dice=min(dice, default=1.0),
+        dice=min(both / max(1, total) for both, total in overlap.values()),
         apart=float(np.mean(apart)),
         most_apart=max(apart),
     )

@@ -19,9 +19,8 @@ from skinray.config.training import ModelSettings
 from skinray.files import cache_folder
 from skinray.learning.bundle import backend, gate, load, save
 from skinray.learning.bundle.backend import Choice, choose
-from skinray.learning.bundle.gate import Seen, compare
+from skinray.learning.bundle.gate import Seen
 from skinray.learning.bundle.info import BundleInfo
-from skinray.learning.bundle.networks import load_stage
 from skinray.models import build
 from skinray.models.backends import BACKENDS, REFERENCE, Backend
 from tests.support.tiny import drawn_sample
@@ -145,11 +144,17 @@ def test_small_changes_pass_only_where_sums_are_not_exact(
     assert choose(bundle, info_of(bundle), CPU, images) == "openvino"
 
 
-def test_without_images_nothing_is_chosen(bundle: Path, offer: Callable[..., None]) -> None:
+@pytest.mark.parametrize("level", [0, 255, None])
+def test_images_that_show_nothing_choose_nothing(
+    bundle: Path, offer: Callable[..., None], cache: Path, level: int | None
+) -> None:
     offer()
     info = info_of(bundle)
+    blank = [] if level is None else [(np.full((96, 128, 3), level, np.uint8), 0.5)]
     assert choose(bundle, info, CPU) == REFERENCE
-    assert choose(bundle, info, CPU, list) == REFERENCE
+    assert choose(bundle, info, CPU, lambda: blank) == REFERENCE
+    assert list(cache.glob("*.json")) == []
+    assert choose(bundle, info, CPU, images) == "openvino"
 
 
 @pytest.mark.parametrize("what", ["hardware", "threads", "versions", "damaged", "converted"])
@@ -168,11 +173,14 @@ def test_a_choice_holds_for_nothing_else(
     elif what == "damaged":
         record.write_text(record.read_text()[:-20])
     elif what == "converted":
-        next(cache.glob("*/converted")).write_bytes(b"other weights")
+        altered = next(cache.glob("*/converted"))
+        altered.write_bytes(b"other weights")
     else:
         monkeypatch.setattr(backend.torch, "get_num_threads", lambda: 64)
     assert choose(bundle, info, CPU) == REFERENCE
     assert choose(bundle, info, CPU, images) == "openvino"
+    if what == "converted":
+        assert altered.read_bytes() == b"weights"  # converted again
 
 
 def test_a_record_moved_to_another_name_does_not_count(
@@ -237,9 +245,3 @@ def test_photographs_are_compared_by_their_share_of_skin(
     for record in cache.glob("*.json"):
         record.unlink()
     assert choose(bundle, info_of(bundle), CPU, images) == "openvino"
-
-
-def test_compare_needs_images(bundle: Path) -> None:
-    info = info_of(bundle)
-    models = {stage: load_stage(bundle, info, stage, CPU) for stage in info.stages}
-    assert compare(info, models, [], exact=True).refused == "no image to compare on"
