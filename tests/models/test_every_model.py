@@ -28,7 +28,14 @@ PARAMETERS = {
 }
 
 
-@pytest.fixture(scope="module", params=MODELS)
+# 150 million weights take seconds in each test.
+LARGE = ("skin_unet_large", "skin_dense_unet")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in MODELS],
+)
 def network(request: pytest.FixtureRequest) -> nn.Module:
     """Each network with random weights, its batch norms settled on one batch.
 

@@ -110,7 +110,7 @@ def test_so_do_two_workers_with_wide_networks(tmp_path: Path) -> None:
     assert_equal_to_one(2, WIDE, tmp_path)
 
 
-@pytest.mark.parametrize("workers", [3, 4])
+@pytest.mark.parametrize("workers", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_so_do_more_workers_whose_parts_differ_in_size(workers: int, tmp_path: Path) -> None:
     """Of a step of four crops, three workers have 2, 1 and 1, and four a single one each."""
     assert_equal_to_one(workers, ["hed", "unet", "skin_unet"], tmp_path)
