@@ -2,7 +2,7 @@
 
 Run: ``python -m benchmarks.speed.backends``. The gate compares maps and counts of ``--bundle``
 (default: the starter) on drawn biopsies, and on real tissue in the folder that ``--data`` or
-SKINRAY_REAL_DATA names. ``ONEDNN_MAX_CPU_ISA=AVX2`` and ``OV_CPU_MAX_ISA`` are passed on.
+SKINRAY_REAL_DATA names.
 """
 
 from __future__ import annotations
