@@ -30,7 +30,7 @@ def count(
 ) -> None:
     """Count the crossings in one biopsy, or find the skin in one photograph.
 
-    The result is the same as a row of `skinray score --exact`. Example:
+    Computes in float32, as `skinray score --exact` does. Example:
 
         skinray count biopsy.png --bundle run/bundle --overlay found.jpg
     """

@@ -12,6 +12,7 @@ from skinray.config.kinds import Stage
 
 # How networks are computed; the first is the reference, which every bundle is trained with.
 BackendName = Literal["eager", "bfloat16", "openvino", "openvino_bfloat16"]
+BackendChoice = Literal["auto"] | BackendName
 
 
 class PoolSettings(Settings):
@@ -40,7 +41,7 @@ class ScoreSettings(Settings):
     overlays: bool = Field(
         True, description="write an overlay of each image, and a GeoJSON file or the mask"
     )
-    backend: Literal["auto"] | BackendName = Field(
+    backend: BackendChoice = Field(
         "auto",
         description="what computes the networks: eager is float32 in torch, the reference; auto: "
         "the fastest on each machine whose maps and counts stay within the limits of the gate",
@@ -130,7 +131,7 @@ class ServeSettings(Settings):
         description="threads of each network on a CPU; use as many as for scoring, because another "
         "number rounds sums differently and may change a count",
     )
-    backend: Literal["auto"] | BackendName = Field(
+    backend: BackendChoice = Field(
         "auto",
         description="what computes the networks; auto: what scoring with this bundle found best "
         "on this machine, and else eager",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -15,11 +16,11 @@ MOST_GROUPS = 8
 CONSTANT = 1e-6
 
 
-class WholeImage(nn.Module):
+class WholeImage(nn.Module, ABC):
     """A network in three steps: frame the image, compute logits, fit them to the image.
 
-    The frame of an image of any size has one that the network can compute. Only the second step
-    is work; :mod:`skinray.models.backends` can compute it otherwise.
+    A frame has a size that the network can compute, whatever the image's. Nearly all the work is
+    in the second step, which :mod:`skinray.models.backends` can compute otherwise.
 
     Attributes
     ----------
@@ -36,9 +37,9 @@ class WholeImage(nn.Module):
             return to_square(image, self.side)
         return pad_to_stride(image, self.stride)
 
+    @abstractmethod
     def logits(self, framed: Tensor) -> Tensor:
         """Return the logits of a frame, (N, 1, h, w) float32; of a square, perhaps coarser."""
-        raise NotImplementedError
 
     def forward(self, image: Tensor) -> Tensor:
         """Return logits, (N, 1, H, W) float32, of RGB ``image`` (N, 3, H, W) in 0..1."""

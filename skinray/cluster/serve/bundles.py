@@ -7,10 +7,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from skinray.config.kinds import Stage
-from skinray.config.scoring import BackendName
+from skinray.config.scoring import BackendChoice, BackendName
 from skinray.errors import BundleError
 from skinray.learning.bundle import load_stage
 from skinray.learning.bundle.backend import choose
@@ -18,7 +18,6 @@ from skinray.learning.bundle.info import BundleInfo, read_info
 from skinray.learning.bundle.networks import StageModel, default_device
 
 T = TypeVar("T")
-Backend = Literal["auto"] | BackendName
 # While the bundle is being replaced, requests for the old one and the new one are in progress.
 HELD = 2
 
@@ -86,12 +85,12 @@ def named_info(ref: BundleRef) -> BundleInfo:
     return info
 
 
-def backend_of(ref: BundleRef, info: BundleInfo, wanted: Backend) -> BackendName:
+def backend_of(ref: BundleRef, info: BundleInfo, wanted: BackendChoice) -> BackendName:
     """Return what computes a bundle in this process."""
     return choose(Path(ref.path), info, default_device()) if wanted == "auto" else wanted
 
 
-def load_named_stage(ref: BundleRef, stage: Stage, wanted: Backend) -> StageModel:
+def load_named_stage(ref: BundleRef, stage: Stage, wanted: BackendChoice) -> StageModel:
     """Load one stage of exactly this bundle; its hash is checked.
 
     Raises

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, WorkerCrashedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from skinray.cluster.serve.bundles import Backend, BundleRef, backend_of, named_info
+from skinray.cluster.serve.bundles import BundleRef, backend_of, named_info
 from skinray.cluster.serve.stages import LAST
 from skinray.config.kinds import Stage
+from skinray.config.scoring import BackendChoice
 from skinray.errors import BundleError, BusyError, LostWorkError, NotReadyError
 from skinray.learning.bundle import Bundle, load
 from skinray.learning.bundle.info import BundleInfo
@@ -151,7 +152,7 @@ async def _ended(response: Any, *before: Any) -> Any:
 class FusedEngine(LocalEngine):
     """All stages in this process."""
 
-    def __init__(self, ref: BundleRef, threads: int, backend: Backend) -> None:
+    def __init__(self, ref: BundleRef, threads: int, backend: BackendChoice) -> None:
         super().__init__(_load(ref, backend), threads)
         self.ref, self._backend = ref, backend
 
@@ -165,5 +166,5 @@ class FusedEngine(LocalEngine):
         self.ref, self._bundle = ref, bundle
 
 
-def _load(ref: BundleRef, backend: Backend) -> Bundle:
+def _load(ref: BundleRef, backend: BackendChoice) -> Bundle:
     return load(ref.path, backend=backend_of(ref, named_info(ref), backend))

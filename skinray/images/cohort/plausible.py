@@ -267,15 +267,17 @@ def cohort_notes(traces: Sequence[Trace]) -> list[str]:
     ]
 
 
+def _first(cases: Sequence[str]) -> str:
+    """List the first cases, and say how many more there are."""
+    more = [f"and {len(cases) - WORST} more"] * (len(cases) > WORST)
+    return "; ".join([*cases[:WORST], *more])
+
+
 def _blank(traces: Sequence[Trace]) -> list[str]:
     blank = [f"row {t.biopsy.row}, {t.biopsy.name}" for t in traces if not t.tissue]
     if not blank:
         return []
-    more = f"; and {len(blank) - WORST} more" if len(blank) > WORST else ""
-    return [
-        f"{counted(len(blank), 'image')} blank, without any tissue "
-        f"({'; '.join(blank[:WORST])}{more})"
-    ]
+    return [f"{counted(len(blank), 'image')} blank, without any tissue ({_first(blank)})"]
 
 
 def _same_labels(traces: Sequence[Trace]) -> list[str]:
@@ -308,12 +310,11 @@ def _far_counts(traces: Sequence[Trace]) -> list[str]:
     far.sort(key=lambda one: -one[0])
     worst = [
         f"row {biopsy.row}, {biopsy.name}: counted {count}, labels cross {crossings} times"
-        for _, biopsy, count, crossings in far[:WORST]
+        for _, biopsy, count, crossings in far
     ]
-    more = f"; and {len(far) - WORST} more" if len(far) > WORST else ""
     return [
         f"the expert's counts of {counted(len(far), 'image')} are far from the crossings of the "
-        f"labels ({'; '.join(worst)}{more}): correct the counts or the labels, or know why"
+        f"labels ({_first(worst)}): correct the counts or the labels, or know why"
     ]
 
 
@@ -359,10 +360,9 @@ def _odd_scales(traces: Sequence[Trace]) -> list[str]:
     ]
     if not odd:
         return []
-    more = f"; and {len(odd) - WORST} more" if len(odd) > WORST else ""
     return [
         f"um_per_px of {counted(len(odd), 'image')} is far from the usual {usual:g} "
-        f"({'; '.join(odd[:WORST])}{more}): correct it, or know why"
+        f"({_first(odd)}): correct it, or know why"
     ]
 
 

@@ -68,8 +68,7 @@ def measure(
     Parameters
     ----------
     threads : of a training on a CPU.
-    at_once : trainings side by side on a CPU: they share its caches and memory, so that a step
-        may take twice as long as alone.
+    at_once : trainings side by side on a CPU, which share its caches and memory.
     """
     if device.type != "cpu":
         return _timed(arm, crop_px, device)

@@ -84,16 +84,21 @@ def choose(
     images : gives images to compare on; None: only a choice made before counts, else the reference.
     """
     made_for = _made_for(info, device)
-    place = cache_folder("backends") / f"{_digest(made_for)}.json"
     try:
+        place = cache_folder("backends") / f"{_digest(made_for)}.json"
         place.parent.mkdir(parents=True, exist_ok=True)
         with _alone(place):
             known = _read(place, made_for)
             if known is None and images is not None:
-                known = _by_trial(folder, info, device, list(images())[:IMAGES], made_for)
+                seen = list(images())[:IMAGES]
+                # So that not every process finds out again that these images show too little.
+                vain = place.with_name(f"{place.stem}-{_digest_of(seen)}.vain")
+                known = None if vain.exists() else _by_trial(folder, info, device, seen, made_for)
                 if known is not None:
                     write_whole(place, known.model_dump_json(indent=1))
-    except OSError as error:
+                else:
+                    vain.touch()
+    except (OSError, RuntimeError) as error:  # RuntimeError: this user has no home
         LOG.warning("backends cannot be compared (%s): computing in float32", error)
         return REFERENCE
     if known is None:
@@ -115,6 +120,14 @@ def _made_for(info: BundleInfo, device: torch.device) -> dict[str, Any]:
 
 def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _digest_of(images: Sequence[Seen]) -> str:
+    digest = hashlib.sha256()
+    for pixels, um_per_px in images:
+        digest.update(f"{pixels.shape} {um_per_px};".encode())
+        digest.update(pixels.tobytes())
+    return digest.hexdigest()[:16]
 
 
 @contextmanager
@@ -174,7 +187,10 @@ def _by_trial(
             tried[name] = Comparison(seconds=taken, refused="not faster")
     chosen = REFERENCE
     for taken, name, models in sorted(faster, key=lambda one: one[0]):
-        found = compare(info, models, expected, exact=BACKENDS[name].exact)
+        try:
+            found = compare(info, models, expected, exact=BACKENDS[name].exact)
+        except Exception as error:
+            found = Comparison(seconds=taken, refused=f"it fails: {type(error).__name__}")
         tried[name] = found.model_copy(update={"seconds": taken})
         if not found.refused:
             chosen = name

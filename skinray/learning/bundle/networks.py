@@ -129,7 +129,9 @@ def load_stage(
     networks = []
     for name in weight_files(stage, info.members):
         network = _network(Path(path) / name, info, stage).to(place)
-        networks.append(BACKENDS[backend].prepare(network, place, _converted(info, name)).eval())
+        if backend != REFERENCE:  # which needs no cache
+            network = BACKENDS[backend].prepare(network, place, _converted(info, name)).eval()
+        networks.append(network)
     return StageModel(tuple(networks), info.um_per_px, info.predict, place, backend)
 
 

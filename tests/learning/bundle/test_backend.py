@@ -146,7 +146,11 @@ def test_small_changes_pass_only_where_sums_are_not_exact(
 
 @pytest.mark.parametrize("level", [0, 255, None])
 def test_images_that_show_nothing_choose_nothing(
-    bundle: Path, offer: Callable[..., None], cache: Path, level: int | None
+    bundle: Path,
+    offer: Callable[..., None],
+    cache: Path,
+    level: int | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     offer()
     info = info_of(bundle)
@@ -154,7 +158,37 @@ def test_images_that_show_nothing_choose_nothing(
     assert choose(bundle, info, CPU) == REFERENCE
     assert choose(bundle, info, CPU, lambda: blank) == REFERENCE
     assert list(cache.glob("*.json")) == []
+    with monkeypatch.context() as patch:  # the next process need not look again
+        patch.setattr(backend, "_by_trial", lambda *_: pytest.fail("compared again"))
+        assert choose(bundle, info, CPU, lambda: blank) == REFERENCE
     assert choose(bundle, info, CPU, images) == "openvino"
+
+
+def test_a_backend_that_fails_on_an_image_is_refused(
+    bundle: Path, offer: Callable[..., None], cache: Path
+) -> None:
+    def broken(logits: Tensor) -> Tensor:
+        raise RuntimeError("no such size")
+
+    offer(broken)
+    assert choose(bundle, info_of(bundle), CPU, images) == REFERENCE
+    (record,) = cache.glob("*.json")
+    tried = Choice.model_validate_json(record.read_bytes()).tried
+    assert tried["openvino"].refused == "it fails: RuntimeError"
+
+
+def test_without_a_home_the_reference_computes(
+    bundle: Path, offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless(name: str) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    offer()
+    info = info_of(bundle)
+    monkeypatch.setattr(backend, "cache_folder", homeless)
+    monkeypatch.setattr("skinray.learning.bundle.networks.cache_folder", homeless)
+    assert choose(bundle, info, CPU, images) == REFERENCE
+    assert load(bundle, "cpu").maps(images(1)[0][0])
 
 
 @pytest.mark.parametrize("what", ["hardware", "threads", "versions", "damaged", "converted"])
