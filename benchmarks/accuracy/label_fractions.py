@@ -79,7 +79,7 @@ def settings_for(
 
 def one_run(start: str, folder: Path, labelled: int, scratch: Path) -> dict[str, Any]:
     """Train on the first images and count the last."""
-    everything = checked_cohort(folder, ReadSettings(), folds_for(labelled, 1))
+    everything = checked_cohort(folder, ReadSettings(), folds_for(LABELLED[-1] + TESTED, 1))
     scale = common_scale(everything.biopsies)
     read = LabelledReader(ReadSettings(), scale)
     samples = [read(biopsy) for biopsy in everything.biopsies]

@@ -11,7 +11,7 @@ from skinray.config.images import ReadSettings
 from skinray.config.kinds import Stage
 
 # How networks are computed; the first is the reference, which every bundle is trained with.
-BackendName = Literal["eager", "bfloat16", "openvino", "openvino_bfloat16"]
+BackendName = Literal["eager", "bfloat16", "openvino", "openvino_bfloat16", "openvino_int8"]
 BackendChoice = Literal["auto"] | BackendName
 
 

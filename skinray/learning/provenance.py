@@ -23,6 +23,7 @@ PACKAGES = (
     "Pillow",
     "tifffile",
     "openvino",
+    "nncf",
 )
 
 

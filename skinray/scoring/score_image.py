@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +24,8 @@ from skinray.errors import BundleError, StorageError
 from skinray.images.cohort.common_scale import refuse_too_large
 from skinray.images.read import decode_image
 from skinray.learning.bundle import Maps
-from skinray.learning.bundle.gate import Seen
 from skinray.learning.bundle.info import BundleInfo, read_info
+from skinray.learning.bundle.networks import Seen
 from skinray.scoring.entries import Entry, from_rows
 from skinray.scoring.image_store import Store, open_store
 from skinray.scoring.kinds import SCORED_KINDS, ScoredKind
@@ -99,10 +99,13 @@ class Job:
         if read_info(Path(self.bundle)).id != self.info.id:
             raise BundleError(f"{self.bundle}: replaced during the run; start the run again")
 
-    def first(self) -> list[Seen]:
-        """Read the first pending images, to compare backends on."""
-        opened = (self.open(entry, lambda key, image: "mine") for entry in self.entries(0))
-        return [(one.pixels, one.um_per_px) for one in opened if isinstance(one, Opened)]
+    def first(self) -> Iterator[Seen]:
+        """Read pending images one after the other, to compare backends on."""
+        for batch in range(BATCHES_PER_FILE):
+            for entry in self.entries(batch):
+                opened = self.open(entry, lambda key, image: "mine")
+                if isinstance(opened, Opened):
+                    yield opened.pixels, opened.um_per_px
 
     def entries(self, batch: int) -> list[Entry]:
         """Return the entries of one batch of the pending images."""

@@ -83,7 +83,7 @@ class LocalEngine:
             }
             maps = {first[0]: first[1].map(pixels, um_per_px, gone)}
             maps |= {stage: future.result() for stage, future in begun.items()}
-            return want.answer(bundle.info, pixels, maps, um_per_px)
+            return want.answer(bundle.info, pixels, maps, um_per_px, bundle.backend)
 
         return await self._run(work)
 

@@ -120,6 +120,7 @@ def test_thirty_images_get_equal_counts(
         for name in ("count", "boundary_px", "boundary_mm", "density_per_mm", "um_per_px"):
             assert answer[name] == row[name], (row["image"], name)
         assert answer["image_sha256"] == row["sha256"]
+        assert answer["backend"] == row["backend"]
 
 
 @pytest.fixture(scope="module")

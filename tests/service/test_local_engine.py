@@ -21,6 +21,7 @@ class Stage:
     """A stage that counts the images in it at once, or does not answer."""
 
     inner: object
+    backend: str = "eager"
     sound: bool = True
     error: Exception | None = None
     inside: int = 0
@@ -47,6 +48,8 @@ class Stage:
 
 class Tiles:
     """A stage that counts the passes of its network, and stops at each until the gate opens."""
+
+    backend = "eager"
 
     def __init__(self, inner):
         self.begun, self.gate = 0, threading.Event()

@@ -86,7 +86,7 @@ class RayEngine:
         """Return one network's map of an image."""
         ref, _ = self._serving
         result = self._networks[stage].map.remote(ref, ray.put(pixels), um_per_px)
-        return await _ended(result)  # type: ignore[no-any-return]
+        return (await _ended(result)).values  # type: ignore[no-any-return]
 
     async def check_ready(self) -> None:
         """Ask every stage; NotReadyError if one does not answer in time."""

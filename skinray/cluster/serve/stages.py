@@ -19,11 +19,11 @@ from skinray.cluster.serve.batches import Batches
 from skinray.cluster.serve.bundles import BundleCache, BundleRef, load_named_stage
 from skinray.cluster.serve.metrics import RayMeter
 from skinray.config.kinds import Kind, Stage
-from skinray.config.scoring import ServeSettings
+from skinray.config.scoring import BackendName, ServeSettings
 from skinray.crossings.maps import threshold_map
 from skinray.errors import BundleError
 from skinray.learning.bundle.info import BundleInfo
-from skinray.learning.bundle.networks import StageModel
+from skinray.learning.bundle.networks import StageModel, joined
 from skinray.models.predict import Gone
 from skinray.service.answers.request import AnswerT, Want
 
@@ -45,6 +45,13 @@ class Seen(NamedTuple):
     um_per_px: float | None
     threshold: float | None = None
     gone: Gone = lambda: False
+
+
+class Mapped(NamedTuple):
+    """What a network found in an image: its map, (H, W), and what computed it."""
+
+    values: NDArray[Any]
+    backend: BackendName
 
 
 class NetworkStage:
@@ -69,7 +76,7 @@ class NetworkStage:
         pixels: NDArray[np.uint8],
         um_per_px: float | None,
         threshold: float | None = None,
-    ) -> NDArray[Any]:
+    ) -> Mapped:
         """Return the map of an image, (H, W), from the bundle that ``ref`` names.
 
         It is float32 probability, or with a threshold uint8, 1 above it: a quarter of the bytes
@@ -77,7 +84,8 @@ class NetworkStage:
         """
         left = threading.Event()
         try:
-            return await self._batches.result(Seen(ref, pixels, um_per_px, threshold, left.is_set))
+            seen = Seen(ref, pixels, um_per_px, threshold, left.is_set)
+            return Mapped(await self._batches.result(seen), self._models.get(ref).backend)
         except asyncio.CancelledError:  # the client has left
             left.set()
             raise
@@ -161,12 +169,13 @@ class LastStage:
         pixels: NDArray[np.uint8] | None,
         um_per_px: float | None,
         want: Want[AnswerT],
-        *maps: NDArray[Any],
+        *maps: Mapped,
     ) -> AnswerT:
         """Return what is wanted of an image from its maps, in the order of ``info.stages``."""
         start = perf_counter()
-        by_stage = dict(zip(info.stages, maps, strict=True))
-        answer = await asyncio.to_thread(want.answer, info, pixels, by_stage, um_per_px)
+        by_stage = {stage: one.values for stage, one in zip(info.stages, maps, strict=True)}
+        used = joined(one.backend for one in maps)
+        answer = await asyncio.to_thread(want.answer, info, pixels, by_stage, um_per_px, used)
         self._meter.stage(self._name, perf_counter() - start)
         return answer
 

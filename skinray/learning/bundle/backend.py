@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skinray.config.scoring import BackendName
 from skinray.files import cache_folder, sha256_of, write_whole
-from skinray.learning.bundle.gate import Comparison, Expected, Seen, Stages, compare, telling
+from skinray.learning.bundle.gate import Comparison, Expected, Stages, compare, middle, telling
 from skinray.learning.bundle.info import BundleInfo
-from skinray.learning.bundle.networks import converted_files, load_stage
+from skinray.learning.bundle.networks import Seen, calibrate_stage, converted_files, load_stage
 from skinray.learning.provenance import hardware, versions
 from skinray.models.backends import BACKENDS, REFERENCE, offered, seconds
 
@@ -32,10 +33,13 @@ except ImportError:  # no such locks on Windows
     fcntl = None  # type: ignore[assignment]
 
 LOG = logging.getLogger(__name__)
-# Images that are compared at most.
-IMAGES = 6
+# Images that are compared at most; as many others calibrate, each cut to this side.
+IMAGES, CALIBRATED_PX = 6, 512
 # A backend must be this much faster to replace the reference.
 PAYS = 1.05
+# Calibration takes as long as dozens of images, and narrow networks gain nothing from integers: it
+# is tried where the reference takes this long for the frames of a trial, in seconds.
+CALIBRATES_FROM_S = 0.3
 
 
 class Choice(BaseModel):
@@ -73,7 +77,7 @@ def choose(
     folder: Path,
     info: BundleInfo,
     device: torch.device,
-    images: Callable[[], Sequence[Seen]] | None = None,
+    images: Callable[[], Iterable[Seen]] | None = None,
 ) -> BackendName:
     """Return the backend for a bundle on this machine, from the cache or by trial.
 
@@ -90,7 +94,7 @@ def choose(
         with _alone(place):
             known = _read(place, made_for)
             if known is None and images is not None:
-                seen = list(images())[:IMAGES]
+                seen = list(islice(images(), 2 * IMAGES))
                 # So that not every process finds out again that these images show too little.
                 vain = place.with_name(f"{place.stem}-{_digest_of(seen)}.vain")
                 known = None if vain.exists() else _by_trial(folder, info, device, seen, made_for)
@@ -168,14 +172,22 @@ def _by_trial(
     None: the images show too little.
     """
     reference = stages_by(REFERENCE, folder, info, device)
-    expected = [Expected(info, reference, seen) for seen in images]
+    expected = [Expected(info, reference, seen) for seen in images[:IMAGES]]
+    typical = [middle(seen, CALIBRATED_PX) for seen in images[IMAGES:]]
     if not telling(info, expected):
         LOG.info("the first images show too little to compare backends: computing in float32")
         return None
     tried = {REFERENCE: Comparison(seconds=_seconds(reference))}
     faster: list[tuple[float, BackendName, Stages]] = []
     for name in others(reference, device):
+        if BACKENDS[name].calibrate is not None and (
+            not typical or tried[REFERENCE].seconds < CALIBRATES_FROM_S
+        ):
+            continue
         try:
+            if BACKENDS[name].calibrate is not None:
+                for stage, model in reference.items():
+                    calibrate_stage(info, model, stage, name, typical)
             models = stages_by(name, folder, info, device)
             taken = _seconds(models)
         except Exception as error:  # whatever a library does, the reference still works

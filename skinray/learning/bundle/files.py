@@ -43,7 +43,7 @@ from skinray.learning.bundle.info import (
     weight_files,
 )
 from skinray.learning.bundle.model_card import model_card
-from skinray.learning.bundle.networks import StageModel, load_stage
+from skinray.learning.bundle.networks import StageModel, joined, load_stage
 from skinray.models.backends import REFERENCE
 from skinray.models.predict import refuse_other_arrays
 from skinray.models.weights.files import on_cpu
@@ -84,6 +84,11 @@ class Bundle(ABC):
         info = self.info
         networks = ", ".join(f"{stage}: {info.models[stage].name}" for stage in info.stages)
         return f"<Bundle {info.id[:8]}: {networks}, trained on {info.images} images>"
+
+    @property
+    def backend(self) -> str:
+        """What computes the networks; more than one name if stages differ."""
+        return joined(model.backend for model in self.stages.values())
 
     def maps(
         self, image: NDArray[np.uint8], um_per_px: float | None = None

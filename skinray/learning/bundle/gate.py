@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from skinray.config.kinds import Stage
 from skinray.learning.bundle.info import BundleInfo
-from skinray.learning.bundle.networks import StageModel
+from skinray.learning.bundle.networks import Seen, StageModel
 
 # The side to which larger images are cut.
 SIDE_PX = 1536
@@ -23,8 +23,6 @@ MOST_CHANGED, MOST_FLIPPED, LEAST_DICE = 0.005, 0.005, 0.985
 MOST_APART, MEAN_APART = 1, 0.34
 # Masks of a smaller or larger share of all pixels say nothing about a backend.
 LEAST_MASK = 1e-4
-# An image, (H, W, 3) uint8 RGB, and its scale.
-Seen = tuple[NDArray[np.uint8], float | None]
 Stages = dict[Stage, StageModel]
 
 
@@ -54,11 +52,11 @@ class Comparison(BaseModel):
     refused: str = ""
 
 
-def _cut(seen: Seen) -> Seen:
-    """Return the middle of an image."""
+def middle(seen: Seen, side_px: int = SIDE_PX) -> Seen:
+    """Return the middle of an image, at most ``side_px`` wide and high."""
     pixels, um_per_px = seen
-    top, left = (max(0, (side - SIDE_PX) // 2) for side in pixels.shape[:2])
-    return pixels[top : top + SIDE_PX, left : left + SIDE_PX], um_per_px
+    top, left = (max(0, (side - side_px) // 2) for side in pixels.shape[:2])
+    return pixels[top : top + side_px, left : left + side_px], um_per_px
 
 
 class Expected:
@@ -72,7 +70,7 @@ class Expected:
     """
 
     def __init__(self, info: BundleInfo, reference: Stages, seen: Seen) -> None:
-        self.pixels, self.um_per_px = _cut(seen)
+        self.pixels, self.um_per_px = middle(seen)
         self.maps = {s: model.map(self.pixels, self.um_per_px) for s, model in reference.items()}
         self.result = result_of(info, self.maps, self.pixels, self.um_per_px)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -25,9 +25,12 @@ from skinray.learning.bundle.info import BundleInfo, check_hash, weight_files
 from skinray.learning.provenance import versions
 from skinray.models import build
 from skinray.models.backends import BACKENDS, REFERENCE
+from skinray.models.layers import WholeImage
 from skinray.models.predict import Gone, predict_at_scale
 
 Maps = Mapping[Stage, NDArray[np.float32]]
+# An image, (H, W, 3) uint8 RGB, and its scale.
+Seen = tuple[NDArray[np.uint8], float | None]
 PROBE_PX = 64
 
 
@@ -106,6 +109,11 @@ class StageModel:
         return bool(np.isfinite(self.map(grey)).all())
 
 
+def joined(backends: Iterable[BackendName]) -> str:
+    """Return the names of what computed the stages of an image, in one word or few."""
+    return " and ".join(sorted(set(backends)))
+
+
 def load_stage(
     path: Path | str,
     info: BundleInfo,
@@ -133,6 +141,33 @@ def load_stage(
             network = BACKENDS[backend].prepare(network, place, _converted(info, name)).eval()
         networks.append(network)
     return StageModel(tuple(networks), info.um_per_px, info.predict, place, backend)
+
+
+def calibrate_stage(
+    info: BundleInfo, model: StageModel, stage: Stage, backend: BackendName, images: Sequence[Seen]
+) -> None:
+    """Prepare a backend that needs typical frames, for the networks of a stage.
+
+    Parameters
+    ----------
+    model : the stage as the reference computes it.
+    backend : one with ``calibrate``.
+    images : each with its scale.
+    """
+    calibrate = BACKENDS[backend].calibrate
+    assert calibrate is not None  # noqa: S101 - said above
+    for name, network in zip(weight_files(stage, info.members), model.networks, strict=True):
+        assert isinstance(network, WholeImage)  # noqa: S101 - `offered` lets no other pass
+        framed: list[torch.Tensor] = []
+        hook = network.register_forward_pre_hook(
+            lambda module, inputs, to=framed: to.append(module.framed(inputs[0]))
+        )
+        try:
+            for pixels, um_per_px in images:
+                model.map(pixels, um_per_px)
+        finally:
+            hook.remove()
+        calibrate(network, _converted(info, name), framed)
 
 
 def converted_files(info: BundleInfo, stage: Stage) -> list[Path]:

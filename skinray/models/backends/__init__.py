@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +38,14 @@ class Backend:
         is at the threshold.
     missing : says why it cannot be used on a device; "" if it can.
     prepare : returns the stand-in of a network that is on the device; files go to the folder.
+    calibrate : must come before ``prepare``, once for a folder, with frames of typical images,
+        (1, 3, h, w) each; None: not needed.
     """
 
     exact: bool
     missing: Callable[[torch.device], str]
     prepare: Callable[[nn.Module, torch.device, Path], nn.Module]
+    calibrate: Callable[[nn.Module, Path, Sequence[Tensor]], None] | None = None
 
 
 def _always(device: torch.device) -> str:
@@ -65,6 +68,9 @@ BACKENDS: dict[BackendName, Backend] = {
         False,
         lambda device: openvino.missing(device) or _no_bfloat16(device),
         openvino.in_bfloat16,
+    ),
+    "openvino_int8": Backend(
+        False, openvino.missing_int8, openvino.in_int8, openvino.calibrate_int8
     ),
 }
 

@@ -1,16 +1,21 @@
 """Networks computed by OpenVINO on CPUs: the extra ``skinray[openvino]``.
 
 A network is converted once, by tracing its logits on one small frame, and kept as a file; every
-process compiles it for its own threads. Sizes stay free.
+process compiles it for its own threads. Sizes stay free. For 8-bit integers, NNCF rounds weights
+and activations to steps that it finds on typical frames.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
+import logging
 import sys
 import tempfile
 import threading
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +24,12 @@ import torch
 from torch import Tensor, nn
 
 from skinray.config.scoring import BackendName
+from skinray.errors import SettingsError
 from skinray.models import working_scale
 from skinray.models.layers import WholeImage
 
-NAMES: tuple[BackendName, ...] = ("openvino", "openvino_bfloat16")
+NAMES: tuple[BackendName, ...] = ("openvino", "openvino_bfloat16", "openvino_int8")
+CONVERTED, ROUNDED = "openvino.xml", "openvino-int8.xml"
 # Of the frame that is traced: both sides are multiples of every stride, and differ.
 TRACED = (64, 96)
 INSTALL = "OpenVINO is not installed: pip install 'skinray[openvino]'"
@@ -35,14 +42,53 @@ def missing(device: torch.device) -> str:
     return "" if importlib.util.find_spec("openvino") else INSTALL
 
 
+def missing_int8(device: torch.device) -> str:
+    """Say why OpenVINO cannot compute in 8-bit integers; "" if it can."""
+    if device.type == "cpu" and not importlib.util.find_spec("nncf"):
+        return INSTALL.replace("OpenVINO", "NNCF")
+    return missing(device)
+
+
 def in_float32(network: nn.Module, device: torch.device, folder: Path) -> nn.Module:
     """Return the stand-in of a network that computes in float32."""
-    return Compiled(network, folder, "f32")
+    return Compiled(network, _converted(network, folder), "f32")
 
 
 def in_bfloat16(network: nn.Module, device: torch.device, folder: Path) -> nn.Module:
     """Return the stand-in of a network that computes in bfloat16."""
-    return Compiled(network, folder, "bf16")
+    return Compiled(network, _converted(network, folder), "bf16")
+
+
+def in_int8(network: nn.Module, device: torch.device, folder: Path) -> nn.Module:
+    """Return the stand-in of a network that computes in 8-bit integers.
+
+    Raises
+    ------
+    SettingsError
+        If it was not calibrated before.
+    """
+    file = folder / ROUNDED
+    if not file.exists():
+        raise SettingsError(
+            "backend openvino_int8: this machine has not calibrated it for the bundle; set "
+            "backend=auto and score once, which calibrates and checks it"
+        )
+    return Compiled(network, file, "f32")
+
+
+def calibrate_int8(network: nn.Module, folder: Path, frames: Sequence[Tensor]) -> None:
+    """Round a network to 8-bit integers, with steps found on frames, (1, 3, h, w) float32 each.
+
+    Activations get a zero point of their own (``MIXED``): as fast here, and closer to float32.
+    """
+    library, quantization = _library(), _quantization()
+    model = library.Core().read_model(_converted(network, folder))
+    data = quantization.Dataset([frame.numpy() for frame in frames])
+    with contextlib.redirect_stdout(io.StringIO()):  # it draws bars of its own
+        rounded = quantization.quantize(
+            model, data, subset_size=len(frames), preset=quantization.QuantizationPreset.MIXED
+        )
+    _write(rounded, folder / ROUNDED)
 
 
 class Compiled(nn.Module):
@@ -51,19 +97,16 @@ class Compiled(nn.Module):
     Parameters
     ----------
     network : frames images, and fits logits to them.
-    folder : keeps the converted network.
-    precision : ``f32`` or ``bf16``.
+    file : the converted network.
+    precision : of what is not in integers: ``f32`` or ``bf16``.
     """
 
-    def __init__(self, network: nn.Module, folder: Path, precision: str) -> None:
+    def __init__(self, network: nn.Module, file: Path, precision: str) -> None:
         super().__init__()
         assert isinstance(network, WholeImage)  # noqa: S101 - `offered` lets no other pass
         self.network = network
         self.working_scale = working_scale(network)
         core = _library().Core()
-        file = folder / "openvino.xml"
-        if not file.exists():
-            _convert(network, file)
         self._compiled = core.compile_model(
             core.read_model(file),
             "CPU",
@@ -85,8 +128,12 @@ class Compiled(nn.Module):
         return self.network.fitted(torch.from_numpy(np.array(logits)), image.shape[-2:])
 
 
-def _convert(network: WholeImage, file: Path) -> None:
-    """Convert a network and write it, whole or not at all."""
+def _converted(network: nn.Module, folder: Path) -> Path:
+    """Return the file of a network, which is converted if that was not done before."""
+    file = folder / CONVERTED
+    if file.exists():
+        return file
+    assert isinstance(network, WholeImage)  # noqa: S101 - `offered` lets no other pass
     library = _library()
     side = network.side
     frame = torch.rand(1, 3, *((side, side) if side else TRACED))
@@ -95,11 +142,17 @@ def _convert(network: WholeImage, file: Path) -> None:
         warnings.simplefilter("ignore")  # of tracing: sizes of a frame need no branch
         converted = library.convert_model(_Logits(network).eval(), example_input=frame)
     converted.reshape([-1, 3, side or -1, side or -1])
+    _write(converted, file)
+    return file
+
+
+def _write(model: Any, file: Path) -> None:
+    """Write a converted network, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=file.parent) as part:
         graph = Path(part) / file.name
         weights = graph.with_suffix(".bin")
-        library.serialize(converted, str(graph), str(weights))
+        _library().serialize(model, str(graph), str(weights))
         # The graph appears last, and then its weights are there.
         weights.replace(file.with_suffix(".bin"))
         graph.replace(file)
@@ -122,3 +175,14 @@ def _library() -> Any:
     import openvino
 
     return openvino
+
+
+def _quantization() -> Any:
+    """Import NNCF, quiet and without telemetry."""
+    _library()
+    before = logging.getLoggerClass()
+    import nncf
+
+    logging.setLoggerClass(before)  # NNCF sets its own for every logger of the process
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    return nncf

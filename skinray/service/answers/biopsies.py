@@ -18,6 +18,7 @@ from skinray.errors import SkinrayError
 from skinray.images.doubts import doubts, shows_tissue
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
+from skinray.models.backends import REFERENCE
 from skinray.scoring.geojson import to_geojson
 from skinray.scoring.overlays import encode_png, overlay
 from skinray.service.answers.request import Png, Want, png_field, to_grey
@@ -70,6 +71,7 @@ class CountWant(Want["BiopsyCount"]):
         image: NDArray[np.uint8] | None,
         maps: Maps,
         um_per_px: float | None,
+        backend: str = REFERENCE,
     ) -> BiopsyCount:
         """Count, and draw what was asked for; see :class:`Want`."""
         nerve, dermis = maps["nerve"], maps["dermis"]
@@ -88,6 +90,7 @@ class CountWant(Want["BiopsyCount"]):
         return BiopsyCount(
             **dict(CrossingsRecord.of(found, um_per_px, self.tissue, said)),
             bundle=info.id,
+            backend=backend,
             synthetic=info.synthetic,
             note=info.note_on(self.image_sha256),
             image_sha256=self.image_sha256,
@@ -163,6 +166,10 @@ class BiopsyCount(CrossingsRecord):
     )
 
     bundle: str = Field(description="SHA-256 of the bundle that counted")
+    backend: str = Field(
+        REFERENCE,
+        description="what computed the networks: eager is float32 in torch, the reference",
+    )
     synthetic: bool = Field(
         False, description="whether the bundle was trained on drawn images alone"
     )

@@ -14,6 +14,7 @@ from skinray.errors import SkinrayError
 from skinray.images.photos.skin import Skin, SkinArea
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
+from skinray.models.backends import REFERENCE
 from skinray.scoring.overlays import encode_png
 from skinray.service.answers.request import Png, Want, png_field, to_grey
 from skinray.service.metrics import Meter
@@ -61,6 +62,7 @@ class SkinWant(Want["PhotoSkin"]):
         image: NDArray[np.uint8] | None,
         maps: Maps,
         um_per_px: float | None,
+        backend: str = REFERENCE,
     ) -> PhotoSkin:
         """Find the skin, and draw what was asked for; see :class:`Want`."""
         if image is None:
@@ -76,6 +78,7 @@ class SkinWant(Want["PhotoSkin"]):
             mask=RunLengths(size=found.mask.shape, counts=runs),
             request_id=self.request_id,
             bundle=info.id,
+            backend=backend,
             synthetic=info.synthetic,
             note=info.note_on(self.image_sha256),
             image_sha256=self.image_sha256,
@@ -160,6 +163,10 @@ class PhotoSkin(SkinArea):
     mask: RunLengths
     request_id: str = Field(description="as in the header X-Request-ID and in the service's log")
     bundle: str = Field(description="SHA-256 of the bundle that answered")
+    backend: str = Field(
+        REFERENCE,
+        description="what computed the networks: eager is float32 in torch, the reference",
+    )
     synthetic: bool = Field(
         False, description="whether the bundle was trained on drawn images alone"
     )

@@ -18,6 +18,7 @@ from pydantic import Field, JsonValue, PlainSerializer
 from skinray.config.kinds import Kind, Stage
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
+from skinray.models.backends import REFERENCE
 from skinray.service.metrics import Meter
 
 # The thresholds of a sweep.
@@ -70,6 +71,7 @@ class Want(ABC, Generic[AnswerT]):
         image: NDArray[np.uint8] | None,
         maps: Maps,
         um_per_px: float | None,
+        backend: str = REFERENCE,
     ) -> AnswerT:
         """Return what is wanted. Pure: can run in any process.
 
@@ -80,6 +82,7 @@ class Want(ABC, Generic[AnswerT]):
         maps : of each stage, (H, W) float32, probability, on the image's own pixels; (H, W) uint8
             masks of where it is above the threshold, for those that ``thresholds`` names.
         um_per_px : scale of the image; None: unknown.
+        backend : what computed the maps, for the answer to repeat.
 
         Raises
         ------

@@ -312,6 +312,7 @@ def test_a_stage_in_this_process_answers_in_batches(tmp_path: Path, ray_session:
         assert isinstance(error, ImageError)
         model = load(bundle, "cpu").stages["nerve"]
         for image, found in zip(images, maps, strict=False):
-            np.testing.assert_allclose(found, model.map(image, 0.5), atol=1e-5)
+            np.testing.assert_allclose(found.values, model.map(image, 0.5), atol=1e-5)
+            assert found.backend == "eager"
 
     asyncio.run(go())

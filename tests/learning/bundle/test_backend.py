@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from skinray.config.training import ModelSettings
 from skinray.files import cache_folder
 from skinray.learning.bundle import backend, gate, load, save
 from skinray.learning.bundle.backend import Choice, choose
-from skinray.learning.bundle.gate import Seen
+from skinray.learning.bundle.gate import middle
 from skinray.learning.bundle.info import BundleInfo
+from skinray.learning.bundle.networks import Seen
 from skinray.models import build
 from skinray.models.backends import BACKENDS, REFERENCE, Backend
 from tests.support.tiny import drawn_sample
@@ -72,14 +73,17 @@ def offer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Offer one more backend than the reference, which seems faster."""
 
     def offer(
-        change: Callable[[Tensor], Tensor] = lambda logits: logits, exact: bool = True
+        change: Callable[[Tensor], Tensor] = lambda logits: logits,
+        exact: bool = True,
+        calibrate: Any = None,
     ) -> None:
         def prepare(network: nn.Module, device: torch.device, folder: Path) -> nn.Module:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "converted").write_bytes(b"weights")
             return Changed(copy.deepcopy(network), change)
 
-        table = {REFERENCE: BACKENDS[REFERENCE], "openvino": Backend(exact, lambda _: "", prepare)}
+        one = Backend(exact, lambda _: "", prepare, calibrate)
+        table = {REFERENCE: BACKENDS[REFERENCE], "openvino": one}
         for name in ("skinray.models.backends", "skinray.learning.bundle.backend",
                      "skinray.learning.bundle.networks"):  # fmt: skip
             monkeypatch.setattr(f"{name}.BACKENDS", table)
@@ -177,6 +181,33 @@ def test_a_backend_that_fails_on_an_image_is_refused(
     assert tried["openvino"].refused == "it fails: RuntimeError"
 
 
+def test_other_images_than_those_compared_calibrate(
+    bundle: Path, offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each network sees the images after the sixth, cut, and each network has its own folder."""
+    given: dict[Path, list[Tensor]] = {}
+
+    def calibrate(network: nn.Module, folder: Path, frames: Sequence[Tensor]) -> None:
+        given[folder] = list(frames)
+
+    offer(calibrate=calibrate)
+    monkeypatch.setattr(backend, "CALIBRATED_PX", 64)
+    info = info_of(bundle)
+    assert choose(bundle, info, CPU, lambda: images(6)) == REFERENCE  # none is left to calibrate
+    assert given == {}
+    assert choose(bundle, info_of(bundle), CPU, lambda: images(9)) == REFERENCE  # settled before
+    for record in cache_folder("backends").glob("*.json"):
+        record.unlink()
+    assert choose(bundle, info, CPU, lambda: images(9)) == "openvino"
+    assert len(given) == 2
+    wanted = [middle(seen, 64)[0] for seen in images(9)[6:]]
+    for frames in given.values():
+        assert [frame.shape for frame in frames] == [(1, 3, 64, 64)] * 3
+        for frame, pixels in zip(frames, wanted, strict=True):
+            found = (frame[0] * 255).round().numpy().transpose(1, 2, 0)
+            assert np.array_equal(found, pixels)
+
+
 def test_without_a_home_the_reference_computes(
     bundle: Path, offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +291,7 @@ def test_where_nothing_can_be_written_the_reference_computes(
 
 def test_large_images_are_cut_for_the_comparison() -> None:
     wide = np.zeros((10, 4000, 3), np.uint8)
-    assert gate._cut((wide, 0.5))[0].shape == (10, gate.SIDE_PX, 3)
+    assert gate.middle((wide, 0.5))[0].shape == (10, gate.SIDE_PX, 3)
 
 
 def test_photographs_are_compared_by_their_share_of_skin(

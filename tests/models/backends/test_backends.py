@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from skinray.errors import SettingsError
 from skinray.models import MODELS, build, working_scale
 from skinray.models.backends import BACKENDS, REFERENCE, offered, openvino, seconds
 from tests.support.tiny import ColourNetwork
@@ -21,6 +22,7 @@ SMALL = {
     "deeplabv3_mobilenet_v3_large": {"width": 0.3, "aspp_channels": 16}, "skin_unet": {},
     "skin_mobilenet": {}, "pixel": {},
 }  # fmt: skip
+needs_int8 = pytest.mark.skipif(bool(openvino.missing_int8(CPU)), reason="NNCF is missing")
 needs_openvino = pytest.mark.skipif(bool(openvino.missing(CPU)), reason="OpenVINO is missing")
 
 
@@ -69,14 +71,51 @@ def test_a_network_is_converted_once_and_whole(
     assert torch.allclose(answers(again, 20, 30), answers(network, 20, 30), rtol=0, atol=1e-5)
 
 
+@needs_int8
+@pytest.mark.parametrize("name", ["hed", "deeplab_lite", "unet"])
+def test_integers_give_nearly_the_same_map_at_every_size(
+    name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network, int8 = network_of(name), BACKENDS["openvino_int8"]
+    frames = [torch.rand(1, 3, 64, 96) for _ in range(3)]
+    assert int8.calibrate is not None
+    int8.calibrate(network, tmp_path, frames)
+    assert capfd.readouterr().out == ""
+    stand_in = int8.prepare(network, CPU, tmp_path)
+    assert "FakeQuantize" in (tmp_path / openvino.ROUNDED).read_text()
+    for size in ((64, 96), (50, 130), (37, 41)):
+        found, expected = answers(stand_in, *size), answers(network, *size)
+        assert found.shape == expected.shape == (1, 1, *size)
+        assert (found - expected).abs().mean() < 0.05
+        assert not torch.equal(found, expected)
+
+
 @needs_openvino
-def test_openvino_is_used_without_its_telemetry() -> None:
-    asked = (
-        "from skinray.models.backends import openvino; library = openvino._library();"
-        "from openvino.tools.ovc import telemetry; print(type(telemetry).__module__)"
-    )
+def test_integers_need_calibration(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="not calibrated it for the bundle; set backend=auto"):
+        BACKENDS["openvino_int8"].prepare(network_of("pixel"), CPU, tmp_path)
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    ("asked", "stub"),
+    [
+        (
+            "from skinray.models.backends import openvino; openvino._library();"
+            "from openvino.tools.ovc import telemetry; print(type(telemetry).__module__)",
+            "openvino.tools.ovc.telemetry_stub",
+        ),
+        pytest.param(
+            "from skinray.models.backends import openvino; openvino._quantization();"
+            "from nncf.telemetry.wrapper import telemetry; print(type(telemetry).__name__)",
+            "MagicMock",  # NNCF's own stub
+            marks=needs_int8,
+        ),
+    ],
+)
+def test_openvino_is_used_without_its_telemetry(asked: str, stub: str) -> None:
     found = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True)
-    assert found.stdout.strip() == "openvino.tools.ovc.telemetry_stub", found.stderr
+    assert found.stdout.strip() == stub, found.stderr
 
 
 def test_bfloat16_gives_nearly_the_same_map(tmp_path: Path) -> None:
@@ -99,6 +138,7 @@ def test_what_is_offered_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CPUs only" in offered(network, torch.device("cuda"))["openvino"]
     monkeypatch.setattr(openvino.importlib.util, "find_spec", lambda name: None)
     assert "pip install 'skinray[openvino]'" in offered(network, CPU)["openvino"]
+    assert "NNCF is not installed: pip" in offered(network, CPU)["openvino_int8"]
     monkeypatch.undo()
     foreign = offered(ColourNetwork(0), CPU)
     assert foreign[REFERENCE] == "" != foreign["openvino"]

@@ -43,7 +43,7 @@ def test_only_what_is_asked_for_is_made(skin_bundle):
     found = {name: value for name, value in vars(answer).items() if value is not None}
     assert set(found) - set(SkinArea.model_fields) == {
         "threshold", "mask", "request_id", "bundle", "note", "image_sha256",
-        "synthetic",
+        "synthetic", "backend",
     }  # fmt: skip
     assert answer.mask.counts == []
     assert pickle.loads(pickle.dumps(answer)) == answer

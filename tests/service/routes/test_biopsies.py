@@ -60,6 +60,7 @@ def test_counts_are_those_of_the_bundle(client, bundle, kind, size):
     assert extra["bundle"] == bundle.info.id
     assert extra["image_sha256"] == hashlib.sha256(data).hexdigest()
     assert extra["nerve_threshold"] == 0.5
+    assert extra["backend"] == "eager"
 
 
 def test_the_field_overrides_the_scale_of_the_file(client, bundle):
