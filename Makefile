@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Two processes (tests/conftest.py says which tests go where).
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope
 
-.PHONY: setup demo test test-all check format chaos fuzz sbom clean
+.PHONY: setup demo test test-all check format chaos bench fuzz sbom clean
 
 setup: $(VENV)/.installed  ## install skinray and its tools into .venv
 
@@ -36,6 +36,9 @@ format: setup  ## format the code and fix what ruff can fix
 
 chaos: setup  ## break real jobs on purpose; benchmarks/chaos repeats it and writes the table
 	$(PYTEST) -m chaos
+
+bench: setup  ## measure the speed of every part, half an hour on an idle machine; writes docs/performance.md
+	$(BIN)/python -m benchmarks.performance --measure
 
 fuzz: setup  ## 100,000 corrupted files through every decoder and parser; minutes on two free cores
 	$(BIN)/python -m benchmarks.fuzz.run --cases 100000 --keep findings

@@ -71,6 +71,21 @@ def record(name: str, run: dict[str, Any], key: Sequence[str]) -> list[dict[str,
     return [*others, run]
 
 
+def figure(name: str, what: str, value: float, unit: str, asked: str = "") -> None:
+    """Record the figure of a benchmark for ``docs/performance.md``; it replaces the one before.
+
+    Parameters
+    ----------
+    name : of the result file.
+    asked : the limit beside it, with its verdict; empty: none.
+    """
+    run = {
+        "benchmark": name, "what": what, "value": round(value, 4), "unit": unit, "asked": asked,
+        "machine": machine(),
+    }  # fmt: skip
+    record("figures", run, ["benchmark", "what"])
+
+
 def write(name: str, lines: Sequence[str]) -> Path:
     """Print the result and write it to ``results/<name>.md``."""
     text = "\n".join(lines) + "\n"

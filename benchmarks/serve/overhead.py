@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import torch
 
-from benchmarks.measure import machine, versions, write
+from benchmarks.measure import figure, machine, versions, write
 from benchmarks.serve.load import ask
 from benchmarks.serve.running import behind_haproxy, deploy, free_port, proxy, small_config
 from benchmarks.stand_in import drawn_image, stand_in_bundle
@@ -96,6 +96,8 @@ def one_layout(
             serve.shutdown()
     over_http, alone = (statistics.median(one) for one in times)
     met = "met" if over_http - alone <= asked else "NOT met"
+    name = f"serve_overhead{'_haproxy' * behind_haproxy()}"
+    figure(name, f"HTTP and Serve, {layout}", over_http - alone, "ms an image", f"<= {asked:g}")
     added = f"{over_http - alone:.1f}"
     return f"| {layout} | {over_http:.1f} | {alone:.1f} | {added} | <= {asked:g} | {met} |"
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.measure import machine, versions, write
+from benchmarks.measure import figure, machine, versions, write
 from skinray.config.biopsies import PhantomSettings
 from skinray.images.phantoms.phantom import make_phantom
 from skinray.images.read import read_image
@@ -30,6 +30,7 @@ from skinray.learning.bundle.gate import Expected, compare, middle
 from skinray.learning.bundle.networks import Seen, calibrate_stage
 from skinray.models import build
 from skinray.models.backends import BACKENDS, REFERENCE, offered
+from skinray.models.compute import computes_bfloat16
 from skinray.models.predict import predict_map
 from skinray.models.weights.published import STARTER
 
@@ -96,6 +97,12 @@ def timed(title: str, name: str, rounds: int) -> list[str]:
             passes[way] = partial(predict_map, stand_in, image)
         times = in_turn(passes, rounds)
     middle = {way: statistics.median(taken) for way, taken in times.items()}
+    best = min((way for way in middle if way != PLAIN), key=lambda way: middle[way])
+    limit = ASKED if computes_bfloat16(CPU) else ASKED_AVX2
+    ratio, unit = middle[PLAIN] / middle[best], f"times as fast as plain torch, by {best}"
+    figure("backends", title, ratio, unit, f">= {limit:g}")
+    unit = f"times as fast as the reference, by {best}"
+    figure("backends", f"{title}, reference", middle[REFERENCE] / middle[best], unit)
     return [
         f"| {title} | {way} | {middle[way]:.2f} | {min(taken):.2f} to {max(taken):.2f} | "
         f"{middle[PLAIN] / middle[way]:.2f} | {middle[REFERENCE] / middle[way]:.2f} |"
@@ -143,8 +150,10 @@ def main() -> None:
     parser.add_argument("--name", default="backends", help="of the result file")
     options = parser.parse_args()
     torch.set_num_threads(2)
-    limits = f"{products(torch.float32):.0f} GFLOP/s in float32"
-    limits += f", {products(torch.bfloat16):.0f} in bfloat16"
+    single, half = products(torch.float32), products(torch.bfloat16)
+    figure("backends", "product of matrices, float32", single, "GFLOP/s")
+    figure("backends", "product of matrices, bfloat16", half, "GFLOP/s")
+    limits = f"{single:.0f} GFLOP/s in float32, {half:.0f} in bfloat16"
     rows = [line for title, name in NETWORKS.items() for line in timed(title, name, options.rounds)]
     seen = pictures(Path(options.data) if options.data else Path())
     gated = [line for title, images in seen.items() for line in gate(options.bundle, images, title)]

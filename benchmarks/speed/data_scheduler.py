@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import machine, versions, write
+from benchmarks.measure import figure, machine, versions, write
 from skinray.cluster.session import session
 from skinray.cluster.train import data
 from skinray.cluster.train.data import RayFeed
@@ -114,6 +114,8 @@ def main() -> None:
             print({name: round(values[-1], 3) for name, values in found.items()}, flush=True)
     bare = statistics.median(found["no pipeline"])
     ratio = statistics.median(found["at rest"]) / bare
+    unit = "times a step on ready crops"
+    figure("data_scheduler", "training step beside Ray Data", ratio, unit, f"<= {ASKED:g}")
     write("data_scheduler", [
         "# A training step beside Ray Data's scheduler", "",
         "Ray Data schedules its tasks in a thread of the process that takes the crops. While its "

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from benchmarks.measure import interleaved, machine, median_row, versions, write
+from benchmarks.measure import figure, interleaved, machine, median_row, versions, write
 from skinray.config.biopsies import PhantomSettings
 from skinray.images.phantoms.phantom import make_phantom
 from skinray.learning.metrics import tolerant_dice
@@ -73,6 +73,8 @@ def compare(k: int, pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list[st
         REPEATS,
     )
     ratio = statistics.median(times["scipy"]) / statistics.median(times["skinray"])
+    unit = "times as fast as a distance transform"
+    figure("tolerant_dice", f"tolerant Dice, k = {k}", ratio, unit, f">= {FLOOR:g}")
     lines = [
         "",
         f"## k = {k}",

@@ -30,7 +30,8 @@ SCRIPTS = (
     "accuracy.several_workers", "accuracy.thin_lines", "chaos.run",
     "photos.networks", "photos.table", "photos.wide_conv", "serve.batches", "serve.front_proxy",
     "serve.overhead", "serve.overload", "serve.replica_kill", "serve.stops", "speed.augmentation",
-    "speed.backends", "speed.crossing_stage", "speed.data_scheduler", "speed.scaling",
+    "speed.backends", "speed.crossing_stage", "speed.data_scheduler", "speed.peers",
+    "speed.scaling",
     "speed.score_efficiency", "speed.score_feeding", "speed.score_memory", "speed.tolerant_dice",
     "speed.train_overhead",
 )  # fmt: skip
@@ -67,13 +68,19 @@ def test_readme_names_every_script():
 
 
 def test_scripts_are_all_that_can_be_run():
-    """Except a load generator, a worker and a job, which other scripts start, and ``make fuzz``."""
+    """Except what other scripts or ``make`` start: a generator, a worker, a job, fuzz, the page."""
     found = {
         ".".join(path.relative_to(BENCHMARKS).with_suffix("").parts)
         for path in BENCHMARKS.rglob("*.py")
         if "__main__" in path.read_text(encoding="utf-8")
     }
-    assert found - {"serve.load", "fuzz.run", "fuzz.worker", "chaos.one_training"} == set(SCRIPTS)
+    assert found - {
+        "serve.load",
+        "fuzz.run",
+        "fuzz.worker",
+        "chaos.one_training",
+        "performance",
+    } == set(SCRIPTS)
 
 
 def test_no_folder_is_crowded():
@@ -328,9 +335,26 @@ def test_backends_are_timed_in_turn_and_gated(load, monkeypatch):
     monkeypatch.setattr(script, "SIZE", (64, 96))
     rows = script.timed("pixel", "pixel", 1)
     assert [row.split("|")[2].strip() for row in rows][:2] == ["plain torch", "eager"]
+    seen = [(drawn_sample(at).image, 0.5) for at in range(2)]
+    gated = script.gate(script.STARTER, seen, "drawn")
+    assert all(row.startswith("| drawn | ") and row.split("|")[3] == " 1 " for row in gated)
+
+
+def test_peers_predict_the_same_map(load, tmp_path, monkeypatch):
+    script = load("speed.peers")
+    monkeypatch.setattr(script, "TILE_PX", 64)
+    network = script.build("pixel").eval()
     image = drawn_sample().image
-    gated = script.gate(script.STARTER, [(image, 0.5)], "drawn")
-    assert all(row.startswith("| drawn | ") for row in gated)
+    ways = script.predictions(network, tmp_path)
+    assert list(ways)[:2] == ["skinray, eager", "plain torch, whole image"]
+    maps = [way(image) for way in ways.values()]
+    assert all(np.abs(one - maps[0]).max() < 0.01 for one in maps)
+
+
+def test_peers_compute_overlaps_again(load):
+    script = load("speed.peers")
+    assert script.computed((512, 512), 0.25) == 1
+    assert script.computed((896, 512), 0.25) == pytest.approx(2 * 512 / 896)
 
 
 # --- train_overhead ------------------------------------------------------------------------
