@@ -3,7 +3,7 @@
 Run: ``python -m benchmarks.accuracy.label_fractions``. Tissue is read from ``skin_pas_dej/`` in the
 folder that ``--data`` or SKINRAY_REAL_DATA names. Both networks of a bundle train on 8, 16 or 32
 images, as the recipe ``auto`` plans a run of ten minutes for them, and count images of other
-subjects or windows.
+subjects or windows. ``--views`` also averages over mirrored images, by the same networks.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import argparse
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from benchmarks.accuracy.own_images import COHORTS, REAL_DATA
 from benchmarks.measure import machine, record, recorded, versions, write
@@ -36,6 +38,8 @@ from skinray.learning.auto.plan import TRAIN_FULL, folds_for, plan_run
 from skinray.learning.held_out import score_split
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import run_trial, trained_network
+from skinray.models import working_scale
+from skinray.models.predict import MIRRORED
 from skinray.models.weights.load import available
 
 NAMES = ("1600x1200, drawn", "1024x768, real tissue")
@@ -77,8 +81,27 @@ def settings_for(
     return plan.override(changes)
 
 
-def one_run(start: str, folder: Path, labelled: int, scratch: Path) -> dict[str, Any]:
-    """Train on the first images and count the last."""
+class Mirrored(nn.Module):
+    """A network whose probabilities are averaged over an image and its mirrored views."""
+
+    def __init__(self, network: nn.Module, views: int) -> None:
+        super().__init__()
+        self.network, self.axes = network, MIRRORED[:views]
+        self.working_scale = working_scale(network)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Return logits, (N, 1, H, W), of ``image`` (N, 3, H, W)."""
+        each = []
+        for axes in self.axes:
+            over = [axis + 2 for axis in axes]
+            each.append(torch.sigmoid(self.network(image.flip(over))).flip(over))
+        return torch.logit(torch.stack(each).mean(0), eps=1e-6)
+
+
+def one_run(
+    start: str, folder: Path, labelled: int, scratch: Path, views: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Train on the first images and count the last, once for each number of views."""
     everything = checked_cohort(folder, ReadSettings(), folds_for(LABELLED[-1] + TESTED, 1))
     scale = common_scale(everything.biopsies)
     read = LabelledReader(ReadSettings(), scale)
@@ -88,19 +111,24 @@ def one_run(start: str, folder: Path, labelled: int, scratch: Path) -> dict[str,
     began = time.monotonic()
     networks = [trained(stage, settings, samples[:labelled], scratch) for stage in STAGES["biopsy"]]
     minutes = (time.monotonic() - began) / 60
-    scored = score_split(
-        (networks[0], networks[1]), samples, everything.biopsies, range(labelled),
-        range(len(samples) - TESTED, len(samples)), settings.crossings, settings.fit,
-        scratch / "maps", um_per_px=scale,
-    ).images  # fmt: skip
-    counts = np.array([(one.model, one.expert) for one in scored], float)
-    return {
-        "r": float(np.corrcoef(counts.T)[0, 1]) if counts.std(0).all() else 0.0,
-        "error": float(np.abs(counts[:, 0] - counts[:, 1]).mean()),
-        "nerve_dice": fmean(one.nerve_dice[3] for one in scored),
-        "dermis_dice": fmean(one.dermis_dice for one in scored),
-        "minutes": minutes,
-    }
+    found = []
+    for many in views:
+        seen = [Mirrored(network, many) if many > 1 else network for network in networks]
+        scored = score_split(
+            (seen[0], seen[1]), samples, everything.biopsies, range(labelled),
+            range(len(samples) - TESTED, len(samples)), settings.crossings, settings.fit,
+            scratch / "maps", um_per_px=scale,
+        ).images  # fmt: skip
+        counts = np.array([(one.model, one.expert) for one in scored], float)
+        found.append({
+            "views": many,
+            "r": float(np.corrcoef(counts.T)[0, 1]) if counts.std(0).all() else 0.0,
+            "error": float(np.abs(counts[:, 0] - counts[:, 1]).mean()),
+            "nerve_dice": fmean(one.nerve_dice[3] for one in scored),
+            "dermis_dice": fmean(one.dermis_dice for one in scored),
+            "minutes": minutes,
+        })  # fmt: skip
+    return found
 
 
 def trained(
@@ -123,13 +151,15 @@ def page(runs: list[dict[str, Any]]) -> list[str]:
         "# How many labelled images it takes", "",
         "Each row: the two networks of a bundle, planned by the recipe `auto` for "
         f"{60 * HOURS:.0f} minutes and the images it trains on, count {TESTED} other images of the "
-        "cohort. HED from BSDS500 has its full width, and so fewer steps in the same time.", "",
-        "| cohort | images | start of the networks | nerve Dice, k = 3 | dermis Dice | pooled r | "
-        "mean error, crossings | training, min | machine |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "cohort. HED from BSDS500 has its full width, and so fewer steps in the same time. Views: "
+        "with more than one, maps are averages over mirrored images, by the same networks.", "",
+        "| cohort | images | start of the networks | views | nerve Dice, k = 3 | dermis Dice | "
+        "pooled r | mean error, crossings | training, min | machine |",
+        "|---|---|---|---|---|---|---|---|---|---|",
         *(
-            f"| {one['cohort']} | {one['images']} | {one['start']} | {one['nerve_dice']:.3f} | "
-            f"{one['dermis_dice']:.3f} | {one['r']:.3f} | {one['error']:.2f} | "
+            f"| {one['cohort']} | {one['images']} | {one['start']} | {one['views']} | "
+            f"{one['nerve_dice']:.3f} | {one['dermis_dice']:.3f} | {one['r']:.3f} | "
+            f"{one['error']:.2f} | "
             f"{one['minutes']:.1f} | {one['machine']} |"
             for one in sorted(runs, key=_order)
         ), "",
@@ -139,7 +169,7 @@ def page(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def _order(run: dict[str, Any]) -> tuple[Any, ...]:
-    return run["cohort"], STARTS.index(run["start"]), run["images"]
+    return run["cohort"], run["images"], STARTS.index(run["start"]), run["views"]
 
 
 def main() -> None:
@@ -150,6 +180,7 @@ def main() -> None:
     parser.add_argument("--cohort", action="append", choices=NAMES, help="default: all")
     parser.add_argument("--start", action="append", choices=STARTS, help="default: all")
     parser.add_argument("--images", action="append", type=int, help="default: 8, 16 and 32")
+    parser.add_argument("--views", action="append", type=int, choices=(1, 2, 4), help="default: 1")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     runs = recorded("label_fractions")
@@ -160,10 +191,11 @@ def main() -> None:
             for start in options.start or STARTS:
                 for images in options.images or LABELLED:
                     with tempfile.TemporaryDirectory(dir=scratch) as work:
-                        found = one_run(start, folder, images, Path(work))
+                        found = one_run(start, folder, images, Path(work), options.views or [1])
                     key = {"cohort": name, "start": start, "images": images}
-                    run = key | found | {"machine": machine()}
-                    runs = record("label_fractions", run, list(key))
+                    for one in found:
+                        run = key | one | {"machine": machine()}
+                        runs = record("label_fractions", run, [*key, "views"])
     write("label_fractions", page(runs))
 
 
