@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 # Each measures for a few minutes at most.
 SHORT = (
     "speed.augmentation", "speed.crossing_stage", "speed.tolerant_dice", "speed.data_scheduler",
-    "speed.backends", "speed.peers", "speed.score_efficiency", "serve.overhead",
+    "speed.backends", "speed.peers", "speed.one_image", "speed.score_efficiency", "serve.overhead",
 )  # fmt: skip
 
 

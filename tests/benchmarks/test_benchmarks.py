@@ -31,9 +31,8 @@ SCRIPTS = (
     "photos.networks", "photos.table", "photos.wide_conv", "serve.batches", "serve.front_proxy",
     "serve.overhead", "serve.overload", "serve.replica_kill", "serve.stops", "speed.augmentation",
     "speed.backends", "speed.crossing_stage", "speed.data_scheduler", "speed.peers",
-    "speed.scaling",
-    "speed.score_efficiency", "speed.score_feeding", "speed.score_memory", "speed.tolerant_dice",
-    "speed.train_overhead",
+    "speed.one_image", "speed.scaling", "speed.score_efficiency", "speed.score_feeding",
+    "speed.score_memory", "speed.tolerant_dice", "speed.train_overhead",
 )  # fmt: skip
 MOST_MODULES = 15
 
