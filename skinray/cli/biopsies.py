@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +14,16 @@ from skinray.config.biopsies import RunSettings
 from skinray.errors import CohortError, SettingsError
 from skinray.files import write_whole
 
-Folds = Annotated[int, typer.Option(min=2, help="Number of folds you plan to use.")]
+Folds = Annotated[
+    int | None,
+    typer.Option(min=2, help="Number of folds you plan to use. Default: as `train-cv` plans."),
+]
 FoldUnit = Annotated[
-    str, typer.Option(help="subject: all images of a subject share a fold; or image.")
+    str | None,
+    typer.Option(
+        help="subject: all images of a subject share a fold; or image. Default: as `train-cv` "
+        "plans; subject if --folds is given."
+    ),
 ]
 labels_app = typer.Typer(
     no_args_is_help=True, help="Labels saved on the service's page: merge them into a cohort."
@@ -56,8 +64,8 @@ def phantom(
 
 def check(
     data: Annotated[Path, typer.Option(help="Cohort folder with manifest.csv.")],
-    folds: Folds = 5,
-    fold_unit: FoldUnit = "subject",
+    folds: Folds = None,
+    fold_unit: FoldUnit = None,
     pictures: Annotated[
         Path | None,
         typer.Option(help="New folder to draw every image with its labels in; see index.html."),
@@ -78,9 +86,15 @@ def check(
     from skinray.images.cohort.common_scale import common_scale
     from skinray.images.cohort.facts import measured_samples
     from skinray.learning.auto.labels import doubts, label_crossings
+    from skinray.learning.auto.plan import folds_of
     from skinray.progress import bar
 
-    wanted = validate(FoldSettings, {"count": folds, "unit": fold_unit})
+    given = {"count": folds, "unit": fold_unit}
+    changes = {name: value for name, value in given.items() if value is not None}
+    wanted = validate(FoldSettings, changes)
+    if not changes:
+        with suppress(CohortError):  # all that is wrong is listed below
+            wanted = folds_of(data)
     report = CheckReport(label_crossings)
     if pictures is not None:
         from skinray.report.biopsies.label_sheet import draw_labels
@@ -114,8 +128,8 @@ def labels_merge(
             "--replace", help="Where both have the same image, take the label that is newer."
         ),
     ] = False,
-    folds: Folds = 5,
-    fold_unit: FoldUnit = "subject",
+    folds: Folds = None,
+    fold_unit: FoldUnit = None,
 ) -> None:
     """Merge labels into a cohort, then check it as `skinray check` does.
 
@@ -130,7 +144,8 @@ def labels_merge(
     Images are recognised by their file or their pixels. A subject of the same name is the same
     subject, and gives its group to its new images. If anything does not fit, all of it is listed
     and nothing is written. No file is overwritten: new files get free names, and the former table
-    is kept as `manifest.csv.before`; rename it to `manifest.csv` to undo the merge.
+    is kept under the name that is printed (`manifest.csv.before`, then `-2` and so on); copy it
+    over `manifest.csv` to undo the merge.
     """
     from skinray.images.cohort.merge import merge_labels
     from skinray.progress import bar

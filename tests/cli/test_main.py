@@ -523,3 +523,16 @@ def test_the_error_that_ends_a_command_is_json_where_the_log_is(
     with pytest.raises(SystemExit, match="1"):
         guarded(fails)
     assert capsys.readouterr().err.startswith("error: SKINRAY_LOG is 'xml'")
+
+
+def test_check_takes_the_folds_that_training_would(skinray: Command, cohort: Path) -> None:
+    """Four subjects fill no five folds, but `train-cv` then takes four."""
+    rows = read_rows(cohort)
+    subjects = sorted({row["subject"] for row in rows})
+    write_manifest(
+        cohort,
+        [row | {"subject": subjects[at % 4], "group": "A"} for at, row in enumerate(rows)],
+    )
+    assert skinray("check", "--data", cohort).code == 0
+    ended = skinray("check", "--data", cohort, "--folds", 5)
+    assert "4 subjects cannot fill 5 folds" in ended.err

@@ -103,8 +103,7 @@ def plan_for(
     CohortError
         If the cohort has problems; the message lists every one.
     """
-    listed = read_manifest(data).scored
-    folds = folds_for(len(listed), len({biopsy.subject for biopsy in listed}))
+    folds = folds_of(data)
     report = CheckReport(label_crossings)
     with Steps("Checking images and labels", 1, console) as steps:
         cohort = checked_cohort(data, ReadSettings(), folds, progress=steps.tell, report=report)
@@ -118,6 +117,18 @@ def plan_for(
         plan = plan_run(facts, machine_facts(), hours, folds=folds)
     notes = [PlanLine("note", note, "") for note in (*cohort.notes, *report.notes())]
     return replace(plan, lines=(*plan.lines, *notes))
+
+
+def folds_of(data: Path) -> FoldSettings:
+    """Return the folds that a run of the recipe ``auto`` has on a cohort.
+
+    Raises
+    ------
+    CohortError
+        If its table cannot be read.
+    """
+    listed = read_manifest(data).scored
+    return folds_for(len(listed), len({biopsy.subject for biopsy in listed}))
 
 
 def folds_for(images: int, subjects: int) -> FoldSettings:

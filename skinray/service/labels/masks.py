@@ -140,8 +140,8 @@ class _Editor:
         off = corrected[np.abs(near - corrected).max(axis=1) > self._settings.window_px / 2]
         if len(off):
             raise LabelError(
-                f"not on the boundary, so not a crossing: {_places(off)}; move it onto the line or "
-                "remove it"
+                f"not on the boundary, so not a crossing: {_places(off)}; remove it, and click on "
+                "the line instead"
             )
 
     def find(self) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ import * as service from "../service.js";
 import * as review from "./review.js";
 import * as scale from "./scale.js";
 
-const WHAT = "Stores image and masks for training.";
+const WHAT = "Stores image and masks for training; replaces an earlier label of this image.";
 
 /** A file's name as the service takes it: printable, of at most 100 letters, and no formula of a spreadsheet. */
 export function plainName(name) {
@@ -59,7 +59,7 @@ export function labelForm(page, { points, keep, history }) {
 
   service.labels().then(({ enabled, reason }) => {
     canSave = enabled;
-    why = reason ?? "This service stores no labels: ask its operator to set a labels folder.";
+    why = reason ?? "This service stores no labels: it was started without --labels FOLDER. Download your corrections as GeoJSON before it is restarted.";
     show(page.current);
   });
 

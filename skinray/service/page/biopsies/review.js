@@ -37,6 +37,7 @@ export function connect(page) {
       const value = fields[key].value.trim();
       if (key === "reader") remember(value);
       of(page.current)[key] = value;
+      if (key === "subject") page.current.saved = null; // the label has the former one
       if (key === "note") touch(page.current);
     });
     fields[key].addEventListener("change", () => page.changed());

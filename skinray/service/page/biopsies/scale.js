@@ -29,6 +29,7 @@ export function enter(item, text) {
   item.scaleTyped = problem ? text : null;
   item.scaleProblem = problem;
   if (!problem) item.umPerPx = value;
+  if (again) item.saved = null; // the label has the former scale
   return again;
 }
 
