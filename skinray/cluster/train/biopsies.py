@@ -33,8 +33,7 @@ from skinray.learning.held_out import (
 )
 from skinray.learning.provenance import now, versions
 from skinray.learning.search import Chosen, SpecMaker, Split, Splits, choose, deciding, make_splits
-from skinray.learning.search.halving import Stays, best_part, rounds, stays_in
-from skinray.learning.spec import TrialSpec, describe, grid_points
+from skinray.learning.spec import TrialSpec, describe
 from skinray.learning.trial import check_trials, trained_network
 from skinray.models.weights.load import usable_arms
 from skinray.progress import Steps
@@ -100,13 +99,8 @@ class BiopsyJob(TrainingJob[RunResults]):
         write_report(out)
 
     def _searched(self, run: TrainingRun, maker: SpecMaker) -> list[TrialResult]:
-        """Run the grid search; with ``second_tries``, again for all epochs where none learned.
-
-        With ``halving``, these are the trials of the last round: only they are compared.
-        """
-        search = self._halved(run) if self.settings.tune.halving > 1 else None
-        if search is None:
-            search = run.train(maker.search(self.splits), "Grid search")
+        """Run the grid search; with ``second_tries``, again for all epochs where none learned."""
+        search = run.train(maker.search(self.splits), "Grid search")
         if not self.settings.tune.second_tries or self.settings.tune.epochs_fraction == 1:
             return search
         learned = {_arm(r.spec) for r in search if r.outcome and r.outcome.learned}
@@ -119,34 +113,6 @@ class BiopsyJob(TrainingJob[RunResults]):
         ]
         kept = [result for result in search if _arm(result.spec) not in poor]
         return kept + run.train(longer, "Grid search, longer")
-
-    def _halved(self, run: TrainingRun) -> list[TrialResult]:
-        """Search in rounds; return the trials of the last."""
-        tune = self.settings.tune
-        grids = {
-            (stage, arm.label): rounds(len(grid_points(arm)), tune.halving)
-            for stage in STAGES["biopsy"]
-            for arm in self.settings.stage(stage).arms
-        }
-        by_split = deciding(self.splits, self.settings)
-        results: list[TrialResult] = []
-        stay: set[Stays] = set()
-        for left in reversed(range(max(grids.values()))):
-            share = tune.epochs_fraction / tune.halving**left
-            settings = self.settings.override({"tune.epochs_fraction": share})
-            specs = [
-                spec.override({"key": f"{spec.key}-{left}"}) if left else spec
-                for spec in SpecMaker(settings, self.cohort, self.data).search(self.splits)
-                # Small grids begin later; all others go on with what stayed in.
-                if left + 1 == grids[_arm(spec)]
-                or (left + 1 < grids[_arm(spec)] and stays_in(spec, stay, by_split))
-            ]
-            title = f"Grid search, {tune.halving**left} times shorter" if left else "Grid search"
-            results = run.train(specs, title)
-            all_trained([result for result in results if not result.diverged])
-            scores = {r.spec.key: r.outcome.evidence if r.outcome else None for r in results}
-            stay = best_part([r.spec for r in results], scores, by_split, tune.halving)
-        return results
 
     def _chosen(self, search: Sequence[TrialResult]) -> Chosen:
         """Choose the configuration of each arm and split.
