@@ -37,7 +37,7 @@ format: setup  ## format the code and fix what ruff can fix
 chaos: setup  ## break real jobs on purpose; benchmarks/chaos repeats it and writes the table
 	$(PYTEST) -m chaos
 
-bench: setup  ## measure the speed of every part, half an hour on an idle machine; writes docs/performance.md
+bench: setup  ## measure the speed of every part, an hour on an idle machine; writes docs/performance.md
 	$(BIN)/python -m benchmarks.performance --measure
 
 fuzz: setup  ## 100,000 corrupted files through every decoder and parser; minutes on two free cores

@@ -15,10 +15,10 @@ from typing import Any
 from benchmarks.measure import recorded
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-# Each measures for a few minutes at most.
+# What is measured with the environment of `make setup`; the last but one takes half an hour.
 SHORT = (
     "speed.augmentation", "speed.crossing_stage", "speed.tolerant_dice", "speed.data_scheduler",
-    "speed.backends", "speed.peers", "speed.one_image", "speed.score_efficiency", "serve.overhead",
+    "speed.backends", "speed.one_image", "speed.score_efficiency", "serve.overhead",
 )  # fmt: skip
 
 
@@ -47,9 +47,9 @@ def page(runs: list[dict[str, Any]]) -> list[str]:
         "# Speed", "",
         "Each figure was measured on the machine beside it, in one run with what it is compared "
         "with. A ratio carries over to other machines of the kind; seconds do not. `make bench` "
-        "measures again, in about half an hour of an idle machine, and writes this page; the file "
+        "measures again, in about an hour of an idle machine, and writes this page; the file "
         "behind each line says how it was measured, and the [list of "
-        "benchmarks](../benchmarks/README.md) has those that take longer.", "",
+        "benchmarks](../benchmarks/README.md) has those that take longer or need more.", "",
         "| what | figure | unit | asked | benchmark | machine |",
         "|---|---|---|---|---|---|",
         *map(row, ordered), "",

@@ -19,12 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from benchmarks.accuracy.own_images import COHORTS, REAL_DATA
 from benchmarks.measure import machine, record, recorded, versions, write
 from skinray.config.biopsies import RunSettings
-from skinray.config.images import ReadSettings
+from skinray.config.images import PredictSettings, ReadSettings
 from skinray.config.kinds import STAGES, Stage
 from skinray.config.training import ArmSettings, ModelSettings
 from skinray.errors import WeightsError
@@ -38,8 +37,6 @@ from skinray.learning.auto.plan import TRAIN_FULL, folds_for, plan_run
 from skinray.learning.held_out import score_split
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import run_trial, trained_network
-from skinray.models import working_scale
-from skinray.models.predict import MIRRORED
 from skinray.models.weights.load import available
 
 NAMES = ("1600x1200, drawn", "1024x768, real tissue")
@@ -81,23 +78,6 @@ def settings_for(
     return plan.override(changes)
 
 
-class Mirrored(nn.Module):
-    """A network whose probabilities are averaged over an image and its mirrored views."""
-
-    def __init__(self, network: nn.Module, views: int) -> None:
-        super().__init__()
-        self.network, self.axes = network, MIRRORED[:views]
-        self.working_scale = working_scale(network)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Return logits, (N, 1, H, W), of ``image`` (N, 3, H, W)."""
-        each = []
-        for axes in self.axes:
-            over = [axis + 2 for axis in axes]
-            each.append(torch.sigmoid(self.network(image.flip(over))).flip(over))
-        return torch.logit(torch.stack(each).mean(0), eps=1e-6)
-
-
 def one_run(
     start: str, folder: Path, labelled: int, scratch: Path, views: Sequence[int]
 ) -> list[dict[str, Any]]:
@@ -113,11 +93,10 @@ def one_run(
     minutes = (time.monotonic() - began) / 60
     found = []
     for many in views:
-        seen = [Mirrored(network, many) if many > 1 else network for network in networks]
         scored = score_split(
-            (seen[0], seen[1]), samples, everything.biopsies, range(labelled),
+            (networks[0], networks[1]), samples, everything.biopsies, range(labelled),
             range(len(samples) - TESTED, len(samples)), settings.crossings, settings.fit,
-            scratch / "maps", um_per_px=scale,
+            scratch / "maps", um_per_px=scale, predict=PredictSettings(mirrored=many),
         ).images  # fmt: skip
         counts = np.array([(one.model, one.expert) for one in scored], float)
         found.append({

@@ -32,7 +32,7 @@ def in_process(bundle: Bundle, path: Path) -> float:
     began = time.perf_counter()
     pixels = read_image(path).pixels
     maps = bundle.maps(pixels, 0.5)
-    CountWant().answer(bundle.info, pixels, maps, 0.5).model_dump_json()
+    CountWant().answer(bundle.info, pixels, maps, 0.5, bundle.backend).model_dump_json()
     return time.perf_counter() - began
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from skinray.config.biopsies import CrossingSettings, FitSettings, RunSettings
+from skinray.config.images import PredictSettings
 from skinray.config.kinds import Stage
 from skinray.crossings import Crossings, find_crossings
 from skinray.crossings.fit import FitPair, fit_crossings
@@ -23,7 +24,7 @@ from skinray.learning.search import Split
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import trained_network
 from skinray.learning.validation import chance, scores
-from skinray.models.predict import predict_map
+from skinray.models.predict import WHOLE, predict_map
 
 LONGEST_NAME = 200  # bytes; file systems allow 255, and the ending needs some
 
@@ -132,6 +133,7 @@ def score_split(
     um_per_px: float | None = None,
     device: torch.device | None = None,
     seed: int = 0,
+    predict: PredictSettings = WHOLE,
 ) -> SplitScores:
     """Fit the crossing parameters to training images, then count the held-out images.
 
@@ -142,17 +144,18 @@ def score_split(
     train, held_out : positions. Only those of ``train`` that a person labelled are used for
         fitting.
     folder : receives one ``.npz`` file of maps for each held-out image.
+    predict : how the networks see a whole image.
     """
     pairs = []
     labelled = [at for at in train if biopsies[at].is_scored]
     for at in images_to_fit(labelled, search, seed):
         sample = samples[at]
-        pairs.append(_pair(*_maps(networks, sample, device), sample, um_per_px))
+        pairs.append(_pair(*_maps(networks, sample, device, predict), sample, um_per_px))
     chosen, consistency = fitted(pairs, settings, search)
     images = []
     for at in held_out:
         sample = samples[at]
-        nerve, dermis = _maps(networks, sample, device)
+        nerve, dermis = _maps(networks, sample, device, predict)
         found = find_crossings(nerve, dermis, chosen, um_per_px)
         path = _store(folder, biopsies[at].name, nerve, dermis, found)
         images.append(
@@ -196,9 +199,12 @@ def _pair(
 
 
 def _maps(
-    networks: tuple[nn.Module, nn.Module], sample: Sample, device: torch.device | None
+    networks: tuple[nn.Module, nn.Module],
+    sample: Sample,
+    device: torch.device | None,
+    predict: PredictSettings,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    nerve, dermis = (predict_map(network, sample.image, device) for network in networks)
+    nerve, dermis = (predict_map(network, sample.image, device, predict) for network in networks)
     return nerve, dermis
 
 

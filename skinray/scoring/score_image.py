@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +40,8 @@ Ask = Callable[[str, str], Turn]
 DEADLY = "its worker died at every attempt: check the image, or give workers more memory"
 # Lists of what is still to do, a file for so many batches.
 PENDING, BATCHES_PER_FILE = "pending", 128
+# Images that are opened at most to compare backends on.
+MOST_TRIED = 48
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,13 @@ class Job:
             raise BundleError(f"{self.bundle}: replaced during the run; start the run again")
 
     def first(self) -> Iterator[Seen]:
-        """Read pending images one after the other, to compare backends on."""
-        for batch in range(BATCHES_PER_FILE):
-            for entry in self.entries(batch):
-                opened = self.open(entry, lambda key, image: "mine")
-                if isinstance(opened, Opened):
-                    yield opened.pixels, opened.um_per_px
+        """Read pending images one after the other, to compare backends on; few if none opens."""
+        batches = -(-MOST_TRIED // self.settings.images_per_part)
+        entries = (entry for batch in range(batches) for entry in self.entries(batch))
+        for entry in islice(entries, MOST_TRIED):
+            opened = self.open(entry, lambda key, image: "mine")
+            if isinstance(opened, Opened):
+                yield opened.pixels, opened.um_per_px
 
     def entries(self, batch: int) -> list[Entry]:
         """Return the entries of one batch of the pending images."""

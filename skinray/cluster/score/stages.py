@@ -21,6 +21,7 @@ from skinray.config.kinds import Stage
 from skinray.config.scoring import BackendName
 from skinray.learning.bundle import load, load_stage
 from skinray.learning.bundle.backend import choose
+from skinray.learning.bundle.networks import joined
 from skinray.scoring.rows import Scored, commit, result_of
 from skinray.scoring.score_image import Job, Opened
 
@@ -101,8 +102,7 @@ class Predict:
             opened = _from_wire(row)
             try:
                 row[self.stage] = self.model.map(opened.pixels, opened.um_per_px).tobytes()
-                used = {row["backend"], self.model.backend} - {None}
-                row["backend"] = " and ".join(sorted(used))
+                row["backend"] = joined({row["backend"] or self.model.backend, self.model.backend})
             except Exception as error:  # whatever it is, it is this image's row
                 row |= _settled(opened.failed(error))
         return pa.Table.from_pylist(rows, WIRE)

@@ -29,8 +29,6 @@ from skinray.service.answers.request import AnswerT, Want
 
 # The last stage of each kind of image.
 LAST: dict[Kind, str] = {"biopsy": "crossing", "photo": "mask"}
-# What became of the images of a batch, by position: a map, or the exception.
-Results = dict[int, NDArray[Any] | Exception]
 LOG = logging.getLogger("ray.serve")
 
 
@@ -52,6 +50,10 @@ class Mapped(NamedTuple):
 
     values: NDArray[Any]
     backend: BackendName
+
+
+# What became of the images of a batch, by position.
+Results = dict[int, Mapped | Exception]
 
 
 class NetworkStage:
@@ -84,8 +86,7 @@ class NetworkStage:
         """
         left = threading.Event()
         try:
-            seen = Seen(ref, pixels, um_per_px, threshold, left.is_set)
-            return Mapped(await self._batches.result(seen), self._models.get(ref).backend)
+            return await self._batches.result(Seen(ref, pixels, um_per_px, threshold, left.is_set))
         except asyncio.CancelledError:  # the client has left
             left.set()
             raise
@@ -133,9 +134,12 @@ def _passed(
         return all(batch[place].gone() for place in places)
 
     try:
-        pixels = [batch[place].pixels for place in places]
-        maps = models.get(first.ref).maps(pixels, first.um_per_px, gone)
-        found = [_wanted(one, batch[place]) for place, one in zip(places, maps, strict=True)]
+        pixels, model = [batch[place].pixels for place in places], models.get(first.ref)
+        maps = model.maps(pixels, first.um_per_px, gone)
+        found = [
+            Mapped(_wanted(one, batch[place]), model.backend)
+            for place, one in zip(places, maps, strict=True)
+        ]
     except Exception as error:  # whatever it is, it is the answer for this image
         if len(places) == 1:
             yield {places[0]: error}

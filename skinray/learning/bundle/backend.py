@@ -23,8 +23,13 @@ from skinray.config.scoring import BackendName
 from skinray.files import cache_folder, sha256_of, write_whole
 from skinray.learning.bundle.gate import Comparison, Expected, Stages, compare, middle, telling
 from skinray.learning.bundle.info import BundleInfo
-from skinray.learning.bundle.networks import Seen, calibrate_stage, converted_files, load_stage
-from skinray.learning.provenance import hardware, versions
+from skinray.learning.bundle.networks import (
+    Seen,
+    calibrate_stage,
+    computed_by,
+    converted_files,
+    load_stage,
+)
 from skinray.models.backends import BACKENDS, REFERENCE, offered, seconds
 
 try:
@@ -94,7 +99,7 @@ def choose(
         with _alone(place):
             known = _read(place, made_for)
             if known is None and images is not None:
-                seen = list(islice(images(), 2 * IMAGES))
+                seen = [middle(one) for one in islice(images(), 2 * IMAGES)]
                 # So that not every process finds out again that these images show too little.
                 vain = place.with_name(f"{place.stem}-{_digest_of(seen)}.vain")
                 known = None if vain.exists() else _by_trial(folder, info, device, seen, made_for)
@@ -112,14 +117,7 @@ def choose(
 
 
 def _made_for(info: BundleInfo, device: torch.device) -> dict[str, Any]:
-    return {
-        "bundle": info.id,
-        "hardware": hardware(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "device": device.type,
-        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
-        "versions": versions(),
-    }
+    return {"bundle": info.id, **computed_by(device)}
 
 
 def _digest(values: dict[str, Any]) -> str:
@@ -210,7 +208,7 @@ def _by_trial(
     files = {
         str(file): sha256_of(file)
         for stage in info.stages
-        for file in converted_files(info, stage)
+        for file in converted_files(info, stage, device)
         if file.exists()
     }
     return Choice(backend=chosen, made_for=made_for, tried=tried, files=files)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from skinray.config.scoring import BackendName
 from skinray.errors import BundleError, SettingsError
 from skinray.files import cache_folder
 from skinray.learning.bundle.info import BundleInfo, check_hash, weight_files
-from skinray.learning.provenance import versions
+from skinray.learning.provenance import hardware, versions
 from skinray.models import build
 from skinray.models.backends import BACKENDS, REFERENCE
 from skinray.models.layers import WholeImage
@@ -110,7 +110,7 @@ class StageModel:
 
 
 def joined(backends: Iterable[BackendName]) -> str:
-    """Return the names of what computed the stages of an image, in one word or few."""
+    """Return the names of the backends that computed an image's stages, joined."""
     return " and ".join(sorted(set(backends)))
 
 
@@ -138,7 +138,8 @@ def load_stage(
     for name in weight_files(stage, info.members):
         network = _network(Path(path) / name, info, stage).to(place)
         if backend != REFERENCE:  # which needs no cache
-            network = BACKENDS[backend].prepare(network, place, _converted(info, name)).eval()
+            folder = _converted(info, name, place)
+            network = BACKENDS[backend].prepare(network, place, folder).eval()
         networks.append(network)
     return StageModel(tuple(networks), info.um_per_px, info.predict, place, backend)
 
@@ -167,19 +168,33 @@ def calibrate_stage(
                 model.map(pixels, um_per_px)
         finally:
             hook.remove()
-        calibrate(network, _converted(info, name), framed)
+        calibrate(network, _converted(info, name, model.device), framed)
 
 
-def converted_files(info: BundleInfo, stage: Stage) -> list[Path]:
+def converted_files(info: BundleInfo, stage: Stage, device: torch.device) -> list[Path]:
     """Return where the networks of a stage are kept in other formats, once they are converted."""
-    folders = [_converted(info, name) for name in weight_files(stage, info.members)]
+    folders = [_converted(info, name, device) for name in weight_files(stage, info.members)]
     return sorted(file for folder in folders for file in folder.glob("[!.]*"))
 
 
-def _converted(info: BundleInfo, name: str) -> Path:
-    """Return the folder of one network in other formats: by its weights, options and versions."""
+def computed_by(device: torch.device) -> dict[str, Any]:
+    """Return what decides how sums round, and how fast they are: processor, versions, threads."""
+    return {
+        "hardware": hardware(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "device": device.type,
+        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
+        "versions": versions(),
+    }
+
+
+def _converted(info: BundleInfo, name: str, device: torch.device) -> Path:
+    """Return the folder of one network in other formats: for its weights, options and machine.
+
+    So nothing that the choice of one machine or number of threads rests on is changed by another.
+    """
     stage = cast(Stage, name.removesuffix(".safetensors").partition("-")[0])
-    facts = [info.sha256[name], info.models[stage].model_dump(mode="json"), versions()]
+    facts = [info.sha256[name], info.models[stage].model_dump(mode="json"), computed_by(device)]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return cache_folder("backends") / digest[:32]
 

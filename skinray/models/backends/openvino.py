@@ -70,8 +70,8 @@ def in_int8(network: nn.Module, device: torch.device, folder: Path) -> nn.Module
     file = folder / ROUNDED
     if not file.exists():
         raise SettingsError(
-            "backend openvino_int8: this machine has not calibrated it for the bundle; set "
-            "backend=auto and score once, which calibrates and checks it"
+            "backend openvino_int8: this machine has no copy of the bundle in 8-bit integers; "
+            "backend=auto makes and checks one when it pays, for slow networks and many images"
         )
     return Compiled(network, file, "f32")
 

@@ -18,7 +18,6 @@ from skinray.errors import SkinrayError
 from skinray.images.doubts import doubts, shows_tissue
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
-from skinray.models.backends import REFERENCE
 from skinray.scoring.geojson import to_geojson
 from skinray.scoring.overlays import encode_png, overlay
 from skinray.service.answers.request import Png, Want, png_field, to_grey
@@ -71,7 +70,7 @@ class CountWant(Want["BiopsyCount"]):
         image: NDArray[np.uint8] | None,
         maps: Maps,
         um_per_px: float | None,
-        backend: str = REFERENCE,
+        backend: str,
     ) -> BiopsyCount:
         """Count, and draw what was asked for; see :class:`Want`."""
         nerve, dermis = maps["nerve"], maps["dermis"]
@@ -143,6 +142,7 @@ EXAMPLE: dict[str, Any] = {
     "warnings": [],
     "points": [[611.5, 402.25], [640.0, 1190.75]],
     "bundle": "9f2c0d5e6a7b8c1d3e4f50617283940a1b2c3d4e5f60718293a4b5c6d7e8f901",
+    "backend": "eager",
     "image_sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
     "nerve_threshold": 0.5,
 }
@@ -167,8 +167,7 @@ class BiopsyCount(CrossingsRecord):
 
     bundle: str = Field(description="SHA-256 of the bundle that counted")
     backend: str = Field(
-        REFERENCE,
-        description="what computed the networks: eager is float32 in torch, the reference",
+        description="what computed the networks: eager is float32 in torch, the reference"
     )
     synthetic: bool = Field(
         False, description="whether the bundle was trained on drawn images alone"

@@ -14,7 +14,6 @@ from skinray.errors import SkinrayError
 from skinray.images.photos.skin import Skin, SkinArea
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
-from skinray.models.backends import REFERENCE
 from skinray.scoring.overlays import encode_png
 from skinray.service.answers.request import Png, Want, png_field, to_grey
 from skinray.service.metrics import Meter
@@ -62,7 +61,7 @@ class SkinWant(Want["PhotoSkin"]):
         image: NDArray[np.uint8] | None,
         maps: Maps,
         um_per_px: float | None,
-        backend: str = REFERENCE,
+        backend: str,
     ) -> PhotoSkin:
         """Find the skin, and draw what was asked for; see :class:`Want`."""
         if image is None:
@@ -126,6 +125,7 @@ EXAMPLE: dict[str, Any] = {
     "mask": {"size": [3, 4], "counts": [1, 2, 1, 3, 5]},
     "request_id": "5f0c0a8e7d3b4a7f9d2e6c1b8a4f3e21",
     "bundle": "9f2c0d5e6a7b8c1d3e4f50617283940a1b2c3d4e5f60718293a4b5c6d7e8f901",
+    "backend": "eager",
     "image_sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
 }
 
@@ -164,8 +164,7 @@ class PhotoSkin(SkinArea):
     request_id: str = Field(description="as in the header X-Request-ID and in the service's log")
     bundle: str = Field(description="SHA-256 of the bundle that answered")
     backend: str = Field(
-        REFERENCE,
-        description="what computed the networks: eager is float32 in torch, the reference",
+        description="what computed the networks: eager is float32 in torch, the reference"
     )
     synthetic: bool = Field(
         False, description="whether the bundle was trained on drawn images alone"

@@ -18,7 +18,6 @@ from pydantic import Field, JsonValue, PlainSerializer
 from skinray.config.kinds import Kind, Stage
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
-from skinray.models.backends import REFERENCE
 from skinray.service.metrics import Meter
 
 # The thresholds of a sweep.
@@ -71,7 +70,7 @@ class Want(ABC, Generic[AnswerT]):
         image: NDArray[np.uint8] | None,
         maps: Maps,
         um_per_px: float | None,
-        backend: str = REFERENCE,
+        backend: str,
     ) -> AnswerT:
         """Return what is wanted. Pure: can run in any process.
 

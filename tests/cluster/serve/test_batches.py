@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.stand_in import bundle_of, drawn_image, stand_in_bundle
 from skinray.cluster.serve.batches import Batches
 from skinray.cluster.serve.bundles import BundleCache, BundleRef
-from skinray.cluster.serve.stages import Seen, forward
+from skinray.cluster.serve.stages import Mapped, Seen, forward
 from skinray.config.images import PredictSettings
 from skinray.config.recipes import demo
 from skinray.config.scoring import ServeSettings
@@ -61,7 +61,7 @@ def results_of(model: StageModel, batch: Sequence[Seen]) -> dict[int, Any]:
     found: dict[int, Any] = {}
     for results in forward(BundleCache(lambda _: model), batch):
         assert not found.keys() & results.keys()
-        found |= results
+        found |= {at: one.values if isinstance(one, Mapped) else one for at, one in results.items()}
     assert sorted(found) == list(range(len(batch)))
     return found
 
@@ -228,7 +228,7 @@ def test_a_small_image_is_answered_before_a_large_one_in_its_batch() -> None:
             assert not large.done()
         finally:
             go_on.set()
-        assert (await large).shape == WIDE
+        assert (await large).values.shape == WIDE
 
     asyncio.run(go())
 

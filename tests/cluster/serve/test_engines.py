@@ -138,7 +138,7 @@ def test_a_photograph_passes_through_its_one_network(ray_session: Any, tmp_path:
 def test_a_map_above_a_threshold_is_a_mask(ref: BundleRef) -> None:
     models, image = BundleCache(lambda ref: load_named_stage(ref, "nerve", "eager")), drawn_image()
     (maps,) = forward(models, [Seen(ref, image, 0.5), Seen(ref, image, 0.5, 0.3)])
-    probability, mask = maps[0], maps[1]
+    probability, mask = maps[0].values, maps[1].values
     assert mask.dtype == np.uint8
     assert np.array_equal(mask, probability > 0.3)
     assert 0 < mask.sum() < mask.size

@@ -17,7 +17,7 @@ from skinray.config.biopsies import CrossingSettings
 from skinray.config.photos import SkinSettings
 from skinray.config.training import ModelSettings
 from skinray.files import cache_folder
-from skinray.learning.bundle import backend, gate, load, save
+from skinray.learning.bundle import backend, gate, load, networks, save
 from skinray.learning.bundle.backend import Choice, choose
 from skinray.learning.bundle.gate import middle
 from skinray.learning.bundle.info import BundleInfo
@@ -232,9 +232,9 @@ def test_a_choice_holds_for_nothing_else(
     assert choose(bundle, info, CPU, images) == "openvino"
     (record,) = cache.glob("*.json")
     if what == "hardware":
-        monkeypatch.setattr(backend, "hardware", lambda: "another processor")
+        monkeypatch.setattr(networks, "hardware", lambda: "another processor")
     elif what == "versions":
-        monkeypatch.setattr(backend, "versions", lambda: {"torch": "9"})
+        monkeypatch.setattr(networks, "versions", lambda: {"torch": "9"})
     elif what == "damaged":
         record.write_text(record.read_text()[:-20])
     elif what == "converted":
@@ -255,7 +255,7 @@ def test_a_record_moved_to_another_name_does_not_count(
     info = info_of(bundle)
     assert choose(bundle, info, CPU, images) == "openvino"
     (record,) = cache.glob("*.json")
-    monkeypatch.setattr(backend, "hardware", lambda: "another processor")
+    monkeypatch.setattr(networks, "hardware", lambda: "another processor")
     record.rename(record.with_name(f"{backend._digest(backend._made_for(info, CPU))}.json"))
     assert choose(bundle, info, CPU) == REFERENCE
 

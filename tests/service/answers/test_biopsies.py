@@ -37,7 +37,7 @@ def soft_maps(seed: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def answered(bundle, want, image, nerve, dermis, um_per_px) -> BiopsyCount:
-    return want.answer(bundle.info, image, {"nerve": nerve, "dermis": dermis}, um_per_px)
+    return want.answer(bundle.info, image, {"nerve": nerve, "dermis": dermis}, um_per_px, "eager")
 
 
 def test_only_what_is_asked_for_is_made(bundle):
@@ -52,7 +52,7 @@ def test_only_what_is_asked_for_is_made(bundle):
 def test_an_answer_says_what_is_wrong_with_its_bundle(bundle):
     starter = bundle.info.model_copy(update={"starter": True, "failures": ("the nerve network",)})
     answer = CountWant().answer(
-        starter, None, dict(zip(("nerve", "dermis"), soft_maps()[1:], strict=True)), None
+        starter, None, dict(zip(("nerve", "dermis"), soft_maps()[1:], strict=True)), None, "eager"
     )
     assert answer.note == "starter, untrained on your images; its training did not learn"
 

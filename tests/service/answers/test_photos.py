@@ -39,7 +39,7 @@ def test_what_is_cut_out_is_gone():
 
 def test_only_what_is_asked_for_is_made(skin_bundle):
     image = drawn_photo()[0]
-    answer = SkinWant().answer(skin_bundle.info, image, skin_bundle.maps(image), None)
+    answer = SkinWant().answer(skin_bundle.info, image, skin_bundle.maps(image), None, "eager")
     found = {name: value for name, value in vars(answer).items() if value is not None}
     assert set(found) - set(SkinArea.model_fields) == {
         "threshold", "mask", "request_id", "bundle", "note", "image_sha256",
@@ -53,8 +53,8 @@ def test_each_wish_needs_its_bundle(bundle, skin_bundle):
     image = drawn_photo()[0]
     maps = {"skin": np.zeros(image.shape[:2], np.float32)}
     with pytest.raises(BundleError, match="for photographs"):
-        SkinWant().answer(bundle.info, image, maps, None)
+        SkinWant().answer(bundle.info, image, maps, None, "eager")
     with pytest.raises(SkinrayError, match="photograph is not given"):
-        SkinWant().answer(skin_bundle.info, None, maps, None)
+        SkinWant().answer(skin_bundle.info, None, maps, None, "eager")
     with pytest.raises(BundleError, match="for biopsies"):
         CountWant().thresholds(skin_bundle.info)

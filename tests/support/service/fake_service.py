@@ -101,7 +101,9 @@ class FakeService:
         image = np.asarray(pixels[..., ::-1], np.uint8)
         want = CountWant(maps=True, image=True, boundary=True, sweep=THRESHOLDS)
         maps = {"nerve": image[..., 0] / np.float32(255), "dermis": image[..., 1] / np.float32(255)}
-        answer = json.loads(want.answer(INFO_OF_FAKE, image, maps, scale).model_dump_json())
+        answer = json.loads(
+            want.answer(INFO_OF_FAKE, image, maps, scale, "eager").model_dump_json()
+        )
         answer |= {"synthetic": self.bundle["synthetic"], "warnings": self.warnings.get(name, [])}
         if name in self.bare:
             answer["density_per_mm"] = None
