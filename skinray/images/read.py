@@ -92,12 +92,14 @@ class Image:
     um_per_px : micrometres per pixel as stated in the file; None: not stated.
     source : where the image came from, for messages.
     sha256 : of the file's bytes.
+    orientation : of the pixels in the file (EXIF and TIFF tag 274); 1: upright.
     """
 
     pixels: NDArray[np.uint8]
     um_per_px: float | None
     source: str
     sha256: str
+    orientation: int = 1
 
     def __repr__(self) -> str:
         height, width = self.pixels.shape[:2]
@@ -125,7 +127,8 @@ def decode_image(data: bytes, source: str, settings: ReadSettings = _DEFAULT) ->
     """
     raster = decode_raster(data, source, settings)
     digest = hashlib.sha256(data).hexdigest()
-    return Image(to_rgb(raster, source, settings.bits), raster.um_per_px, source, digest)
+    pixels = to_rgb(raster, source, settings.bits)
+    return Image(pixels, raster.um_per_px, source, digest, raster.orientation)
 
 
 def read_mask(

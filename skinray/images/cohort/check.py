@@ -249,7 +249,7 @@ def _file_problems(
     nerves, dermis = masks.get("nerves"), masks.get("dermis")
     if dermis is not None:
         yield from _boundary_problems(biopsy, dermis, read)
-    seen.traces.append(trace_of(biopsy, pixels, image.um_per_px, nerves, dermis, count))
+    seen.traces.append(trace_of(biopsy, image, nerves, dermis, count))
 
 
 def _boundary_problems(

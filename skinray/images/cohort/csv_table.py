@@ -138,12 +138,20 @@ def plain_name(text: str) -> str:
 def spelling_key(name: str) -> str:
     """Return what two spellings of one name share.
 
-    They may differ in case, in leading zeros, in a final ".0", in what separates letters from a
-    number (``S-01``, ``S 1``), and in letters of other scripts that look the same.
+    They may differ in case, in accents, in leading zeros, in a final dot or ".0", in what separates
+    letters from a number (``S-01``, ``S 1``) or numbers (``12-3``, ``12_3``), in signs that a
+    spreadsheet puts before a number (``'7``, ``="007"``, ``#7``), in O for 0 beside a number, and
+    in letters of other scripts that look the same.
     """
     plain = plain_name(name).translate(_LOOK_ALIKES).casefold()
+    plain = re.sub(r'^=?["\'#]+|["\']+$|\.$', "", plain)
+    letters = unicodedata.normalize("NFKD", plain)
+    plain = "".join(sign for sign in letters if not unicodedata.combining(sign))
     whole = re.sub(r"^([0-9]+)[.,]0+$", r"\1", plain)
-    joined = re.sub(r"(?<=[^\W\d_])[-_ .]+(?=[0-9])", "", whole)
+    whole = re.sub(r"(?<=[0-9]),(?=[0-9]{3}$)", "", whole)
+    whole = re.sub(r"(?<=[0-9])o(?![^\W\d_])|(?<=[^\W\d_])o(?=[0-9])", "0", whole)
+    joined = re.sub(r"(?<=[^\W\d_])[-_ .]+(?=[0-9])|(?<=[0-9])[-_ .]+(?=[^\W\d_])", "", whole)
+    joined = re.sub(r"(?<=[0-9])[-_ .]+(?=[0-9])", "-", joined)
     return re.sub(r"0*([0-9]+)", r"\1", joined)
 
 
@@ -175,7 +183,10 @@ def read_table(root: Path) -> ManifestTable:
     rows = []
     for number, line in enumerate(table[1:], start=2):
         cells = [cell.strip() for cell in line]
-        if any(cells[len(names) :]):
+        if any(_swallows_rows(cell, separator, len(names)) for cell in line):
+            reason = "a quotation mark that is not closed: it joins this row to those below it"
+            problems.append(_problem(reason, "delete it, or close it in the same cell", number))
+        elif any(cells[len(names) :]):
             reason = f"{len(cells)} cells under {len(names)} columns"
             problems.append(
                 _problem(reason, "put quotes around cells that contain the separator", number)
@@ -183,9 +194,17 @@ def read_table(root: Path) -> ManifestTable:
         elif any(cells):
             cells += [""] * (len(names) - len(cells))
             rows.append(ManifestRow(number, dict(zip(names, cells, strict=False)), separator))
+    if {row.cells.get("group") for row in rows} >= {"+", "-"}:
+        reason = "the groups are + and -, but - means that there is none"
+        problems.append(_problem(reason, "write them as words, such as positive and negative"))
     if not rows and not problems:
         problems.append(_problem("no rows below the header", "add one row per image"))
     return ManifestTable(rows, problems, tuple(_notes(names)))
+
+
+def _swallows_rows(cell: str, separator: str, columns: int) -> bool:
+    """Whether a cell holds whole rows, as after a quotation mark that somebody typed."""
+    return any(line.count(separator) >= columns - 1 > 0 for line in cell.split("\n")[1:])
 
 
 def _separator(text: str) -> tuple[str, str]:

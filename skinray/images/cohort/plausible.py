@@ -6,6 +6,7 @@ problem, what a person should look at is a note.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skinray.config.images import ReadSettings
-from skinray.images.cohort.polylines import BOUNDARY, NERVE, foreign_class, looks_like_json
+from skinray.images.cohort.polylines import (
+    BOUNDARY,
+    NERVE,
+    foreign_class,
+    looks_like_json,
+    read_polylines,
+)
 from skinray.images.cohort.rows import Biopsy
 from skinray.images.doubts import shows_tissue
 from skinray.images.file_errors import FileProblem, counted
+from skinray.images.read import Image
 
 # Side of the small copies that are compared.
 SMALL_PX = 128
@@ -59,6 +67,9 @@ class Trace:
     size : height and width.
     crossings : of the labels; None: not counted.
     reach : largest x and y of the nerve lines, as shares of the sides; None: no GeoJSON lines.
+    line_reach : the same of the boundary line.
+    orientation : of the pixels in the file; 1: upright.
+    tracing : hash of the nerve label; empty if it marks nothing.
     small : (S, S) float32, grey, standardised.
     dermis : (S, S) bool.
     stated, in_file : um per pixel by the manifest and by the image file.
@@ -78,17 +89,20 @@ class Trace:
     tissue: bool = True
     traced: bool | None = None
     classes: tuple[tuple[str, str], ...] = ()
+    line_reach: tuple[float, float] | None = None
+    orientation: int = 1
+    tracing: str = ""
 
 
 def trace_of(
     biopsy: Biopsy,
-    pixels: NDArray[np.uint8],
-    in_file: float | None,
+    image: Image,
     nerves: NDArray[np.bool_] | None,
     dermis: NDArray[np.bool_] | None,
     count: Count | None = None,
 ) -> Trace:
-    """Return what is kept of an image, (H, W, 3) RGB, and its masks, (H, W)."""
+    """Return what is kept of an image and its masks, (H, W)."""
+    pixels, in_file = image.pixels, image.um_per_px
     height, width = pixels.shape[:2]
     side = (SMALL_PX, SMALL_PX)
     copy = np.asarray(cv2.resize(pixels, side, interpolation=cv2.INTER_AREA), np.uint8)
@@ -114,7 +128,25 @@ def trace_of(
         tissue=shows_tissue(copy),
         traced=None if nerves is None else bool(nerves.any()),
         classes=tuple(_foreign_classes(biopsy)) if nerves is not None and both else (),
+        line_reach=_line_reach(biopsy, (height, width)) if dermis is not None else None,
+        orientation=image.orientation,
+        tracing=_hash(nerves) if nerves is not None and nerves.any() else "",
     )
+
+
+def _hash(mask: NDArray[np.bool_]) -> str:
+    return hashlib.sha256(np.packbits(mask).tobytes() + str(mask.shape).encode()).hexdigest()
+
+
+def _line_reach(biopsy: Biopsy, shape: tuple[int, int]) -> tuple[float, float] | None:
+    """Return the largest x and y of the boundary line, as shares of the sides; None without one."""
+    path = biopsy.boundary
+    if biopsy.dermis is not None or path is None or not looks_like_json(path):
+        return None
+    settings, chosen = ReadSettings(), biopsy.classes.get("boundary")
+    points = np.concatenate(read_polylines(path, shape, settings, BOUNDARY, chosen))
+    x, y = points.max(axis=0)
+    return float(x) / shape[1], float(y) / shape[0]
 
 
 def _foreign_classes(biopsy: Biopsy) -> Iterator[tuple[str, str]]:
@@ -264,6 +296,7 @@ def cohort_notes(traces: Sequence[Trace]) -> list[str]:
         *_scales(traces),
         *_odd_scales(traces),
         *_line_classes(traces),
+        *_turned(traces),
     ]
 
 
@@ -281,7 +314,7 @@ def _blank(traces: Sequence[Trace]) -> list[str]:
 
 
 def _same_labels(traces: Sequence[Trace]) -> list[str]:
-    """Note nerve labels that mark nothing, and dermis labels that are all the same."""
+    """Note nerve labels that are empty or copies, and dermis labels that are all the same."""
     lines = []
     empty = [f"row {t.biopsy.row}" for t in traces if t.traced is False]
     if empty:
@@ -290,6 +323,18 @@ def _same_labels(traces: Sequence[Trace]) -> list[str]:
             f"{counted(len(empty), 'nerve label')} without a single line "
             f"({', '.join(empty[:WORST])}{more})"
         )
+    first: dict[str, Biopsy] = {}
+    again = [
+        f"row {trace.biopsy.row} as row {known.row}"
+        for trace in traces
+        if trace.tracing
+        and (known := first.setdefault(trace.tracing, trace.biopsy)) is not trace.biopsy
+    ]
+    if again:
+        lines.append(
+            f"{counted(len(again), 'nerve label')} marking the very pixels of another image's "
+            f"({_first(again)}): one was probably copied over the other"
+        )
     masks = [trace.dermis for trace in traces if trace.dermis is not None]
     if len(masks) >= FEWEST and all(np.array_equal(mask, masks[0]) for mask in masks):
         lines.append(f"the dermis labels of all {len(masks)} images are the same")
@@ -297,38 +342,58 @@ def _same_labels(traces: Sequence[Trace]) -> list[str]:
 
 
 def _far_counts(traces: Sequence[Trace]) -> list[str]:
-    far = []
-    for trace in traces:
-        count, crossings = trace.biopsy.count, trace.crossings
-        if count is None or crossings is None:
+    """Note counts far from the labels; of the second expert, only if most are far."""
+    first = [(t.biopsy, t.biopsy.count, t.crossings) for t in traces]
+    second = [(t.biopsy, t.biopsy.second_count, t.crossings) for t in traces]
+    lines = []
+    for who, rows, least in (("expert", first, 0.0), ("second expert", second, 0.5)):
+        known = [(b, count, found) for b, count, found in rows if None not in (count, found)]
+        far = [
+            (abs(count - found), biopsy, count, found)
+            for biopsy, count, found in known
+            if count is not None and found is not None
+            and abs(count - found) >= max(FAR, FAR_SHARE * max(count, found) + 1e-9)
+        ]  # fmt: skip
+        if not far or len(far) < least * len(known):
             continue
-        apart = abs(count - crossings)
-        if apart >= FAR and apart > FAR_SHARE * max(count, crossings):
-            far.append((apart, trace.biopsy, count, crossings))
-    if not far:
-        return []
-    far.sort(key=lambda one: -one[0])
-    worst = [
-        f"row {biopsy.row}, {biopsy.name}: counted {count}, labels cross {crossings} times"
-        for _, biopsy, count, crossings in far
-    ]
-    return [
-        f"the expert's counts of {counted(len(far), 'image')} are far from the crossings of the "
-        f"labels ({_first(worst)}): correct the counts or the labels, or know why"
-    ]
+        far.sort(key=lambda one: -one[0])
+        worst = [
+            f"row {biopsy.row}, {biopsy.name}: counted {count}, labels cross {found} times"
+            for _, biopsy, count, found in far
+        ]
+        lines.append(
+            f"the {who}'s counts of {counted(len(far), 'image')} are far from the crossings of the "
+            f"labels ({_first(worst)}): correct the counts or the labels, or know why"
+        )
+    return lines
 
 
 def _lines_at_another_scale(traces: Sequence[Trace]) -> list[str]:
-    reached = [trace.reach for trace in traces if trace.reach is not None]
-    if not reached:
-        return []
-    x, y = np.max(reached, axis=0)
-    if max(x, y) > QUARTER:
+    """Note lines that all end in the first quarter; nerves may do so by chance in a few images."""
+    nerves = [trace.reach for trace in traces if trace.reach is not None]
+    lines = [trace.line_reach for trace in traces if trace.line_reach is not None]
+    notes = []
+    for what, reached, least in (("nerve lines", nerves, 0.7), ("boundary lines", lines, 0.0)):
+        near = [one for one in reached if max(one) <= QUARTER]
+        if not near or len(near) < least * len(reached):
+            continue
+        x, y = np.max(near, axis=0)
+        notes.append(
+            f"the {what} of {len(near)} of {counted(len(reached), 'GeoJSON file')} end within "
+            f"{x:.0%} of the images' width and {y:.0%} of their height: are their coordinates in "
+            "micrometres, or of a smaller copy?"
+        )
+    return notes
+
+
+def _turned(traces: Sequence[Trace]) -> list[str]:
+    """Note images that are stored turned: labels may have been drawn on them as stored."""
+    turned = [f"row {t.biopsy.row}, {t.biopsy.name}" for t in traces if t.orientation != 1]
+    if not turned:
         return []
     return [
-        f"the nerve lines of {counted(len(reached), 'GeoJSON file')} end within {x:.0%} of the "
-        f"images' width and {y:.0%} of their height: are their coordinates in micrometres, or of a "
-        "smaller copy?"
+        f"{counted(len(turned), 'image')} turned upright, as the file asks (EXIF; "
+        f"{_first(turned)}): labels drawn in a program that ignores it do not fit"
     ]
 
 

@@ -53,8 +53,10 @@ _OTHER_JSON = (
 )
 _INSIDE = {"FeatureCollection": "features", "GeometryCollection": "geometries"}
 _NO_LINES = ("Point", "MultiPoint", "Polygon", "MultiPolygon")
-# Where other programs than QuPath keep the class of a feature.
-_CLASS_NAMES = ("class", "label", "name")
+# Where other programs than QuPath keep the class of a feature. Any other property is one too, but
+# for the name, if it says one of our classes in some feature; a name is free text otherwise.
+_CLASS_NAMES = ("class", "category", "class_name", "category_name", "classification_name")
+_FREE_TEXT = "name"
 
 
 def looks_like_json(path: Path) -> bool:
@@ -123,7 +125,7 @@ def _read(path: Path, settings: ReadSettings) -> list[_Line]:
     try:
         value = json.loads(data.decode("utf-16" if wide else "utf-8-sig"))
         _refuse_other_json(value, source)
-        return list(_lines(value, source, None))
+        return list(_lines(value, source, None, frozenset(_class_names(value))))
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise UnfitLabelError(
@@ -156,21 +158,44 @@ def _refuse_other_json(value: Any, source: str) -> None:
             )
 
 
-def _lines(value: Any, source: str, of: str | None) -> Iterator[_Line]:
+def _class_names(value: Any) -> Iterator[str]:
+    """Yield the properties, in lower case, that name one of our classes in some feature."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _class_names(item)
+    elif isinstance(value, dict) and value.get("type") == "FeatureCollection":
+        yield from _class_names(value.get("features"))
+    elif isinstance(value, dict) and value.get("type") == "Feature":
+        for key, text in _texts(value).items():
+            if key != _FREE_TEXT and _ours(text):
+                yield key
+
+
+def _texts(feature: dict[str, Any]) -> dict[str, str]:
+    """Return the properties of a feature that are text, by name in lower case."""
+    properties = feature.get("properties")
+    found = properties.items() if isinstance(properties, dict) else ()
+    return {key.lower(): text for key, text in found if isinstance(text, str) and text.strip()}
+
+
+def _lines(value: Any, source: str, of: str | None, names: frozenset[str]) -> Iterator[_Line]:
     """Yield every line below a GeoJSON value that has lines."""
     if isinstance(value, list):  # QuPath can export a plain list of features
         for item in value:
-            yield from _lines(item, source, of)
+            yield from _lines(item, source, of, names)
         return
     kind = str(value.get("type")) if isinstance(value, dict) else type(value).__name__
     if kind in _INSIDE:
-        yield from _lines(_member(value, _INSIDE[kind], source), source, of)
+        yield from _lines(_member(value, _INSIDE[kind], source), source, of, names)
     elif kind == "Feature":
-        of = _class_of(value)
+        of = _class_of(value, names)
         if value.get("geometry", {}) is None:
             yield _Line("null", None, of)
         else:
-            yield from _lines(_member(value, "geometry", source), source, of)
+            yield from _lines(_member(value, "geometry", source), source, of, names)
+        for holder in (value, value.get("properties")):  # a hierarchy of objects in QuPath
+            if isinstance(holder, dict) and isinstance(holder.get("childObjects"), list):
+                yield from _lines(holder["childObjects"], source, None, names)
     elif kind == "MultiLineString":
         for line in _member(value, "coordinates", source):
             yield _Line("LineString", line, of)
@@ -214,8 +239,9 @@ def _chosen(lines: list[_Line], kind: str, chosen: str | None, source: str) -> l
     if any(_ours(line.of) == kind for line in lines):
         return [line for line in lines if line.of is None or _ours(line.of) == kind]
     if any(line.type == "LineString" and _ours(line.of) is None for line in lines):
-        # Areas of a class, such as the tissue, are beside the lines.
-        lines = [line for line in lines if line.type == "LineString" or line.of is None]
+        # Areas of another class, such as the tissue, are beside the lines.
+        traced = {line.of for line in lines if line.type == "LineString"} | {None}
+        lines = [line for line in lines if line.type == "LineString" or line.of in traced]
         names = sorted({line.of for line in lines if line.of is not None})
     plain = any(line.of is None for line in lines)
     others = {name for name in names if _ours(name) is None}
@@ -237,15 +263,35 @@ def _chosen(lines: list[_Line], kind: str, chosen: str | None, source: str) -> l
     return found
 
 
-def _class_of(feature: dict[str, Any]) -> str | None:
-    """Return the class of a feature as the file names it; None without one."""
+def _class_of(feature: dict[str, Any], names: frozenset[str]) -> str | None:
+    """Return the class of a feature as the file names it; None without one.
+
+    ``names``: the properties that name our classes in this file.
+    """
     properties = feature.get("properties")
     classification = properties.get("classification") if isinstance(properties, dict) else None
-    name = classification.get("name") if isinstance(classification, dict) else classification
+    name = _derived(classification) if isinstance(classification, dict) else classification
     if isinstance(name, str) and name.strip():
         return name
-    others = (properties.get(key) for key in _CLASS_NAMES) if isinstance(properties, dict) else ()
-    return next((other for other in others if isinstance(other, str) and _ours(other)), None)
+    texts = _texts(feature)
+    for key in (*sorted(names), *_CLASS_NAMES):
+        if key in texts:
+            return texts[key]
+    free = texts.get(_FREE_TEXT)
+    return free if _ours(free) else None
+
+
+def _derived(classification: dict[str, Any]) -> str | None:
+    """Return the name of a class in QuPath; one that is derived from another as ``A: B``."""
+    parts = classification.get("names")
+    if isinstance(parts, list) and parts and all(isinstance(part, str) for part in parts):
+        return ": ".join(parts)
+    found: list[str] = []
+    level: Any = classification
+    while isinstance(level, dict) and isinstance(level.get("name"), str):
+        found.insert(0, level["name"])
+        level = level.get("parentClass")
+    return ": ".join(found) if found else None
 
 
 def _ours(name: str | None) -> str | None:

@@ -27,6 +27,10 @@ LABELS = ("nerves", "dermis", "boundary")
 _FORMULA_ERROR = re.compile(
     r"#(DIV/0!|N/A|NAME\?|NULL!|NUM!|REF!|VALUE!|NV|WERT!|BEZUG!|ZAHL!|SPILL!|CALC!)", re.IGNORECASE
 )
+# A number that a spreadsheet shortened, or could not show: many persons would become one.
+_SHORTENED = re.compile(r"[0-9]+([.,][0-9]+)?e\+[0-9]+|#{2,}", re.IGNORECASE)
+# Names of nobody.
+_NOBODY = ("unknown", "unbekannt", "inconnu", "desconocido", "tbd", "x", "xx", "xxx")
 T = TypeVar("T")
 
 
@@ -163,6 +167,9 @@ class _RowReader:
             if _FORMULA_ERROR.fullmatch(row.text(column) or ""):
                 cell = row.text(column)
                 self._refuse(f"{column} '{cell}' is a failed formula", "correct it and save again")
+        if _SHORTENED.fullmatch(row.text("subject") or ""):
+            reason = f"subject '{row.text('subject')}' is a number that a spreadsheet shortened"
+            self._refuse(reason, "set the column to text, enter the names again and save")
         dermis, boundary = self._file("dermis"), self._file("boundary")
         side = self._value("dermis_side", parse_side, SIDES)
         if boundary is not None and dermis is None and row.text("dermis_side") is None:
@@ -261,6 +268,11 @@ def _spellings(biopsies: list[Biopsy]) -> list[FileProblem]:
     problems = []
     for biopsy in biopsies:
         known = first.setdefault(spelling_key(biopsy.subject), biopsy)
+        if biopsy.subject.casefold() in _NOBODY and known is not biopsy:
+            reason = f"subject '{biopsy.subject}', as in row {known.row}: these may be two persons"
+            remedy = "give each person a name, or each image one if nothing is known"
+            problems.append(FileProblem(biopsy.row, biopsy.name, reason, remedy))
+            continue
         if biopsy.subject in seen or biopsy.subject == biopsy.name:
             continue
         seen.add(biopsy.subject)

@@ -4,9 +4,10 @@ Palette files are read by index, whatever colours they are painted in: 0 is back
 QuPath paints white. Otherwise two colours or two grey levels make a mask. Black is background, or
 white beside a colour; of two grey levels, the higher is foreground (0/1, 0/255, 1/2 ...). One
 level: foreground unless it is 0. More levels are accepted only where all but few pixels are at two
-of them, as with soft edges and JPEG; the limit is then half of white. Layers are marked where they
-are drawn, however transparent. White-is-zero grey is used as stored: programs that write masks that
-way (ImageJ's inverting LUT, boolean arrays) store foreground as the higher value.
+of them, as with soft edges and JPEG; the limit is then half of white, and no line may be fainter.
+Layers are marked where they are drawn, however transparent; a file without a clear pixel is no
+layer. White-is-zero grey is used as stored: programs that write masks that way (ImageJ's inverting
+LUT, boolean arrays) store foreground as the higher value. One bit by other programs is refused.
 
 Anything else is an error: several classes do not say which is meant, and a photograph, an overlay
 or a map of numbered objects is not a mask.
@@ -38,7 +39,10 @@ CHROMATIC = 64
 HUE_GAP = 40
 # Share of the marked pixels, and their number, from which a second colour counts.
 SECOND_SHARE, SECOND_PIXELS = 0.02, 12
+# A piece of so many pixels is a line, not a speck; in JPEG, whose edges ring.
+LINE_PX, LINE_PX_LOSSY = 12, 40
 _ONE_CLASS = "export one class only, as 0 and 255, or name the class in the manifest"
+_AS_255 = "export the class as 255 and everything else as 0"
 _SHOWN = 6
 
 
@@ -54,6 +58,12 @@ def to_mask(raster: Raster, source: str, chosen: str | None = None) -> NDArray[n
     """
     if chosen is not None:
         return _class_of(raster, chosen, source)
+    if raster.sides_unknown:
+        raise UnfitLabelError(
+            source,
+            "a TIFF of one bit in which 0 is white: programs differ in which side is the class",
+            _AS_255,
+        )
     if raster.samples.dtype not in (np.uint8, np.uint16):
         return _numbers(raster.samples, source)
     drawn = _drawn(raster, source)
@@ -89,6 +99,8 @@ def _of_pixels(
             return np.full(samples.shape, bool(levels[0] > (raster.white // 2 if lossy else 0)))
         if levels.size == 2 and not lossy:
             return np.asarray(samples == levels[1])
+        if not lossy and _are_numbered(levels):
+            _refuse_low(samples, levels, source)
         if pixels.max() <= 127:
             _refuse_low(samples, levels, source)
         value: NDArray[np.uint8] | None = pixels
@@ -99,6 +111,8 @@ def _of_pixels(
             raise UnfitLabelError(source, reason, _ONE_CLASS)
     if lossy or _distinct(pixels) > FEW_LEVELS:
         _refuse_pictures(pixels, value, drawn, 2 * SAME if lossy else SAME, source)
+        if value is not None and not lossy:
+            _refuse_noise(value, source)
     if value is None:
         words = _colours_in_words(pixels)
         reason = f"colours without a black or white background ({words})"
@@ -108,7 +122,10 @@ def _of_pixels(
         _refuse_few_classes(pixels, value, source)
     if pixels.ndim == 3:
         _refuse_colours(pixels, marked, source)
+        if not lossy:
+            _refuse_areas_of_two_colours(pixels, marked, source)
     _refuse_classes(value, lossy=lossy, source=source)
+    _refuse_faint_lines(value, marked, lossy=lossy, source=source)
     return marked
 
 
@@ -179,8 +196,11 @@ def _by_index(index: Samples, raster: Raster, source: str) -> NDArray[np.bool_]:
                 source,
                 f"a palette whose index 0 is painted {_hex(first)} and index {classes[0]} "
                 f"{_hex(other)}, so it does not say which is background",
-                "export the class as 255 and everything else as 0",
+                _AS_255,
             )
+        if len(raster.palette) == 2 and first.min() == 255 and other.max() == 0:
+            reason = "a palette of white, then black, so it does not say which is background"
+            raise UnfitLabelError(source, reason, _AS_255)
         return np.asarray(index > 0)
     painted = {value: _hex(raster.palette[value]) for value in classes[:_SHOWN]}
     shown = ", ".join(f"{value} painted {colour}" for value, colour in painted.items())
@@ -207,6 +227,11 @@ def _drawn(raster: Raster, source: str) -> NDArray[np.bool_] | None:
     if alpha is None or (alpha.min() == alpha.max() and alpha.max() > 0):
         return None
     stated = to_8_bit(alpha, raster.bits)
+    if stated.min() > NEAR:
+        return None  # nothing is clear: a picture with transparency, not a layer
+    if not stated.any() and raster.samples.any():
+        reason = "its alpha is 0 everywhere, so it shows nothing, but it has colours"
+        raise UnfitLabelError(source, reason, "export it without transparency")
     top = max(int(stated.max()), 1)
     scaled = (stated.astype(np.uint16) * 255 // top).astype(np.uint8)
     if _levels(scaled).size > 2:
@@ -231,7 +256,7 @@ def _numbers(values: Samples, source: str) -> NDArray[np.bool_]:
         return np.asarray(values == levels[1])
     if levels[0] < 0:
         reason = f"negative values (from {levels[0]:g} to {levels[-1]:g})"
-        raise UnfitLabelError(source, reason, "export the class as 255 and everything else as 0")
+        raise UnfitLabelError(source, reason, _AS_255)
     if (levels == np.round(levels)).all():
         _refuse_low(values, levels, source)
     raise UnfitLabelError(
@@ -258,6 +283,8 @@ def _class_of(raster: Raster, chosen: str, source: str) -> NDArray[np.bool_]:
         raise UnfitLabelError(
             source, f"colours, but the class is named '{chosen}'", "name a colour like #ff0000"
         )
+    if raster.lossy and raster.index is None:
+        return np.asarray(np.abs(values.astype(np.int32) - int(chosen)) <= 2 * SAME)
     return np.asarray(values == int(chosen))
 
 
@@ -265,8 +292,7 @@ def _refuse_low(values: Samples, levels: Samples, source: str) -> None:
     """Refuse whole numbers that are all far below white: classes, objects, or faded by JPEG."""
     shown = ", ".join(f"{level:g}" for level in levels[:_SHOWN])
     more = ", ..." if levels.size > _SHOWN else ""
-    numbered = levels.size > FEW_LEVELS and np.array_equal(levels, np.arange(levels.size))
-    if numbered:
+    if _are_numbered(levels):
         raise UnfitLabelError(
             source,
             f"a map of {levels.size - 1} numbered objects, not a mask",
@@ -276,6 +302,47 @@ def _refuse_low(values: Samples, levels: Samples, source: str) -> None:
         source, f"a mask with {levels.size} values ({shown}{more}), none above half of white",
         _ONE_CLASS,
     )  # fmt: skip
+
+
+def _are_numbered(levels: Samples) -> bool:
+    """Whether levels are 0, 1, 2 ... as of numbered objects; soft edges reach white."""
+    many = levels.size > FEW_LEVELS and int(levels[-1]) != 255
+    return many and np.array_equal(levels, np.arange(levels.size))
+
+
+def _refuse_noise(value: NDArray[np.uint8], source: str) -> None:
+    """Refuse a background of many levels: a camera's, not that of a mask with soft edges."""
+    dark = value[value <= NEAR]
+    if dark.size < value.size / 2:
+        return
+    counts = np.bincount(dark)
+    if counts.max() < dark.size / 2:
+        raise UnfitLabelError(
+            source,
+            f"a photograph (its background has {np.count_nonzero(counts)} levels), not a mask",
+            "export the labels alone, as 0 and 255",
+        )
+
+
+def _refuse_faint_lines(
+    value: NDArray[np.uint8], marked: NDArray[np.bool_], *, lossy: bool, source: str
+) -> None:
+    """Refuse lines that are fainter than half of white, beside brighter ones."""
+    few = not lossy and _distinct(value) <= FEW_LEVELS
+    drawn = value > (0 if few else NEAR + 16 * lossy)
+    if np.array_equal(drawn, marked):
+        return
+    pieces, which = cv2.connectedComponents(drawn.astype(np.uint8))
+    sizes = np.bincount(which.ravel(), minlength=pieces)
+    sizes[np.unique(which[marked])] = sizes[0] = 0
+    faint = sizes >= (LINE_PX_LOSSY if lossy else LINE_PX)
+    if faint.any() and sizes[faint].sum() >= SECOND_SHARE * marked.sum():
+        raise UnfitLabelError(
+            source,
+            f"{int(faint.sum())} lines or areas that are fainter than half of white, beside "
+            "brighter ones",
+            _AS_255,
+        )
 
 
 def _refuse_pictures(
@@ -357,6 +424,27 @@ def _refuse_colours(pixels: NDArray[np.uint8], marked: NDArray[np.bool_], source
         raise UnfitLabelError(
             source, f"marks of several colours ({_colours_in_words(colours)})", _ONE_CLASS
         )
+
+
+def _refuse_areas_of_two_colours(
+    pixels: NDArray[np.uint8], marked: NDArray[np.bool_], source: str
+) -> None:
+    """Refuse a second colour with an area of its own, however near its hue, which no edge has."""
+    weights = np.array([1, 256, 65536], np.uint32)
+    codes = pixels.astype(np.uint32) @ weights
+    used, counts = np.unique(codes[marked], return_counts=True)
+    order = np.argsort(-counts)
+    many = [int(used[at]) for at in order if counts[at] >= SECOND_SHARE * marked.sum()]
+    solid: list[NDArray[np.uint8]] = []
+    for code in many:
+        area = ((codes == code) & marked).astype(np.uint8)
+        colour = np.array([code & 255, code >> 8 & 255, code >> 16], np.uint8)
+        apart = all(np.abs(colour.astype(int) - other).max() > 2 * SAME for other in solid)
+        if apart and cv2.erode(area, np.ones((3, 3), np.uint8), borderValue=0).any():
+            solid.append(colour)
+    if len(solid) > 1:
+        reason = f"marks of several colours ({', '.join(map(_hex, solid[:_SHOWN]))})"
+        raise UnfitLabelError(source, reason, _ONE_CLASS)
 
 
 def _clusters(bins: NDArray[np.bool_]) -> int:

@@ -121,9 +121,8 @@ def _refuse_lost_piece(data: bytes, source: str) -> None:
     the shortest code, all zeros, to the end of a block, as those of flat pictures do. A progressive
     picture may also break off between two scans, and then lacks its finer steps.
     """
-    first = data.find(b"\xff\xda")
+    first, progressive = _first_scan(data)
     blanks = [found.start() for found in _BLANK.finditer(data, first)]
-    progressive = data.find(b"\xff\xc2", 0, first) >= 0
     if not blanks and not progressive:
         return
     at, zero_codes = 2, dict[int, int]()
@@ -149,6 +148,24 @@ def _refuse_lost_piece(data: bytes, source: str) -> None:
                 own |= dict.fromkeys(range(low, high + 1), bits & 15)
     if progressive and any(set(own.values()) != {0} or len(own) < 64 for own in steps.values()):
         raise UnreadableImageError(source, "truncated JPEG, part of it is missing", _COPY_AGAIN)
+
+
+def _first_scan(data: bytes) -> tuple[int, bool]:
+    """Return where the first scan begins, and whether the picture is progressive.
+
+    Headers are passed over whole: the EXIF has a picture of its own.
+    """
+    at, progressive = 2, False
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xDA:
+            return at, progressive
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7:
+            at += 1 if marker == 0xFF else 2  # fill byte, or a marker without a body
+            continue
+        progressive |= marker == 0xC2
+        at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+    return len(data), progressive
 
 
 def _zero_codes(tables: bytes) -> dict[int, int]:

@@ -44,6 +44,8 @@ class Raster:
     index, palette : (H, W) indices of a palette file, and its colours, (N, 3) uint8; None: the file
         has no palette. ``samples`` are then the painted colours.
     profile : ICC profile of RGB colours; None: sRGB.
+    sides_unknown : of a mask of one bit, it is unknown which value is the class.
+    orientation : as stored (EXIF and TIFF tag 274); the samples are upright.
     """
 
     samples: Samples
@@ -56,6 +58,8 @@ class Raster:
     index: Samples | None = None
     palette: NDArray[np.uint8] | None = None
     profile: bytes | None = None
+    sides_unknown: bool = False
+    orientation: int = 1
 
     @property
     def white(self) -> int:
@@ -108,6 +112,11 @@ def to_rgb(raster: Raster, source: str, bits: int | None = None) -> NDArray[np.u
     elif raster.profile is not None:
         rgb = _to_srgb(rgb, raster.profile)
     if raster.alpha is not None:
+        if not raster.alpha.any():
+            raise UnreadableImageError(
+                source, "its alpha is 0 everywhere, so it shows nothing",
+                "export it without transparency",
+            )  # fmt: skip
         alpha = to_8_bit(raster.alpha, raster.bits)[..., None].astype(np.uint16)
         colour = rgb.astype(np.uint16)
         if not raster.premultiplied:
@@ -119,9 +128,13 @@ def to_rgb(raster: Raster, source: str, bits: int | None = None) -> NDArray[np.u
 def _refuse_unknown_depth(samples: Samples, source: str) -> None:
     """Refuse 16-bit samples that stay in the lowest quarter: the file declares a wrong depth.
 
-    A scale bar or a hot pixel at the top says nothing about the others.
+    A scale bar, a hot pixel or a white margin at the top says nothing about the others.
     """
-    top = int(np.quantile(samples[::4, ::4], 0.98)) if samples.size > 64 else int(samples.max())
+    some = samples[::4, ::4] if samples.size > 64 else samples
+    inside = some[some < np.iinfo(np.uint16).max]
+    if inside.size < some.size / 10:
+        inside = some  # white all over, which is no margin
+    top = int(np.quantile(inside, 0.98)) if samples.size > 64 else int(inside.max())
     for bits in _CAMERA_BITS:
         if top < 1 << bits:
             raise UnreadableImageError(
@@ -184,7 +197,8 @@ def upright(raster: Raster, orientation: int) -> Raster:
         None if layer is None else _turn(layer, orientation)
         for layer in (raster.alpha, raster.index)
     )
-    return replace(raster, samples=_turn(raster.samples, orientation), alpha=alpha, index=index)
+    samples = _turn(raster.samples, orientation)
+    return replace(raster, samples=samples, alpha=alpha, index=index, orientation=orientation)
 
 
 def _turn(array: Samples, orientation: int) -> Samples:

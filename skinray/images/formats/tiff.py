@@ -60,6 +60,8 @@ def decode_tiff(data: bytes, source: str, max_pixels: int) -> Raster:
         um_per_px = pixel_size.believed(_scale(tiff, pages[0], ome), source)
         orientation = orientation_of(pages[0].tags.valueof(_ORIENTATION))
         arrays = [_samples_last(page) for page in pages]
+        if len(arrays) == 3 and ome is not None:
+            arrays = [arrays[at] for at in ome.red_green_blue(source)]
     array = arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1)
     bits = declared_bits(pages[0], ome, tiff.imagej_metadata or {}, source)
     raster = to_raster(array, pages[0], bits, source)

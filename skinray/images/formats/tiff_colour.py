@@ -34,11 +34,32 @@ class OmeImage:
     planes : channels, focal planes, time points.
     um_per_px : along x and y; empty: not stated.
     significant_bits : depth that the samples use; None: all of it.
+    colours : of the channels, (red, green, blue) each; empty: not stated for all.
+    pages : the page of each channel; empty: in order.
     """
 
     planes: tuple[int, int, int]
     um_per_px: tuple[float, ...]
     significant_bits: int | None
+    colours: tuple[tuple[int, int, int], ...] = ()
+    pages: tuple[int, ...] = ()
+
+    def red_green_blue(self, source: str) -> tuple[int, ...]:
+        """Return the pages of red, green and blue, of three channels.
+
+        Raises ImageError if the channels have other colours: they are stains, not a picture.
+        """
+        pages = self.pages or (0, 1, 2)
+        if not self.colours or set(self.colours) == {(255, 255, 255)}:
+            return pages
+        primary = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+        if sorted(self.colours) != sorted(primary):
+            shown = ", ".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in self.colours)
+            raise UnreadableImageError(
+                source, f"three channels of the colours {shown}, not one picture",
+                "flatten it to one RGB image and export that",
+            )  # fmt: skip
+        return tuple(pages[self.colours.index(colour)] for colour in primary)
 
 
 def read_ome(xml: str, source: str) -> OmeImage | None:
@@ -66,7 +87,33 @@ def read_ome(xml: str, source: str) -> OmeImage | None:
         ),
         um_per_px=() if None in sizes else tuple(size for size in sizes if size is not None),
         significant_bits=_whole(pixels, "SignificantBits"),
+        colours=_channel_colours(pixels),
+        pages=_channel_pages(pixels),
     )
+
+
+def _channel_colours(pixels: ElementTree.Element) -> tuple[tuple[int, int, int], ...]:
+    """Return the colours of all channels; () if not every one states a valid one."""
+    found = []
+    for channel in pixels.findall("{*}Channel"):
+        try:
+            rgba = int(channel.get("Color", "")) & 0xFFFFFFFF
+        except ValueError:
+            return ()
+        found.append((rgba >> 24, rgba >> 16 & 255, rgba >> 8 & 255))
+    return tuple(found)
+
+
+def _channel_pages(pixels: ElementTree.Element) -> tuple[int, ...]:
+    """Return the page of each of three channels; () if they are in order, or not all stated."""
+    places = {}
+    for data in pixels.findall("{*}TiffData"):
+        channel, page = data.get("FirstC", "0"), data.get("IFD")
+        if page is None or not (channel.isdigit() and page.isdigit()):
+            return ()
+        places[int(channel)] = int(page)
+    pages = tuple(places.get(channel, -1) for channel in range(3))
+    return pages if sorted(pages) == [0, 1, 2] else ()
 
 
 def _whole(pixels: ElementTree.Element, name: str) -> int | None:
@@ -97,6 +144,12 @@ def declared_bits(
         stated = page.tags.valueof(_MAX_SAMPLE)
         values = stated if isinstance(stated, tuple) else (stated,)
         top = max((value for value in values if isinstance(value, int)), default=0)
+        if imagej.get("c0") == -32768:
+            raise UnreadableImageError(
+                source,
+                "16-bit numbers with a sign, which ImageJ stores 32768 higher",
+                "convert it to 8-bit or RGB in ImageJ, and save that",
+            )
         shown = imagej.get("max")
         if not top and isinstance(shown, float) and shown.is_integer():
             top = int(shown)
@@ -121,6 +174,12 @@ def to_raster(array: Samples, page: tifffile.TiffPage, bits: int, source: str) -
             source, f"TIFF colours of type {page.photometric!s}", EXPORT_PLAIN
         )
     lossy = int(page.compression) == _JPEG
+    beyond = planes.shape[-1] - count - _has_alpha(page)
+    if photometric in (_BLACK_IS_ZERO, _WHITE_IS_ZERO) and beyond > 0:
+        raise UnreadableImageError(
+            source, f"{count + beyond} channels without a colour",
+            "flatten it to one RGB image and export that",
+        )  # fmt: skip
     colour = planes[..., :count]
     if photometric == _PALETTE:
         index, palette = colour[..., 0], _colours(colour[..., 0], page, source)
@@ -137,9 +196,17 @@ def to_raster(array: Samples, page: tifffile.TiffPage, bits: int, source: str) -
         alpha=planes[..., count] if _has_alpha(page) else None,
         premultiplied=page.extrasamples[:1] == (_ASSOCIATED,),
         white_is_zero=photometric == _WHITE_IS_ZERO,
+        sides_unknown=_sides_unknown(page),
         lossy=lossy,
         profile=bytes(profile) if isinstance(profile, bytes) and count == 3 else None,
     )
+
+
+def _sides_unknown(page: tifffile.TiffPage) -> bool:
+    """Whether one bit is stored with 0 as white, by a program of which we do not know why."""
+    if int(page.photometric) != _WHITE_IS_ZERO or int(page.bitspersample) != 1:
+        return False
+    return not str(page.software).startswith(("tifffile", "ImageJ")) and not page.is_imagej
 
 
 def _has_alpha(page: tifffile.TiffPage) -> bool:

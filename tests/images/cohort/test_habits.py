@@ -149,6 +149,8 @@ def test_spellings_that_read_the_same_are_one_subject(folder: Path, one: str, ot
         ("p7", "P7"), ("7", "07"), ("7", "7.0"), ("007", "7"), ("S01", "s1"), ("S1-01", "S1-1"),
         ("7.00", "7"), ("Müller", "MÜLLER"), ("straße", "STRASSE"), ("000", "0"),
         ("S-01", "S01"), ("S 1", "S_1"), ("P.3", "p3"), ("A1", "\u04101"), ("\u03a47", "T-07"),
+        ("S1A", "S1-A"), ("12-3", "12_3"), ("'7", "7"), ("#7", "7"), ("7.", "7"), ("SO1", "S01"),
+        ("Müller", "Muller"), ("1O", "10"),
     ],
 )  # fmt: skip
 def test_subjects_that_differ_in_spelling_only_are_an_error(
@@ -162,7 +164,17 @@ def test_subjects_that_differ_in_spelling_only_are_an_error(
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("1", "10"), ("S1", "S2"), ("1.5", "15"), ("1-1", "11"), ("S1-1", "S11"), ("a-b", "ab")],
+    [
+        ("1", "10"),
+        ("S1", "S2"),
+        ("1.5", "15"),
+        ("1-1", "11"),
+        ("S1-1", "S11"),
+        ("a-b", "ab"),
+        ("1-11", "11-1"),
+        ("Otto1", "tto1"),
+        ("Leo", "Le0n"),
+    ],
 )
 def test_other_subjects_stay_apart(one: str, other: str) -> None:
     assert spelling_key(one) != spelling_key(other)
@@ -308,12 +320,92 @@ def test_areas_and_lost_features_beside_the_lines_are_left_out(
         read_nerves(geojson(tmp_path, tissue, line(*NERVE, name=nerve)), SHAPE, READ)
 
 
-@pytest.mark.parametrize("key", ["class", "label", "name"])
+@pytest.mark.parametrize(
+    "key", ["class", "label", "name", "Class", "type", "category", "layer", "classification_name"]
+)
 def test_a_class_in_another_property_is_understood(tmp_path: Path, key: str) -> None:
     alone = read_nerves(geojson(tmp_path, line(*NERVE)), SHAPE, READ)
-    edge = line(*EDGE) | {"properties": {key: "Boundary"}}
-    nerve = line(*NERVE) | {"properties": {key: "my first fibre"}}
+    edge, nerve = (line(*at) | {"properties": {key: name}} for at, name in (
+        (EDGE, "Boundary"), (NERVE, "nerve"),
+    ))  # fmt: skip
     assert np.array_equal(read_nerves(geojson(tmp_path, nerve, edge), SHAPE, READ), alone)
+
+
+def test_a_name_is_free_text(tmp_path: Path) -> None:
+    alone = read_nerves(geojson(tmp_path, line(*NERVE)), SHAPE, READ)
+    edge = line(*EDGE) | {"properties": {"name": "Boundary"}}
+    nerve = line(*NERVE) | {"properties": {"name": "my first fibre"}}
+    assert np.array_equal(read_nerves(geojson(tmp_path, nerve, edge), SHAPE, READ), alone)
+
+
+@pytest.mark.parametrize("key", ["class", "label"])
+def test_a_vessel_beside_a_nerve_is_left_out(tmp_path: Path, key: str) -> None:
+    alone = read_nerves(geojson(tmp_path, line(*NERVE)), SHAPE, READ)
+    vessel = line(*EDGE) | {"properties": {key: "Vessel"}}
+    nerve = line(*NERVE) | {"properties": {key: "Nerve"}}
+    assert np.array_equal(read_nerves(geojson(tmp_path, nerve, vessel), SHAPE, READ), alone)
+
+
+def classified(at: tuple, classification: object) -> dict:
+    return line(*at) | {"properties": {"classification": classification}}
+
+
+@pytest.mark.parametrize(
+    ("nerve", "other"),
+    [
+        ({"name": "Nerve"}, {"names": ["Vessel", "large"]}),
+        ({"name": "Nerve"}, {"names": ["Boundary", "DEJ"]}),
+        ({"names": ["Nerve", "PGP9.5"]}, {"name": "Boundary"}),
+        ({"name": "PGP9.5", "parentClass": {"name": "Nerve"}}, {"name": "Boundary"}),
+    ],
+)
+def test_derived_classes_of_qupath(tmp_path: Path, nerve: dict, other: dict) -> None:
+    alone = read_nerves(geojson(tmp_path, line(*NERVE)), SHAPE, READ)
+    path = geojson(tmp_path, classified(NERVE, nerve), classified(EDGE, other))
+    assert np.array_equal(read_nerves(path, SHAPE, READ), alone)
+
+
+def test_objects_below_others_are_read(tmp_path: Path) -> None:
+    both = read_nerves(geojson(tmp_path, line(*NERVE), line(*EDGE)), SHAPE, READ)
+    parent = classified(NERVE, {"name": "Nerve"})
+    parent["properties"]["childObjects"] = [classified(EDGE, {"name": "Nerve"})]
+    assert np.array_equal(read_nerves(geojson(tmp_path, parent), SHAPE, READ), both)
+
+
+def test_an_area_of_the_lines_own_class_is_refused(tmp_path: Path) -> None:
+    area = classified(NERVE, {"name": "Fibre"})
+    area["geometry"] = {"type": "Polygon", "coordinates": [[[5, 5], [9, 5], [9, 30], [5, 5]]]}
+    path = geojson(tmp_path, classified(EDGE, {"name": "Fibre"}), area)
+    with pytest.raises(LabelError, match="of type Polygon, not a line"):
+        read_nerves(path, SHAPE, READ)
+
+
+def test_a_quotation_mark_that_joins_rows_is_found(folder: Path) -> None:
+    rows = [f"{row},{note}" for row, note in zip(ROWS, ('"faint', "ok", 'ok"', "ok"), strict=True)]
+    said = refused(write(folder, f"{HEADER},remark", rows))
+    assert "a quotation mark that is not closed: it joins this row to those below it" in said
+
+
+def test_groups_of_plus_and_minus_are_refused(folder: Path) -> None:
+    rows = [row.replace(",A,", ",+," if at % 2 else ",-,") for at, row in enumerate(ROWS)]
+    assert "the groups are + and -, but - means that there is none" in refused(
+        write(folder, rows=rows)
+    )
+
+
+@pytest.mark.parametrize("name", ["1.23457E+11", "1,2E+10", "########"])
+def test_names_that_a_spreadsheet_lost_are_refused(folder: Path, name: str) -> None:
+    rows = [row.replace("S2", f'"{name}"') for row in ROWS]
+    assert "is a number that a spreadsheet shortened" in refused(write(folder, rows=rows))
+
+
+def test_nobody_is_no_subject_of_two_images(folder: Path) -> None:
+    rows = [row.replace("S2", "unknown") for row in ROWS]
+    assert len(read_manifest(write(folder, rows=rows)).biopsies) == 4
+    rows = [row.replace("S1", "unknown") for row in rows]
+    assert "subject 'unknown', as in row 3: these may be two persons" in refused(
+        write(folder, rows=rows)
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gzip", "gzip, utf-16"])

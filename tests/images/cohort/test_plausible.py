@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from skinray.config.biopsies import FoldSettings
 from skinray.config.images import ReadSettings
@@ -234,12 +235,54 @@ def test_lines_in_micrometres_are_noted(cohort: Path) -> None:
     rows = read_rows(cohort)
     for at, row in enumerate(rows):
         path = cohort / "nerves" / f"{at}.geojson"
-        path.write_text('{"type": "LineString", "coordinates": [[70, 30], [75, 120]]}')
+        # One file of ten is right, and does not hide the others.
+        end = 310 if at == 4 else 75
+        path.write_text(f'{{"type": "LineString", "coordinates": [[{60 + at}, 30], [{end}, 120]]}}')
         row |= {"nerves": f"nerves/{at}.geojson", "count": ""}
     write_manifest(cohort, [row | {"second_count": ""} for row in rows])
     (note,) = checked(cohort)[1].notes()
-    assert "the nerve lines of 10 GeoJSON files end within 24% of the images' width" in note
+    assert "the nerve lines of 9 of 10 GeoJSON files end within 24% of the images' width" in note
     assert "in micrometres" in note
+
+
+def test_a_boundary_of_a_smaller_copy_is_noted(cohort: Path) -> None:
+    rows = read_rows(cohort)
+    for at, end in enumerate((320, 160)):
+        line = f'{{"type": "LineString", "coordinates": [[0, {end * 0.4}], [{end}, {end * 0.4}]]}}'
+        (cohort / f"edge-{at}.geojson").write_text(line)
+        rows[at] |= {"dermis": "", "boundary": f"edge-{at}.geojson", "dermis_side": "bottom"}
+    write_manifest(cohort, [row | {"count": "", "second_count": ""} for row in rows])
+    (note,) = [one for one in checked(cohort)[1].notes() if "boundary" in one]
+    assert "the boundary lines of 1 of 2 GeoJSON files end within 50% of the images' width" in note
+
+
+def test_one_tracing_of_two_images_is_noted(cohort: Path) -> None:
+    rows = read_rows(cohort)
+    shutil.copy(cohort / rows[3]["nerves"], cohort / rows[4]["nerves"])
+    write_manifest(cohort, [row | {"count": "", "second_count": ""} for row in rows])
+    (note,) = checked(cohort)[1].notes()
+    assert "1 nerve label marking the very pixels of another image's (row 6 as row 5)" in note
+
+
+def test_a_second_count_far_from_the_labels_is_noted(cohort: Path) -> None:
+    rows = read_rows(cohort)
+    far = [row | {"second_count": str(10 * int(row["count"]) + 30)} for row in rows]
+    write_manifest(cohort, far)
+    (note,) = checked(cohort)[1].notes()
+    assert "the second expert's counts of 10 images are far from the crossings" in note
+
+
+def test_images_that_are_stored_turned_are_noted(cohort: Path) -> None:
+    rows = read_rows(cohort)
+    path = cohort / rows[2]["image"]
+    image = Pillow.open(path).convert("RGB").transpose(Pillow.Transpose.ROTATE_180)
+    exif = Pillow.Exif()
+    exif[274] = 3
+    image.save(path, "PNG", exif=exif)
+    problems, report = checked(cohort)
+    assert problems == ""
+    (note,) = report.notes()
+    assert f"1 image turned upright, as the file asks (EXIF; row 4, {rows[2]['image']})" in note
 
 
 @pytest.mark.parametrize(("side", "said"), [("top", "contradict each other"), ("bottom", "")])

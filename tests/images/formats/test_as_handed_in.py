@@ -262,3 +262,93 @@ def test_pages_of_one_size_are_a_stack() -> None:
 def test_other_files_are_named(data: bytes, said: str) -> None:
     with pytest.raises(ImageError, match=said):
         pixels(data + bytes(64))
+
+
+# Several channels, and depths that are not what they seem
+
+
+def ome(*colours: int, pages: tuple[int, ...] = (0, 1, 2), told: str = "") -> bytes:
+    """A picture whose page ``n`` is its channel ``pages[n]``, with the channels' colours stated."""
+    channels = "".join(
+        f'<Channel ID="Channel:0:{at}" Color="{colour}"/>' for at, colour in enumerate(colours)
+    )
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+        '<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="160" SizeY="120" '
+        f'SizeC="3" SizeZ="1" SizeT="1">{channels}{told or "<TiffData/>"}</Pixels></Image></OME>'
+    )
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as file:
+        for at, page in enumerate(pages):
+            file.write(
+                picture()[..., page], photometric="minisblack", metadata=None,
+                description=xml if at == 0 else None,
+            )  # fmt: skip
+    return stream.getvalue()
+
+
+R, G, B = -16776961, 16711935, 65535
+
+
+def test_channels_are_placed_by_their_colours() -> None:
+    assert np.array_equal(pixels(ome()), picture())
+    assert np.array_equal(pixels(ome(R, G, B)), picture())
+    assert np.array_equal(pixels(ome(B, G, R, pages=(2, 1, 0))), picture())
+    assert np.array_equal(pixels(ome(-1, -1, -1)), picture())
+
+
+def test_channels_are_placed_by_their_pages() -> None:
+    told = "".join(f'<TiffData FirstC="{c}" IFD="{2 - c}"/>' for c in range(3))
+    assert np.array_equal(pixels(ome(pages=(2, 1, 0), told=told)), picture())
+
+
+def test_stains_are_no_picture() -> None:
+    with pytest.raises(ImageError, match="three channels of the colours #00ffff, #00ff00, #ff0000"):
+        pixels(ome(16777215, G, R))
+
+
+@pytest.mark.parametrize("planes", [2, 3])
+def test_channels_without_a_colour_are_refused(planes: int) -> None:
+    stack = picture()[..., :planes]
+    with pytest.raises(ImageError, match=f"{planes} channels without a colour: flatten it"):
+        pixels(tiff(stack, photometric="minisblack", planarconfig="contig"))
+
+
+def test_numbers_with_a_sign_are_refused() -> None:
+    values = picture()[..., 0].astype(np.uint16) * 16 + np.uint16(32768)
+    said = "ImageJ=1.54f\nmin=32768.0\nmax=36863.0\nc0=-32768.0\nc1=1.0\nvunit=Gray Value\n"
+    data = tiff(values, photometric="minisblack", metadata=None, description=said)
+    with pytest.raises(ImageError, match="16-bit numbers with a sign"):
+        pixels(data)
+
+
+def test_a_white_margin_does_not_hide_an_unknown_depth() -> None:
+    values = picture()[..., 0].astype(np.uint16) * 16
+    values[:, :6] = 65535
+    stream = io.BytesIO()
+    Pillow.fromarray(values).save(stream, "PNG")
+    with pytest.raises(ImageError, match="12 bits per sample without saying so"):
+        pixels(stream.getvalue())
+
+
+def test_a_picture_that_shows_nothing_is_refused() -> None:
+    stream = io.BytesIO()
+    clear = np.dstack([picture(), np.zeros(SIZE, np.uint8)])
+    Pillow.fromarray(clear, "RGBA").save(stream, "PNG")
+    with pytest.raises(ImageError, match="alpha is 0 everywhere"):
+        pixels(stream.getvalue())
+
+
+def test_a_progressive_picture_with_a_thumbnail_is_checked_too() -> None:
+    """The thumbnail in the EXIF has a scan of its own, before the picture's."""
+    data, small = jpeg(progressive=True), io.BytesIO()
+    Pillow.fromarray(picture()).resize((40, 30)).save(small, "JPEG")
+    inside = small.getvalue()
+    tags = struct.pack("<HIHHIIHHIII", 0, 14, 2, 0x201, 4, 1, 44, 0x202, 4, 1, len(inside))
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + tags + struct.pack("<I", 0)
+    whole = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + len(inside) + 2) + exif + inside
+    scans = [at for at in range(len(data)) if data[at : at + 2] == b"\xff\xc4"]
+    cut = next(at for at in scans if at > data.find(b"\xff\xda"))
+    assert np.array_equal(pixels(whole + data[2:]), pixels(data))
+    with pytest.raises(ImageError, match="truncated JPEG"):
+        pixels(whole + data[2:cut] + b"\xff\xd9")

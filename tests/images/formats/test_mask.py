@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image as Pillow
 
 from skinray.config.images import ReadSettings
-from skinray.errors import LabelError
+from skinray.errors import LabelError, SkinrayError
 from skinray.images.formats.mask import to_mask
 from skinray.images.read import decode_raster, read_mask
 
@@ -109,7 +109,17 @@ SOUND: dict[str, Callable[[], bytes]] = {
     "fax, group 3": lambda: saved(Pillow.fromarray(HALF), "TIFF", compression="group3"),
     "QuPath, dark class": lambda: saved(indexed(HALF, WHITE, (150, 30, 40)), "PNG"),
     "QuPath, TIFF": lambda: indexed_tiff(HALF, WHITE, RED),
-    "palette, black on white": lambda: saved(indexed(HALF, WHITE, BLACK), "PNG"),
+    "QuPath, black class": lambda: indexed_tiff(HALF, WHITE, BLACK),
+    "half clear on an opaque canvas": lambda: png(
+        painted((0, 0, 0, 255), (HALF, (255, 0, 0, 100))), "RGBA"
+    ),
+    "half clear on white paper": lambda: png(
+        painted((255, 255, 255, 255), (HALF, (255, 0, 0, 100))), "RGBA"
+    ),
+    "palette whose class is half clear": lambda: saved(
+        indexed(HALF, WHITE, RED), "PNG", transparency=b"\xff\x5a"
+    ),
+    "one bit, white is zero, by tifffile": lambda: tiff(HALF, photometric="miniswhite"),
     "palette, both black": lambda: saved(indexed(HALF, BLACK, BLACK), "PNG"),
     "palette, class 3": lambda: saved(indexed(HALF * 3, BLACK, RED, GREEN, BLUE), "PNG"),
     "palette with a clear background": lambda: saved(
@@ -322,6 +332,93 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         "a photograph",
     ),
 }  # fmt: skip
+
+
+def confocal() -> np.ndarray:
+    """A dark, noisy channel with a few bright fibres."""
+    noise = np.random.default_rng(0).normal(8, 4, SIZE)
+    bright = cv2.GaussianBlur(lines(255, 2).astype(np.float32), (0, 0), 1)
+    return np.clip(noise + 1.3 * bright, 0, 255).astype(np.uint8)
+
+
+def faint() -> np.ndarray:
+    """Soft lines, every second one fainter than half of white."""
+    pixels = np.zeros(SIZE, np.float32)
+    for at, x in enumerate(range(10, 150, 20)):
+        pixels[10:110, x : x + 2] = (255, 90)[at % 2]
+    return np.clip(1.3 * cv2.GaussianBlur(pixels, (0, 0), 0.7), 0, 255).astype(np.uint8)
+
+
+def numbered() -> np.ndarray:
+    """Two hundred fibres, each with a number of its own."""
+    pixels = np.zeros(SIZE, np.uint8)
+    for at in range(200):
+        pixels[2 + 4 * (at // 11), 2 + 14 * (at % 11) : 11 + 14 * (at % 11)] = at + 1
+    return pixels
+
+
+def one_void_pixel() -> np.ndarray:
+    pixels = lines(1)
+    pixels[5, 5] = 255
+    return pixels
+
+
+def near_hues(*colours: tuple[int, int, int]) -> np.ndarray:
+    """Two areas with soft edges."""
+    large = np.zeros((480, 640, 3), np.uint8)
+    cv2.ellipse(large, (320, 160), (280, 120), 0, 0, 360, colours[0], -1)
+    cv2.ellipse(large, (280, 400), (200, 60), 0, 0, 360, colours[1], -1)
+    return cv2.resize(large, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+
+
+CLEAR = painted((0, 0, 0, 0), (HALF, (255, 0, 0, 0)))
+SUBTLE: dict[str, tuple[Callable[[], bytes], str]] = {
+    "a confocal channel": (lambda: png(confocal()), "photograph .its background has"),
+    "a confocal channel in green": (
+        lambda: png(np.dstack([0 * confocal(), confocal(), 0 * confocal()])), "its background has"
+    ),
+    "faint lines beside bright ones": (lambda: png(faint()), "fainter than half of white"),
+    "numbered fibres": (lambda: png(numbered()), "200 numbered objects"),
+    "a class of 1 with one void pixel": (
+        lambda: png(one_void_pixel()), r"grey levels \(0, 1, 255\)"
+    ),
+    "red and orange": (lambda: png(near_hues(RED, (255, 128, 0))), "marks of several colours"),
+    "blue and violet": (
+        lambda: png(near_hues(BLUE, (128, 0, 255))), "marks of several colours"
+    ),
+    "alpha 0 everywhere": (lambda: png(CLEAR, "RGBA"), "alpha is 0 everywhere"),
+    "one bit, white is zero": (
+        lambda: saved(Pillow.fromarray(HALF), "TIFF", compression="group4", tiffinfo={262: 0}),
+        "0 is white",
+    ),
+    "a palette of white, then black": (
+        lambda: saved(indexed(HALF, WHITE, BLACK), "PNG"), "a palette of white, then black"
+    ),
+    "two channels without a colour": (
+        lambda: tiff(
+            np.dstack([HALF * np.uint8(0), HALF * np.uint8(255)]),
+            photometric="minisblack", planarconfig="contig",
+        ),
+        "2 channels without a colour",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SUBTLE)
+def test_what_only_looks_like_a_mask_is_named(tmp_path: Path, name: str) -> None:
+    make, said = SUBTLE[name]
+    with pytest.raises(SkinrayError, match=said):
+        _read(tmp_path, make())
+
+
+def test_a_grey_level_named_in_a_jpeg_has_a_tolerance(tmp_path: Path) -> None:
+    pixels = np.where(HALF, 255, 0).astype(np.uint8)
+    pixels[10:40, 40:60] = 128
+    path = tmp_path / "label"
+    path.write_bytes(jpeg(pixels, 95))
+    found = read_mask(path, chosen="128")
+    assert found[12:38, 42:58].all()
+    assert found.sum() < 1.3 * 30 * 20
 
 
 @pytest.mark.parametrize("name", REFUSED)

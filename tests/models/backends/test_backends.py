@@ -92,7 +92,9 @@ def test_integers_give_nearly_the_same_map_at_every_size(
 
 @needs_openvino
 def test_integers_need_calibration(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="has no copy of the bundle in 8-bit integers; backend=auto"):
+    with pytest.raises(
+        SettingsError, match="has no copy of the bundle in 8-bit integers; backend=auto"
+    ):
         BACKENDS["openvino_int8"].prepare(network_of("pixel"), CPU, tmp_path)
 
 
