@@ -36,6 +36,13 @@ return [...canvas.getContext("2d").getImageData(...place, 1, 1).data];
 ROWS = """
 return [...document.querySelectorAll("#rows tr")].map((row) => row.innerText);
 """
+# At once: the page may draw the rows anew at any time.
+SELECT = """
+const links = [...document.querySelectorAll("#rows th .link")];
+const link = links.find((one) => one.innerText.replaceAll("\\n", "") === arguments[0]);
+link?.click();
+return Boolean(link);
+"""
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 CENTRE = "arguments[0].scrollIntoView({block: 'center'})"
 NEXT_FRAME = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
@@ -158,8 +165,7 @@ class Page:
 
     def select(self, name: str) -> None:
         """Click an image's name in the table."""
-        links = self.part("rows").find_elements(By.CSS_SELECTOR, "th .link")
-        next(link for link in links if link.text.replace("\n", "") == name).click()
+        assert self.chrome.execute_script(SELECT, name)
         self.settle()
 
     def drop(self, path: Path) -> None:
