@@ -3,6 +3,7 @@
 Run: ``python -m benchmarks.accuracy.thin_lines``. The images are in ``drive/`` and ``pfc_pn/`` in
 the folder that ``--data`` or SKINRAY_REAL_DATA names. Working scale, crop, batch and rates are what
 the recipe ``auto`` plans for them; one network trains on all cores for as many steps as fit.
+``--views`` also averages over mirrored images, by the same network.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from benchmarks.measure import machine, record, recorded, versions, write
-from skinray.config.images import AugmentSettings
+from skinray.config.images import AugmentSettings, PredictSettings
 from skinray.config.recipes import NARROW_HED
 from skinray.config.training import ArmSettings, ModelSettings
 from skinray.images.augment import Sample
@@ -49,6 +50,7 @@ from skinray.models.weights.load import available
 REAL_DATA = Path(__file__).parents[3] / "shared" / "data"
 TRAIN_IMAGES = 10
 CPU = torch.device("cpu")
+KEY = ["data", "minutes", "start", "views"]
 
 
 @dataclass(frozen=True)
@@ -138,12 +140,15 @@ def trained(
         return trained_network(spec, Path(folder)), epochs * len(train) * draws // BATCH
 
 
-def dice(network: torch.nn.Module, test: Sequence[Picture]) -> dict[int, float]:
+def dice(
+    network: torch.nn.Module, test: Sequence[Picture], views: Literal[1, 2, 4]
+) -> dict[int, float]:
     """Return the mean Dice by tolerance, in pixels, where the labels hold, at threshold .5."""
+    seen = PredictSettings(mirrored=views)
     found = [
         scores(
             "nerve",
-            np.where(one.field, predict_map(network, one.sample.image), 0),
+            np.where(one.field, predict_map(network, one.sample.image, settings=seen), 0),
             one.sample.masks["nerve"] * one.field,
         )
         for one in test
@@ -154,7 +159,7 @@ def dice(network: torch.nn.Module, test: Sequence[Picture]) -> dict[int, float]:
 def row(run: dict[str, Any]) -> str:
     """Return a line of the table."""
     return (
-        f"| {run['data']} | {run['minutes']:g} | {run['start']} | {run['steps']} | "
+        f"| {run['data']} | {run['minutes']:g} | {run['start']} | {run['steps']} | {run['views']} | "
         f"{' | '.join(f'{value:.3f}' for value in run['dice'].values())} | {run['took']:.1f} | "
         f"{run['machine']} |"
     )
@@ -169,9 +174,10 @@ def page(runs: Sequence[dict[str, Any]]) -> list[str]:
         "Working scale, crop, batch and rates are those of the recipe `auto`; one network trains "
         "on all cores for as many steps as the minutes allow, and at most "
         f"{MOST_STEPS['nerve']}.", "",
-        "| images | budget, min | start | steps | Dice | k = 1 | k = 3 | training, min | machine |",
-        "|---|---|---|---|---|---|---|---|---|",
-        *map(row, sorted(runs, key=lambda run: (run["data"], run["minutes"], run["start"]))), "",
+        "| images | budget, min | start | steps | views | Dice | k = 1 | k = 3 | training, min | "
+        "machine |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *map(row, sorted(runs, key=lambda run: [run[name] for name in KEY])), "",
         *["Not measured yet.", ""][: 2 * (not runs)],
         f"`python -m benchmarks.accuracy.thin_lines`. {versions('torch', 'opencv-python')}.",
     ]  # fmt: skip
@@ -185,6 +191,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--images", action="append", choices=DATA, help="default: all")
     parser.add_argument("--start", action="append", choices=STARTS, help="default: all at hand")
     parser.add_argument("--minutes", type=float, action="append", help="default: 5, 15 and 60")
+    parser.add_argument("--views", action="append", type=int, choices=(1, 2, 4), help="default: 1")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     if not (options.data / "drive").is_dir():
@@ -206,12 +213,15 @@ def main() -> None:
                 print(f"{name}, {minutes:g} min, {start} ...", flush=True)
                 began = time.monotonic()
                 network, steps = trained(start, pictures[:TRAIN_IMAGES], minutes, options.seed)
-                run = {
-                    "data": name, "minutes": minutes, "start": start, "steps": steps,
-                    "took": (time.monotonic() - began) / 60,
-                    "dice": dice(network, pictures[TRAIN_IMAGES:]), "machine": machine(),
-                }  # fmt: skip
-                runs = record("thin_lines", run, ["data", "minutes", "start"])
+                took = (time.monotonic() - began) / 60
+                for views in options.views or [1]:
+                    run = {
+                        "data": name, "minutes": minutes, "start": start, "views": views,
+                        "steps": steps, "took": took,
+                        "dice": dice(network, pictures[TRAIN_IMAGES:], views),
+                        "machine": machine(),
+                    }  # fmt: skip
+                    runs = record("thin_lines", run, KEY)
     write("thin_lines", page(runs))
 
 
