@@ -159,7 +159,8 @@ def dice(
 def row(run: dict[str, Any]) -> str:
     """Return a line of the table."""
     return (
-        f"| {run['data']} | {run['minutes']:g} | {run['start']} | {run['steps']} | {run['views']} | "
+        f"| {run['data']} | {run['minutes']:g} | {run['start']} | {run['steps']} | "
+        f"{run['views']} | "
         f"{' | '.join(f'{value:.3f}' for value in run['dice'].values())} | {run['took']:.1f} | "
         f"{run['machine']} |"
     )

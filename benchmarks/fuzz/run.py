@@ -129,13 +129,14 @@ def main() -> int:
         for finding in tally.findings:
             print(f"  FOUND {finding}", flush=True)
             if chosen.keep:
-                keep(chosen.keep, finding.split(" ")[0])
+                keep(chosen.keep, finding)
     return 1 if total else 0
 
 
-def keep(folder: Path, name: str) -> None:
-    """Write the file of a case as ``TARGET-SEED-NUMBER``."""
-    target, seed, number = name.split("/")
+def keep(folder: Path, finding: str) -> None:
+    """Write the file of a finding as ``TARGET-SEED-NUMBER``; a target's name may have spaces."""
+    target, seed, rest = finding.split("/", 2)
+    number = rest.partition(" ")[0]
     folder.mkdir(parents=True, exist_ok=True)
     data, _ = case(target, int(seed), int(number))
     (folder / f"{target}-{seed}-{number}").write_bytes(data)

@@ -112,8 +112,8 @@ def test_drive_is_scored_inside_its_field_of_view_alone(load, tmp_path, monkeypa
     # A perfect map inside the field, everything claimed outside.
     claimed = np.ones((64, 64), np.float32)
     claimed[:32] = first.sample.masks["nerve"][:32]
-    monkeypatch.setattr(lines, "predict_map", lambda network, image: claimed)
-    assert lines.dice(torch.nn.Identity(), [first]) == {0: 1.0, 1: 1.0, 3: 1.0}
+    monkeypatch.setattr(lines, "predict_map", lambda network, image, settings: claimed)
+    assert lines.dice(torch.nn.Identity(), [first], 1) == {0: 1.0, 1: 1.0, 3: 1.0}
 
 
 def test_thin_lines_take_the_steps_that_fit_and_keep_earlier_rows(load, tmp_path, monkeypatch):
