@@ -69,7 +69,11 @@ _OTHER_FILES: tuple[tuple[str, str, tuple[bytes, ...]], ...] = (
     ("a DICOM file", "export the image from the viewer as PNG or TIFF", (b"DICM",)),
     ("a Zeiss CZI slide", "export the field as TIFF or PNG from ZEN or QuPath", (b"ZISRAWFILE",)),
     ("a Nikon ND2 image", _EXPORT, (b"\xda\xce\xbe\x0a",)),
-    ("ImageJ regions of interest", "draw them on the image and export a mask", (b"Iout",)),
+    (
+        "ImageJ regions of interest",
+        "open them on the image, then Edit > Selection > Create Mask, and save that",
+        (b"Iout",),
+    ),
     ("compressed with gzip", "unpack it first", (b"\x1f\x8b",)),
     (
         "a ZIP archive or an Office document",

@@ -219,13 +219,14 @@ def _form_problem(text: str) -> FileProblem | None:
     """Explain a first row without the column ``image``."""
     lines = text.split("\n")[: _TITLE_ROWS + 1]
     for number, line in enumerate(lines, start=1):
-        for separator in f"{_SEPARATORS}|:^":
+        for separator in f"{_SEPARATORS}|:^ ":
             names = [cell.strip(' "').lower() for cell in line.split(separator)]
             if len(names) == 1 or "image" not in names:
                 continue
             if separator not in _SEPARATORS:
                 remedy = "separate them by commas, semicolons or tabs"
-                return _problem(f"cells are separated by '{separator}'", remedy, number)
+                shown = "spaces" if separator == " " else f"'{separator}'"
+                return _problem(f"cells are separated by {shown}", remedy, number)
             if number > 1:
                 reason = f"row 1 is no header; row {number} is"
                 return _problem(reason, "delete the rows above it", 1)
@@ -238,6 +239,7 @@ def _notes(names: list[str]) -> list[str]:
     ignored = [name for name in names if name and name not in COLUMNS]
     for name in ignored:
         plain = "".join(sign for sign in name if sign.isalnum())
+        plain = plain.replace("\u00b5", "u").replace("\u03bc", "u")
         for column, words in _MEANT.items():
             if plain in words and column not in names:
                 lines.append(

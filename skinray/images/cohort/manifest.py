@@ -17,6 +17,7 @@ from skinray.files import sha256_of
 from skinray.images.augment import Sample
 from skinray.images.cohort.dermis_fill import SIDES, dermis_from_boundary
 from skinray.images.cohort.labels import match_shape, read_boundary, read_nerves
+from skinray.images.cohort.polylines import NoLineError
 from skinray.images.cohort.rows import Biopsy, Cohort, scan_cohort
 from skinray.images.file_errors import UnfitLabelError, refuse_problems
 from skinray.images.read import read_image, read_mask
@@ -66,7 +67,16 @@ def load_nerves(
             biopsy.name, "no nerve label", "enter its file in the manifest's column nerves"
         )
     chosen = biopsy.classes.get("nerves")
-    return _of_subject(biopsy, lambda: read_nerves(path, shape, settings, chosen=chosen))
+
+    def read() -> NDArray[np.bool_]:
+        try:
+            return read_nerves(path, shape, settings, chosen=chosen)
+        except NoLineError:
+            if biopsy.count != 0:
+                raise
+            return np.zeros(shape, bool)  # the expert says so too
+
+    return _of_subject(biopsy, read)
 
 
 def load_dermis(

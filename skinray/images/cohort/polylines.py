@@ -59,6 +59,10 @@ _CLASS_NAMES = ("class", "category", "class_name", "category_name", "classificat
 _FREE_TEXT = "name"
 
 
+class NoLineError(UnfitLabelError):
+    """A file has classes, and no line of the one that is meant."""
+
+
 def looks_like_json(path: Path) -> bool:
     """Return whether a label file is JSON, perhaps compressed with gzip, by its first bytes."""
     try:
@@ -98,8 +102,14 @@ def read_polylines(
 
 
 def foreign_class(path: Path, settings: ReadSettings, kind: str) -> str | None:
-    """Return the class of the lines that :func:`read_polylines` takes; None: ``kind``, or none."""
-    names = {line.of for line in _read(path, settings)}
+    """Return the class of the lines that :func:`read_polylines` takes; None: ``kind``.
+
+    Empty: some lines have no class, although others have one.
+    """
+    lines = [line for line in _read(path, settings) if line.type == "LineString"]
+    names = {line.of for line in lines}
+    if None in names and len(names) > 1:
+        return ""
     if any(_ours(name) == kind for name in names):
         return None
     return next((name for name in names if name is not None and _ours(name) is None), None)
@@ -205,11 +215,13 @@ def _lines(value: Any, source: str, of: str | None, names: frozenset[str]) -> It
         raise _no_line(kind, source)
 
 
-def _no_line(kind: str, source: str) -> UnfitLabelError:
+def _no_line(kind: str, source: str, of: str | None = None) -> UnfitLabelError:
+    whose = f"of class {of}" if of else "without a class"
     return UnfitLabelError(
         source,
-        f"a geometry of type {kind[:40]}, not a line",
-        "trace with the polyline tool and export LineString geometries",
+        f"a geometry of type {kind[:40]}, not a line ({whose})",
+        "trace with the polyline tool; delete what is no label, such as the annotation of the "
+        "whole image",
     )
 
 
@@ -218,7 +230,7 @@ def _of_class(lines: list[_Line], kind: str, chosen: str | None, source: str) ->
     found = _chosen(lines, kind, chosen, source)
     for line in found:
         if line.type != "LineString":
-            raise _no_line(line.type, source)
+            raise _no_line(line.type, source, line.of)
     return [line.coordinates for line in found]
 
 
@@ -238,7 +250,7 @@ def _chosen(lines: list[_Line], kind: str, chosen: str | None, source: str) -> l
         return [line for line in lines if line.of and line.of.strip().lower() == wanted]
     if any(_ours(line.of) == kind for line in lines):
         return [line for line in lines if line.of is None or _ours(line.of) == kind]
-    if any(line.type == "LineString" and _ours(line.of) is None for line in lines):
+    if any(line.type == "LineString" for line in lines):
         # Areas of another class, such as the tissue, are beside the lines.
         traced = {line.of for line in lines if line.type == "LineString"} | {None}
         lines = [line for line in lines if line.type == "LineString" or line.of in traced]
@@ -255,10 +267,11 @@ def _chosen(lines: list[_Line], kind: str, chosen: str | None, source: str) -> l
         )
     found = [line for line in lines if line.of is None or line.of in others]
     if names and not found:
-        raise UnfitLabelError(
+        none = ", or enter count 0 if there is none" if kind == NERVE else ""
+        raise NoLineError(
             source,
             f"{held}, and no line of class {kind}",
-            f"trace it, give it the class {kind}, and export it too",
+            f"trace it, give it the class {kind}, and export it too{none}",
         )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -11,7 +12,13 @@ from typing import Literal, TypeVar, cast, get_args
 
 from skinray.config.base import parse_number
 from skinray.config.images import ReadSettings
-from skinray.images.cohort.csv_table import KEEP_INSIDE, ManifestRow, read_table, spelling_key
+from skinray.images.cohort.csv_table import (
+    KEEP_INSIDE,
+    ManifestRow,
+    plain_name,
+    read_table,
+    spelling_key,
+)
 from skinray.images.cohort.dermis_fill import SIDES, parse_side
 from skinray.images.file_errors import FileProblem
 from skinray.images.pixel_size import SCALE_RANGE
@@ -239,13 +246,37 @@ class _RowReader:
             return None
         path = self.root / self.row.path(column)
         try:
+            written = near_name(path)
+            if written is not None and plain_name(written) == plain_name(path.name):
+                path = path.with_name(written)  # its accents are stored apart, as on a Mac
             if not path.is_file():
-                self._refuse(f"{column} file '{cell}' is missing", "restore it or correct the path")
+                remedy = "restore it or correct the path"
+                if written is not None:
+                    remedy = f"the folder has '{written}': correct the path"
+                self._refuse(f"{column} file '{cell}' is missing", remedy)
             elif path.stat().st_size == 0:
                 self._refuse(f"{column} file '{cell}' is empty", "copy or export it again")
         except (OSError, ValueError) as error:  # a name too long, or with a NUL
             self._refuse(f"{column} path cannot be used ({error})", "correct the path")
         return path
+
+
+def near_name(path: Path) -> str | None:
+    """Return the name of a file that a path probably means; None if it exists, or none is near.
+
+    It differs in case, in how accents are stored, in invisible signs, or in its ending.
+    """
+    if path.is_file():
+        return None
+    try:
+        names = sorted(os.listdir(path.parent))
+    except OSError:
+        return None
+    wanted, stem = plain_name(path.name).casefold(), plain_name(path.stem).casefold()
+    for name in names:
+        if plain_name(name).casefold() == wanted:
+            return name
+    return next((n for n in names if plain_name(Path(n).stem).casefold() == stem), None)
 
 
 def _count(cell: str) -> int:

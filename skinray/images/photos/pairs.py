@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -22,6 +22,13 @@ from skinray.images.read import read_image
 
 IMAGES, MASKS = "images", "masks"
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+# Other pictures that people hand in.
+OTHER_ENDINGS = frozenset(
+    {
+        ".heic", ".heif", ".bmp", ".gif", ".webp", ".avif", ".jp2", ".jxl", ".psd", ".xcf", ".dng",
+        ".cr2", ".nef", ".arw", ".raw",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ def find_photos(folder: Path) -> tuple[Photo, ...]:
             f"{IMAGES}/ and masks with the same names in {MASKS}/"
         )
     images, masks = _by_name(folder / IMAGES), _by_name(folder / MASKS)
-    problems = _unpaired(images, masks)
+    problems = [*_of_other_kinds(folder), *_unpaired(images, masks)]
     photos: dict[str, Photo] = {}
     for name in sorted(images.keys() & masks.keys()):
         (image, *_), (mask, *_) = images[name], masks[name]
@@ -136,6 +143,16 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
         if path.suffix.lower() in ENDINGS and path.is_file() and not any(map(is_clutter, parts)):
             found[path.relative_to(folder).with_suffix("").as_posix()].append(path)
     return dict(found)
+
+
+def _of_other_kinds(folder: Path) -> Iterator[FileProblem]:
+    """Yield pictures that are not read: left out in silence, they would be missing."""
+    for kind in (IMAGES, MASKS):
+        for path in sorted((folder / kind).rglob("*")):
+            if path.suffix.lower() in OTHER_ENDINGS and path.is_file():
+                name = path.relative_to(folder).as_posix()
+                reason = f"{path.suffix[1:].upper()} is not read"
+                yield FileProblem(None, name, reason, "export it as PNG, JPEG or TIFF")
 
 
 def _unpaired(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> list[FileProblem]:

@@ -99,7 +99,7 @@ def test_a_file_without_the_class_is_refused_with_what_to_trace(
         read_nerves(path, dermis.shape, READ)
     assert str(error.value) == (
         f"{path}: holds Boundary and Crossing, and no line of class Nerve: "
-        "trace it, give it the class Nerve, and export it too"
+        "trace it, give it the class Nerve, and export it too, or enter count 0 if there is none"
     )
     with pytest.raises(LabelError, match="holds Nerve, and no line of class Boundary"):
         read_boundary(written(tmp_path, traced({"name": "Nerve"})), dermis.shape, READ)

@@ -380,6 +380,57 @@ def test_an_area_of_the_lines_own_class_is_refused(tmp_path: Path) -> None:
         read_nerves(path, SHAPE, READ)
 
 
+def test_a_biopsy_without_a_nerve_has_other_labels_only(folder: Path) -> None:
+    """QuPath's file of a biopsy without a nerve holds the boundary and the tissue."""
+    tissue = line(*EDGE, name="Tissue")
+    tissue["geometry"] = {"type": "Polygon", "coordinates": [[[0, 0], [60, 0], [60, 40], [0, 0]]]}
+    text = json.dumps([line(*EDGE, name="Boundary"), tissue])
+    (folder / "nerves" / "0.geojson").write_text(text)
+    rows = [ROWS[0].replace("nerves/0.png", "nerves/0.geojson"), *ROWS[1:]]
+    biopsy = read_manifest(write(folder, rows=rows)).biopsies[0]
+    assert biopsy.count == 0
+    assert not load_nerves(biopsy, SHAPE, READ).any()
+    rows[0] = rows[0].replace(",0,0.5", ",3,0.5")
+    biopsy = read_manifest(write(folder, rows=rows)).biopsies[0]
+    with pytest.raises(LabelError, match="or enter count 0 if there is none"):
+        load_nerves(biopsy, SHAPE, READ)
+
+
+def test_an_area_that_is_no_line_is_described(tmp_path: Path) -> None:
+    whole = line(*NERVE)
+    whole["geometry"] = {"type": "Polygon", "coordinates": [[[0, 0], [60, 0], [60, 40], [0, 0]]]}
+    path = geojson(tmp_path, whole, line(*NERVE, name="Nerve"))
+    with pytest.raises(LabelError, match=r"not a line \(without a class\): .* the whole image"):
+        read_nerves(path, SHAPE, READ)
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("images/2.PNG", "the folder has '2.png'"), ("images/2", "the folder has '2.png'"),
+     ("images/other.png", "restore it or correct the path")],
+)  # fmt: skip
+def test_a_file_with_a_near_name_is_named(folder: Path, cell: str, said: str) -> None:
+    rows = [row.replace("images/2.png", cell) for row in ROWS]
+    assert said in refused(write(folder, rows=rows))
+
+
+def test_accents_that_are_stored_apart_are_the_same_name(folder: Path) -> None:
+    (folder / "images" / "2.png").rename(folder / "images" / "Mu\u0308ller.png")
+    rows = [row.replace("images/2.png", "images/M\u00fcller.png") for row in ROWS]
+    assert read_manifest(write(folder, rows=rows)).biopsies[2].image.is_file()
+
+
+def test_a_micro_sign_in_a_header_is_understood(folder: Path) -> None:
+    header = HEADER.replace("um_per_px", "\u00b5m/px")
+    assert "rename it to um_per_px" in notes(write(folder, header))
+
+
+def test_cells_separated_by_spaces_are_named(folder: Path) -> None:
+    rows = [row.replace(",", " ") for row in ROWS]
+    said = refused(write(folder, HEADER.replace(",", " "), rows))
+    assert "cells are separated by spaces" in said
+
+
 def test_a_quotation_mark_that_joins_rows_is_found(folder: Path) -> None:
     rows = [f"{row},{note}" for row, note in zip(ROWS, ('"faint', "ok", 'ok"', "ok"), strict=True)]
     said = refused(write(folder, f"{HEADER},remark", rows))

@@ -324,3 +324,26 @@ def test_real_tissue_is_not_suspected(real_data: Path, tmp_path: Path) -> None:
     assert "nearly the same" not in problems
     assert shifted_labels(report.traces) == ""
     assert report.notes() == []
+
+
+def test_a_scale_that_a_spreadsheet_counted_up_is_noted(cohort: Path) -> None:
+    rows = read_rows(cohort)
+    write_manifest(cohort, [row | {"um_per_px": f"{at + 0.5}"} for at, row in enumerate(rows)])
+    scales = [note for note in checked(cohort)[1].notes() if "um_per_px" in note]
+    assert any("changes by 1 from row to row (0.5, 1.5, 2.5, ...)" in note for note in scales)
+
+
+def test_lines_without_a_class_beside_others_are_noted(cohort: Path) -> None:
+    rows = read_rows(cohort)
+    line = '{"type": "LineString", "coordinates": [[20, 30], [300, 200]]}'
+    boundary = (
+        '{"type": "Feature", "properties": {"classification": {"name": "Boundary"}}, "geometry": '
+        '{"type": "LineString", "coordinates": [[0, 100], [320, 100]]}}'
+    )
+    plain = f'{{"type": "Feature", "properties": {{}}, "geometry": {line}}}'
+    text = f'{{"type": "FeatureCollection", "features": [{boundary}, {plain}]}}'
+    (cohort / "nerves" / "plain.geojson").write_text(text)
+    rows[0] |= {"nerves": "nerves/plain.geojson", "count": "", "second_count": ""}
+    write_manifest(cohort, rows)
+    notes = checked(cohort)[1].notes()
+    assert any("lines without a class in 1 file are taken for the label" in note for note in notes)

@@ -255,7 +255,7 @@ def test_pages_of_one_size_are_a_stack() -> None:
         (bytes(128) + b"DICM", "a DICOM file.*export the image from the viewer"),
         (b"ZISRAWFILE\0", "a Zeiss CZI slide.*QuPath"),
         (b"\xda\xce\xbe\x0a", "a Nikon ND2 image"),
-        (b"Iout\0\xe4", "ImageJ regions of interest.*export a mask"),
+        (b"Iout\0\xe4", "ImageJ regions of interest.*Create Mask"),
         (b"GARBAGE", "not a PNG, JPEG or TIFF image"),
     ],
 )

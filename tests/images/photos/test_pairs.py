@@ -208,3 +208,13 @@ def test_real_sets_are_read_whole(real_data: Path, name: str, count: int) -> Non
     assert len(photos) == count
     for photo in photos[:20]:
         assert 0.02 < read_mask(photo.mask).mean() < 1
+
+
+@pytest.mark.parametrize("name", ["images/b.HEIC", "masks/b.bmp"])
+def test_pictures_of_other_kinds_are_named(tmp_path: Path, name: str) -> None:
+    for seed in range(3):
+        write(tmp_path / "images" / f"{seed}.jpg", seed)
+        write(tmp_path / "masks" / f"{seed}.png", seed)
+    (tmp_path / name).write_bytes(b"picture")
+    with pytest.raises(CohortError, match=rf"{name}: .* is not read"):
+        find_photos(tmp_path)

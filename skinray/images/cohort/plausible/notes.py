@@ -18,6 +18,8 @@ ODD_SCALE = 4
 FAR, FAR_SHARE = 5, 0.5
 # Tracings of lines that all end within this share of both sides are at another scale.
 QUARTER = 0.55
+# Scales of so many rows that rise by equal steps were filled down.
+FILLED = 4
 # Rows of the table of the worst.
 WORST = 5
 
@@ -148,7 +150,14 @@ def _scales(traces: Sequence[Trace]) -> list[str]:
 
 
 def _odd_scales(traces: Sequence[Trace]) -> list[str]:
-    """Note scales that are far from those of the other images."""
+    """Note scales that are far from those of the other images, or that a spreadsheet counted up."""
+    stated = [t.stated for t in traces if t.stated]
+    steps = np.diff(stated)
+    if len(stated) >= FILLED and steps[0] != 0 and np.allclose(steps, steps[0], atol=1e-6):
+        return [
+            f"um_per_px changes by {steps[0]:g} from row to row ({stated[0]:g}, {stated[1]:g}, "
+            f"{stated[2]:g}, ...): a spreadsheet counted it up; enter the scale of each image"
+        ]
     known = [(t.stated or t.in_file, t.biopsy) for t in traces]
     scales = [(scale, biopsy) for scale, biopsy in known if scale]
     if len(scales) < FEWEST:
@@ -168,11 +177,14 @@ def _odd_scales(traces: Sequence[Trace]) -> list[str]:
 
 
 def _line_classes(traces: Sequence[Trace]) -> list[str]:
-    """Note lines of another class than ours that were taken as the only ones there are."""
+    """Note lines that were taken for a label although their class is not ours, or missing."""
     taken = Counter(pair for trace in traces for pair in trace.classes)
     return [
         f"column {column}: the lines of {counted(files, 'file')} are all of class '{name}' and are "
         f"taken for the label; if that is right, enter '{name}' in a column {column}_class"
+        if name
+        else f"column {column}: lines without a class in {counted(files, 'file')} are taken for "
+        "the label, although other lines have a class; give them one, or delete them"
         for (column, name), files in sorted(taken.items())
     ]
 
