@@ -31,8 +31,8 @@ function ask(invalid) {
   const form = element("form", { id: "token-form" });
   const title = element("h2", { id: "token-title", textContent: "Token" });
   const words = invalid
-    ? "Invalid token. It may have been replaced: open the whole address that `skinray serve` prints now, or ask whoever runs the service."
-    : "This service needs a token. Open the whole address that `skinray serve` printed, or ask whoever runs the service.";
+    ? "Invalid token. It may have been replaced: open the whole address that `skinray serve` prints now, or ask your administrator."
+    : "This service needs a token. Open the whole address that `skinray serve` printed, or ask your administrator.";
   const note = element("p", { id: "token-note", className: invalid ? "bad" : "quiet", textContent: words });
   const label = element("label", { htmlFor: "token-value", textContent: "Token for this service" });
   const input = element("input", {

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 from benchmarks import stand_in
+from benchmarks.chaos.lab import quick_settings
+from skinray.cli.options import NOT_LEARNED
+from skinray.config.base import to_yaml
 from skinray.config.scoring import ServiceSettings
 from skinray.images.phantoms.cohort import write_cohort
 from skinray.learning import bundle
@@ -23,7 +26,7 @@ from tests.support.commands import Command
 from tests.support.service.browser import Page, loaded, serving, wait_for
 from tests.support.tiny import read_rows
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 SHAPE = (240, 320)
 IMAGES, SUBJECTS = 20, 5
@@ -80,7 +83,12 @@ def table(data: bytes) -> list[dict[str, str]]:
 
 
 def test_from_images_to_means_labels_and_a_plan(
-    page: Page, images: list[Path], labels: Path, downloads: Path, skinray: Command, tmp_path: Path
+    page: Page,
+    images: list[Path],
+    labels: Path,
+    downloads: Path,
+    skinray: Command,
+    tmp_path: Path,
 ) -> None:
     page.choose(*images)
     wait_for(lambda: all("Counted" in page.row(path.name) for path in images), 120)
@@ -142,3 +150,11 @@ def test_from_images_to_means_labels_and_a_plan(
     planned = skinray("train-cv", "--data", cohort, "--plan-only", "--anyway", "--hours", "0.1")
     assert planned.code == 0, planned.err
     assert "nerve: network" in planned.out
+
+    recipe = tmp_path / "quick.yaml"
+    recipe.write_text(to_yaml(quick_settings(1, {"train.learning_rate": (1e-3, 3e-3)})))
+    run = tmp_path / "run"
+    trained = skinray("train-cv", "--data", cohort, "--recipe", recipe, "--out", run)
+    # One epoch teaches little; whether it learned is not asked here.
+    assert trained.code in (0, NOT_LEARNED), trained.err
+    assert "20 of 32 labels were pre-drawn" in (run / "report.html").read_text(encoding="utf-8")

@@ -36,7 +36,7 @@ return [...canvas.getContext("2d").getImageData(...place, 1, 1).data];
 ROWS = """
 return [...document.querySelectorAll("#rows tr")].map((row) => row.innerText);
 """
-# At once: the page may draw the rows anew at any time.
+# One call, because the page may redraw the rows at any time.
 SELECT = """
 const links = [...document.querySelectorAll("#rows th .link")];
 const link = links.find((one) => one.innerText.replaceAll("\\n", "") === arguments[0]);
@@ -160,7 +160,7 @@ class Page:
 
     def row(self, name: str) -> str:
         """Return the text of an image's row in the table."""
-        rows = self.chrome.execute_script(ROWS)  # at once: the page may draw them anew at any time
+        rows = self.chrome.execute_script(ROWS)  # one call, as above
         return next(str(row) for row in rows if name in row.replace("\n", ""))
 
     def select(self, name: str) -> None:

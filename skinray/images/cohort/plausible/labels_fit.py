@@ -55,9 +55,9 @@ def twins_of_two_subjects(
         return
     flat = np.stack([trace.small.ravel() for trace in traces]) / SMALL_PX
     for at in range(1, len(traces)):
-        alike = np.flatnonzero(flat[:at] @ flat[at] >= NEARLY_SAME)
+        twins = np.flatnonzero(flat[:at] @ flat[at] >= NEARLY_SAME)
         here = traces[at].biopsy
-        for other in alike.tolist():
+        for other in twins.tolist():
             there = traces[other].biopsy
             if there.subject != here.subject and here.row not in reported:
                 yield FileProblem(
