@@ -177,7 +177,7 @@ def test_jobs_import_the_command_line_alone() -> None:
 IMPORT_ALL = """
 import importlib, os, random, sys
 from pathlib import Path
-import numpy, torch, sklearn.cluster  # scikit-learn draws as it is imported
+import numpy, torch, rich.style  # rich draws as it is imported
 before = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state()
 import skinray
 root = Path(skinray.__file__).parent

@@ -11,6 +11,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from skinray.config.biopsies import CrossingSettings
@@ -251,20 +253,24 @@ def cluster_centres(
     A pixel is a core point if ``min_points`` pixels, itself included, lie within ``eps_px``. A
     cluster is a connected set of core points and every pixel within ``eps_px`` of one of them.
     As in the definition of Ester et al. (1996), a border pixel within reach of two clusters
-    belongs to both. scikit-learn assigns it to the cluster it meets first, which would make the
-    result depend on the image's orientation; so only the core points' clusters are taken from it.
+    belongs to both. (scikit-learn's DBSCAN assigns it to the cluster it meets first, which would
+    make the result depend on the image's orientation, and takes a second to import.)
     """
-    if len(pixels) == 0:
+    count = len(pixels)
+    if count == 0:
         return np.empty((0, 2))
-    from sklearn.cluster import DBSCAN  # takes a second to import
-
-    found = DBSCAN(eps=eps_px, min_samples=min_points, algorithm="kd_tree").fit(pixels)
-    cores = found.core_sample_indices_
-    border = np.setdiff1d(np.flatnonzero(found.labels_ >= 0), cores)
-    reached = cKDTree(pixels[cores]).query_ball_point(pixels[border], eps_px)
-    owners = [np.unique(found.labels_[cores[near]]) for near in reached]
-    owner = np.concatenate([found.labels_[cores], *owners])
-    member = np.concatenate([cores, np.repeat(border, [len(each) for each in owners])])
+    pairs = cKDTree(pixels).query_pairs(eps_px, output_type="ndarray")
+    is_core = 1 + np.bincount(pairs.ravel(), minlength=count) >= min_points
+    both = is_core[pairs]
+    linked, mixed = pairs[both.all(axis=1)], np.flatnonzero(both[:, 0] != both[:, 1])
+    graph = coo_array((np.ones(len(linked), bool), linked.T), shape=(count, count))
+    cluster = connected_components(graph, directed=False)[1]
+    core_end = both[mixed].argmax(axis=1)
+    reached = np.stack([cluster[pairs[mixed, core_end]], pairs[mixed, 1 - core_end]], axis=1)
+    cores = np.flatnonzero(is_core)
+    members = np.stack([cluster[cores], cores], axis=1)
+    owner, member = np.concatenate([members, np.unique(reached, axis=0)]).T
+    owner = np.unique(owner, return_inverse=True)[1]
     sums = [np.bincount(owner, weights=pixels[member, axis]) for axis in (0, 1)]
     centres = np.stack(sums, axis=1) / np.bincount(owner)[:, None]
     return np.asarray(centres[np.lexsort((centres[:, 1], centres[:, 0]))])

@@ -18,7 +18,6 @@ PACKAGES = (
     "ray",
     "numpy",
     "scipy",
-    "scikit-learn",
     "opencv-python",
     "Pillow",
     "tifffile",
