@@ -139,6 +139,13 @@ class TuneSettings(Settings):
     epochs_fraction: float = Field(
         1.0, gt=0, le=1, description="share of an arm's epochs that a search trial trains"
     )
+    halving: int = Field(
+        1,
+        ge=1,
+        description="for a large grid: all configurations train for few epochs, the best of every "
+        "so many for so many times as long, and so on; with 3, a grid of 27 costs a third. 1: all "
+        "train to the end",
+    )
     selection: Literal["nested", "pooled"] = Field(
         "nested",
         description="nested: choose each split's configuration from trials that never saw its "

@@ -194,6 +194,7 @@ def _trial(spec: TrialSpec, outcome: TrialOutcome | None, error: str) -> TrialRo
     base = TrialRow(
         trial=spec.key, phase=spec.phase, stage=spec.stage, arm=spec.arm.label,
         split=spec.split, params=spec.params, status="failed", error=error,
+        epochs_asked=spec.arm.train.epochs,
     )  # fmt: skip
     if outcome is None:
         return base

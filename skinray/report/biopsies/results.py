@@ -88,7 +88,8 @@ class ArmRow(Record):
 class TrialRow(Record):
     """One trial: one configuration of one arm on one split.
 
-    ``finding`` says what a network that did not learn did instead, and the likely cause.
+    ``finding`` says what a network that did not learn did instead, and the likely cause. In a
+    search by halving, ``epochs_asked`` tells its rounds from each other.
     """
 
     trial: str
@@ -99,6 +100,7 @@ class TrialRow(Record):
     params: dict[str, Any]
     status: Literal["done", "failed"]
     score: float | None = None
+    epochs_asked: int = 0
     epochs: int = 0
     seconds: float = 0.0
     images_per_s: float | None = None

@@ -156,11 +156,19 @@ def _searched(trials: Sequence[TrialRow]) -> list[str]:
 
 
 def _best_scores(trials: Sequence[TrialRow], across: str, down: str | None) -> Grid:
-    """Mean score over splits of each configuration; the best one if several share a cell."""
+    """Mean score over splits of each configuration; the best one if several share a cell.
+
+    Of a configuration that was in several rounds, the scores of the longest count.
+    """
+    longest: dict[str, int] = {}
+    for trial in trials:
+        mark = _mark(trial)
+        longest[mark] = max(trial.epochs_asked, longest.get(mark, 0))
     splits: dict[tuple[Any, Any, str], list[float | None]] = {}
     for trial in trials:
         place = (trial.params.get(across), trial.params.get(down) if down else None)
-        splits.setdefault((*place, repr(sorted(trial.params.items()))), []).append(trial.score)
+        if trial.epochs_asked == longest[_mark(trial)]:
+            splits.setdefault((*place, _mark(trial)), []).append(trial.score)
     xs, ys = ({key[i] for key in splits} for i in (0, 1))
     grid: Grid = {(x, y): math.nan for x in xs for y in ys}
     for (x, y, _), scores in splits.items():
@@ -168,6 +176,10 @@ def _best_scores(trials: Sequence[TrialRow], across: str, down: str | None) -> G
         if mean and not grid[x, y] >= mean.mean:
             grid[x, y] = mean.mean
     return grid
+
+
+def _mark(trial: TrialRow) -> str:
+    return repr(sorted(trial.params.items()))
 
 
 def _heat_map(place: Axes, values: NDArray[np.float64]) -> None:

@@ -100,6 +100,11 @@ def search_words(results: RunResults) -> str:
     )
     if results.optimistic:
         frame = "The frame marks the best mean over the folds, which was chosen for every split."
+    if results.settings.get("tune", {}).get("halving", 1) > 1:
+        frame += (
+            " The search had rounds: each split took its best combinations into a longer one. A "
+            "cell shows the longest round of its combination."
+        )
     return (
         f"Each combination was trained on {trained}. A cell shows the mean Dice of its "
         f"trials (nerves: within 3 px); brighter is better. {frame}"

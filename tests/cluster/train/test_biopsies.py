@@ -24,7 +24,7 @@ from skinray.images.read import read_image
 from skinray.learning import bundle
 from skinray.learning.bundle.info import IN_TRAINING, read_info
 from skinray.learning.checkpoint import EpochEnd
-from skinray.learning.search import SpecMaker, make_splits
+from skinray.learning.search import make_splits
 from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import TrialOutcome
 from skinray.learning.validation import Judgement
@@ -255,12 +255,66 @@ def test_a_search_that_learned_nothing_runs_again_for_all_epochs(
     trials = Trials(epochs=8)
     monkeypatch.setattr(train_run, "run_trials", trials)
     job, run = made_up(settings, tmp_path)
-    found = job._searched(run, SpecMaker(settings, job.cohort, "data"))
+    found = job._searched(run)
     by_stage = {
-        stage: {r.spec.arm.train.epochs for r in found if r.spec.stage == stage}
+        stage: {r.spec.arm.train.epochs for r in found.last if r.spec.stage == stage}
         for stage in ("nerve", "dermis")
     }
     # The dermis learned in a quarter of its epochs; the nerves needed all of theirs.
     assert by_stage == {"nerve": {8 if second else 2}, "dermis": {10}}
     chosen = job._chosen(found)
     assert {key[0] for key in chosen} == ({"nerve", "dermis"} if second else {"dermis"})
+
+
+class Ranked(Trials):
+    """Pretended trials that score higher the nearer their rate is to one."""
+
+    def result(self, spec: TrialSpec) -> TrialResult:
+        found = super().result(spec.override({"arm.train.learning_rate": self.rate}))
+        assert found.outcome is not None
+        score = 1 - abs(spec.arm.train.learning_rate - self.rate)
+        evidence = dict.fromkeys(spec.evidence, score)
+        return TrialResult(spec, found.folder, found.outcome.model_copy(
+            update={"key": spec.key, "score": score, "evidence": evidence}
+        ))  # fmt: skip
+
+
+def test_halving_drops_most_of_a_large_grid_and_keeps_its_winner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = tuple(0.1 * at for at in range(1, 10))
+    large = {"nerve.main.grid": {"train.learning_rate": rates}, "nerve.main.train.epochs": 9}
+    found = {}
+    for halving in (1, 3):
+        trials = Ranked(0.7)
+        monkeypatch.setattr(train_run, "run_trials", trials)
+        settings = tiny_run(tune__halving=halving).override(large)
+        job, run = made_up(settings, tmp_path)
+        search = job._searched(run)
+        nerve = [spec for spec in trials.seen if spec.stage == "nerve"]
+        cost = sum(spec.arm.train.epochs for spec in nerve if spec.arm.label == "U-Net")
+        found[halving] = job._chosen(search), cost
+        assert len({spec.key for spec in nerve}) == len(nerve)
+        assert [r.spec for r in search.tried] == trials.seen
+        assert {r.spec.arm.train.epochs for r in search.last if r.spec.arm.label == "U-Net"} >= {9}
+    assert found[1][0] == found[3][0]
+    assert found[3][1] == pytest.approx(found[1][1] * 6 / 9)  # 9 for a third, then 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_halving_chooses_what_the_whole_grid_chooses(
+    ray_session: Any, small_cohort: Path, tmp_path: Path
+) -> None:
+    """On a seeded cohort, with rates far enough apart to matter after few epochs."""
+    grid = {"train.learning_rate": (1e-5, 1e-4, 1e-3, 1e-2)}
+    chosen = []
+    for halving in (1, 3):
+        run = small(6).override({"nerve.main.grid": grid, "tune.halving": halving})
+        results = train_cv(small_cohort, tmp_path / f"by-{halving}", run)
+        chosen.append({
+            trial.trial.rpartition("-fold-")[2]: trial.params
+            for trial in results.trials
+            if (trial.phase, trial.stage) == ("fit", "nerve")
+        })  # fmt: skip
+    assert chosen[0] == chosen[1]
