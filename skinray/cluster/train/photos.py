@@ -17,12 +17,13 @@ from skinray.cluster.train.tune import Trained, all_trained
 from skinray.config.photos import PhotoSettings
 from skinray.errors import CohortError, SettingsError, SkinrayError
 from skinray.images.file_errors import counted
-from skinray.images.photos.labels import read_skin
+from skinray.images.photos.doubts import PhotoDoubts
 from skinray.images.photos.pairs import (
     Photo,
     downsample,
     find_backgrounds,
     load_photo,
+    read_pair,
     refuse_shared,
     split_photos,
 )
@@ -86,6 +87,7 @@ class PhotoJob(TrainingJob[PhotoResults]):
     settings: PhotoSettings
     trials: PhotoTrials  # where networks whose weights are missing start from random weights
     unmarked: list[str]  # names of the photographs whose masks mark no skin
+    notes: list[str]  # other doubts about the masks
 
     def train(self, run: TrainingRun) -> PhotoResults:
         """Train every network in every scenario, then test each."""
@@ -122,6 +124,7 @@ class PhotoJob(TrainingJob[PhotoResults]):
             curves=[curve_of(spec, outcome) for spec, outcome in trained],
             settings=self.settings.model_dump(mode="json"),
             unmarked=self.unmarked,
+            notes=self.notes,
             **run.facts(),
         )
 
@@ -203,9 +206,10 @@ def _checked(
     check_trials([*trials.pretraining(), *trials.direct()])
     for remark in lacking:
         _remark(console, remark)
-    unmarked = _unmarked([*trials.photos, *trials.clinical.test], settings, console)
-    if unmarked:
-        _remark(console, unmarked_words(unmarked))
+    doubts = _doubts([*trials.photos, *trials.clinical.test], settings, console)
+    unmarked, notes = doubts.unmarked, doubts.notes()
+    for remark in [*([unmarked_words(unmarked)] if unmarked else []), *notes]:
+        _remark(console, remark)
     shown = len(trials.public.train) + len(trials.public.validation)
     without = f", {len(trials.backgrounds)} without skin" if trials.backgrounds else ""
     return PhotoJob(
@@ -219,6 +223,7 @@ def _checked(
         settings=settings,
         trials=trials,
         unmarked=unmarked,
+        notes=notes,
     )
 
 
@@ -248,24 +253,19 @@ def _trials(
     return PhotoTrials(settings, pretraining, clinical, data, (out / "trials").absolute(), behind)
 
 
-def _unmarked(photos: Sequence[Photo], settings: PhotoSettings, console: Console) -> list[str]:
-    """Read every photograph, so that all problems show now; name masks without skin."""
-    unmarked, problems = [], []
+def _doubts(photos: Sequence[Photo], settings: PhotoSettings, console: Console) -> PhotoDoubts:
+    """Read every photograph, so that all problems and doubts show now."""
+    doubts, problems = PhotoDoubts(), []
     with Steps("Reading photographs", len(photos), console) as steps:
         for done, photo in enumerate(photos, 1):
             try:
-                sample = load_photo(photo, settings.load_px, settings.read)
-                if photo.coding != "no skin" and not (
-                    sample.masks["skin"].any()
-                    or read_skin(photo.mask, photo.coding, settings.read).any()
-                ):
-                    unmarked.append(f"{photo.source}/{photo.name}")
+                doubts.add(photo, *read_pair(photo, settings.read))
             except SkinrayError as error:
                 problems.append(str(error))
             steps.set(done)
     if problems:
         raise CohortError("\n  ".join([counted(len(problems), "problem"), *problems]))
-    return unmarked
+    return doubts
 
 
 def _remark(console: Console, text: str) -> None:

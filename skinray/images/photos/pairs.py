@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from skinray.config.images import ReadSettings
 from skinray.errors import CohortError, LabelError
@@ -18,7 +19,7 @@ from skinray.files import is_clutter
 from skinray.images.augment import Sample
 from skinray.images.file_errors import FileProblem, counted, refuse_problems
 from skinray.images.photos.labels import Coding, read_skin
-from skinray.images.read import read_image
+from skinray.images.read import Image, read_image
 
 IMAGES, MASKS = "images", "masks"
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
@@ -162,12 +163,26 @@ def _unpaired(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> li
             if len(paths) > 1:
                 reason = f"several files ({' and '.join(path.name for path in paths)})"
                 problems.append(FileProblem(None, f"{kind}/{name}", reason, "keep one of them"))
-    for kind, alone, reason, remedy in (
-        (IMAGES, images.keys() - masks.keys(), "no mask with this name", "trace or remove it"),
-        (MASKS, masks.keys() - images.keys(), "no photograph with this name", "add or remove it"),
-    ):
-        problems += [FileProblem(None, f"{kind}/{one}", reason, remedy) for one in sorted(alone)]
-    return problems
+    left = masks.keys() - images.keys()
+    for name in sorted(images.keys() - masks.keys()):
+        near = sorted(one for one in left if _is_near(one, name))
+        remedy = "trace or remove it"
+        if near:
+            left -= set(near)
+            file = masks[near[0]][0]
+            remedy = f"rename {MASKS}/{near[0]}{file.suffix} to {Path(name).name}{file.suffix}"
+        problems.append(FileProblem(None, f"{IMAGES}/{name}", "no mask with this name", remedy))
+    reason, remedy = "no photograph with this name", "add or remove it"
+    return problems + [FileProblem(None, f"{MASKS}/{one}", reason, remedy) for one in sorted(left)]
+
+
+def _is_near(mask: str, image: str) -> bool:
+    """Whether a mask's name is the photograph's in other case, or with an addition such as _mask.
+
+    A digit after it makes another name: 1 and 10, scan and scan2.
+    """
+    ours, theirs = image.casefold(), mask.casefold()
+    return theirs.startswith(ours) and not theirs[len(ours) :].strip("._- ")[:1].isdigit()
 
 
 def split_photos(
@@ -245,16 +260,25 @@ def _by_source(ordered: Sequence[Photo]) -> dict[str, list[Photo]]:
     return by_source
 
 
+def read_pair(photo: Photo, settings: ReadSettings) -> tuple[Image, NDArray[np.bool_]]:
+    """Return a photograph and its skin, (H, W) bool.
+
+    Raises ImageError or LabelError if a file cannot be read, or the two differ in size.
+    """
+    image = read_image(photo.image, settings)
+    mask = read_skin(photo.mask, photo.coding, settings)
+    check_same_size(photo, image.pixels.shape[:2], mask.shape)
+    return image, mask
+
+
 def load_photo(photo: Photo, side: int, settings: ReadSettings) -> Sample:
     """Return a photograph and its skin, resized to ``side`` x ``side`` pixels for training.
 
     Raises ImageError or LabelError if a file cannot be read, or the two differ in size.
     """
-    image = read_image(photo.image, settings).pixels
-    mask = read_skin(photo.mask, photo.coding, settings)
-    check_same_size(photo, image.shape[:2], mask.shape)
-    how = cv2.INTER_AREA if min(image.shape[:2]) > side else cv2.INTER_LINEAR
-    small = np.asarray(cv2.resize(image, (side, side), interpolation=how), np.uint8)
+    image, mask = read_pair(photo, settings)
+    how = cv2.INTER_AREA if min(mask.shape) > side else cv2.INTER_LINEAR
+    small = np.asarray(cv2.resize(image.pixels, (side, side), interpolation=how), np.uint8)
     share = cv2.resize(mask.astype(np.float32), (side, side), interpolation=how)
     skin = (np.asarray(share) >= 0.5).astype(np.uint8)
     return Sample(small, {"skin": skin})

@@ -24,6 +24,7 @@ class PhotoResults(StoredResults):
     """All results of a run on photographs.
 
     ``unmarked`` names the photographs, of training and test, whose masks mark no skin.
+    ``notes`` are other doubts about the masks, in sentences.
     """
 
     command = "skinray train-photos"
@@ -39,6 +40,7 @@ class PhotoResults(StoredResults):
     sources: dict[str, int] = Field(default_factory=dict)
     backgrounds: dict[str, int] = Field(default_factory=dict)
     unmarked: list[str] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
 
     @field_validator("rows")
     @classmethod
@@ -133,6 +135,7 @@ def of_masks(results: PhotoResults) -> list[str]:
         said.append(f"A pixel counts as skin at a probability of {skin.threshold:g} or more.")
     if results.unmarked:
         said.append(unmarked_words(results.unmarked))
+    said += results.notes
     tested = sum(photo.skin == 0 for photo in results.rows[0].photos) if results.rows else 0
     if tested:
         have = "has" if tested == 1 else "have"

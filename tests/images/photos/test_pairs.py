@@ -218,3 +218,30 @@ def test_pictures_of_other_kinds_are_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"picture")
     with pytest.raises(CohortError, match=rf"{name}: .* is not read"):
         find_photos(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "mask", ["IMG_1_mask.png", "IMG_1-seg.png", "img_1.png", "IMG_1 Mask.tif", "IMG_1.jpg.png"]
+)
+def test_a_mask_whose_name_is_nearly_the_photographs_is_to_be_renamed(
+    tmp_path: Path, mask: str
+) -> None:
+    write(tmp_path / "images" / "IMG_1.jpg", 1)
+    write(tmp_path / "images" / "IMG_10.jpg", 2)
+    write(tmp_path / "masks" / "IMG_10.png", 3)
+    write(tmp_path / "masks" / mask, 4)
+    with pytest.raises(CohortError) as raised:
+        find_photos(tmp_path)
+    said = str(raised.value)
+    ending = Path(mask).suffix
+    assert f"images/IMG_1: no mask with this name: rename masks/{mask} to IMG_1{ending}" in said
+    assert said.count("no photograph with this name") == 0
+
+
+def test_another_number_is_another_photograph(tmp_path: Path) -> None:
+    write(tmp_path / "images" / "scan.jpg", 1)
+    write(tmp_path / "masks" / "scan_2.png", 2)
+    with pytest.raises(CohortError) as raised:
+        find_photos(tmp_path)
+    assert "images/scan: no mask with this name: trace or remove it" in str(raised.value)
+    assert "masks/scan_2: no photograph with this name" in str(raised.value)

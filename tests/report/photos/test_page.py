@@ -221,9 +221,13 @@ def test_test_photographs_without_marked_skin_are_reported(run: Path) -> None:
     blank = photos[3].model_copy(update={"skin": 0, "both": 0})
     row = results.rows[0].model_copy(update={"photos": [*photos[:3], blank, *photos[4:]]})
     named = [f"ward/{at}.jpg" for at in range(7)]
-    other = results.model_copy(update={"rows": [row, *results.rows[1:]], "unmarked": named})
+    notes = ["are the masks inverted?"]
+    other = results.model_copy(
+        update={"rows": [row, *results.rows[1:]], "unmarked": named, "notes": notes}
+    )
     for said in (" ".join(caveats(other)), table_text(other)):
         assert "7 masks mark no skin: ward/0.jpg, ward/1.jpg, " in said
+        assert notes[0] in said
         assert "ward/4.jpg and 2 more. If such a photograph" in said
         assert f"1 of the {PHOTOS} test photographs has no skin marked" in said
         assert f"the mean drops by up to {1 / PHOTOS:.3f}." in said
