@@ -13,6 +13,8 @@ GRID = 32
 # Grey levels. Blank fields have less than 1 (up to 3 with much noise on few pixels), sections of
 # skin more than 18, confocal images of nerves alone more than 8.
 LEAST_SPREAD = 3.0
+# Share of rows at the end, all black below a bright image, from which a part of it may be lost.
+LEAST_BLACK, BRIGHT = 0.01, 60
 NO_TISSUE = "the image is blank or shows no tissue, so its count says nothing and has no density"
 
 
@@ -39,15 +41,36 @@ def shows_tissue(image: NDArray[np.uint8]) -> bool:
     return bool((colours - smooth).std(axis=0).max() >= LEAST_SPREAD)
 
 
-def doubts(tissue: bool, um_per_px: float | None, trained_um_per_px: float | None) -> list[str]:
+def black_end(image: NDArray[np.uint8]) -> float:
+    """Return the share of rows at the end of an image, (H, W, 3) uint8, that are black; or 0.
+
+    An uncompressed file whose end was lost in copying has them. Dark images may have them by right.
+    """
+    lit = np.flatnonzero(image.any(axis=(1, 2)))
+    if not len(lit):
+        return 0.0
+    share = 1 - (int(lit[-1]) + 1) / len(image)
+    bright = share >= LEAST_BLACK and np.median(image[: lit[-1] + 1 : 4, ::4]) >= BRIGHT
+    return share if bright else 0.0
+
+
+def doubts(
+    tissue: bool, um_per_px: float | None, trained_um_per_px: float | None, black: float = 0.0
+) -> list[str]:
     """Return what a reader must know before believing a count, in plain sentences.
 
     Parameters
     ----------
     tissue : whether the image shows any, from :func:`shows_tissue`.
     um_per_px, trained_um_per_px : scale of the image and of the bundle's training images.
+    black : share of black rows at the end, from :func:`black_end`.
     """
     said = [] if tissue else [NO_TISSUE]
+    if black:
+        said.append(
+            f"the last {black:.0%} of the rows are black: if the end of the file was lost in "
+            "copying, copy it again; otherwise crop them"
+        )
     if is_far_scale(um_per_px, trained_um_per_px):
         said.append(
             f"the scale of {um_per_px:.4g} um per pixel is more than twice or less than half of "

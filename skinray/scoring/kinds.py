@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from skinray.config.kinds import Kind
 from skinray.crossings.detect import CrossingsRecord
-from skinray.images.doubts import doubts, shows_tissue
+from skinray.images.doubts import black_end, doubts, shows_tissue
 from skinray.images.photos.skin import SkinArea
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
@@ -116,7 +116,7 @@ def _count(
         return {"overlay": picture, "geojson": text.encode()}
 
     tissue = shows_tissue(pixels)
-    said = doubts(tissue, um_per_px, info.um_per_px)
+    said = doubts(tissue, um_per_px, info.um_per_px, black_end(pixels))
     return CrossingsRecord.of(found, um_per_px, tissue, said), draw
 
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.stand_in import drawn_image
-from skinray.images.doubts import NO_TISSUE, doubts, is_far_scale, shows_tissue
+from skinray.images.doubts import NO_TISSUE, black_end, doubts, is_far_scale, shows_tissue
 from skinray.images.phantoms.varied import varied_phantom
 from skinray.images.read import read_image
 
@@ -80,3 +80,20 @@ def test_both_doubts_are_told() -> None:
     assert said[0] == NO_TISSUE
     assert len(said) == 2
     assert doubts(True, None, None) == []
+
+
+@pytest.mark.parametrize(
+    ("lost", "background", "share"),
+    [(30, 220, 0.3), (1, 220, 0.01), (0, 220, 0.0), (30, 20, 0.0), (100, 220, 0.0)],
+)
+def test_black_rows_at_the_end_of_a_bright_image_are_doubtful(
+    lost: int, background: int, share: float
+) -> None:
+    """The end of an uncompressed file that was lost; a confocal image is dark by right."""
+    image = np.full((100, 80, 3), background, np.uint8)
+    image[100 - lost :] = 0
+    assert black_end(image) == pytest.approx(share)
+    said = doubts(True, 0.5, 0.5, black_end(image))
+    assert len(said) == bool(share)
+    if share:
+        assert said[0].startswith(f"the last {share:.0%} of the rows are black")

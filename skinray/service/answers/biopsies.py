@@ -15,7 +15,7 @@ from skinray.crossings import Crossings
 from skinray.crossings.detect import CrossingsRecord, cluster_centres, two_sided
 from skinray.crossings.maps import threshold_map, true_pixels
 from skinray.errors import SkinrayError
-from skinray.images.doubts import doubts, shows_tissue
+from skinray.images.doubts import black_end, doubts, shows_tissue
 from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
 from skinray.scoring.geojson import to_geojson
@@ -37,6 +37,7 @@ class CountWant(Want["BiopsyCount"]):
     sweep : nerve thresholds to count at, in addition to the bundle's own.
     boundary : the pixels close to the boundary, as a picture.
     tissue : whether the image shows any; without, its count has no density.
+    black : share of black rows at the image's end.
     """
 
     kind: ClassVar[Kind] = "biopsy"
@@ -48,10 +49,12 @@ class CountWant(Want["BiopsyCount"]):
     sweep: tuple[float, ...] = ()
     boundary: bool = False
     tissue: bool = True
+    black: float = 0.0
 
     def about(self, image: NDArray[np.uint8], sha256: str = "") -> Self:
-        """Look whether the image shows tissue; see :class:`Want`."""
-        return replace(super().about(image, sha256), tissue=shows_tissue(image))
+        """Look whether the image shows tissue and is whole; see :class:`Want`."""
+        about = super().about(image, sha256)
+        return replace(about, tissue=shows_tissue(image), black=black_end(image))
 
     @property
     def pixels(self) -> bool:
@@ -85,7 +88,7 @@ class CountWant(Want["BiopsyCount"]):
         elif self.pixels:
             raise SkinrayError("a picture of the image is asked for, but the image is not given")
         boundary = encode_png(found.boundary.astype(np.uint8) * 255) if self.boundary else None
-        said = doubts(self.tissue, um_per_px, info.um_per_px)
+        said = doubts(self.tissue, um_per_px, info.um_per_px, self.black)
         return BiopsyCount(
             **dict(CrossingsRecord.of(found, um_per_px, self.tissue, said)),
             bundle=info.id,

@@ -127,6 +127,14 @@ def test_a_blank_image_is_noted(cohort: Path, level: int) -> None:
     assert f"1 image blank, without any tissue (row 3, {rows[1]['image']})" in notes
 
 
+def test_a_black_end_of_an_image_is_noted(cohort: Path) -> None:
+    rows = read_rows(cohort)
+    path = cohort / rows[1]["image"]
+    repaint(path, lambda image: np.vstack([image[: len(image) // 4 * 3], 0 * image[::4]]))
+    notes = " ".join(checked(cohort)[1].notes())
+    assert f"1 image with black rows at the end (row 3, {rows[1]['image']}: 25%)" in notes
+
+
 def test_a_line_is_no_dermis(cohort: Path) -> None:
     def outline(mask: np.ndarray) -> np.ndarray:
         return cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8))

@@ -28,6 +28,7 @@ def cohort_notes(traces: Sequence[Trace]) -> list[str]:
     """Return what a person should look at in a cohort as a whole."""
     return [
         *_blank(traces),
+        *_black_ends(traces),
         *_same_labels(traces),
         *_far_counts(traces),
         *_lines_at_another_scale(traces),
@@ -49,6 +50,14 @@ def _blank(traces: Sequence[Trace]) -> list[str]:
     if not blank:
         return []
     return [f"{counted(len(blank), 'image')} blank, without any tissue ({_first(blank)})"]
+
+
+def _black_ends(traces: Sequence[Trace]) -> list[str]:
+    ends = [f"row {t.biopsy.row}, {t.biopsy.name}: {t.black:.0%}" for t in traces if t.black]
+    if not ends:
+        return []
+    black = f"{counted(len(ends), 'image')} with black rows at the end ({_first(ends)})"
+    return [f"{black}: copy them again if the ends of the files were lost, otherwise crop them"]
 
 
 def _same_labels(traces: Sequence[Trace]) -> list[str]:

@@ -19,7 +19,7 @@ from skinray.images.cohort.polylines import (
     read_polylines,
 )
 from skinray.images.cohort.rows import Biopsy
-from skinray.images.doubts import shows_tissue
+from skinray.images.doubts import black_end, shows_tissue
 from skinray.images.read import Image
 
 # Side of the small copies that are compared.
@@ -44,6 +44,7 @@ class Trace:
     dermis : (S, S) bool.
     stated, in_file : um per pixel by the manifest and by the image file.
     tissue : whether the image shows any; False: it is blank.
+    black : share of black rows at the image's end.
     traced : whether the nerve label marks anything; None: there is none.
     classes : column and class of GeoJSON lines that were taken although their class is not ours.
     """
@@ -57,6 +58,7 @@ class Trace:
     stated: float | None
     in_file: float | None
     tissue: bool = True
+    black: float = 0.0
     traced: bool | None = None
     classes: tuple[tuple[str, str], ...] = ()
     line_reach: tuple[float, float] | None = None
@@ -96,6 +98,7 @@ def trace_of(
         stated=biopsy.um_per_px,
         in_file=in_file,
         tissue=shows_tissue(copy),
+        black=black_end(pixels),
         traced=None if nerves is None else bool(nerves.any()),
         classes=tuple(_foreign_classes(biopsy)) if nerves is not None and both else (),
         line_reach=_line_reach(biopsy, (height, width)) if dermis is not None else None,
