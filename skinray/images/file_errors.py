@@ -53,13 +53,18 @@ class UnfitLabelError(FileError, LabelError):
     """A label file that cannot be read, or does not match its image."""
 
 
+# The remedy for a stack as an image; a stack of labels must not be flattened.
+FLATTEN = "flatten it to one RGB image and export that"
+
+
 @contextmanager
 def reading_label() -> Iterator[None]:
     """Turn the ImageError of a label file that cannot be read into a LabelError."""
     try:
         yield
     except UnreadableImageError as error:
-        raise UnfitLabelError(error.file, error.reason, error.remedy) from None
+        remedy = "save each class as a file of its own" if error.remedy == FLATTEN else error.remedy
+        raise UnfitLabelError(error.file, error.reason, remedy) from None
 
 
 def counted(number: int, thing: str) -> str:

@@ -30,6 +30,11 @@ from skinray.images.formats.png_jpeg import decode_jpeg, decode_png
 from skinray.images.formats.raster import Raster, to_rgb
 from skinray.images.formats.tiff import decode_tiff
 
+_REGIONS = "ImageJ regions of interest"
+_AS_MASK = (
+    "open them on the image (several: ROI Manager > More > OR (Combine)), then Edit > Selection > "
+    "Create Mask, and save that"
+)
 _EXPORT = "export it as PNG, JPEG or TIFF"
 # Format, first bytes, decoder.
 _Decode = Callable[[bytes, str, int], Raster]
@@ -69,11 +74,7 @@ _OTHER_FILES: tuple[tuple[str, str, tuple[bytes, ...]], ...] = (
     ("a DICOM file", "export the image from the viewer as PNG or TIFF", (b"DICM",)),
     ("a Zeiss CZI slide", "export the field as TIFF or PNG from ZEN or QuPath", (b"ZISRAWFILE",)),
     ("a Nikon ND2 image", _EXPORT, (b"\xda\xce\xbe\x0a",)),
-    (
-        "ImageJ regions of interest",
-        "open them on the image, then Edit > Selection > Create Mask, and save that",
-        (b"Iout",),
-    ),
+    (_REGIONS, _AS_MASK, (b"Iout",)),
     ("compressed with gzip", "unpack it first", (b"\x1f\x8b",)),
     (
         "a ZIP archive or an Office document",
@@ -201,5 +202,7 @@ def _recognised(data: bytes, source: str) -> tuple[str, _Decode]:
     for what, remedy, starts in _OTHER_FILES:
         inside = data[8:12] if data[4:8] == b"ftyp" else data[128:132]
         if data.startswith(starts) or inside in starts:
+            if data.startswith(b"PK") and b".roi" in data[30:300].lower():
+                what, remedy = _REGIONS, _AS_MASK  # RoiSet.zip; the first name follows the header
             raise UnreadableImageError(source, f"{what}, not a PNG, JPEG or TIFF image", remedy)
     raise UnreadableImageError(source, "not a PNG, JPEG or TIFF image", _EXPORT)

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skinray.learning.search import Chosen, choose, deciding
-from skinray.learning.search.choice import StillIn
-from skinray.learning.search.halving import best_part, gives_evidence, rounds
+from skinray.learning.search.choice import StillIn, best_part, gives_evidence, rounds
 from skinray.learning.spec import TrialSpec
 from tests.learning.test_choice import FINAL, SAME, rates, scored, search_of
 from tests.support.tiny import cohort_of, tiny_run

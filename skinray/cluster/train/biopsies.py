@@ -33,8 +33,7 @@ from skinray.learning.held_out import (
 )
 from skinray.learning.provenance import now, versions
 from skinray.learning.search import Chosen, SpecMaker, Split, Splits, choose, deciding, make_splits
-from skinray.learning.search.choice import Scores, StillIn
-from skinray.learning.search.halving import best_part, gives_evidence, rounds
+from skinray.learning.search.choice import Scores, StillIn, best_part, gives_evidence, rounds
 from skinray.learning.spec import TrialSpec, describe, grid_points
 from skinray.learning.trial import check_trials, trained_network
 from skinray.models.weights.load import usable_arms

@@ -29,7 +29,8 @@ from skinray.images.cohort.plausible import (
     twins_of_two_subjects,
     understood,
 )
-from skinray.images.cohort.rows import Biopsy, Cohort, scan_cohort
+from skinray.images.cohort.rows import Biopsy, Cohort
+from skinray.images.cohort.scan import scan_cohort
 from skinray.images.file_errors import FileError, FileProblem, counted, refuse_problems
 from skinray.images.read import read_image
 

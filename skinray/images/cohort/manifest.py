@@ -18,7 +18,8 @@ from skinray.images.augment import Sample
 from skinray.images.cohort.dermis_fill import SIDES, dermis_from_boundary
 from skinray.images.cohort.labels import match_shape, read_boundary, read_nerves
 from skinray.images.cohort.polylines import NoLineError
-from skinray.images.cohort.rows import Biopsy, Cohort, scan_cohort
+from skinray.images.cohort.rows import Biopsy, Cohort
+from skinray.images.cohort.scan import scan_cohort
 from skinray.images.file_errors import UnfitLabelError, refuse_problems
 from skinray.images.read import read_image, read_mask
 

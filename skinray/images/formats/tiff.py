@@ -21,7 +21,7 @@ import numpy as np
 import tifffile
 
 from skinray.images import pixel_size
-from skinray.images.file_errors import UnreadableImageError
+from skinray.images.file_errors import FLATTEN, UnreadableImageError
 from skinray.images.formats.png_jpeg import jpeg_size, strict_jpeg
 from skinray.images.formats.raster import Raster, Samples, check_size, orientation_of, upright
 from skinray.images.formats.tiff_colour import (
@@ -108,7 +108,7 @@ def _pages_of_one_image(
     raise UnreadableImageError(
         source,
         f"contains {count} images (a stack, or several channels)",
-        "flatten it to one RGB image and export that",
+        FLATTEN,
     )
 
 

@@ -1,4 +1,10 @@
-"""The choice of configurations from the scores of a search."""
+"""The choice of configurations from the scores of a search, and which stay in a search by halving.
+
+Successive halving, after Jamieson and Talwalkar (AISTATS 2016): a large grid trains for few epochs,
+and only its best part for more. It works in rounds and separately for each split, so that a nested
+search stays nested. (Ray Tune's asynchronous scheduler would rank trials against each other that
+are scored on different images.)
+"""
 
 from __future__ import annotations
 
@@ -45,7 +51,7 @@ def choose(
         If every configuration of an arm failed for a split.
     """
     chosen: Chosen = {}
-    for (stage, label, name), (points, sound) in ranked(
+    for (stage, label, name), (points, sound) in _ranked(
         specs, scores, by_split, still_in or {}
     ).items():
         if not sound:
@@ -57,13 +63,57 @@ def choose(
     return chosen
 
 
-def is_in(spec: TrialSpec, split: str, still_in: StillIn) -> bool:
+def rounds(points: int, factor: int) -> int:
+    """Return in how many rounds a grid of so many points is searched; the last has all epochs.
+
+    Each round but the last keeps one of ``factor`` configurations, and the next trains for
+    ``factor`` times the epochs. The last has at most ``factor`` of them.
+    """
+    found = 1
+    while factor > 1 and points > factor:
+        points, found = math.ceil(points / factor), found + 1
+    return found
+
+
+def best_part(
+    specs: Sequence[TrialSpec],
+    scores: Scores,
+    by_split: Mapping[str, Sequence[Split]],
+    still_in: StillIn,
+    factor: int,
+) -> StillIn:
+    """Return the configurations that stay in for each arm and split: the best of every ``factor``.
+
+    Each split ranks what is still in for it, by the scores that would also choose for it: no
+    image that tests a choice has a part in it. Failed ones come last.
+
+    Parameters
+    ----------
+    specs, scores, by_split, still_in : of one round; see :func:`choose`.
+    """
+    order = _ranked(specs, scores, by_split, still_in)
+    return {
+        place: points[: math.ceil(len(points) / factor)] for place, (points, _) in order.items()
+    }
+
+
+def gives_evidence(
+    spec: TrialSpec, by_split: Mapping[str, Sequence[Split]], still_in: StillIn
+) -> bool:
+    """Say whether a trial's score is needed by a split for which its configuration is still in."""
+    return any(
+        any(split.name in spec.evidence for split in deciders) and _is_in(spec, name, still_in)
+        for name, deciders in by_split.items()
+    )
+
+
+def _is_in(spec: TrialSpec, split: str, still_in: StillIn) -> bool:
     """Say whether a trial's configuration is still in for a split."""
     points = still_in.get((spec.stage, spec.arm.label, split))
     return points is None or spec.params in points
 
 
-def ranked(
+def _ranked(
     specs: Sequence[TrialSpec],
     scores: Scores,
     by_split: Mapping[str, Sequence[Split]],
@@ -78,7 +128,7 @@ def ranked(
             values: dict[str, list[float]] = defaultdict(list)
             for spec in own:
                 for split in deciders:
-                    if split.name in spec.evidence and is_in(spec, name, still_in):
+                    if split.name in spec.evidence and _is_in(spec, name, still_in):
                         mark = json.dumps(spec.params, sort_keys=True)
                         score = (scores.get(spec.key) or {}).get(split.name)
                         points[mark] = spec.params

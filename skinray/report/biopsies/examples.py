@@ -18,7 +18,8 @@ from skinray.crossings import find_crossings
 from skinray.errors import SkinrayError
 from skinray.images.augment import Sample
 from skinray.images.cohort.manifest import load_sample
-from skinray.images.cohort.rows import Biopsy, Scan, scan_cohort
+from skinray.images.cohort.rows import Biopsy
+from skinray.images.cohort.scan import Scan, scan_cohort
 from skinray.report.biopsies.results import CountRow, RunResults
 from skinray.report.charts import Rank, jpeg_uri, ranks
 from skinray.scoring.overlays import encode_jpeg, overlay

@@ -16,7 +16,8 @@ from skinray.crossings import find_crossings
 from skinray.errors import CohortError, SkinrayError
 from skinray.files import write_whole
 from skinray.images.cohort.manifest import load_dermis, load_nerves
-from skinray.images.cohort.rows import Biopsy, scan_cohort
+from skinray.images.cohort.rows import Biopsy
+from skinray.images.cohort.scan import scan_cohort
 from skinray.images.read import read_image
 from skinray.scoring.overlays import BOUNDARY, encode_jpeg, overlay
 

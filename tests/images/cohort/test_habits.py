@@ -23,7 +23,7 @@ from skinray.images.cohort.manifest import (
     load_sample,
     read_manifest,
 )
-from skinray.images.cohort.rows import scan_cohort
+from skinray.images.cohort.scan import scan_cohort
 from skinray.scoring.overlays import encode_png
 
 HEADER = "image,subject,group,nerves,dermis,count,um_per_px"
@@ -495,3 +495,15 @@ def test_problems_keep_the_rows_of_a_table_with_a_separator_line(folder: Path) -
     rows = [ROWS[0], ROWS[1].replace("nerves/1", "nerves/9")]
     (folder / "manifest.csv").write_text("\n".join(["sep=,", HEADER, *rows]))
     assert [problem.row for problem in scan_cohort(folder).problems] == [3]
+
+
+@pytest.mark.parametrize(
+    ("ends", "noted"), [(("0", "0"), True), (("00", "10"), False), (("7", "0"), False)]
+)
+def test_long_numbers_that_a_spreadsheet_rounded_are_noted(
+    folder: Path, ends: tuple[str, str], noted: bool
+) -> None:
+    long = [f"12345678901234{at}{ends[at % 2]}" for at in range(4)]
+    rows = [row.replace(f"S{at}", long[at]) for at, row in enumerate(ROWS)]
+    said = notes(write(folder, rows=rows))
+    assert ("a spreadsheet keeps 15 digits" in said) == noted

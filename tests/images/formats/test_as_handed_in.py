@@ -256,6 +256,7 @@ def test_pages_of_one_size_are_a_stack() -> None:
         (b"ZISRAWFILE\0", "a Zeiss CZI slide.*QuPath"),
         (b"\xda\xce\xbe\x0a", "a Nikon ND2 image"),
         (b"Iout\0\xe4", "ImageJ regions of interest.*Create Mask"),
+        (b"PK\3\4" + bytes(26) + b"0001-0042.roi", "ImageJ regions of interest.*ROI Manager"),
         (b"GARBAGE", "not a PNG, JPEG or TIFF image"),
     ],
 )
