@@ -14,6 +14,8 @@ from typing import Any
 from skinray.errors import SkinrayError
 
 PARTIAL = ".part"
+# The bundle that ships with skinray: networks trained on drawn biopsies alone.
+STARTER = Path(__file__).with_name("starter")
 
 
 def as_path(path: Path | str, thing: str) -> Path:

@@ -13,9 +13,9 @@ import cv2
 import pytest
 import tifffile
 
+from skinray.files import STARTER
 from skinray.images.phantoms.cohort import write_cohort
 from skinray.images.read import read_image
-from skinray.models.weights.published import STARTER
 from tests.support.photo_bundles import photo_bundle
 
 ROOT = Path(__file__).parents[1]

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 USE = """
 import sys
 import skinray
-from skinray.models.weights.published import STARTER
+from skinray.files import STARTER
 
 assert skinray.__file__.startswith(sys.prefix), skinray.__file__
 assert str(STARTER).startswith(sys.prefix), STARTER

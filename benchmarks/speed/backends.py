@@ -22,6 +22,7 @@ from torch import nn
 
 from benchmarks.measure import figure, machine, versions, write
 from skinray.config.biopsies import PhantomSettings
+from skinray.files import STARTER
 from skinray.images.phantoms.phantom import make_phantom
 from skinray.images.read import read_image
 from skinray.learning.bundle import check
@@ -32,7 +33,6 @@ from skinray.models import build
 from skinray.models.backends import BACKENDS, REFERENCE, offered
 from skinray.models.compute import computes_bfloat16
 from skinray.models.predict import predict_map
-from skinray.models.weights.published import STARTER
 
 NETWORKS = {"HED": "hed", "DeepLabV3-ResNet101": "deeplabv3_resnet101"}
 SIZE = (608, 800)

@@ -29,7 +29,7 @@ import sys
 import torch
 from skinray.images.read import read_image
 from skinray.learning.bundle import load
-from skinray.models.weights.published import STARTER
+from skinray.files import STARTER
 bundle, image = load(STARTER), read_image(sys.argv[1])
 bundle.maps(image.pixels, 0.5)
 """

@@ -35,9 +35,8 @@ def count(
         skinray count biopsy.png --bundle run/bundle --overlay found.jpg
     """
     from skinray.crossings.detect import CrossingsRecord
-    from skinray.files import sha256_of, write_whole
+    from skinray.files import STARTER, sha256_of, write_whole
     from skinray.learning.bundle import load
-    from skinray.models.weights.published import STARTER
     from skinray.scoring.kinds import SCORED_KINDS
 
     if overlay is not None and overlay.resolve() == image.resolve():

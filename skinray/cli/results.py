@@ -89,7 +89,7 @@ def score(
     chosen |= {"backend": "eager"} if exact else {}
     settings = validate(ScoreSettings, chosen, "options").override(changes)
     from skinray.cluster.score.run import score as run
-    from skinray.models.weights.published import STARTER
+    from skinray.files import STARTER
     from skinray.scoring.object_store import without_password
 
     began = time.monotonic()
@@ -141,7 +141,7 @@ def serve(
     """
     from skinray.config.base import validate
     from skinray.config.scoring import ServeSettings
-    from skinray.models.weights.published import STARTER
+    from skinray.files import STARTER
     from skinray.service.middleware.tokens import choose_access
 
     folder = (bundle or STARTER).absolute()

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
-
 import skinray
 
 PACKAGES = (
@@ -39,6 +37,8 @@ def versions() -> dict[str, str]:
 
 def hardware() -> str:
     """Describe this machine's processor and GPUs in one line."""
+    import torch  # takes a second
+
     text = f"{os.cpu_count()} cores of {_processor()}"
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -98,6 +97,8 @@ class _FourierConv(torch.autograd.Function):
 
 def fast_side(least: int) -> int:
     """Return the smallest even side of at least ``least`` without prime factors above 5."""
+    from scipy.fft import next_fast_len  # slow to import, and most networks do without
+
     half: int = next_fast_len(-(-least // 2), real=True)
     return 2 * half
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -20,12 +21,14 @@ from skinray.config.kinds import Kind
 from skinray.crossings.detect import CrossingsRecord
 from skinray.images.doubts import black_end, doubts, shows_tissue
 from skinray.images.photos.skin import SkinArea
-from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo
 from skinray.scoring.geojson import to_geojson
 from skinray.scoring.overlays import encode_jpeg, encode_png, overlay, skin_overlay
 from skinray.scoring.rows import Result
 from skinray.scoring.run_store import Output
+
+if TYPE_CHECKING:
+    from skinray.learning.bundle import Maps
 
 _TEXT, _WHOLE, _REAL = pa.string(), pa.int64(), pa.float64()
 _FIRST = [(name, _TEXT) for name in ("image", "subject", "sha256", "status", "error", "note")]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -24,14 +24,16 @@ from skinray.crossings.density import to_mm
 from skinray.errors import BundleError, StorageError
 from skinray.images.cohort.common_scale import refuse_too_large
 from skinray.images.read import decode_image
-from skinray.learning.bundle import Maps
 from skinray.learning.bundle.info import BundleInfo, read_info
-from skinray.learning.bundle.networks import Seen
 from skinray.scoring.entries import Entry, from_rows
 from skinray.scoring.image_store import Store, open_store
 from skinray.scoring.kinds import SCORED_KINDS, ScoredKind
 from skinray.scoring.rows import Scored, content_key, log_computed, reason_of
 from skinray.scoring.run_store import Output
+
+if TYPE_CHECKING:
+    from skinray.learning.bundle import Maps
+    from skinray.learning.bundle.networks import Seen
 
 # Who computes a content: this image, another one, or no image any more.
 Turn = Literal["mine", "same", "deadly"]

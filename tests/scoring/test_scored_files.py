@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from skinray.crossings.detect import CrossingsRecord
+from skinray.files import STARTER
 from skinray.learning.bundle.info import IN_TRAINING, read_info
-from skinray.models.weights.published import STARTER
 from skinray.scoring.kinds import SCORED_KINDS
 from skinray.scoring.run_store import LocalOutput
 from skinray.scoring.tables import LOST, Totals, write_tables

@@ -7,11 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ray
-import ray.data
-from ray.data import ActorPoolStrategy, DataContext
 from rich.console import Console
 
 from skinray.cluster.score.actors import Team
@@ -21,6 +18,9 @@ from skinray.cluster.score.stages import Predict, decode, finish
 from skinray.images.file_errors import counted
 from skinray.progress import Steps
 from skinray.scoring.score_image import Job
+
+if TYPE_CHECKING:
+    import ray.data
 
 # Large blocks of images would fill the memory by the dozen.
 BLOCK_BYTES = 32 << 20
@@ -84,13 +84,21 @@ def _fused(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iterato
 
 
 def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iterator[int]:
+    from ray.data.exceptions import ExecutionTimeoutError
+
     with quiet_data():
         images = _dataset(job, claims, pools, batches)
-        for block in images.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-            yield int(block["done"].sum())
+        blocks = images.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0)
+        try:
+            for block in blocks:
+                yield int(block["done"].sum())
+        except ExecutionTimeoutError as error:
+            raise RuntimeError(str(error)) from error
 
 
 def _dataset(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> ray.data.Dataset:
+    import ray.data  # slow to import, and actors of all stages need none of it
+
     settings = job.settings
     images = ray.data.range(batches, override_num_blocks=batches).map_batches(
         decode,
@@ -117,6 +125,8 @@ def _dataset(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> ray.d
 
 
 def _resources(pool: Pool) -> dict[str, Any]:
+    from ray.data import ActorPoolStrategy
+
     return {
         "compute": ActorPoolStrategy(min_size=pool.least, max_size=pool.most),
         "num_cpus": pool.cpus,
@@ -127,6 +137,8 @@ def _resources(pool: Pool) -> dict[str, Any]:
 @contextmanager
 def quiet_data() -> Iterator[None]:
     """Turn off Ray Data's progress lines and keep blocks small, for datasets made meanwhile."""
+    from ray.data import DataContext
+
     context, logger = DataContext.get_current().copy(), logging.getLogger("ray.data")
     context.enable_progress_bars = context.print_on_execution_start = False
     context.target_max_block_size = BLOCK_BYTES

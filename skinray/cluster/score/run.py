@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 from rich.console import Console
 
@@ -94,7 +93,7 @@ def _compute(run: ScoringRun, console: Console) -> None:
             console.print(said, highlight=False)
         try:
             run_round(job, before, machines, console)
-        except (RayError, ExecutionTimeoutError, RuntimeError) as error:
+        except (RayError, RuntimeError) as error:
             # Workers died more often than Ray allows, or cannot do their work.
             failure = error
             console.print(

@@ -2,6 +2,9 @@
 
 Between stages an image travels as plain bytes with its shape. A row that is already settled (a
 failure, or bytes seen under another name) travels along as it is, so that every entry is committed.
+
+The driver imports this module too. Networks, and torch with them, are imported only where they
+compute: that takes seconds.
 """
 
 from __future__ import annotations
@@ -9,21 +12,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from skinray.cluster.device import ready_device
 from skinray.cluster.score.claims import ClaimActors
 from skinray.config.kinds import Stage
 from skinray.config.scoring import BackendName
-from skinray.learning.bundle import load, load_stage
-from skinray.learning.bundle.backend import choose
-from skinray.learning.bundle.networks import joined
 from skinray.scoring.rows import Scored, commit, result_of
 from skinray.scoring.score_image import Job, Opened
+
+if TYPE_CHECKING:
+    import torch
 
 _ARRAYS = ("pixels", "nerve", "dermis", "skin")
 WIRE = pa.schema(
@@ -40,6 +41,8 @@ def backend_of(job: Job, device: torch.device) -> BackendName:
     """Return what computes the job's networks on a device of this machine."""
     if job.settings.backend != "auto":
         return job.settings.backend
+    from skinray.learning.bundle.backend import choose
+
     return choose(Path(job.bundle), job.info, device, job.first if job.long else None)
 
 
@@ -47,6 +50,9 @@ class Scorer:
     """All stages in one actor."""
 
     def __init__(self, job: Job, claims: ClaimActors) -> None:
+        from skinray.cluster.device import ready_device
+        from skinray.learning.bundle import load
+
         device = ready_device(job.settings.threads)
         self.job, self.claims = job, claims
         self.backend = backend_of(job, device)
@@ -89,12 +95,17 @@ class Predict:
     """One stage's networks, in their own actor."""
 
     def __init__(self, job: Job, stage: Stage) -> None:
+        from skinray.cluster.device import ready_device
+        from skinray.learning.bundle import load_stage
+
         device = ready_device(job.settings.threads)
         self.stage, backend = stage, backend_of(job, device)
         self.model = load_stage(job.bundle, job.info, stage, device, backend)
 
     def __call__(self, images: pa.Table) -> pa.Table:
         """Fill in the column of this stage's maps."""
+        from skinray.learning.bundle.networks import joined
+
         rows = images.to_pylist()
         for row in rows:
             if row["settled"] is not None:

@@ -12,6 +12,7 @@ from torch import nn
 from skinray.config.biopsies import CrossingSettings
 from skinray.config.images import ReadSettings
 from skinray.crossings import find_crossings
+from skinray.files import STARTER
 from skinray.images.augment import Sample
 from skinray.images.cohort.manifest import load_sample
 from skinray.images.cohort.plausible import Trace, of_other_polarity, shifted_labels
@@ -20,7 +21,6 @@ from skinray.learning.bundle.info import read_info
 from skinray.learning.bundle.networks import load_stage
 from skinray.learning.metrics import dice
 from skinray.models.predict import predict_map
-from skinray.models.weights.published import STARTER
 
 # Images below which nothing is said, and Dice of the starter with the labels and their opposite.
 FEWEST, AGREES, DISAGREES = 5, 0.6, 0.35

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from skinray.config.recipes import NARROW_HED
+from skinray.files import STARTER
 from skinray.models.weights.files import cache_dir
 from skinray.models.weights.wheel import Package
-
-# The bundle that ships with skinray: networks trained on drawn biopsies alone.
-STARTER = Path(__file__).parents[2] / "starter"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from skinray.config.biopsies import CrossingSettings
 from skinray.config.training import ModelSettings
 from skinray.crossings import find_crossings
 from skinray.errors import BundleError, SkinrayError
+from skinray.files import STARTER
 from skinray.learning.bundle import check, files, load, load_stage, save
 from skinray.learning.bundle.info import (
     IN_TRAINING,
@@ -28,7 +29,6 @@ from skinray.learning.bundle.info import (
 from skinray.learning.bundle.model_card import model_card
 from skinray.models import build
 from skinray.models.predict import predict_map
-from skinray.models.weights.published import STARTER
 from tests.support.tiny import DERMIS_TRUTH, NERVE_TRUTH, UNET, drawn_sample, same_weights
 
 
