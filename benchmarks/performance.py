@@ -45,12 +45,12 @@ def page(runs: list[dict[str, Any]]) -> list[str]:
     ordered = sorted(runs, key=lambda run: (run["benchmark"], run["what"]))
     return [
         "# Speed", "",
-        "Each figure was measured on the machine beside it, in one run with what it is compared "
-        "with. A ratio carries over to other machines of the kind; seconds do not. `make bench` "
-        "measures again, in about an hour of an idle machine, and writes this page; the file "
-        "behind each line says how it was measured, and the [list of "
+        "Each figure was measured on the machine named beside it, in the same run as what it is "
+        "compared with. Ratios carry over to similar machines; seconds do not. `make bench` "
+        "repeats the measurements in about an hour on an idle machine and writes this page. The "
+        "file behind each line says how it was measured, and the [list of "
         "benchmarks](../benchmarks/README.md) has those that take longer or need more.", "",
-        "| what | figure | unit | asked | benchmark | machine |",
+        "| what | figure | unit | target | benchmark | machine |",
         "|---|---|---|---|---|---|",
         *map(row, ordered), "",
         "GPUs: not measured.",

@@ -6,11 +6,15 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Container, Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import skinray
 
@@ -47,6 +51,10 @@ ALLOWED = {
 }
 
 
+# These come with ray[serve].
+WITH_RAY = {"grpc", "uvicorn"}
+
+
 def imports(path: Path) -> Iterator[str]:
     """Every module that a file imports anywhere, also within functions and for types."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -68,6 +76,21 @@ def layer(module: str) -> str:
 def own_layer(path: Path) -> str:
     inside = path.relative_to(ROOT).with_suffix("").parts
     return "skinray" if inside[0] == "__init__" else inside[0]
+
+
+def test_what_is_imported_is_declared() -> None:
+    """The tests' environment has more than what comes with skinray: see pyproject's extra dev."""
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["openvino"]]
+    names = {canonicalize_name(Requirement(one).name) for one in declared}
+    modules = {name.split(".")[0] for path in MODULES for name in imports(path)}
+    others = modules - set(sys.stdlib_module_names) - {"skinray"}
+    known = packages_distributions()
+    assert len(others) > 15
+    missing = {
+        one for one in others if not {canonicalize_name(d) for d in known.get(one, [one])} & names
+    }
+    assert missing == WITH_RAY
 
 
 def test_every_module_has_a_layer() -> None:

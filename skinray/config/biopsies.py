@@ -142,9 +142,10 @@ class TuneSettings(Settings):
     halving: int = Field(
         1,
         ge=1,
-        description="for a large grid: all configurations train for few epochs, the best of every "
-        "so many for so many times as long, and so on; with 3, a grid of 27 costs a third. 1: all "
-        "train to the end",
+        description="successive halving for a large grid: train all configurations briefly, keep "
+        "the best one in so many, train those so many times as long, and repeat. With 3, a grid of "
+        "27 takes a third to half of the epochs, depending on how far the folds agree. 1: train "
+        "all to the end",
     )
     selection: Literal["nested", "pooled"] = Field(
         "nested",

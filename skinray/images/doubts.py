@@ -68,8 +68,8 @@ def doubts(
     said = [] if tissue else [NO_TISSUE]
     if black:
         said.append(
-            f"the last {black:.0%} of the rows are black: if the end of the file was lost in "
-            "copying, copy it again; otherwise crop them"
+            f"the bottom {black:.0%} of the image is black: if the file was cut off while copying, "
+            "copy it again; otherwise crop the black rows"
         )
     if is_far_scale(um_per_px, trained_um_per_px):
         said.append(

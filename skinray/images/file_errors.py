@@ -55,6 +55,7 @@ class UnfitLabelError(FileError, LabelError):
 
 # The remedy for a stack as an image; a stack of labels must not be flattened.
 FLATTEN = "flatten it to one RGB image and export that"
+ONE_PAGE = "save the mask as a file of one page; with several classes, one file for each"
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def reading_label() -> Iterator[None]:
     try:
         yield
     except UnreadableImageError as error:
-        remedy = "save each class as a file of its own" if error.remedy == FLATTEN else error.remedy
+        remedy = ONE_PAGE if error.remedy == FLATTEN else error.remedy
         raise UnfitLabelError(error.file, error.reason, remedy) from None
 
 

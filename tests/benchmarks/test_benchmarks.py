@@ -32,7 +32,7 @@ SCRIPTS = (
     "serve.overhead", "serve.overload", "serve.replica_kill", "serve.stops", "speed.augmentation",
     "speed.backends", "speed.crossing_stage", "speed.data_scheduler", "speed.peers",
     "speed.one_image", "speed.scaling", "speed.score_efficiency", "speed.score_feeding",
-    "speed.score_memory", "speed.tolerant_dice", "speed.train_overhead",
+    "speed.score_memory", "speed.tolerant_dice", "speed.train_overhead", "speed.training_step",
 )  # fmt: skip
 MOST_MODULES = 15
 

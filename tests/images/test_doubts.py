@@ -96,4 +96,4 @@ def test_black_rows_at_the_end_of_a_bright_image_are_doubtful(
     said = doubts(True, 0.5, 0.5, black_end(image))
     assert len(said) == bool(share)
     if share:
-        assert said[0].startswith(f"the last {share:.0%} of the rows are black")
+        assert said[0].startswith(f"the bottom {share:.0%} of the image is black")

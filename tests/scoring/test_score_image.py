@@ -130,6 +130,16 @@ def test_an_image_without_tissue_says_so_and_has_no_density(job: Job) -> None:
         assert row.result.warnings == ([] if shows else [NO_TISSUE])
 
 
+def test_a_black_bottom_is_in_the_row(job: Job) -> None:
+    tissue = drawn_image(nerves=3)
+    cut = np.maximum(tissue, 90)
+    cut[-len(cut) // 4 :] = 0
+    row = job.finish(opened(job, png(cut)), load(job.bundle, "cpu").maps(tissue), "eager")
+    assert isinstance(row.result, CrossingsRecord)
+    (said,) = row.result.warnings
+    assert said.startswith("the bottom 25% of the image is black")
+
+
 def test_a_scale_far_from_the_trainings_is_in_the_row(job: Job) -> None:
     image = replace(opened(job, png(drawn_image())), um_per_px=1.5)
     row = job.finish(image, load(job.bundle, "cpu").maps(drawn_image()), "eager")

@@ -13,9 +13,10 @@ from rich.console import Console
 
 from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.run import TrainingJob, TrainingRun, run_training
+from skinray.cluster.train.search import GridSearch
 from skinray.cluster.train.tune import Trained, TrialResult, all_trained
 from skinray.config.biopsies import CrossingSettings, RunSettings
-from skinray.config.kinds import STAGES, Stage
+from skinray.config.kinds import STAGES
 from skinray.images.cohort.check import checked_cohort
 from skinray.images.cohort.common_scale import LabelledReader, common_scale
 from skinray.images.cohort.manifest import fingerprint, image_hashes
@@ -32,9 +33,8 @@ from skinray.learning.held_out import (
     stored_pair,
 )
 from skinray.learning.provenance import now, versions
-from skinray.learning.search import Chosen, SpecMaker, Split, Splits, choose, deciding, make_splits
-from skinray.learning.search.choice import Scores, StillIn, best_part, gives_evidence, rounds
-from skinray.learning.spec import TrialSpec, describe, grid_points
+from skinray.learning.search import SpecMaker, Split, Splits, make_splits
+from skinray.learning.spec import TrialSpec
 from skinray.learning.trial import check_trials, trained_network
 from skinray.models.weights.load import usable_arms
 from skinray.progress import Steps
@@ -73,15 +73,6 @@ def train_cv(
 
 
 @dataclass(frozen=True)
-class Search:
-    """A grid search: all its trials, those of the last round, and what these choose from."""
-
-    tried: Sequence[TrialResult]
-    last: Sequence[TrialResult]
-    still_in: StillIn
-
-
-@dataclass(frozen=True)
 class BiopsyJob(TrainingJob[RunResults]):
     """A cross-validation that has been checked."""
 
@@ -95,8 +86,9 @@ class BiopsyJob(TrainingJob[RunResults]):
     def train(self, run: TrainingRun) -> RunResults:
         """Search, train and score; write the bundle."""
         maker = SpecMaker(self.settings, self.cohort, self.data)
-        search = self._searched(run)
-        trained = self._trained(run, maker.training(self.splits, self._chosen(search)))
+        grid = GridSearch(self.settings, self.cohort, self.splits, self.data)
+        search = grid.run(run)
+        trained = self._trained(run, maker.training(self.splits, grid.chosen(search)))
         measured = self._measured(run, search.tried, trained)
         results = assemble(measured, self.asked, self.cohort, self.missing, **run.facts())
         self._save_bundle(run, [spec for spec, _ in trained], measured, results.failures)
@@ -107,66 +99,6 @@ class BiopsyJob(TrainingJob[RunResults]):
         results.save(out)
         write_trials(results, out)
         write_report(out)
-
-    def _searched(self, run: TrainingRun) -> Search:
-        """Run the grid search; with ``second_tries``, again for all epochs where none learned."""
-        search, tune = self._in_rounds(run), self.settings.tune
-        if not tune.second_tries or tune.epochs_fraction == 1:
-            return search
-        learned = {_arm(r.spec) for r in search.last if r.outcome and r.outcome.learned}
-        poor = {_arm(r.spec) for r in search.last} - learned
-        longer = [
-            spec.override({"key": f"{spec.key}-longer"})
-            for spec in self._trials(epochs_fraction=1.0)
-            if _arm(spec) in poor
-        ]
-        again = _all_but_diverged(run.train(longer, "Grid search, longer"))
-        kept = [result for result in search.last if _arm(result.spec) not in poor]
-        still_in = {place: of for place, of in search.still_in.items() if place[:2] not in poor}
-        return Search([*search.tried, *again], [*kept, *again], still_in)
-
-    def _in_rounds(self, run: TrainingRun) -> Search:
-        """Search in one round or, with ``halving``, in several; each but the last is shorter."""
-        tune, by_split = self.settings.tune, deciding(self.splits, self.settings)
-        of_arm = {
-            (stage, arm.label): rounds(len(grid_points(arm)), tune.halving)
-            for stage in STAGES["biopsy"]
-            for arm in self.settings.stage(stage).arms
-        }
-        tried: list[TrialResult] = []
-        last: Sequence[TrialResult] = ()
-        still_in: StillIn = {}
-        for left in reversed(range(max(of_arm.values()))):
-            shorter = tune.halving**left
-            # Arms with small grids join in a later round.
-            specs = [
-                spec.override({"key": f"{spec.key}-1-of-{shorter}"}) if left else spec
-                for spec in self._trials(tune.epochs_fraction / shorter)
-                if left < of_arm[_arm(spec)] and gives_evidence(spec, by_split, still_in)
-            ]
-            part = f", {shorter} times shorter" if left else ""
-            last = _all_but_diverged(run.train(specs, f"Grid search{part}"))
-            tried += last
-            if left:
-                found = [r.spec for r in last]
-                still_in = best_part(found, _evidence(last), by_split, still_in, tune.halving)
-        return Search(tried, last, still_in)
-
-    def _trials(self, epochs_fraction: float) -> list[TrialSpec]:
-        """List the trials of the search that train for a share of their arms' epochs."""
-        settings = self.settings.override({"tune.epochs_fraction": epochs_fraction})
-        return SpecMaker(settings, self.cohort, self.data).search(self.splits)
-
-    def _chosen(self, search: Search) -> Chosen:
-        """Choose the configuration of each arm and split; one that diverges is out."""
-        for result in search.last:
-            if result.diverged:
-                LOG.warning("%s: not chosen: %s", describe(result.spec), result.error)
-        # Where nothing was learned, there is no winner: the first point of the grid is used.
-        learned = {_arm(r.spec) for r in search.last if r.outcome and r.outcome.learned}
-        last = [result for result in search.last if _arm(result.spec) in learned]
-        by_split = deciding(self.splits, self.settings)
-        return choose([r.spec for r in last], _evidence(last), by_split, search.still_in)
 
     def _trained(self, run: TrainingRun, wanted: Sequence[TrialSpec]) -> list[Trained]:
         """Train the final networks, those of the bundle last."""
@@ -314,20 +246,6 @@ def _checked(data: Path, asked: RunSettings, console: Console) -> BiopsyJob:
         splits=splits,
         um_per_px=scale,
     )
-
-
-def _arm(spec: TrialSpec) -> tuple[Stage, str]:
-    return spec.stage, spec.arm.label
-
-
-def _all_but_diverged(results: Sequence[TrialResult]) -> Sequence[TrialResult]:
-    """Return a search's trials unless one failed: a full disk must decide nothing."""
-    all_trained([result for result in results if not result.diverged])
-    return results
-
-
-def _evidence(results: Sequence[TrialResult]) -> Scores:
-    return {r.spec.key: r.outcome.evidence if r.outcome else None for r in results}
 
 
 def _has_learned(result: TrialResult) -> bool:

@@ -347,8 +347,8 @@ def _points(coordinates: Any, shape: tuple[int, int], source: str) -> Points:
         raise UnfitLabelError(
             source,
             f"a line reaches x={x:.0f}, y={y:.0f}, outside the image ({shape[1]}x{shape[0]})",
-            "trace and export them on this very image: coordinates of the whole slide, or of the "
-            "image before it was scaled down, do not fit",
+            "trace on this image and export again: coordinates from the whole slide, or from "
+            "before scaling, do not fit",
         )
     return points
 

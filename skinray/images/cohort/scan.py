@@ -58,7 +58,7 @@ def _spellings(biopsies: list[Biopsy]) -> list[FileProblem]:
     for biopsy in biopsies:
         known = first.setdefault(spelling_key(biopsy.subject), biopsy)
         if biopsy.subject.casefold() in _NOBODY and known is not biopsy:
-            reason = f"subject '{biopsy.subject}', as in row {known.row}: these may be two persons"
+            reason = f"subject '{biopsy.subject}', as in row {known.row}: these may be two people"
             remedy = "give each person a name, or each image one if nothing is known"
             problems.append(FileProblem(biopsy.row, biopsy.name, reason, remedy))
             continue
@@ -96,7 +96,7 @@ def _rounded(biopsies: list[Biopsy]) -> list[str]:
         return []
     return [
         f"all subjects of more than 15 digits end in 0, such as {next(iter(long))}: a spreadsheet "
-        "keeps 15 digits, so two persons may have become one; set the column to text and enter "
+        "keeps 15 digits, so two people may have become one; set the column to text and enter "
         "the numbers again"
     ]
 

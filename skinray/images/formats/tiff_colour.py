@@ -13,7 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from skinray.images.file_errors import UnreadableImageError
+from skinray.images.file_errors import FLATTEN, UnreadableImageError
 from skinray.images.formats.raster import Raster, Samples, to_8_bit
 from skinray.images.pixel_size import um_per_unit
 
@@ -57,7 +57,7 @@ class OmeImage:
             shown = ", ".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in self.colours)
             raise UnreadableImageError(
                 source, f"three channels of the colours {shown}, not one picture",
-                "flatten it to one RGB image and export that",
+                FLATTEN,
             )  # fmt: skip
         return tuple(pages[self.colours.index(colour)] for colour in primary)
 
@@ -178,7 +178,7 @@ def to_raster(array: Samples, page: tifffile.TiffPage, bits: int, source: str) -
     if photometric in (_BLACK_IS_ZERO, _WHITE_IS_ZERO) and beyond > 0:
         raise UnreadableImageError(
             source, f"{count + beyond} channels without a colour",
-            "flatten it to one RGB image and export that",
+            FLATTEN,
         )  # fmt: skip
     colour = planes[..., :count]
     if photometric == _PALETTE:

@@ -56,14 +56,14 @@ class PhotoDoubts:
         found = []
         if self._compared >= FEWEST and self._less_red > MOST_REDDER * self._compared:
             found.append(
-                f"In {self._less_red} of {self._compared} photographs what the mask marks is less "
-                "red than the rest: are the masks inverted? Skin is the brighter of the two values."
+                f"In {self._less_red} of {self._compared} photographs the marked area is less red "
+                "than the rest. Are the masks inverted? Skin must be the brighter value."
             )
         if self._turned:
             more = f" and {len(self._turned) - NAMED} more" if len(self._turned) > NAMED else ""
             found.append(
-                f"{counted(len(self._turned), 'photograph')} turned or mirrored, as the file asks "
-                f"(EXIF): {', '.join(self._turned[:NAMED])}{more}. A mask drawn in a program that "
-                "ignores this has the right size and does not fit: look at them."
+                f"{counted(len(self._turned), 'photograph')} rotated or mirrored by EXIF data: "
+                f"{', '.join(self._turned[:NAMED])}{more}. If the masks were drawn in a "
+                "program that ignores EXIF, they have the right size but do not fit. Check a few."
             )
         return found

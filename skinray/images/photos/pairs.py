@@ -31,6 +31,8 @@ OTHER_ENDINGS = frozenset(
     }
 )  # fmt: skip
 
+_JOINTS = " ._-()"
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -164,25 +166,37 @@ def _unpaired(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> li
                 reason = f"several files ({' and '.join(path.name for path in paths)})"
                 problems.append(FileProblem(None, f"{kind}/{name}", reason, "keep one of them"))
     left = masks.keys() - images.keys()
+    meant = defaultdict(list)
+    folded = {name.casefold(): name for name in images}
+    for mask in sorted(left):
+        meant[_meant(mask.casefold(), folded)].append(mask)
     for name in sorted(images.keys() - masks.keys()):
-        near = sorted(one for one in left if _is_near(one, name))
         remedy = "trace or remove it"
-        if near:
-            left -= set(near)
-            file = masks[near[0]][0]
-            remedy = f"rename {MASKS}/{near[0]}{file.suffix} to {Path(name).name}{file.suffix}"
+        if len(meant[name]) == 1:
+            (mask,) = meant[name]
+            left.discard(mask)
+            ending = masks[mask][0].suffix
+            remedy = f"rename {MASKS}/{mask}{ending} to {Path(name).name}{ending}"
         problems.append(FileProblem(None, f"{IMAGES}/{name}", "no mask with this name", remedy))
     reason, remedy = "no photograph with this name", "add or remove it"
     return problems + [FileProblem(None, f"{MASKS}/{one}", reason, remedy) for one in sorted(left)]
 
 
-def _is_near(mask: str, image: str) -> bool:
-    """Whether a mask's name is the photograph's in other case, or with an addition such as _mask.
+def _meant(mask: str, images: dict[str, str]) -> str | None:
+    """Return the photograph whose name starts a mask's and is the longest; None if there is none.
 
-    A digit after it makes another name: 1 and 10, scan and scan2.
+    What follows is an addition such as ``_mask``; a number makes another name, as in ``scan_2``.
+
+    Parameters
+    ----------
+    mask : in lower case.
+    images : names of the photographs, by the same in lower case.
     """
-    ours, theirs = image.casefold(), mask.casefold()
-    return theirs.startswith(ours) and not theirs[len(ours) :].strip("._- ")[:1].isdigit()
+    for at in range(len(mask), 0, -1):
+        rest = mask[at:]
+        if (not rest or rest[0] in _JOINTS) and mask[:at] in images:
+            return None if rest.strip(_JOINTS)[:1].isdigit() else images[mask[:at]]
+    return None
 
 
 def split_photos(

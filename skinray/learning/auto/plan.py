@@ -253,8 +253,12 @@ class _Planner:
         narrow = self._wish(
             f"HED {STARTER}", "hed", NARROW_HED, "starter_nerve", TRAIN_NARROW, crop, (scale,)
         )
-        fetch = "with more hours, `skinray weights fetch hed_bsds500_caffe` gives a better one"
-        why = f"{known} would take too long" if known else f"starts from drawings; {fetch}"
+        fetch = "given the hours, `skinray weights fetch hed_bsds500_caffe` allows the full width"
+        why = (
+            "learns more in this time than the full width"
+            if known
+            else f"starts from drawings; {fetch}"
+        )
         self.say("nerve: network", "HED, a quarter of the width", why)
         return narrow
 
@@ -304,10 +308,10 @@ class _Planner:
         return images * each / self.machine.at_once
 
     def _affordable(self, wish: _Wish) -> bool:
-        """Whether there is time for enough steps of a network, beside its predictions."""
+        """Whether there is time for as many steps as a network gains from, beside predictions."""
         left = self.hours * 3600 * USED - self._scoring_s(FoldSettings(count=FOLDS), [wish])
         each = left * (1 - DERMIS_SHARE) / self._rounds(FoldSettings(count=FOLDS))
-        return each >= LEAST_STEPS * wish.cost.step_s
+        return each >= MOST_STEPS["nerve"] * wish.cost.step_s
 
     def _rounds(self, folds: FoldSettings) -> int:
         """Return how many long trainings follow one another: the folds', then the bundle's own."""

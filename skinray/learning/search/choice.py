@@ -1,9 +1,9 @@
 """The choice of configurations from the scores of a search, and which stay in a search by halving.
 
 Successive halving, after Jamieson and Talwalkar (AISTATS 2016): a large grid trains for few epochs,
-and only its best part for more. It works in rounds and separately for each split, so that a nested
-search stays nested. (Ray Tune's asynchronous scheduler would rank trials against each other that
-are scored on different images.)
+and only its best part for more. It works in rounds, and each split ranks only its own trials, so a
+nested search stays nested. (Ray Tune's asynchronous scheduler would compare trials that were scored
+on different images.)
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def choose(
 
 
 def rounds(points: int, factor: int) -> int:
-    """Return in how many rounds a grid of so many points is searched; the last has all epochs.
+    """Return the number of rounds for a grid of this size; the last has all epochs.
 
     Each round but the last keeps one of ``factor`` configurations, and the next trains for
     ``factor`` times the epochs. The last has at most ``factor`` of them.
@@ -85,7 +85,7 @@ def best_part(
     """Return the configurations that stay in for each arm and split: the best of every ``factor``.
 
     Each split ranks what is still in for it, by the scores that would also choose for it: no
-    image that tests a choice has a part in it. Failed ones come last.
+    image that tests a choice takes part in it. Failed ones come last.
 
     Parameters
     ----------

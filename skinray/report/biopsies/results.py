@@ -88,8 +88,8 @@ class ArmRow(Record):
 class TrialRow(Record):
     """One trial: one configuration of one arm on one split.
 
-    ``finding`` says what a network that did not learn did instead, and the likely cause. In a
-    search by halving, ``epochs_asked`` tells its rounds from each other.
+    ``finding`` says what a network that did not learn did instead, and the likely cause.
+    ``epochs_asked`` shows which round of a search by halving a trial belongs to.
     """
 
     trial: str
@@ -237,6 +237,16 @@ class RunResults(StoredResults):
     bundle: str | None = None
     notes: list[str] = []
     synthetic: bool = False
+
+    @property
+    def last_round(self) -> list[TrialRow]:
+        """The trials of the last, longest round of each arm's search."""
+        tried = [trial for trial in self.trials if trial.phase == "tune"]
+        longest: dict[tuple[Stage, str], int] = {}
+        for trial in tried:
+            arm = trial.stage, trial.arm
+            longest[arm] = max(trial.epochs_asked, longest.get(arm, 0))
+        return [trial for trial in tried if trial.epochs_asked == longest[trial.stage, trial.arm]]
 
     @property
     def optimistic(self) -> str:

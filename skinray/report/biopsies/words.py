@@ -72,9 +72,7 @@ def caveats(results: RunResults, scores: Scores) -> list[str]:
     if lost:
         said.append(f"Not measured: {', '.join(dict.fromkeys(lost))}; the reasons are given below.")
     arms = dict.fromkeys((t.stage, t.arm) for t in results.trials if t.phase == "tune")
-    good = {
-        (t.stage, t.arm) for t in results.trials if t.phase == "tune" and t.learned is not False
-    }
+    good = {(t.stage, t.arm) for t in results.last_round if t.learned is not False}
     said += [
         f"No trial of the search learned anything for {arm} ({stage}), so nothing was chosen: it "
         "uses the first values of its grid."
@@ -100,10 +98,10 @@ def search_words(results: RunResults) -> str:
     )
     if results.optimistic:
         frame = "The frame marks the best mean over the folds, which was chosen for every split."
-    if results.settings.get("tune", {}).get("halving", 1) > 1:
+    if len(results.last_round) < sum(trial.phase == "tune" for trial in results.trials):
         frame += (
-            " The search had rounds: each split took its best combinations into a longer one. A "
-            "cell shows the longest round of its combination."
+            " The search ran in rounds: each split kept its best combinations for a longer round. "
+            "Each cell shows the longest round that its combination reached."
         )
     return (
         f"Each combination was trained on {trained}. A cell shows the mean Dice of its "

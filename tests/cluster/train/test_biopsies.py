@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
@@ -15,6 +16,7 @@ from skinray.cluster.train import run as train_run
 from skinray.cluster.train.biopsies import BiopsyJob, train_cv
 from skinray.cluster.train.resources import Resources
 from skinray.cluster.train.run import TrainingRun
+from skinray.cluster.train.search import GridSearch, Search
 from skinray.cluster.train.tune import TrialResult
 from skinray.config.biopsies import RunSettings
 from skinray.errors import NotLearnedError, SettingsError, TrainingError
@@ -255,50 +257,101 @@ def test_a_search_that_learned_nothing_runs_again_for_all_epochs(
     trials = Trials(epochs=8)
     monkeypatch.setattr(train_run, "run_trials", trials)
     job, run = made_up(settings, tmp_path)
-    found = job._searched(run)
+    grid = GridSearch(settings, job.cohort, job.splits, "data")
+    found = grid.run(run)
     by_stage = {
         stage: {r.spec.arm.train.epochs for r in found.last if r.spec.stage == stage}
         for stage in ("nerve", "dermis")
     }
     # The dermis learned in a quarter of its epochs; the nerves needed all of theirs.
     assert by_stage == {"nerve": {8 if second else 2}, "dermis": {10}}
-    chosen = job._chosen(found)
+    chosen = grid.chosen(found)
     assert {key[0] for key in chosen} == ({"nerve", "dermis"} if second else {"dermis"})
 
 
 class Ranked(Trials):
-    """Pretended trials that score higher the nearer their rate is to one."""
+    """Pretended trials that score higher the nearer their rate is to one, which differs by fold."""
 
     def result(self, spec: TrialSpec) -> TrialResult:
-        found = super().result(spec.override({"arm.train.learning_rate": self.rate}))
+        found = super().result(spec)
         assert found.outcome is not None
-        score = 1 - abs(spec.arm.train.learning_rate - self.rate)
-        evidence = dict.fromkeys(spec.evidence, score)
+        evidence = {
+            split: 1 - abs(spec.arm.train.learning_rate - self.rate - 0.1 * (split == "fold-2"))
+            for split in spec.evidence
+        }
+        score = max(evidence.values(), default=0.0)
         return TrialResult(spec, found.folder, found.outcome.model_copy(
             update={"key": spec.key, "score": score, "evidence": evidence}
         ))  # fmt: skip
 
 
-def test_halving_drops_most_of_a_large_grid_and_keeps_its_winner(
+RATES = tuple(round(0.1 * at, 1) for at in range(1, 10))
+
+
+def halved(
+    halving: int, epochs: int, trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[GridSearch, Search, list[TrialSpec]]:
+    """Search nine rates of the nerve network; return its trials too."""
+    monkeypatch.setattr(train_run, "run_trials", trials)
+    settings = tiny_run(tune__halving=halving).override(
+        {"nerve.main.grid": {"train.learning_rate": RATES}, "nerve.main.train.epochs": epochs}
+    )
+    job, run = made_up(settings, tmp_path)
+    grid = GridSearch(settings, job.cohort, job.splits, "data")
+    search = grid.run(run)
+    assert [result.spec for result in search.tried] == trials.seen
+    seen = [one for one in trials.seen if (one.stage, one.arm.label) == ("nerve", "U-Net")]
+    assert len({spec.key for spec in seen}) == len(seen)
+    return grid, search, seen
+
+
+def test_halving_drops_most_of_a_large_grid_and_keeps_each_splits_winner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rates = tuple(0.1 * at for at in range(1, 10))
-    large = {"nerve.main.grid": {"train.learning_rate": rates}, "nerve.main.train.epochs": 9}
-    found = {}
-    for halving in (1, 3):
-        trials = Ranked(0.7)
-        monkeypatch.setattr(train_run, "run_trials", trials)
-        settings = tiny_run(tune__halving=halving).override(large)
-        job, run = made_up(settings, tmp_path)
-        search = job._searched(run)
-        nerve = [spec for spec in trials.seen if spec.stage == "nerve"]
-        cost = sum(spec.arm.train.epochs for spec in nerve if spec.arm.label == "U-Net")
-        found[halving] = job._chosen(search), cost
-        assert len({spec.key for spec in nerve}) == len(nerve)
-        assert [r.spec for r in search.tried] == trials.seen
-        assert {r.spec.arm.train.epochs for r in search.last if r.spec.arm.label == "U-Net"} >= {9}
-    assert found[1][0] == found[3][0]
-    assert found[3][1] == pytest.approx(found[1][1] * 6 / 9)  # 9 for a third, then 3
+    whole, every, full = halved(1, 9, Ranked(0.6, epochs=1), tmp_path, monkeypatch)
+    grid, search, seen = halved(3, 9, Ranked(0.6, epochs=1), tmp_path, monkeypatch)
+    assert grid.chosen(search) == whole.chosen(every)
+    chosen = grid.chosen(search)
+    rates = {s: chosen["nerve", "U-Net", s]["train.learning_rate"] for s in ("fold-1", "fold-2")}
+    assert rates["fold-2"] == 0.7 != rates["fold-1"]
+    assert {spec.arm.train.epochs for spec in full} == {9}
+    by_epochs = Counter(spec.arm.train.epochs for spec in seen)
+    assert by_epochs == {3: len(full), 9: by_epochs[9]}
+    # Three rates of nine for each split; two splits that differ add one of their own.
+    assert len(full) * 3 / 9 <= by_epochs[9] <= len(full) * 4 / 9
+
+
+def test_halving_drops_nothing_while_nothing_is_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, search, seen = halved(3, 9, Trials(epochs=9), tmp_path, monkeypatch)
+    assert Counter(spec.arm.train.epochs for spec in seen) == {3: len(seen) / 2, 9: len(seen) / 2}
+    assert search.still_in == {}
+
+
+def test_halving_has_no_round_that_is_as_long_as_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, seen = halved(3, 1, Ranked(0.6, epochs=1), tmp_path, monkeypatch)
+    assert {spec.arm.train.epochs for spec in seen} == {1}
+    assert len({(spec.split, str(spec.params)) for spec in seen}) == len(seen)
+
+
+def test_a_search_that_learned_nothing_is_repeated_in_rounds_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = Trials(epochs=10)
+    monkeypatch.setattr(train_run, "run_trials", trials)
+    settings = tiny_run(
+        tune__halving=3, tune__second_tries=True, tune__epochs_fraction=0.5,
+        nerve__main__train__epochs=18, nerve__main__grid={"train.learning_rate": RATES},
+    )  # fmt: skip
+    job, run = made_up(settings, tmp_path)
+    grid = GridSearch(settings, job.cohort, job.splits, "data")
+    search = grid.run(run)
+    seen = [one for one in trials.seen if (one.stage, one.arm.label) == ("nerve", "U-Net")]
+    assert sorted({one.arm.train.epochs for one in seen}) == [3, 6, 9, 18]
+    assert {key[0] for key in grid.chosen(search)} >= {"nerve"}
 
 
 @pytest.mark.slow

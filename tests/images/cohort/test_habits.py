@@ -454,7 +454,7 @@ def test_nobody_is_no_subject_of_two_images(folder: Path) -> None:
     rows = [row.replace("S2", "unknown") for row in ROWS]
     assert len(read_manifest(write(folder, rows=rows)).biopsies) == 4
     rows = [row.replace("S1", "unknown") for row in rows]
-    assert "subject 'unknown', as in row 3: these may be two persons" in refused(
+    assert "subject 'unknown', as in row 3: these may be two people" in refused(
         write(folder, rows=rows)
     )
 

@@ -132,7 +132,7 @@ def test_a_black_end_of_an_image_is_noted(cohort: Path) -> None:
     path = cohort / rows[1]["image"]
     repaint(path, lambda image: np.vstack([image[: len(image) // 4 * 3], 0 * image[::4]]))
     notes = " ".join(checked(cohort)[1].notes())
-    assert f"1 image with black rows at the end (row 3, {rows[1]['image']}: 25%)" in notes
+    assert f"1 image black at the bottom (row 3, {rows[1]['image']}: 25%)" in notes
 
 
 def test_a_line_is_no_dermis(cohort: Path) -> None:

@@ -467,3 +467,10 @@ def _read(tmp_path: Path, data: bytes) -> np.ndarray:
     assert found.dtype == bool
     assert found.shape == SIZE
     return found
+
+
+def test_a_stack_of_masks_is_not_to_be_flattened(tmp_path: Path) -> None:
+    path = tmp_path / "classes.tif"
+    tifffile.imwrite(path, np.stack([HALF, ~HALF]).astype(np.uint8) * 255)
+    with pytest.raises(LabelError, match=r"contains 2 images.*one file for each"):
+        read_mask(path)

@@ -238,6 +238,22 @@ def test_a_mask_whose_name_is_nearly_the_photographs_is_to_be_renamed(
     assert said.count("no photograph with this name") == 0
 
 
+def test_each_mask_is_meant_for_the_longest_name_that_fits(tmp_path: Path) -> None:
+    for seed, name in enumerate(("arm", "arm_left", "anna", "leg")):
+        write(tmp_path / "images" / f"{name}.jpg", seed)
+    for seed, name in enumerate(("arm_mask", "arm_left_mask", "annabel", "leg_mask", "leg_old")):
+        write(tmp_path / "masks" / f"{name}.png", 9 + seed)
+    with pytest.raises(CohortError) as raised:
+        find_photos(tmp_path)
+    said = str(raised.value)
+    assert "images/arm: no mask with this name: rename masks/arm_mask.png to arm.png" in said
+    assert "images/arm_left: no mask with this name: rename masks/arm_left_mask.png to arm_" in said
+    for name in ("anna", "leg"):  # no mask, or two that may be meant
+        assert f"images/{name}: no mask with this name: trace or remove it" in said
+    for name in ("annabel", "leg_mask", "leg_old"):
+        assert f"masks/{name}: no photograph with this name: add or remove it" in said
+
+
 def test_another_number_is_another_photograph(tmp_path: Path) -> None:
     write(tmp_path / "images" / "scan.jpg", 1)
     write(tmp_path / "masks" / "scan_2.png", 2)

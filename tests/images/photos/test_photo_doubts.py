@@ -30,8 +30,8 @@ def look(
 
 def test_masks_that_are_all_inverted_are_noted() -> None:
     (note,) = look(12, inverted=12).notes()
-    assert note.startswith("In 12 of 12 photographs what the mask marks is less red than the rest")
-    assert "are the masks inverted? Skin is the brighter" in note
+    assert note.startswith("In 12 of 12 photographs the marked area is less red than the rest.")
+    assert "Are the masks inverted? Skin must be the brighter" in note
 
 
 @pytest.mark.parametrize(("count", "inverted"), [(12, 0), (12, 8), (FEWEST - 1, FEWEST - 1)])
@@ -39,22 +39,23 @@ def test_no_word_where_masks_fit_or_too_few_say_otherwise(count: int, inverted: 
     assert look(count, inverted).notes() == []
 
 
-def test_codings_of_public_sets_are_not_doubted() -> None:
+def test_other_codings_are_not_taken_for_inverted() -> None:
     assert look(12, inverted=12, coding="dark mask").notes() == []
+    assert look(12, inverted=12, coding="no skin").notes() == []
     assert look(12, orientation=3, coding="no skin").notes() == []
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 4])
 def test_photographs_turned_within_their_sides_are_named(orientation: int) -> None:
     (note,) = look(7, orientation=orientation).notes()
-    assert note.startswith("7 photographs turned or mirrored, as the file asks (EXIF): a/")
+    assert note.startswith("7 photographs rotated or mirrored by EXIF data: a/")
     assert "and 2 more" in note
 
 
 def test_a_quarter_turn_shows_by_its_size_unless_the_photograph_is_square() -> None:
     assert look(3, orientation=6).notes() == []
     (note,) = look(3, orientation=6, side=40).notes()
-    assert note.startswith("3 photographs turned")
+    assert note.startswith("3 photographs rotated")
 
 
 def test_masks_without_skin_are_named_and_not_compared() -> None:

@@ -128,11 +128,17 @@ def test_a_gpu_has_more_hours() -> None:
 def test_published_weights_are_used_if_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "fetch hed_bsds500_caffe" in line(planned(), "nerve: network")
     monkeypatch.setattr(plans, "available", lambda name: name == "hed_bsds500_caffe")
-    long, short = planned(8.0), planned(0.1)
+    long, short = planned(40.0), planned(8.0)
     assert long.settings.nerve.main.model.weights == "hed_bsds500_caffe"
     assert "starts from hed_bsds500_caffe" in line(long, "nerve: network")
     assert short.settings.nerve.main.model.weights == "starter_nerve"
-    assert "take too long" in line(short, "nerve: network")
+    assert "learns more in this time" in line(short, "nerve: network")
+    # With fewer than all the steps that it gains from, the full width would learn less.
+    assert steps_of(long, "nerve") == pytest.approx(MOST_STEPS["nerve"], rel=0.1)
+    hours = [float(at) for at in range(1, 41)]
+    full = [at for at in hours if "full width" in line(planned(at), "nerve: network")[:16]]
+    assert full == hours[-len(full) :] != hours
+    assert steps_of(planned(full[0]), "nerve") == pytest.approx(MOST_STEPS["nerve"], rel=0.1)
 
 
 def test_bfloat16_is_used_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,16 @@ def test_heat_map_means_over_splits_and_takes_the_best_of_other_settings(
     assert "best 0.700, worst 0.500" in alt
 
 
+def test_a_cell_shows_the_longest_round_of_its_combination(results: RunResults) -> None:
+    first, second = ({"learning_rate": rate} for rate in (1e-3, 1e-2))
+    rounds = [
+        trial(score, params).model_copy(update={"epochs_asked": epochs})
+        for score, params, epochs in ((0.9, first, 3), (0.2, second, 3), (0.5, first, 9))
+    ]
+    (alt,) = grids(results, *rounds)
+    assert "best 0.500, worst 0.200" in alt
+
+
 def test_heat_map_of_other_settings_when_those_were_searched(results: RunResults) -> None:
     (alt,) = grids(
         results,

@@ -123,6 +123,19 @@ def test_the_search_is_explained_by_its_kind(results: RunResults) -> None:
     assert "scored on its held-out images" in search_words(held_out)
 
 
+def test_a_search_in_rounds_is_explained_and_judged_by_its_last(results: RunResults) -> None:
+    tried = next(trial for trial in results.trials if trial.phase == "tune")
+    rounds = [
+        tried.model_copy(update={"epochs_asked": epochs, "learned": learned})
+        for epochs, learned in ((3, True), (9, False))
+    ]
+    halved = results.model_copy(update={"trials": rounds})
+    assert halved.last_round == rounds[1:]
+    assert "The search ran in rounds" in search_words(halved)
+    assert "The search ran in rounds" not in search_words(results)
+    assert "No trial of the search learned anything for" in " ".join(caveats(halved, score_run(halved)))
+
+
 def test_overlapping_intervals_of_model_and_second_expert_are_reported(results: RunResults) -> None:
     assert "overlap: these images cannot show" in said(results)
     perfect = [

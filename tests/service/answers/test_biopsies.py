@@ -68,6 +68,9 @@ def test_an_answer_warns_of_scale_blank_images_and_no_boundary(bundle):
     assert answered(bundle, shown, None, nerve, dermis, 0.5).warnings == []
     far = answered(bundle, shown, None, nerve, dermis, 1.2)
     assert far.warnings == doubts(True, 1.2, 0.5) != []
+    cut = CountWant().about(np.vstack([np.maximum(image, 90)[:60], 0 * image[60:]]))
+    (said,) = answered(bundle, cut, None, nerve, dermis, 0.5).warnings
+    assert said.startswith("the bottom ")
     nowhere = answered(bundle, shown, None, nerve, np.zeros_like(dermis), 0.5)
     assert (nowhere.warnings, nowhere.density_per_mm) == ([NO_BOUNDARY], None)
 

@@ -56,8 +56,10 @@ def _black_ends(traces: Sequence[Trace]) -> list[str]:
     ends = [f"row {t.biopsy.row}, {t.biopsy.name}: {t.black:.0%}" for t in traces if t.black]
     if not ends:
         return []
-    black = f"{counted(len(ends), 'image')} with black rows at the end ({_first(ends)})"
-    return [f"{black}: copy them again if the ends of the files were lost, otherwise crop them"]
+    black = f"{counted(len(ends), 'image')} black at the bottom ({_first(ends)})"
+    return [
+        f"{black}: copy a file again if it was cut off; otherwise crop the image and its labels"
+    ]
 
 
 def _same_labels(traces: Sequence[Trace]) -> list[str]:
