@@ -114,6 +114,8 @@ class Compiled(nn.Module):
                 "INFERENCE_PRECISION_HINT": precision,
                 "INFERENCE_NUM_THREADS": torch.get_num_threads(),
                 "PERFORMANCE_HINT": "LATENCY",
+                # Pinned, several processes of one machine would share its first cores.
+                "ENABLE_CPU_PINNING": False,
             },
         )
         self._own = threading.local()  # a request serves one thread at a time
