@@ -77,6 +77,11 @@ _OTHER_FILES: tuple[tuple[str, str, tuple[bytes, ...]], ...] = (
     (_REGIONS, _AS_MASK, (b"Iout",)),
     ("compressed with gzip", "unpack it first", (b"\x1f\x8b",)),
     (
+        "GeoJSON or other JSON",
+        "give a mask image; only the columns nerves and boundary take GeoJSON",
+        (b"{", b"["),
+    ),
+    (
         "a ZIP archive or an Office document",
         "unpack it, or export it as an image",
         (b"PK\x03\x04",),

@@ -156,6 +156,31 @@ def test_a_scale_bar_does_not_hide_the_depth(save):
         decode_image(save(camera), "camera")
 
 
+def test_the_depth_that_is_proposed_holds_bright_nerves():
+    """A confocal image of 12 bits: 98 of 100 pixels would fit into 8."""
+    camera = np.full((80, 100), 150, np.uint16)
+    camera[::80, 10:30] = 3_700
+    with pytest.raises(ImageError, match=r"only 3700 of 65535.*read\.bits=12"):
+        decode_image(tiff(camera), "camera")
+    assert decode_image(tiff(camera), "camera", ReadSettings(bits=12)).pixels.max() == 231
+    camera[0, 0] = 60_000
+    said = "98% of its values are at most 150 of 65535, and the largest is 60000"
+    with pytest.raises(ImageError, match=rf"{said}.*read\.bits=16"):
+        decode_image(tiff(camera), "camera")
+    assert decode_image(tiff(camera), "camera", ReadSettings(bits=16)).pixels[0, 0, 0] == 234
+
+
+def test_what_a_file_declares_counts_more_than_the_setting():
+    values = np.array([[0, 512, 1023]], np.uint16)
+    declared = tiff(values, description=ome_xml('SignificantBits="10"'))
+    for bits in (None, 12):
+        read = decode_image(declared, "image", ReadSettings(bits=bits))
+        assert read.pixels[0, :, 0].tolist() == [0, 128, 255]
+    wrong = tiff(values * 4, description=ome_xml('SignificantBits="10"'))
+    read = decode_image(wrong, "image", ReadSettings(bits=12))
+    assert read.pixels[0, :, 0].tolist() == [0, 128, 255]
+
+
 def test_values_beyond_the_depth_are_refused_not_made_white():
     deep = np.linspace(0, 65_535, 200).astype(np.uint16).reshape(10, 20)
     for data in (

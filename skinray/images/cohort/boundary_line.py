@@ -38,6 +38,10 @@ def trace_line(mask: NDArray[np.bool_], source: str) -> NDArray[np.float64]:
         raise UnfitLabelError(
             source, "contains no boundary line", "draw the line and export it again"
         )
+    if rows.size > mask.size / 2:
+        raise UnfitLabelError(
+            source, f"marks {rows.size / mask.size:.0%} of the image", "invert it: the line is 255"
+        )
     top, left = int(rows.min()), int(columns.min())
     tight = np.pad(mask[top : rows.max() + 1, left : columns.max() + 1], 1).astype(np.uint8)
     piece = _one_piece(tight, source)

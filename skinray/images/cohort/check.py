@@ -99,7 +99,7 @@ def check_cohort(
     )
     if report is not None:
         report.traces = seen.traces
-    problems += [_copy_problem(same) for same in copies.values() if len(same) > 1]
+    problems += [problem for same in copies.values() for problem in _copy_problems(same)]
     problems += _fold_problems(scan.stated, folds, seed)
     return sorted(problems, key=lambda problem: problem.row or 0)
 
@@ -310,16 +310,14 @@ def _problem_of(biopsy: Biopsy, root: Path, error: Exception) -> FileProblem:
     return FileProblem(biopsy.row, biopsy.name, f"{kind}{error}", "export the file again")
 
 
-def _copy_problem(same: list[Biopsy]) -> FileProblem:
+def _copy_problems(same: list[Biopsy]) -> Iterator[FileProblem]:
     """Report images with equal pixels: in training and test, they would inflate the result."""
-    first, last = same[0], same[-1]
-    subjects = ", of another subject" if len({biopsy.subject for biopsy in same}) > 1 else ""
-    return FileProblem(
-        last.row,
-        last.name,
-        f"same pixels as row {first.row}, {first.name}{subjects}",
-        "keep one of them, or replace the wrong file",
-    )
+    first = same[0]
+    for copy in same[1:]:
+        subjects = ", of another subject" if copy.subject != first.subject else ""
+        reason = f"same pixels as row {first.row}, {first.name}{subjects}"
+        remedy = "keep one of them, or replace the wrong file"
+        yield FileProblem(copy.row, copy.name, reason, remedy)
 
 
 def _fold_problems(stated: Cohort, folds: FoldSettings, seed: int) -> list[FileProblem]:

@@ -71,6 +71,8 @@ _GREEK = (
     "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u03bf"
 )
 _LOOK_ALIKES = str.maketrans(_CYRILLIC + _GREEK, "ABEKMHOPCTXaeopcyxABEZHIKMNOPTYXo")
+# Words that only look like our columns.
+_OTHER_WORDS = ("country", "county", "mount", "amount", "account", "counter", "resource")
 # What people call the columns that matter most.
 _MEANT = {
     "subject": ("patient", "case", "person", "participant", "donor", "animal", "subjectid", "id",
@@ -140,16 +142,17 @@ def spelling_key(name: str) -> str:
 
     They may differ in case, in accents, in leading zeros, in a final dot or ".0", in what separates
     letters from a number (``S-01``, ``S 1``) or numbers (``12-3``, ``12_3``), in signs that a
-    spreadsheet puts before a number (``'7``, ``="007"``, ``#7``), in O for 0 beside a number, and
-    in letters of other scripts that look the same.
+    spreadsheet puts before a number (``'7``, ``="007"``, ``#7``), in O for 0 after a number, and in
+    letters of other scripts that look the same.
     """
     plain = plain_name(name).translate(_LOOK_ALIKES).casefold()
     plain = re.sub(r'^=?["\'#]+|["\']+$|\.$', "", plain)
     letters = unicodedata.normalize("NFKD", plain)
-    plain = "".join(sign for sign in letters if not unicodedata.combining(sign))
+    # Accents have classes from 200; the marks of other scripts make other letters.
+    plain = "".join(sign for sign in letters if unicodedata.combining(sign) < 200)
     whole = re.sub(r"^([0-9]+)[.,]0+$", r"\1", plain)
     whole = re.sub(r"(?<=[0-9]),(?=[0-9]{3}$)", "", whole)
-    whole = re.sub(r"(?<=[0-9])o(?![^\W\d_])|(?<=[^\W\d_])o(?=[0-9])", "0", whole)
+    whole = re.sub(r"(?<=[0-9])o(?![^\W\d_])", "0", whole)
     joined = re.sub(r"(?<=[^\W\d_])[-_ .]+(?=[0-9])|(?<=[0-9])[-_ .]+(?=[^\W\d_])", "", whole)
     joined = re.sub(r"(?<=[0-9])[-_ .]+(?=[0-9])", "-", joined)
     return re.sub(r"0*([0-9]+)", r"\1", joined)
@@ -170,10 +173,12 @@ def read_table(root: Path) -> ManifestTable:
     if isinstance(text, FileProblem):
         return ManifestTable([], [text])
     separator, text = _separator(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        table = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+        table = list(reader)
     except csv.Error as error:
-        return ManifestTable([], [_problem(f"not a valid CSV table ({error})", _SAVE_AGAIN)])
+        reason, remedy = f"not a valid CSV table ({error})", "check the quotation marks"
+        return ManifestTable([], [_problem(reason, remedy, reader.line_num)])
     names = [cell.strip().lower() for cell in table[0]] if table else []
     problems = _header_problems(names)
     if "image" not in names and (explained := _form_problem(text)):
@@ -183,7 +188,7 @@ def read_table(root: Path) -> ManifestTable:
     rows = []
     for number, line in enumerate(table[1:], start=2):
         cells = [cell.strip() for cell in line]
-        if any(_swallows_rows(cell, separator, len(names)) for cell in line):
+        if any(_swallows_rows(root, cell, separator, len(names)) for cell in line):
             reason = "a quotation mark that is not closed: it joins this row to those below it"
             problems.append(_problem(reason, "delete it, or close it in the same cell", number))
         elif any(cells[len(names) :]):
@@ -202,9 +207,23 @@ def read_table(root: Path) -> ManifestTable:
     return ManifestTable(rows, problems, tuple(_notes(names)))
 
 
-def _swallows_rows(cell: str, separator: str, columns: int) -> bool:
-    """Whether a cell holds whole rows, as after a quotation mark that somebody typed."""
-    return any(line.count(separator) >= columns - 1 > 0 for line in cell.split("\n")[1:])
+def _swallows_rows(root: Path, cell: str, separator: str, columns: int) -> bool:
+    """Whether a cell holds whole rows, as after a quotation mark that somebody typed.
+
+    Such a row names a file; a comment of several lines does not.
+    """
+    lines = [line for line in cell.split("\n")[1:] if line.count(separator) >= columns - 1 > 0]
+    names = (
+        part.strip(' "').replace("\\", "/") for line in lines for part in line.split(separator)
+    )
+    return any(name and _is_file(root / name) for name in names)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no name for a file
+        return False
 
 
 def _separator(text: str) -> tuple[str, str]:
@@ -219,7 +238,9 @@ def _form_problem(text: str) -> FileProblem | None:
     """Explain a first row without the column ``image``."""
     lines = text.split("\n")[: _TITLE_ROWS + 1]
     for number, line in enumerate(lines, start=1):
-        for separator in f"{_SEPARATORS}|:^ ":
+        # A name such as "Image Name" has no say while the usual separators are there.
+        usual = any(sign in line for sign in _SEPARATORS)
+        for separator in _SEPARATORS if usual else "|:^ ":
             names = [cell.strip(' "').lower() for cell in line.split(separator)]
             if len(names) == 1 or "image" not in names:
                 continue
@@ -228,7 +249,7 @@ def _form_problem(text: str) -> FileProblem | None:
                 shown = "spaces" if separator == " " else f"'{separator}'"
                 return _problem(f"cells are separated by {shown}", remedy, number)
             if number > 1:
-                reason = f"row 1 is no header; row {number} is"
+                reason = f"row 1 is not the header; row {number} is"
                 return _problem(reason, "delete the rows above it", 1)
     return None
 
@@ -281,7 +302,7 @@ def _text(root: Path) -> str | FileProblem:
         return _problem("empty", "add a header and one row per image")
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        reason = f"a NUL character in line {line}: the file is damaged, or no UTF-8 text"
+        reason = f"a NUL character in line {line}: the file is damaged, or not UTF-8 text"
         return _problem(reason, _SAVE_AGAIN)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -308,7 +329,7 @@ def _header_problems(names: list[str]) -> list[FileProblem]:
     for name in sorted({name for name in names if name and names.count(name) > 1}):
         problems.append(_problem(f"column '{name}' appears more than once", "keep one of them", 1))
     for name in names:
-        if name in COLUMNS or name == "":
+        if name in COLUMNS or name == "" or name in _OTHER_WORDS:
             continue
         for meant in difflib.get_close_matches(name, missing, n=1, cutoff=0.8):
             problems.append(_problem(f"unknown column '{name}'", f"rename it to '{meant}'", 1))

@@ -68,10 +68,11 @@ def read_boundary(
         return trace_line(mask, str(path))
     lines = read_polylines(path, shape, settings, BOUNDARY, chosen)
     if len(lines) != 1:
+        remedy = "join them into one boundary line and export that"
         raise UnfitLabelError(
             str(path),
-            f"holds {len(lines)} lines",
-            "join them into one boundary line and export that",
+            f"holds {len(lines)} lines" if lines else "holds no line",
+            remedy if lines else "draw the boundary line and export it",
         )
     return lines[0]
 

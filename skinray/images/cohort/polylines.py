@@ -220,7 +220,7 @@ def _no_line(kind: str, source: str, of: str | None = None) -> UnfitLabelError:
     return UnfitLabelError(
         source,
         f"a geometry of type {kind[:40]}, not a line ({whose})",
-        "trace with the polyline tool; delete what is no label, such as the annotation of the "
+        "trace with the polyline tool; delete what is not a label, such as the annotation of the "
         "whole image",
     )
 
@@ -287,7 +287,8 @@ def _class_of(feature: dict[str, Any], names: frozenset[str]) -> str | None:
     if isinstance(name, str) and name.strip():
         return name
     texts = _texts(feature)
-    for key in (*sorted(names), *_CLASS_NAMES):
+    usual = [key for key in _CLASS_NAMES if key in names]
+    for key in (*usual, *sorted(names), *_CLASS_NAMES):
         if key in texts:
             return texts[key]
     free = texts.get(_FREE_TEXT)
@@ -333,7 +334,7 @@ def _points(coordinates: Any, shape: tuple[int, int], source: str) -> Points:
     """Return the coordinates of one line, checked."""
     try:
         points = np.array([pair[:2] for pair in coordinates], np.float64)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError, KeyError):
         points = np.empty((0, 0))
     if points.ndim != 2 or points.shape[1:] != (2,) or not np.isfinite(points).all():
         raise UnfitLabelError(

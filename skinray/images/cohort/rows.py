@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar, cast, get_args
 
@@ -225,14 +226,19 @@ def near_name(path: Path) -> str | None:
     if path.is_file():
         return None
     try:
-        names = sorted(os.listdir(path.parent))
+        names, stems = _names_in(path.parent, path.parent.stat().st_mtime_ns)
     except OSError:
         return None
-    wanted, stem = plain_name(path.name).casefold(), plain_name(path.stem).casefold()
-    for name in names:
-        if plain_name(name).casefold() == wanted:
-            return name
-    return next((n for n in names if plain_name(Path(n).stem).casefold() == stem), None)
+    whole = names.get(plain_name(path.name).casefold())
+    return whole or stems.get(plain_name(path.stem).casefold())
+
+
+@lru_cache(maxsize=8)
+def _names_in(folder: Path, _changed_ns: int) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the names in a folder by their plain spelling, whole and without the ending."""
+    found = sorted(os.listdir(folder), reverse=True)  # of several, the first stays
+    names = {plain_name(name).casefold(): name for name in found}
+    return names, {plain_name(Path(name).stem).casefold(): name for name in found}
 
 
 def _count(cell: str) -> int:

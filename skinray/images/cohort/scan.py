@@ -11,6 +11,8 @@ from skinray.images.cohort.csv_table import ManifestRow, read_table, spelling_ke
 from skinray.images.cohort.rows import LABELS, Biopsy, Cohort, RowReader
 from skinray.images.file_errors import FileProblem
 
+# O where a number may begin.
+_LETTER_O = re.compile(r"(?<=[^\W\d_])o(?=[0-9])")
 # Names of nobody.
 _NOBODY = ("unknown", "unbekannt", "inconnu", "desconocido", "tbd", "x", "xx", "xxx")
 
@@ -55,8 +57,13 @@ def _spellings(biopsies: list[Biopsy]) -> list[FileProblem]:
     first: dict[str, Biopsy] = {}
     seen: set[str] = set()
     problems = []
+    plain = {biopsy.subject.casefold(): biopsy for biopsy in reversed(biopsies)}
     for biopsy in biopsies:
         known = first.setdefault(spelling_key(biopsy.subject), biopsy)
+        # C01 and CO1 are one name only if both are there: case and control may be C1 and CO1.
+        zero = _LETTER_O.sub("0", biopsy.subject.casefold())
+        if zero in plain and zero != biopsy.subject.casefold():
+            known = plain[zero]
         if biopsy.subject.casefold() in _NOBODY and known is not biopsy:
             reason = f"subject '{biopsy.subject}', as in row {known.row}: these may be two people"
             remedy = "give each person a name, or each image one if nothing is known"

@@ -39,12 +39,13 @@ class CohortRow:
         return {c: p.relative_to(self.root).as_posix() for c, p in paths.items() if p is not None}
 
     def has_label_of(self, other: CohortRow) -> bool:
-        """Whether both have the same label: equal files, count, side and source."""
+        """Whether both have the same label: equal files, classes, counts, side and source."""
 
         def facts(row: CohortRow) -> list[object]:
             found = row.biopsy
             files = {column: sha256_of(row.root / name) for column, name in row.labels.items()}
-            return [files, found.count, found.dermis_side, found.source]
+            counts, classes = (found.count, found.second_count), sorted(found.classes.items())
+            return [files, counts, classes, found.dermis_side, found.source]
 
         return facts(self) == facts(other)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +29,8 @@ from skinray.images.formats.not_a_mask import (
     NEAR,
     ONE_CLASS,
     SAME,
+    SECOND_PIXELS,
+    SECOND_SHARE,
     SHOWN,
     are_numbered,
     colours_in_words,
@@ -44,6 +47,9 @@ from skinray.images.formats.not_a_mask import (
     refuse_pictures,
 )
 from skinray.images.formats.raster import Raster, Samples, to_8_bit
+
+# How far colours may be off, of 255, after alpha was multiplied in and out again.
+ROUNDED = 4
 
 
 def to_mask(raster: Raster, source: str, chosen: str | None = None) -> NDArray[np.bool_]:
@@ -68,6 +74,8 @@ def to_mask(raster: Raster, source: str, chosen: str | None = None) -> NDArray[n
         return _numbers(raster.samples, source)
     drawn = _drawn(raster, source)
     if raster.index is not None and not _grey_ramp(raster):
+        if drawn is not None and levels_of(raster.index[drawn]).size <= 1:
+            return drawn
         index = raster.index if drawn is None else np.where(drawn, raster.index, 0)
         return _by_index(index, raster, source)
     pixels = to_8_bit(raster.samples, raster.bits)
@@ -75,6 +83,7 @@ def to_mask(raster: Raster, source: str, chosen: str | None = None) -> NDArray[n
         return _of_pixels(raster.samples, pixels, raster, source)
     if not drawn.any() or _uniform(pixels[drawn], lossy=raster.lossy):
         return drawn
+    _refuse_black_lines(pixels, drawn, source)
     layer = drawn if pixels.ndim == 2 else drawn[..., None]
     samples = np.where(layer, raster.samples, 0)
     return _of_pixels(samples, np.where(layer, pixels, 0), raster, source, drawn)
@@ -143,6 +152,8 @@ def _value_of_colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     None: no pixel is black or white.
     """
     low, high = pixels.min(axis=2), pixels.max(axis=2)
+    if low.max() == 255 and distinct(pixels) == 2:
+        return np.where(low < 255, np.uint8(255), np.uint8(0))  # a light colour on white
     if high.max() <= 127 and distinct(pixels) == 2 and not high.min():
         return np.where(high > 0, np.uint8(255), np.uint8(0))  # a dark colour on black
     if (high <= NEAR).any():
@@ -206,15 +217,32 @@ def _drawn(raster: Raster, source: str) -> NDArray[np.bool_] | None:
 
 
 def _uniform(colours: NDArray[np.uint8], *, lossy: bool) -> bool:
-    """Whether all pixels of a layer have one colour: even black is then a drawing."""
+    """Whether all pixels of a layer have one colour: even black is then a drawing.
+
+    Where alpha has been multiplied in and out again, colours are a little off.
+    """
     spread = np.ptp(colours.astype(np.int16), axis=0)
-    return bool(np.max(spread) <= (2 * SAME if lossy else 0))
+    return bool(np.max(spread) <= (2 * SAME if lossy else ROUNDED))
+
+
+def _refuse_black_lines(pixels: NDArray[np.uint8], drawn: NDArray[np.bool_], source: str) -> None:
+    """Refuse a layer with black lines and others: black would be taken for background.
+
+    A black area is one, as of a mask with a clear margin.
+    """
+    bright = pixels if pixels.ndim == 2 else pixels.max(axis=2)
+    black, other = drawn & (bright <= NEAR), drawn & (bright > NEAR)
+    if min(black.sum(), other.sum()) < max(SECOND_PIXELS, SECOND_SHARE * drawn.sum()):
+        return
+    side = 2 * round(max(4, min(drawn.shape) / 40)) + 1
+    if not cv2.erode(black.astype(np.uint8), np.ones((side, side), np.uint8), borderValue=0).any():
+        raise UnfitLabelError(source, "black lines beside others on a clear layer", ONE_CLASS)
 
 
 def _numbers(values: Samples, source: str) -> NDArray[np.bool_]:
     """Read samples of 32 bits, signed or with fractions: two values, or an error."""
     if not np.isfinite(values).all():
-        raise UnfitLabelError(source, "pixels that are no numbers (NaN)", ONE_CLASS)
+        raise UnfitLabelError(source, "pixels that are not numbers (NaN)", ONE_CLASS)
     levels = np.unique(values)
     if levels.size == 1:
         return np.full(values.shape, bool(levels[0] > 0))
@@ -235,6 +263,10 @@ def _numbers(values: Samples, source: str) -> NDArray[np.bool_]:
 def _class_of(raster: Raster, chosen: str, source: str) -> NDArray[np.bool_]:
     """Return where a file has the class that its user named."""
     if re.fullmatch(r"#[0-9a-fA-F]{6}", chosen):
+        if raster.samples.dtype not in (np.uint8, np.uint16):
+            raise UnfitLabelError(
+                source, f"no colours, but the class is named '{chosen}'", "name a number"
+            )
         wanted = np.array([int(chosen[at : at + 2], 16) for at in (1, 3, 5)], np.int16)
         pixels = np.atleast_3d(to_8_bit(raster.samples, raster.bits)).astype(np.int16)
         near = np.abs(pixels - wanted).max(axis=2) <= (2 * SAME if raster.lossy else 0)
@@ -243,7 +275,9 @@ def _class_of(raster: Raster, chosen: str, source: str) -> NDArray[np.bool_]:
     values = raster.samples if raster.index is None else raster.index
     if not re.fullmatch(r"[0-9]{1,5}", chosen):
         raise UnfitLabelError(
-            source, f"'{chosen}' is no class of an image", "name a number or a colour like #ff0000"
+            source,
+            f"'{chosen}' is not a class of an image",
+            "name a number or a colour like #ff0000",
         )
     if values.ndim == 3:
         raise UnfitLabelError(

@@ -42,6 +42,8 @@ def refuse_few_classes(pixels: NDArray[np.uint8], value: NDArray[np.uint8], sour
     marks = pixels[value > 0]
     colours, counts = np.unique(marks.reshape(len(marks), -1), axis=0, return_counts=True)
     used = colours[counts >= SECOND_SHARE * len(marks)]
+    if pixels.ndim == 2 and len(used) > 1:
+        used = _levels_apart(pixels, used.ravel(), SECOND_SHARE * len(marks))
     if len(used) <= 1:
         return
     if pixels.ndim == 3:
@@ -50,6 +52,24 @@ def refuse_few_classes(pixels: NDArray[np.uint8], value: NDArray[np.uint8], sour
         listed = ", ".join(str(level) for level in np.unique(pixels))
         reason = f"more than two grey levels ({listed})"
     raise UnfitLabelError(source, reason, ONE_CLASS)
+
+
+def _levels_apart(
+    pixels: NDArray[np.uint8], used: NDArray[np.uint8], least: float
+) -> NDArray[np.uint8]:
+    """Return the levels that are more than soft edges of the highest, as a shrunk mask has."""
+    top = used.max()
+    edge = cv2.dilate((pixels == top).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    kept = []
+    for level in used:
+        pieces, which = cv2.connectedComponents((pixels == level).astype(np.uint8))
+        sizes = np.bincount(which.ravel(), minlength=pieces)
+        sizes[0] = 0
+        if level != top:
+            sizes[np.unique(which[edge])] = 0
+        if sizes.sum() >= least:
+            kept.append(level)
+    return np.array(kept, np.uint8)
 
 
 def levels_of(values: Samples) -> NDArray[Any]:
@@ -77,10 +97,10 @@ def refuse_low(values: Samples, levels: Samples, source: str) -> None:
             f"a map of {levels.size - 1} numbered objects, not a mask",
             "export the objects as one class, as 0 and 255",
         )
+    low = ", none above half of white" if values.dtype == np.uint8 else ""
     raise UnfitLabelError(
-        source, f"a mask with {levels.size} values ({shown}{more}), none above half of white",
-        ONE_CLASS,
-    )  # fmt: skip
+        source, f"a mask with {levels.size} values ({shown}{more}){low}", ONE_CLASS
+    )
 
 
 def are_numbered(levels: Samples) -> bool:
@@ -185,7 +205,8 @@ def refuse_classes(
         and cv2.erode((value == level).astype(np.uint8), square, borderValue=0).any()
     ]  # fmt: skip
     if solid:
-        listed = ", ".join(map(str, [int(levels[0]), *solid[:SHOWN], int(levels[-1])]))
+        shown = dict.fromkeys([int(levels[0]), *solid[:SHOWN], int(levels[-1])])
+        listed = ", ".join(map(str, shown))
         raise UnfitLabelError(source, f"more than two {what} ({listed})", ONE_CLASS)
 
 

@@ -85,7 +85,8 @@ def to_rgb(raster: Raster, source: str, bits: int | None = None) -> NDArray[np.u
 
     Parameters
     ----------
-    bits : depth of files with 16 bits per sample, if the user states it.
+    bits : depth of files with 16 bits per sample, if the user states it; what a file declares
+        counts more, unless its values exceed it.
 
     Raises ImageError if the samples are not of 8 or 16 bits, or of an unknown depth.
     """
@@ -95,10 +96,12 @@ def to_rgb(raster: Raster, source: str, bits: int | None = None) -> NDArray[np.u
         )
     depth = raster.bits
     if raster.samples.dtype == np.uint16:
-        depth = bits or raster.bits
-        if bits is None and depth == 16:
+        top = int(raster.samples.max())
+        if bits is not None and (depth == 16 or top >> depth):
+            depth = bits  # what a file declares counts, unless it cannot be
+        elif depth == 16:
             _refuse_unknown_depth(raster.samples, source)
-        if (top := int(raster.samples.max())) >> depth:
+        if top >> depth:
             raise UnreadableImageError(
                 source,
                 f"its values reach {top}, more than {depth} bits hold, so most would become white",
@@ -135,15 +138,19 @@ def _refuse_unknown_depth(samples: Samples, source: str) -> None:
     if inside.size < some.size / 10:
         inside = some  # white all over, which is no margin
     top = int(np.quantile(inside, 0.98)) if samples.size > 64 else int(inside.max())
-    for bits in _CAMERA_BITS:
-        if top < 1 << bits:
-            raise UnreadableImageError(
-                source,
-                f"its values reach only {top} of 65535: it is dark, or holds {bits} bits per "
-                "sample without saying so",
-                f"export it as 8-bit RGB, or state its depth: read.bits={bits}, or for training "
-                f"{bits} in the manifest's column bits (16 if it is as dark as that)",
-            )
+    if top >> _CAMERA_BITS[-1]:
+        return
+    most = int(samples.max(initial=0, where=samples < np.iinfo(np.uint16).max))
+    bits = next((one for one in _CAMERA_BITS if not most >> one), 16)
+    reached = f"its values reach only {most} of 65535"
+    if bits == 16:
+        reached = f"98% of its values are at most {top} of 65535, and the largest is {most}"
+    raise UnreadableImageError(
+        source,
+        f"{reached}: it is dark, or has fewer bits per sample than it says",
+        f"export it as 8-bit RGB, or state its depth: read.bits={bits}, or for training {bits} in "
+        "the manifest's column bits (16 if it is as dark as that)",
+    )
 
 
 def _to_srgb(rgb: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8]:

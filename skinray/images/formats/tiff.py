@@ -98,6 +98,12 @@ def _pages_of_one_image(
     if channels and {(page.shape, page.samplesperpixel) for page in pages} == {(pages[0].shape, 1)}:
         return pages
     count = max(len(pages), int(imagej.get("images", 1)))
+    if tiff.is_svs:
+        raise UnreadableImageError(
+            source,
+            f"an Aperio slide ({count} images)",
+            "export the field from QuPath as TIFF or PNG",
+        )
     if _is_pyramid(pages):
         first = pages[0]
         raise UnreadableImageError(

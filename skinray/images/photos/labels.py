@@ -17,7 +17,8 @@ from PIL import Image as Pillow
 from skinray.config.images import ReadSettings
 from skinray.images.file_errors import UnfitLabelError, reading_label
 from skinray.images.formats.decoder_noise import meaning_of
-from skinray.images.formats.raster import check_size
+from skinray.images.formats.mask import to_mask
+from skinray.images.formats.raster import Raster, check_size
 from skinray.images.read import decode_image, read_bytes, read_mask
 
 Coding = Literal["mask", "dark mask", "green part", "superpixels", "no skin"]
@@ -49,6 +50,8 @@ def read_skin(path: Path, coding: Coding, settings: ReadSettings) -> NDArray[np.
         if coding == "mask" and data[:2] not in _PLAIN:
             return read_mask(path, settings)
         values = _pixels(data, path, settings)
+    if coding == "mask":
+        return to_mask(Raster(values, 8), str(path))
     if coding == "green part":
         return _green(values, path)
     bright = values.max(axis=2) >= 128

@@ -22,7 +22,7 @@ from skinray.images.photos.labels import Coding, read_skin
 from skinray.images.read import Image, read_image
 
 IMAGES, MASKS = "images", "masks"
-ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff"})
+ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff"})
 # Other pictures that people hand in.
 OTHER_ENDINGS = frozenset(
     {
@@ -90,7 +90,7 @@ def find_photos(folder: Path) -> tuple[Photo, ...]:
             f"{IMAGES}/ and masks with the same names in {MASKS}/"
         )
     images, masks = _by_name(folder / IMAGES), _by_name(folder / MASKS)
-    problems = [*_of_other_kinds(folder), *_unpaired(images, masks)]
+    problems = [*_of_other_kinds(folder, IMAGES, MASKS), *_unpaired(images, masks)]
     photos: dict[str, Photo] = {}
     for name in sorted(images.keys() & masks.keys()):
         (image, *_), (mask, *_) = images[name], masks[name]
@@ -129,6 +129,7 @@ def find_backgrounds(folder: Path) -> tuple[Photo, ...]:
     """
     if not folder.is_dir():
         raise CohortError(f"{folder}: no such folder: correct the path")
+    refuse_problems(folder, list(_of_other_kinds(folder, "")))
     photos: dict[str, Photo] = {}
     for path in sorted(path for paths in _by_name(folder).values() for path in paths):
         photo = Photo.of(path, path, folder, folder.resolve().name, "no skin")
@@ -148,14 +149,18 @@ def _by_name(folder: Path) -> dict[str, list[Path]]:
     return dict(found)
 
 
-def _of_other_kinds(folder: Path) -> Iterator[FileProblem]:
-    """Yield pictures that are not read: left out in silence, they would be missing."""
-    for kind in (IMAGES, MASKS):
-        for path in sorted((folder / kind).rglob("*")):
-            if path.suffix.lower() in OTHER_ENDINGS and path.is_file():
-                name = path.relative_to(folder).as_posix()
-                reason = f"{path.suffix[1:].upper()} is not read"
-                yield FileProblem(None, name, reason, "export it as PNG, JPEG or TIFF")
+def _of_other_kinds(folder: Path, *inside: str) -> Iterator[FileProblem]:
+    """Yield pictures below a folder that are not read: left out in silence, they would be missing.
+
+    ``inside``: the folders to look in, below ``folder``.
+    """
+    for path in (path for kind in inside for path in sorted((folder / kind).rglob("*"))):
+        parts = path.relative_to(folder).parts
+        if path.suffix.lower() not in OTHER_ENDINGS or any(map(is_clutter, parts)):
+            continue
+        if path.is_file():
+            reason = f"{path.suffix[1:].upper()} is not read"
+            yield FileProblem(None, "/".join(parts), reason, "export it as PNG, JPEG or TIFF")
 
 
 def _unpaired(images: dict[str, list[Path]], masks: dict[str, list[Path]]) -> list[FileProblem]:

@@ -129,6 +129,17 @@ def test_the_same_labels_again_change_nothing(cohort: Path, tmp_path: Path) -> N
     assert everything(cohort) == before
 
 
+@pytest.mark.parametrize("cells", [{"second_count": 4}, {"nerves_class": "255"}])
+def test_another_class_or_second_count_is_another_label(
+    cohort: Path, tmp_path: Path, cells: dict[str, Any]
+) -> None:
+    merge_labels(labels(tmp_path / "first", 20, reviewed_at=EARLY), cohort)
+    done = merge_labels(labels(tmp_path / "second", 20, **cells), cohort, take_newer=True)
+    assert (done.replaced, done.unchanged) == (1, 0)
+    ((name, value),) = cells.items()
+    assert read_rows(cohort)[-1][name] == str(value)
+
+
 def test_another_label_of_the_same_image_is_an_error_that_names_both(
     cohort: Path, tmp_path: Path
 ) -> None:

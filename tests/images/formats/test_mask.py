@@ -90,6 +90,8 @@ GREEN, BLUE, DARK = (0, 200, 0), (0, 0, 255), (0, 0, 90)
 HALF = lower()
 ABOVE = np.zeros(SIZE, bool)
 ABOVE[:30] = True
+STRIPES = np.zeros(SIZE, bool)
+STRIPES[:, ::3] = True
 
 SOUND: dict[str, Callable[[], bytes]] = {
     "0 and 255": lambda: png(HALF.astype(np.uint8) * 255),
@@ -119,6 +121,17 @@ SOUND: dict[str, Callable[[], bytes]] = {
     "palette whose class is half clear": lambda: saved(
         indexed(HALF, WHITE, RED), "PNG", transparency=b"\xff\x5a"
     ),
+    "palette whose class is index 0, the rest clear": lambda: saved(
+        indexed(~HALF, BLACK, WHITE), "PNG", transparency=1
+    ),
+    "layer whose colour is off by rounding": lambda: png(
+        painted((0, 0, 0, 0), (HALF, (200, 30, 30, 255)), (HALF & STRIPES, (201, 28, 33, 255))),
+        "RGBA",
+    ),
+    "black layer that is off by rounding": lambda: png(
+        painted((0, 0, 0, 0), (HALF, (0, 0, 0, 255)), (HALF & STRIPES, (1, 1, 1, 255))), "RGBA"
+    ),
+    "a light colour on white": lambda: png(painted(WHITE, (HALF, (255, 180, 180)))),
     "one bit, white is zero, by tifffile": lambda: tiff(HALF, photometric="miniswhite"),
     "palette, both black": lambda: saved(indexed(HALF, BLACK, BLACK), "PNG"),
     "palette, class 3": lambda: saved(indexed(HALF * 3, BLACK, RED, GREEN, BLUE), "PNG"),
@@ -215,7 +228,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "0, 254, 255": (lambda: png(three(0, 254, 255)), r"grey levels \(0, 254, 255\)"),
     "0, 1, 2": (lambda: png(three(0, 1, 2)), r"3 values \(0, 1, 2\), none above half"),
     "0, 80, 120": (lambda: png(three(0, 80, 120)), "none above half of white"),
-    "0, 1, 2 in 16 bits": (lambda: tiff(three(0, 1, 2, np.uint16)), "none above half of white"),
+    "0, 1, 2 in 16 bits": (lambda: tiff(three(0, 1, 2, np.uint16)), r"3 values \(0, 1, 2\)"),
     "0, 1, 2 in 32 bits": (lambda: tiff(three(0, 1, 2, np.int32)), r"3 values \(0, 1, 2\)"),
     "0, 128, 255 JPEG": (lambda: jpeg(three(0, 128, 255)), "not a mask|more than two"),
     "0 and 1 JPEG": (lambda: jpeg(HALF.astype(np.uint8)), "none above half of white"),
@@ -391,6 +404,12 @@ SUBTLE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: saved(Pillow.fromarray(HALF), "TIFF", compression="group4", tiffinfo={262: 0}),
         "0 is white",
     ),
+    "a layer of black and of white lines": (
+        lambda: png(painted(
+            (0, 0, 0, 0), (HALF & STRIPES, (0, 0, 0, 255)), (ABOVE & STRIPES, (255, 255, 255, 255))
+        ), "RGBA"),
+        "black lines beside others",
+    ),
     "a palette of white, then black": (
         lambda: saved(indexed(HALF, WHITE, BLACK), "PNG"), "a palette of white, then black"
     ),
@@ -453,7 +472,9 @@ def test_one_class_of_several_can_be_named(
     assert (found != (expected > 0)).mean() < (0.03 if raster.lossy else 1e-9)
 
 
-@pytest.mark.parametrize(("chosen", "said"), [("Tumor", "no class of an image"), ("1", "colour")])
+@pytest.mark.parametrize(
+    ("chosen", "said"), [("Tumor", "not a class of an image"), ("1", "colour")]
+)
 def test_a_class_that_an_image_cannot_have(chosen: str, said: str) -> None:
     raster = decode_raster(png(SPLIT), "label", ReadSettings())
     with pytest.raises(LabelError, match=said):
@@ -467,6 +488,32 @@ def _read(tmp_path: Path, data: bytes) -> np.ndarray:
     assert found.dtype == bool
     assert found.shape == SIZE
     return found
+
+
+@pytest.mark.parametrize("width", [4, 6, 10])
+@pytest.mark.parametrize("how", [cv2.INTER_AREA, cv2.INTER_LINEAR])
+def test_a_tracing_shrunk_by_half_is_a_mask(tmp_path: Path, width: int, how: int) -> None:
+    whole = lines(width=width)
+    half = cv2.resize(whole, (WIDTH // 2, HEIGHT // 2), interpolation=how)
+    path = tmp_path / "label"
+    path.write_bytes(png(half))
+    found = read_mask(path)
+    wanted = cv2.resize(whole, (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA) > 127
+    assert np.array_equal(found, wanted)
+
+
+def test_lines_of_another_class_stay_a_class(tmp_path: Path) -> None:
+    mask = lines(width=2)
+    cv2.line(mask, (5, 5), (5, 100), 128, 2)
+    with pytest.raises(LabelError, match="more than two grey levels"):
+        _read(tmp_path, png(mask))
+
+
+def test_a_colour_is_no_class_of_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "label"
+    path.write_bytes(tiff(HALF.astype(np.float32)))
+    with pytest.raises(LabelError, match="no colours, but the class is named '#ffffff'"):
+        read_mask(path, chosen="#ffffff")
 
 
 def test_a_stack_of_masks_is_not_to_be_flattened(tmp_path: Path) -> None:

@@ -254,6 +254,22 @@ def test_each_mask_is_meant_for_the_longest_name_that_fits(tmp_path: Path) -> No
         assert f"masks/{name}: no photograph with this name: add or remove it" in said
 
 
+def test_pictures_that_are_not_read_are_named_and_clutter_is_not(tmp_path: Path) -> None:
+    for name in ("a.jfif", "b.jpe"):
+        write(tmp_path / "images" / "a.jpg", 1)
+        (tmp_path / "images" / "a.jpg").rename(tmp_path / "images" / name)
+        write(tmp_path / "masks" / f"{name[0]}.png", 2)
+    write(tmp_path / "images" / "b.jpg", 7)
+    (tmp_path / "images" / "b.jpg").rename(tmp_path / "images" / "b.jpe")
+    (tmp_path / "images" / "._b.heic").write_bytes(b"x")
+    assert len(find_photos(tmp_path)) == 2
+    rooms = tmp_path / "rooms"
+    write(rooms / "1.jpg", 3)
+    (rooms / "2.heic").write_bytes(b"x")
+    with pytest.raises(CohortError, match=r"2\.heic: HEIC is not read: export it as PNG"):
+        find_backgrounds(rooms)
+
+
 def test_another_number_is_another_photograph(tmp_path: Path) -> None:
     write(tmp_path / "images" / "scan.jpg", 1)
     write(tmp_path / "masks" / "scan_2.png", 2)

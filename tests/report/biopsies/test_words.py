@@ -133,7 +133,9 @@ def test_a_search_in_rounds_is_explained_and_judged_by_its_last(results: RunResu
     assert halved.last_round == rounds[1:]
     assert "The search ran in rounds" in search_words(halved)
     assert "The search ran in rounds" not in search_words(results)
-    assert "No trial of the search learned anything for" in " ".join(caveats(halved, score_run(halved)))
+    assert "No trial of the search learned anything for" in " ".join(
+        caveats(halved, score_run(halved))
+    )
 
 
 def test_overlapping_intervals_of_model_and_second_expert_are_reported(results: RunResults) -> None:

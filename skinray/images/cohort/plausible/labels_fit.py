@@ -14,6 +14,8 @@ from skinray.images.file_errors import FileProblem
 
 # Correlation of small copies from which two images are nearly the same.
 NEARLY_SAME = 0.995
+# Images that are compared with one another at a time.
+BLOCK = 256
 # Images of one size, and pairs of them, from which labels are compared with other images.
 FEWEST = 8
 # Most overlap (Dice) of two dermis masks that are compared: those of equal framing say nothing.
@@ -51,13 +53,9 @@ def twins_of_two_subjects(
 
     ``reported`` are rows that have the same pixels as another one.
     """
-    if len(traces) < 2:
-        return
-    flat = np.stack([trace.small.ravel() for trace in traces]) / SMALL_PX
-    for at in range(1, len(traces)):
-        twins = np.flatnonzero(flat[:at] @ flat[at] >= NEARLY_SAME)
+    for at, twins in _twins(traces):
         here = traces[at].biopsy
-        for other in twins.tolist():
+        for other in twins:
             there = traces[other].biopsy
             if there.subject != here.subject and here.row not in reported:
                 yield FileProblem(
@@ -67,6 +65,24 @@ def twins_of_two_subjects(
                     "keep one of them, or give both the same subject",
                 )  # fmt: skip
                 break
+
+
+def _twins(traces: Sequence[Trace]) -> Iterator[tuple[int, list[int]]]:
+    """Yield each position with those before it that look nearly the same; block by block."""
+
+    def flat(start: int) -> NDArray[np.float32]:
+        rows = [trace.small.ravel() for trace in traces[start : start + BLOCK]]
+        return np.asarray(np.stack(rows) / SMALL_PX, np.float32)
+
+    for start in range(0, len(traces), BLOCK):
+        rows = flat(start)
+        alike: list[list[int]] = [[] for _ in rows]
+        for other in range(0, start + 1, BLOCK):
+            same = rows @ (rows if other == start else flat(other)).T >= NEARLY_SAME
+            for row, column in np.argwhere(same).tolist():
+                if other + column < start + row:
+                    alike[row].append(other + column)
+        yield from ((start + row, found) for row, found in enumerate(alike) if found)
 
 
 def shifted_labels(traces: Sequence[Trace]) -> str:

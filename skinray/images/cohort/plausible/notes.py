@@ -156,7 +156,8 @@ def _scales(traces: Sequence[Trace]) -> list[str]:
     first = differ[0]
     return [
         f"um_per_px of {counted(len(differ), 'row')} differs from what the image file states (row "
-        f"{first.biopsy.row}: {first.stated:g}, its file: {first.in_file:g}); the manifest counts"
+        f"{first.biopsy.row}: {first.stated:g}, its file: {first.in_file:g}); the manifest's value "
+        "is used"
     ]
 
 
