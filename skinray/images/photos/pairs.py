@@ -125,7 +125,7 @@ def find_backgrounds(folder: Path) -> tuple[Photo, ...]:
     """Return the photographs without skin in a folder and its subfolders, ordered by MD5.
 
     They are PNG, JPEG or TIFF files, without masks; duplicates count once. Raises CohortError if
-    there is none.
+    there is none, or a picture in another format.
     """
     if not folder.is_dir():
         raise CohortError(f"{folder}: no such folder: correct the path")
