@@ -92,7 +92,7 @@ def _separate(job: Job, claims: ClaimActors, pools: Pools, batches: int) -> Iter
         try:
             for block in blocks:
                 yield int(block["done"].sum())
-        except ExecutionTimeoutError as error:
+        except ExecutionTimeoutError as error:  # a bare Exception; another round may succeed
             raise RuntimeError(str(error)) from error
 
 

@@ -39,15 +39,19 @@ class CohortRow:
         return {c: p.relative_to(self.root).as_posix() for c, p in paths.items() if p is not None}
 
     def has_label_of(self, other: CohortRow) -> bool:
-        """Whether both have the same label: equal files, classes, counts, side and source."""
+        """Whether both have the same label: equal files, classes, counts, side and source.
+
+        Without a second count of its own, a label says nothing against the other's.
+        """
 
         def facts(row: CohortRow) -> list[object]:
             found = row.biopsy
             files = {column: sha256_of(row.root / name) for column, name in row.labels.items()}
-            counts, classes = (found.count, found.second_count), sorted(found.classes.items())
-            return [files, counts, classes, found.dermis_side, found.source]
+            classes = sorted(found.classes.items())
+            return [files, found.count, classes, found.dermis_side, found.source]
 
-        return facts(self) == facts(other)
+        second = self.biopsy.second_count
+        return facts(self) == facts(other) and second in (None, other.biopsy.second_count)
 
     def is_newer_than(self, other: CohortRow) -> bool:
         """Whether a person saved it later; a label without a time is older than any with one."""

@@ -152,12 +152,12 @@ def _value_of_colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     None: no pixel is black or white.
     """
     low, high = pixels.min(axis=2), pixels.max(axis=2)
-    if low.max() == 255 and distinct(pixels) == 2:
-        return np.where(low < 255, np.uint8(255), np.uint8(0))  # a light colour on white
     if high.max() <= 127 and distinct(pixels) == 2 and not high.min():
         return np.where(high > 0, np.uint8(255), np.uint8(0))  # a dark colour on black
     if (high <= NEAR).any():
         return np.asarray(high)
+    if low.max() == 255 and distinct(pixels) == 2:
+        return np.where(low < 255, np.uint8(255), np.uint8(0))  # a light colour on white
     if (low >= 255 - NEAR).any():
         return np.asarray(255 - low)
     return None

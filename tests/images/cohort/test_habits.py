@@ -336,6 +336,15 @@ def test_a_class_in_another_property_is_understood(tmp_path: Path, key: str) -> 
     assert np.array_equal(read_nerves(geojson(tmp_path, nerve, edge), SHAPE, READ), alone)
 
 
+def test_a_class_counts_more_than_other_properties(tmp_path: Path) -> None:
+    lines = [
+        line(*at) | {"properties": {"anatomy": layer, "class": "Nerve"}}
+        for at, layer in ((NERVE, "Dermis"), (EDGE, "Epidermis"))
+    ]
+    both = read_nerves(geojson(tmp_path, line(*NERVE), line(*EDGE)), SHAPE, READ)
+    assert np.array_equal(read_nerves(geojson(tmp_path, *lines), SHAPE, READ), both)
+
+
 def test_a_name_is_free_text(tmp_path: Path) -> None:
     alone = read_nerves(geojson(tmp_path, line(*NERVE)), SHAPE, READ)
     edge = line(*EDGE) | {"properties": {"name": "Boundary"}}

@@ -18,6 +18,7 @@ from skinray.images.cohort.boundary_line import trace_line
 from skinray.images.cohort.dermis_fill import dermis_from_boundary
 from skinray.images.cohort.labels import read_boundary, read_nerves
 from skinray.images.cohort.polylines import draw_line
+from skinray.images.read import read_mask
 
 READ = ReadSettings()
 SHAPE = (120, 160)
@@ -227,6 +228,25 @@ def test_several_lines_are_not_a_boundary(tmp_path):
     path = write_json(tmp_path / "b.geojson", [line((0, 1), (2, 3)), line((4, 5), (6, 7))])
     with pytest.raises(LabelError, match="holds 2 lines"):
         read_boundary(path, SHAPE, READ)
+
+
+def test_no_line_and_an_inverted_one_say_what_to_do(tmp_path):
+    path = write_json(tmp_path / "b.geojson", {"type": "FeatureCollection", "features": []})
+    with pytest.raises(LabelError, match="holds no line: draw the boundary line"):
+        read_boundary(path, SHAPE, READ)
+    mask = np.ones(SHAPE, bool)
+    mask[49:52] = False
+    with pytest.raises(LabelError, match=r"marks 9\d% of the image: invert it"):
+        read_boundary(write_mask(tmp_path / "b.png", mask), SHAPE, READ)
+
+
+def test_lines_are_no_mask_and_objects_no_points(tmp_path):
+    path = write_json(tmp_path / "b.geojson", feature(line((0, 1), (2, 3))))
+    with pytest.raises(LabelError, match="GeoJSON or other JSON.*give a mask image"):
+        read_mask(path)
+    wrong = {"type": "LineString", "coordinates": [{"x": 1, "y": 2}, {"x": 3, "y": 4}]}
+    with pytest.raises(LabelError, match="whose coordinates are not x, y pairs"):
+        read_boundary(write_json(tmp_path / "c.geojson", feature(wrong)), SHAPE, READ)
 
 
 def test_a_drawn_line_is_ordered_from_end_to_end(tmp_path):

@@ -140,6 +140,13 @@ def test_another_class_or_second_count_is_another_label(
     assert read_rows(cohort)[-1][name] == str(value)
 
 
+def test_a_label_without_a_second_count_is_the_same_label(cohort: Path, tmp_path: Path) -> None:
+    merge_labels(labels(tmp_path / "first", 20, second_count=4), cohort)
+    done = merge_labels(labels(tmp_path / "second", 20), cohort)
+    assert (done.unchanged, done.replaced) == (1, 0)
+    assert read_rows(cohort)[-1]["second_count"] == "4"
+
+
 def test_another_label_of_the_same_image_is_an_error_that_names_both(
     cohort: Path, tmp_path: Path
 ) -> None:

@@ -131,6 +131,7 @@ SOUND: dict[str, Callable[[], bytes]] = {
     "black layer that is off by rounding": lambda: png(
         painted((0, 0, 0, 0), (HALF, (0, 0, 0, 255)), (HALF & STRIPES, (1, 1, 1, 255))), "RGBA"
     ),
+    "white beside a dark colour": lambda: png(painted((12, 0, 0), (HALF, WHITE))),
     "a light colour on white": lambda: png(painted(WHITE, (HALF, (255, 180, 180)))),
     "one bit, white is zero, by tifffile": lambda: tiff(HALF, photometric="miniswhite"),
     "palette, both black": lambda: saved(indexed(HALF, BLACK, BLACK), "PNG"),
@@ -505,6 +506,16 @@ def test_a_tracing_shrunk_by_half_is_a_mask(tmp_path: Path, width: int, how: int
 def test_lines_of_another_class_stay_a_class(tmp_path: Path) -> None:
     mask = lines(width=2)
     cv2.line(mask, (5, 5), (5, 100), 128, 2)
+    with pytest.raises(LabelError, match="more than two grey levels"):
+        _read(tmp_path, png(mask))
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_lines_that_cross_those_of_another_class_are_refused(tmp_path: Path, width: int) -> None:
+    """Nerves cross the boundary, so each piece of its line touches one."""
+    mask = np.zeros(SIZE, np.uint8)
+    cv2.line(mask, (0, 60), (WIDTH, 60), 128, width)
+    mask = np.maximum(mask, lines(width=width))
     with pytest.raises(LabelError, match="more than two grey levels"):
         _read(tmp_path, png(mask))
 

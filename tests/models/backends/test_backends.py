@@ -91,6 +91,12 @@ def test_integers_give_nearly_the_same_map_at_every_size(
 
 
 @needs_openvino
+def test_processes_side_by_side_do_not_share_the_first_cores(tmp_path: Path) -> None:
+    stand_in = BACKENDS["openvino"].prepare(network_of("pixel"), CPU, tmp_path)
+    assert stand_in._compiled.get_property("ENABLE_CPU_PINNING") is False
+
+
+@needs_openvino
 def test_integers_need_calibration(tmp_path: Path) -> None:
     with pytest.raises(
         SettingsError, match="has no copy of the bundle in 8-bit integers; backend=auto"

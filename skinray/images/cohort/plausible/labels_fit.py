@@ -76,13 +76,13 @@ def _twins(traces: Sequence[Trace]) -> Iterator[tuple[int, list[int]]]:
 
     for start in range(0, len(traces), BLOCK):
         rows = flat(start)
-        alike: list[list[int]] = [[] for _ in rows]
+        found: list[list[int]] = [[] for _ in rows]
         for other in range(0, start + 1, BLOCK):
             same = rows @ (rows if other == start else flat(other)).T >= NEARLY_SAME
             for row, column in np.argwhere(same).tolist():
                 if other + column < start + row:
-                    alike[row].append(other + column)
-        yield from ((start + row, found) for row, found in enumerate(alike) if found)
+                    found[row].append(other + column)
+        yield from ((start + row, twins) for row, twins in enumerate(found) if twins)
 
 
 def shifted_labels(traces: Sequence[Trace]) -> str:
