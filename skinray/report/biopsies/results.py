@@ -242,6 +242,9 @@ class RunResults(StoredResults):
     def last_round(self) -> list[TrialRow]:
         """The trials of the last, longest round of each arm's search."""
         tried = [trial for trial in self.trials if trial.phase == "tune"]
+        tune = self.settings.get("tune", {})
+        if tune.get("halving", 1) == 1 and not tune.get("second_tries"):
+            return tried
         longest: dict[tuple[Stage, str], int] = {}
         for trial in tried:
             arm = trial.stage, trial.arm

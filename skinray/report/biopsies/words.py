@@ -98,7 +98,8 @@ def search_words(results: RunResults) -> str:
     )
     if results.optimistic:
         frame = "The frame marks the best mean over the folds, which was chosen for every split."
-    if len(results.last_round) < sum(trial.phase == "tune" for trial in results.trials):
+    halved = results.settings.get("tune", {}).get("halving", 1) > 1
+    if halved and len(results.last_round) < sum(t.phase == "tune" for t in results.trials):
         frame += (
             " The search ran in rounds: each split kept its best combinations for a longer round. "
             "Each cell shows the longest round that its combination reached."

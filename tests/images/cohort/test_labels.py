@@ -242,7 +242,7 @@ def test_no_line_and_an_inverted_one_say_what_to_do(tmp_path):
 
 def test_lines_are_no_mask_and_objects_no_points(tmp_path):
     path = write_json(tmp_path / "b.geojson", feature(line((0, 1), (2, 3))))
-    with pytest.raises(LabelError, match="GeoJSON or other JSON.*give a mask image"):
+    with pytest.raises(LabelError, match=r"GeoJSON or other JSON.*give a mask image"):
         read_mask(path)
     wrong = {"type": "LineString", "coordinates": [{"x": 1, "y": 2}, {"x": 3, "y": 4}]}
     with pytest.raises(LabelError, match="whose coordinates are not x, y pairs"):

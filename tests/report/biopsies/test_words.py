@@ -21,7 +21,7 @@ def said(results: RunResults) -> str:
     return "\n".join(caveats(results, score_run(results)))
 
 
-def changed(results: RunResults, **tune: str) -> RunResults:
+def changed(results: RunResults, **tune: object) -> RunResults:
     settings = results.settings | {"tune": results.settings["tune"] | tune}
     return results.model_copy(update={"settings": settings})
 
@@ -129,13 +129,17 @@ def test_a_search_in_rounds_is_explained_and_judged_by_its_last(results: RunResu
         tried.model_copy(update={"epochs_asked": epochs, "learned": learned})
         for epochs, learned in ((3, True), (9, False))
     ]
-    halved = results.model_copy(update={"trials": rounds})
+    halved = changed(results, halving=3).model_copy(update={"trials": rounds})
     assert halved.last_round == rounds[1:]
     assert "The search ran in rounds" in search_words(halved)
     assert "The search ran in rounds" not in search_words(results)
     assert "No trial of the search learned anything for" in " ".join(
         caveats(halved, score_run(halved))
     )
+    repeated = changed(halved, halving=1, second_tries=True)
+    assert repeated.last_round == rounds[1:]
+    assert "The search ran in rounds" not in search_words(repeated)
+    assert changed(halved, halving=1).last_round == rounds  # the epochs are part of the grid
 
 
 def test_overlapping_intervals_of_model_and_second_expert_are_reported(results: RunResults) -> None:
