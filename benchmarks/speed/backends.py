@@ -2,7 +2,7 @@
 
 Run: ``python -m benchmarks.speed.backends``. The gate compares maps and counts of ``--bundle``
 (default: the starter) on drawn biopsies, and on real tissue in the folder that ``--data`` or
-SKINRAY_REAL_DATA names.
+SKINRAY_REAL_DATA names. ``--avx2`` hides all later instructions from the libraries.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,8 +20,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import figure, machine, versions, write
+from benchmarks.older_processor import run_with_avx2_only, this_again
 from skinray.config.biopsies import PhantomSettings
 from skinray.files import STARTER
 from skinray.images.phantoms.phantom import make_phantom
@@ -79,10 +82,26 @@ def stand_ins(network: nn.Module, folder: Path) -> dict[str, nn.Module]:
     return ways
 
 
-def timed(title: str, name: str, rounds: int, result: str = "backends") -> list[str]:
-    """Time one network by every backend; return lines of the table."""
+def operations(network: nn.Module) -> float:
+    """Return the floating-point operations of a pass, in GFLOP: two for each product."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 3, *SIZE))
+    return float(counter.get_total_flops()) / 1e9
+
+
+def timed(
+    title: str, name: str, rounds: int, limits: dict[str, float], result: str = "backends"
+) -> list[str]:
+    """Time one network by every backend; return lines of the table.
+
+    Parameters
+    ----------
+    limits : GFLOP/s of a product of matrices, by precision.
+    result : name of the result file.
+    """
     torch.manual_seed(0)
     network = build(name).eval()
+    needed = operations(network)
     image = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8)
     with TemporaryDirectory() as folder:
         ways = stand_ins(network, Path(folder))
@@ -101,15 +120,26 @@ def timed(title: str, name: str, rounds: int, result: str = "backends") -> list[
     settled = [way for way in middle if way not in (PLAIN, "openvino_int8")]
     best = min(settled, key=lambda way: middle[way])
     limit = ASKED if computes_bfloat16(CPU) else ASKED_AVX2
+    if result != "backends":
+        title += ", AVX2 alone"
     ratio, unit = middle[PLAIN] / middle[best], f"times as fast as plain torch, by {best}"
     figure(result, title, ratio, unit, f">= {limit:g}")
     unit = f"times as fast as the reference, by {best}"
     figure(result, f"{title}, reference", middle[REFERENCE] / middle[best], unit)
     return [
         f"| {title} | {way} | {middle[way]:.2f} | {min(taken):.2f} to {max(taken):.2f} | "
-        f"{middle[PLAIN] / middle[way]:.2f} | {middle[REFERENCE] / middle[way]:.2f} |"
+        f"{middle[PLAIN] / middle[way]:.2f} | {middle[REFERENCE] / middle[way]:.2f} | "
+        f"{share(way, needed / middle[way], limits)} |"
         for way, taken in times.items()
     ]
+
+
+def share(way: str, speed: float, limits: dict[str, float]) -> str:
+    """Return a speed in GFLOP/s as a share of that of a product of matrices; empty for int8."""
+    if way.endswith("int8"):
+        return ""
+    limit = limits["bfloat16" if way.endswith("bfloat16") else "float32"]
+    return f"{speed / limit:.0%}"
 
 
 def pictures(data: Path) -> dict[str, list[Seen]]:
@@ -149,32 +179,37 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--bundle", type=Path, default=STARTER)
     parser.add_argument("--data", type=Path, default=os.environ.get("SKINRAY_REAL_DATA"))
-    parser.add_argument("--name", default="backends", help="of the result file")
+    parser.add_argument("--avx2", action="store_true", help="as on a processor with AVX2 alone")
     options = parser.parse_args()
+    if options.avx2:
+        sys.exit(run_with_avx2_only(this_again()))
     torch.set_num_threads(2)
-    single, half = products(torch.float32), products(torch.bfloat16)
-    figure(options.name, "product of matrices, float32", single, "GFLOP/s")
-    figure(options.name, "product of matrices, bfloat16", half, "GFLOP/s")
-    limits = f"{single:.0f} GFLOP/s in float32, {half:.0f} in bfloat16"
+    name = "backends" if computes_bfloat16(CPU) else "backends_avx2"
+    limits = {"float32": products(torch.float32)}
+    if computes_bfloat16(CPU):  # without its instructions, a product takes a minute
+        limits["bfloat16"] = products(torch.bfloat16)
+    for precision, speed in limits.items():
+        figure(name, f"product of matrices, {precision}", speed, "GFLOP/s")
+    said = " and ".join(f"{speed:.0f} GFLOP/s in {one}" for one, speed in limits.items())
     rows = []
-    for title, name in NETWORKS.items():
-        rows += timed(title, name, options.rounds, options.name)
+    for title, network in NETWORKS.items():
+        rows += timed(title, network, options.rounds, limits, name)
     seen, gated = pictures(Path(options.data) if options.data else Path()), []
     with TemporaryDirectory() as cache:  # the user's own keeps what scoring converted
         os.environ["SKINRAY_CACHE"] = cache
         for title, images in seen.items():
             gated += gate(options.bundle, images, title)
     instructions = torch.backends.cpu.get_cpu_capability()
-    write(options.name, [
+    write(name, [
         "# Backends against float32 in torch", "",
         f"The paper's networks with random weights on one image of {SIZE[1]}x{SIZE[0]} px, two "
         "threads, all backends in turn: seconds, as `skinray score` predicts. Asked: "
         f"{ASKED:g} times as fast as plain torch on a processor with bfloat16 instructions, "
         f"{ASKED_AVX2:g} with AVX2 alone. Plain torch keeps planes of colour one after the other "
         "(NCHW); `eager`, our reference, has the colours of a pixel side by side. "
-        f"Two square matrices multiply at {limits}.", "",
-        "| network | backend | median s | lowest and highest | times plain torch | times eager |",
-        "|---|---|---|---|---|---|", *rows, "",
+        f"Two square matrices multiply at {said}; the last column is each pass's share of it.", "",
+        "| network | backend | median s | lowest and highest | times plain torch | times eager | "
+        "share of the limit |", "|---|---|---|---|---|---|---|", *rows, "",
         f"The gate, with the bundle `{options.bundle.name}`:", "",
         "| images | backend | compared | mean change | pixels that change sides | Dice | mean "
         "change of a count | gate |", "|---|---|---|---|---|---|---|---|", *gated, "",

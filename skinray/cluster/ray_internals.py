@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,30 @@ def replica_on_loopback() -> None:
     replica.add_port_to_grpc_server = lambda server, address: theirs(
         server, address.replace("[::]", ADDRESS)
     )
+
+
+@contextmanager
+def without_helpers(*, dashboard: bool) -> Iterator[None]:
+    """Start a Ray for one machine with fewer processes; a context around ``ray.init``.
+
+    Ray starts an autoscaler, a process that sends logs to the driver and a server of the dashboard
+    even where they have nothing to do. Each is a Python of its own: a second of CPU time while the
+    job's workers start, and ``ray.init`` waits for the last.
+
+    Parameters
+    ----------
+    dashboard : start its server.
+    """
+    from ray._private import parameter, services
+
+    theirs = parameter.RayParams, services.start_api_server
+    parameter.RayParams = partial(theirs[0], no_monitor=True, include_log_monitor=False)
+    if not dashboard:
+        services.start_api_server = lambda *args, **options: (None, None)
+    try:
+        yield
+    finally:
+        parameter.RayParams, services.start_api_server = theirs
 
 
 @contextmanager

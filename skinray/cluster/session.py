@@ -11,13 +11,13 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import ray
 from ray.util.metrics import Counter, Gauge
 
 from skinray.cluster.capacity import logical_cpus
-from skinray.cluster.ray_internals import TOKEN_LOGGER, on_loopback, sigterm_kept
+from skinray.cluster.ray_internals import TOKEN_LOGGER, on_loopback, sigterm_kept, without_helpers
 from skinray.cluster.ray_token import refuse_open_cluster, show_token
 from skinray.errors import ResourcesError
 from skinray.logs import RUN
@@ -100,7 +100,7 @@ def _start(address: str | None, loopback: dict[str, str], *, trains: bool) -> No
         **loopback,
     }
     try:
-        with sigterm_kept():
+        with sigterm_kept(), nullcontext() if address else without_helpers(dashboard=trains):
             ray.init(
                 log_to_driver=False, logging_level=logging.WARNING, **({} if address else local)
             )

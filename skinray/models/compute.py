@@ -64,6 +64,12 @@ def computes_bfloat16(device: torch.device) -> bool:
     return bool(_capabilities().get("avx512_bf16") or _capabilities().get("amx_bf16"))
 
 
+def instructions() -> list[str]:
+    """Return the processor's instruction sets that torch knows: they decide speed and rounding."""
+    known = sorted(name for name, has in _capabilities().items() if has is True)
+    return known or [torch.backends.cpu.get_cpu_capability()]
+
+
 def _capabilities() -> dict[str, object]:
     # Older versions of torch lack this function.
     found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()

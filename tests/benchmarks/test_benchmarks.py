@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import older_processor
 from skinray.errors import SkinrayError
 from skinray.images.cohort.manifest import read_manifest
 from skinray.images.read import read_image
@@ -332,11 +333,37 @@ def test_backends_are_timed_in_turn_and_gated(load, monkeypatch):
     times = script.in_turn({"a": lambda: 0, "b": lambda: 0}, 2)
     assert {name: len(taken) for name, taken in times.items()} == {"a": 2, "b": 2}
     monkeypatch.setattr(script, "SIZE", (64, 96))
-    rows = script.timed("pixel", "pixel", 1)
+    rows = script.timed("pixel", "pixel", 1, {"float32": 2.0, "bfloat16": 8.0})
     assert [row.split("|")[2].strip() for row in rows][:2] == ["plain torch", "eager"]
     seen = [(drawn_sample(at).image, 0.5) for at in range(2)]
     gated = script.gate(script.STARTER, seen, "drawn")
     assert all(row.startswith("| drawn | ") and row.split("|")[3] == " 1 " for row in gated)
+
+
+def test_a_pass_is_measured_against_a_product_of_matrices(load, monkeypatch):
+    script = load("speed.backends")
+    monkeypatch.setattr(script, "SIZE", (10, 20))
+    three_by_one = torch.nn.Conv2d(3, 1, 1)
+    assert script.operations(three_by_one) == pytest.approx(2 * 3 * 200 / 1e9)
+    limits = {"float32": 200.0, "bfloat16": 800.0}
+    assert script.share("openvino", 100.0, limits) == "50%"
+    assert script.share("openvino_bfloat16", 100.0, limits) == "12%"
+    assert script.share("openvino_int8", 100.0, limits) == ""
+
+
+@pytest.mark.skipif(bool(older_processor.possible()), reason=older_processor.possible())
+def test_a_processor_with_avx2_alone_can_be_simulated(capfd):
+    asked = (
+        "import signal, torch; from skinray.models.compute import instructions\n"
+        "signal.signal(signal.SIGSEGV, signal.SIG_DFL)\n"
+        "print(torch.backends.cpu.get_cpu_capability(), *instructions())"
+    )
+    assert older_processor.run_with_avx2_only([sys.executable, "-c", asked]) == 0
+    seen = capfd.readouterr().out.split()
+    assert seen[0] == "AVX2"
+    assert "avx2" in seen
+    assert [name for name in seen if "512" in name or "amx" in name or "vnni" in name] == []
+    assert older_processor.run_with_avx2_only([sys.executable, "-c", "raise SystemExit(3)"]) == 3
 
 
 def test_peers_predict_the_same_map(load, tmp_path, monkeypatch):

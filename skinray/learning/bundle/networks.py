@@ -25,6 +25,7 @@ from skinray.learning.bundle.info import BundleInfo, check_hash, weight_files
 from skinray.learning.provenance import hardware, versions
 from skinray.models import build
 from skinray.models.backends import BACKENDS, REFERENCE
+from skinray.models.compute import instructions
 from skinray.models.layers import WholeImage
 from skinray.models.predict import Gone, predict_at_scale
 
@@ -181,7 +182,7 @@ def computed_by(device: torch.device) -> dict[str, Any]:
     """Return what decides how sums round, and how fast they are: processor, versions, threads."""
     return {
         "hardware": hardware(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "instructions": instructions(),
         "device": device.type,
         "threads": torch.get_num_threads() if device.type == "cpu" else 0,
         "versions": versions(),

@@ -222,7 +222,9 @@ def test_without_a_home_the_reference_computes(
     assert load(bundle, "cpu").maps(images(1)[0][0])
 
 
-@pytest.mark.parametrize("what", ["hardware", "threads", "versions", "damaged", "converted"])
+@pytest.mark.parametrize(
+    "what", ["hardware", "instructions", "threads", "versions", "damaged", "converted"]
+)
 def test_a_choice_holds_for_nothing_else(
     bundle: Path, offer: Callable[..., None], cache: Path, monkeypatch: pytest.MonkeyPatch,
     what: str,
@@ -233,6 +235,8 @@ def test_a_choice_holds_for_nothing_else(
     (record,) = cache.glob("*.json")
     if what == "hardware":
         monkeypatch.setattr(networks, "hardware", lambda: "another processor")
+    elif what == "instructions":  # virtual processors have one name, and differ
+        monkeypatch.setattr(networks, "instructions", lambda: ["avx2", "avx512_f"])
     elif what == "versions":
         monkeypatch.setattr(networks, "versions", lambda: {"torch": "9"})
     elif what == "damaged":

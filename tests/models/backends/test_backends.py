@@ -50,6 +50,36 @@ def test_openvino_gives_the_same_map_at_every_size(name: str, tmp_path: Path) ->
 
 
 @needs_openvino
+def test_padding_before_dilated_convolutions_changes_no_map(
+    tmp_path: Path,
+) -> None:
+    network = network_of("deeplabv3_mobilenet_v3_large")
+    network.backbone.append(nn.ReLU())  # as the ResNets end; MobileNet's last layer is another
+    plain = BACKENDS["openvino"].prepare(network, CPU, tmp_path)
+    core = openvino._library().Core()
+    model = core.read_model(tmp_path / openvino.CONVERTED)
+    assert openvino.pad_before_dilated(model) == 3  # the pyramid's rates 12, 24 and 36
+    other = openvino.Compiled(network, tmp_path / openvino.CONVERTED, "f32")
+    other._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for size in ((64, 96), (50, 130), (37, 41)):
+        found, expected = answers(other, *size), answers(plain, *size)
+        assert torch.allclose(found, expected, rtol=0, atol=2e-6)
+
+
+@needs_openvino
+@pytest.mark.parametrize(("has", "called"), [(["avx512_bf16"], 0), (["amx_bf16"], 1)])
+def test_convolutions_are_padded_before_where_amx_computes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has: list[str], called: int
+) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(openvino, "instructions", lambda: has)
+    monkeypatch.setattr(openvino, "pad_before_dilated", calls.append)
+    for backend in ("openvino", "openvino_bfloat16"):
+        BACKENDS[backend].prepare(network_of("pixel"), CPU, tmp_path)
+    assert len(calls) == called
+
+
+@needs_openvino
 def test_a_network_is_converted_once_and_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
