@@ -14,7 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from skinray.errors import SettingsError
 from skinray.models.deeplab_lite import DeepLabLite
@@ -80,6 +81,25 @@ def build(name: str, **options: Any) -> nn.Module:
     network = MODELS[name](**options)
     network.working_scale = float(scale)  # type: ignore[assignment]
     return network
+
+
+class NoRandomWeights(TorchFunctionMode):
+    """A context in which new networks get no random weights, because others are loaded into them.
+
+    Random numbers for the paper's sixty million weights take more than a second.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function of torch, unless it is to fill a tensor with random numbers."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init" or func in _RANDOM:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
+_RANDOM = {Tensor.uniform_, Tensor.normal_}
 
 
 def working_scale(network: nn.Module) -> float:

@@ -26,13 +26,17 @@ class WholeImage(nn.Module, ABC):
     ----------
     stride : input pixels per cell of the coarsest map; frames are padded to a multiple of it.
     side : frames are squares of this side instead; None: as above.
+    standardise : each channel of an image is scaled to mean 0 and deviation 1 before.
     """
 
     stride: int = 1
     side: int | None = None
+    standardise: bool = False
 
     def framed(self, image: Tensor) -> Tensor:
         """Return the frame, (N, 3, h, w), of RGB ``image`` (N, 3, H, W) in 0..1."""
+        if self.standardise:
+            image = standardise(image)
         if self.side is not None:
             return to_square(image, self.side)
         return pad_to_stride(image, self.stride)
@@ -50,6 +54,21 @@ class WholeImage(nn.Module, ABC):
         if self.side is None:
             return logits[..., : size[0], : size[1]]
         return logits if logits.shape[-2:] == torch.Size(size) else upsample(logits, size)
+
+
+class FramesOnly(WholeImage):
+    """Frames images as a network does whose logits are computed elsewhere."""
+
+    def __init__(
+        self, stride: int, side: int | None, standardise: bool, working_scale: float
+    ) -> None:
+        super().__init__()
+        self.stride, self.side, self.standardise = stride, side, standardise
+        self.working_scale = working_scale
+
+    def logits(self, framed: Tensor) -> Tensor:
+        """Raise: there is no network here."""
+        raise NotImplementedError
 
 
 class ChannelNormalise(nn.Module):

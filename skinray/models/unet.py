@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from skinray.errors import SettingsError
-from skinray.models.layers import WholeImage, set_norm_momentum, standardise, use_group_norm
+from skinray.models.layers import WholeImage, set_norm_momentum, use_group_norm
 
 
 class UNet(WholeImage):
@@ -61,10 +61,6 @@ class UNet(WholeImage):
         set_norm_momentum(self, bn_momentum)
         if group_norm:
             use_group_norm(self)
-
-    def framed(self, image: Tensor) -> Tensor:
-        """Return the frame, (N, 3, h, w), of RGB ``image`` (N, 3, H, W) in 0..1."""
-        return super().framed(standardise(image) if self.standardise else image)
 
     def logits(self, framed: Tensor) -> Tensor:
         """Return the logits of a frame, (N, 1, h, w) float32."""

@@ -8,7 +8,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from skinray.errors import SettingsError
-from skinray.models import MODELS, build, options_of
+from skinray.models import MODELS, NoRandomWeights, build, options_of
 
 # A layer added, lost or resized shows here.
 PARAMETERS = {
@@ -126,6 +126,26 @@ def test_seeded_weights_repeat() -> None:
         torch.manual_seed(7)
         states.append(build("hed", width=0.1).state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize("name", ["hed", "deeplabv3_resnet50", "unet", "skin_mobilenet", "pixel"])
+def test_loaded_weights_need_no_random_ones(name: str) -> None:
+    torch.manual_seed(0)
+    expected = build(name)
+    torch.manual_seed(1)
+    before = torch.random.get_rng_state()
+    with NoRandomWeights():
+        network = build(name)
+        layer = nn.Conv2d(2, 2, 1)
+        assert nn.init.ones_(layer.weight) is layer.weight
+    if name != "deeplabv3_resnet50":  # its first convolution takes a little noise by another way
+        assert torch.equal(torch.random.get_rng_state(), before)
+    network.load_state_dict(expected.state_dict())
+    for part in ("named_parameters", "named_buffers"):
+        found, right = (dict(getattr(one, part)()) for one in (network, expected))
+        assert found.keys() == right.keys()
+        assert all(torch.equal(found[key], right[key]) for key in right)
+    assert torch.equal(nn.init.ones_(layer.weight), torch.ones(2, 2, 1, 1))  # as ever
 
 
 def test_errors_for_unknown_names_and_options_list_the_known_ones() -> None:

@@ -39,6 +39,7 @@ from skinray.learning.bundle.info import (
     INFO,
     BundleInfo,
     check,
+    read_info,
     values_sha256,
     weight_files,
 )
@@ -229,7 +230,7 @@ def load(
         If a file is missing or altered, or the bundle is of an unknown format.
     """
     path = as_path(path, "bundle")
-    info = check(path)
+    info = check(path, weights=False)
     if info.failures:
         LOG.warning("%s did not learn its task: %s", path, " ".join(info.failures))
     stages = {stage: load_stage(path, info, stage, device, backend) for stage in info.stages}
@@ -261,7 +262,7 @@ def load_bundle(
     BundleError
         If a file is missing or altered, or the bundle is of another kind or an unknown format.
     """
-    found = check(as_path(path, "bundle")).kind
+    found = read_info(as_path(path, "bundle")).kind
     if found != kind:
         raise BundleError(f'{path}: this bundle is for {_FOR[found]}: load it with kind="{found}"')
     return load(path, device)

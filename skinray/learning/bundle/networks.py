@@ -23,7 +23,7 @@ from skinray.errors import BundleError, SettingsError
 from skinray.files import cache_folder
 from skinray.learning.bundle.info import BundleInfo, check_hash, weight_files
 from skinray.learning.provenance import hardware, versions
-from skinray.models import build
+from skinray.models import NoRandomWeights, build
 from skinray.models.backends import BACKENDS, REFERENCE
 from skinray.models.compute import instructions
 from skinray.models.layers import WholeImage
@@ -137,11 +137,17 @@ def load_stage(
     place = torch.device(device) if device is not None else default_device()
     networks = []
     for name in weight_files(stage, info.members):
-        network = _network(Path(path) / name, info, stage).to(place)
+        file, ready = Path(path) / name, None
         if backend != REFERENCE:  # which needs no cache
-            folder = _converted(info, name, place)
-            network = BACKENDS[backend].prepare(network, place, folder).eval()
-        networks.append(network)
+            ready = BACKENDS[backend].kept(_converted(info, name, place))
+        if ready is not None:
+            _weights(file, info)  # the cache is for these, and they may have been altered since
+        else:
+            ready = _network(file, info, stage).to(place)
+            if backend != REFERENCE:
+                folder = _converted(info, name, place)
+                ready = BACKENDS[backend].prepare(ready, place, folder)
+        networks.append(ready.eval())
     return StageModel(tuple(networks), info.um_per_px, info.predict, place, backend)
 
 
@@ -205,15 +211,22 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _network(file: Path, info: BundleInfo, stage: Stage) -> nn.Module:
-    model = info.models[stage]
+def _weights(file: Path, info: BundleInfo) -> bytes:
+    """Read the file of a network's weights and check its hash."""
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise BundleError(f"{file}: {error.strerror}; copy the whole bundle again") from None
+        reason = "missing" if isinstance(error, FileNotFoundError) else error.strerror
+        raise BundleError(f"{file}: {reason}; copy the whole bundle folder again") from None
     check_hash(file, hashlib.sha256(data).hexdigest(), info.sha256[file.name])
+    return data
+
+
+def _network(file: Path, info: BundleInfo, stage: Stage) -> nn.Module:
+    model, data = info.models[stage], _weights(file, info)
     try:
-        network = build(model.name, **model.options)
+        with NoRandomWeights():
+            network = build(model.name, **model.options)
         network.load_state_dict(load_tensors(data))
     except (SettingsError, SafetensorError, RuntimeError) as error:
         raise BundleError(

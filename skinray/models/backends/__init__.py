@@ -40,12 +40,15 @@ class Backend:
     prepare : returns the stand-in of a network that is on the device; files go to the folder.
     calibrate : must come before ``prepare``, once for a folder, with frames of typical images,
         (1, 3, h, w) each; None: not needed.
+    kept : returns the stand-in from what ``prepare`` left in the folder, without the network,
+        which takes seconds to build; None: there is nothing.
     """
 
     exact: bool
     missing: Callable[[torch.device], str]
     prepare: Callable[[nn.Module, torch.device, Path], nn.Module]
     calibrate: Callable[[nn.Module, Path, Sequence[Tensor]], None] | None = None
+    kept: Callable[[Path], nn.Module | None] = lambda folder: None
 
 
 def _always(device: torch.device) -> str:
@@ -63,14 +66,19 @@ def _in_bfloat16(network: nn.Module, device: torch.device, folder: Path) -> nn.M
 BACKENDS: dict[BackendName, Backend] = {
     REFERENCE: Backend(True, _always, lambda network, device, folder: network),
     "bfloat16": Backend(False, _no_bfloat16, _in_bfloat16),
-    "openvino": Backend(True, openvino.missing, openvino.in_float32),
+    "openvino": Backend(True, openvino.missing, openvino.in_float32, kept=openvino.kept_in("f32")),
     "openvino_bfloat16": Backend(
         False,
         lambda device: openvino.missing(device) or _no_bfloat16(device),
         openvino.in_bfloat16,
+        kept=openvino.kept_in("bf16"),
     ),
     "openvino_int8": Backend(
-        False, openvino.missing_int8, openvino.in_int8, openvino.calibrate_int8
+        False,
+        openvino.missing_int8,
+        openvino.in_int8,
+        openvino.calibrate_int8,
+        kept=openvino.kept_in("f32", openvino.ROUNDED),
     ),
 }
 

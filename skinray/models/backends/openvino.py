@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import json
 import logging
 import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ from torch import Tensor, nn
 
 from skinray.config.scoring import BackendName
 from skinray.errors import SettingsError
+from skinray.files import write_whole
 from skinray.models import working_scale
 from skinray.models.compute import instructions
-from skinray.models.layers import WholeImage
+from skinray.models.layers import FramesOnly, WholeImage
 
 NAMES: tuple[BackendName, ...] = ("openvino", "openvino_bfloat16", "openvino_int8")
 CONVERTED, ROUNDED = "openvino.xml", "openvino-int8.xml"
+# How the network frames images: with it, the converted network needs no other.
+FRAMES = "frames.json"
 # Convolutions with this dilation or more are slow on AMX, unless their input is padded before.
 LARGE_DILATION = 8
 # Of the frame that is traced: both sides are multiples of every stride, and differ.
@@ -77,6 +81,25 @@ def in_int8(network: nn.Module, device: torch.device, folder: Path) -> nn.Module
             "backend=auto makes and checks one when it pays, for slow networks and many images"
         )
     return Compiled(network, file, "f32")
+
+
+def kept_in(precision: str, name: str = CONVERTED) -> Callable[[Path], nn.Module | None]:
+    """Return what loads a stand-in from the files of an earlier conversion; None if there is none.
+
+    Parameters
+    ----------
+    precision : of what is not in integers: ``f32`` or ``bf16``.
+    name : of the file.
+    """
+
+    def kept(folder: Path) -> nn.Module | None:
+        try:
+            frames = FramesOnly(**json.loads((folder / FRAMES).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return Compiled(frames, folder / name, precision) if (folder / name).exists() else None
+
+    return kept
 
 
 def calibrate_int8(network: nn.Module, folder: Path, frames: Sequence[Tensor]) -> None:
@@ -167,12 +190,19 @@ def pad_before_dilated(model: Any) -> int:
 
 def _converted(network: nn.Module, folder: Path) -> Path:
     """Return the file of a network, which is converted if that was not done before."""
-    file = folder / CONVERTED
+    assert isinstance(network, WholeImage)  # noqa: S101 - `offered` lets no other pass
+    file, side = folder / CONVERTED, network.side
+    frames = {
+        "stride": network.stride,
+        "side": side,
+        "standardise": network.standardise,
+        "working_scale": working_scale(network),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / FRAMES, json.dumps(frames))
     if file.exists():
         return file
-    assert isinstance(network, WholeImage)  # noqa: S101 - `offered` lets no other pass
     library = _library()
-    side = network.side
     frame = torch.rand(1, 3, *((side, side) if side else TRACED))
     # Conversion does not work in inference mode.
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():

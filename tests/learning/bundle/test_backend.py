@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from skinray.config.biopsies import CrossingSettings
 from skinray.config.photos import SkinSettings
 from skinray.config.training import ModelSettings
+from skinray.errors import BundleError
 from skinray.files import cache_folder
 from skinray.learning.bundle import backend, gate, load, networks, save
 from skinray.learning.bundle.backend import Choice, choose
@@ -23,7 +24,7 @@ from skinray.learning.bundle.gate import middle
 from skinray.learning.bundle.info import BundleInfo
 from skinray.learning.bundle.networks import Seen
 from skinray.models import build
-from skinray.models.backends import BACKENDS, REFERENCE, Backend
+from skinray.models.backends import BACKENDS, REFERENCE, Backend, openvino
 from tests.support.tiny import drawn_sample
 
 CPU = torch.device("cpu")
@@ -119,6 +120,23 @@ def test_a_faster_backend_with_equal_results_is_chosen_once(
     found = same.maps(images(1)[0][0])
     assert all(np.array_equal(found[stage], expected[stage]) for stage in expected)
     assert {model.backend for model in same.stages.values()} == {"openvino"}
+
+
+@pytest.mark.skipif(bool(openvino.missing(CPU)), reason="OpenVINO is missing")
+def test_a_converted_bundle_is_loaded_without_its_networks_but_not_without_their_hashes(
+    bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = load(bundle, "cpu", "openvino").maps(images(1)[0][0])
+    monkeypatch.setattr(networks, "build", never)
+    found = load(bundle, "cpu", "openvino").maps(images(1)[0][0])
+    assert all(np.array_equal(found[stage], expected[stage]) for stage in expected)
+    weights = bundle / "nerve.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(BundleError, match=r"nerve\.safetensors: altered"):
+        load(bundle, "cpu", "openvino")
+    weights.unlink()
+    with pytest.raises(BundleError, match=r"nerve\.safetensors: missing"):
+        load(bundle, "cpu", "openvino")
 
 
 @pytest.mark.parametrize(

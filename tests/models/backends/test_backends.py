@@ -50,6 +50,34 @@ def test_openvino_gives_the_same_map_at_every_size(name: str, tmp_path: Path) ->
 
 
 @needs_openvino
+@pytest.mark.parametrize("name", SMALL)
+def test_a_converted_network_needs_no_other(name: str, tmp_path: Path) -> None:
+    assert BACKENDS["openvino"].kept(tmp_path) is None
+    network = network_of(name)
+    prepared = BACKENDS["openvino"].prepare(network, CPU, tmp_path)
+    (tmp_path / openvino.FRAMES).unlink()  # from a release that kept none
+    assert BACKENDS["openvino"].kept(tmp_path) is None
+    BACKENDS["openvino"].prepare(network, CPU, tmp_path)
+    kept = BACKENDS["openvino"].kept(tmp_path)
+    assert kept is not None
+    assert BACKENDS["openvino_int8"].kept(tmp_path) is None  # that is another file
+    assert working_scale(kept) == working_scale(network) == 0.5
+    for size in ((64, 96), (37, 41)):
+        assert torch.equal(answers(kept, *size), answers(prepared, *size))
+
+
+@needs_openvino
+@pytest.mark.parametrize("text", ["", "[]", '{"stride": 8}', '{"stride": 8, "more": 1}'])
+def test_damaged_frames_are_written_again(text: str, tmp_path: Path) -> None:
+    network = network_of("pixel")
+    BACKENDS["openvino"].prepare(network, CPU, tmp_path)
+    (tmp_path / openvino.FRAMES).write_text(text)
+    assert BACKENDS["openvino"].kept(tmp_path) is None
+    BACKENDS["openvino"].prepare(network, CPU, tmp_path)
+    assert BACKENDS["openvino"].kept(tmp_path) is not None
+
+
+@needs_openvino
 def test_padding_before_dilated_convolutions_changes_no_map(
     tmp_path: Path,
 ) -> None:
@@ -93,9 +121,11 @@ def test_a_network_is_converted_once_and_whole(
         patch.setattr(library, "serialize", killed)
         with pytest.raises(KeyboardInterrupt):
             BACKENDS["openvino"].prepare(network, CPU, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == [openvino.FRAMES]
     BACKENDS["openvino"].prepare(network, CPU, tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == {"openvino.xml", "openvino.bin"}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "frames.json", "openvino.xml", "openvino.bin",
+    }  # fmt: skip
     monkeypatch.setattr(library, "convert_model", None)
     again = BACKENDS["openvino"].prepare(network, CPU, tmp_path)
     assert torch.allclose(answers(again, 20, 30), answers(network, 20, 30), rtol=0, atol=1e-5)
