@@ -69,6 +69,7 @@ sighandler_t signal(int number, sighandler_t handler) {
 }
 
 __attribute__((constructor)) static void hide(void) {
+    /* No alternate stack: a program's own may be too small for the registers of AMX. */
     struct sigaction action = {.sa_sigaction = faulted, .sa_flags = SA_SIGINFO | SA_NODEFER};
     if (real_setter()(SIGSEGV, &action, NULL) || answers(0)) {
         fputs("this processor cannot hide its instructions: no cpuid_fault\n", stderr);

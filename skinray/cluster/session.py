@@ -35,8 +35,6 @@ ONE_MACHINE = {
     "RAY_enable_worker_prestart": "0",
     "RAY_num_workers_soft_limit": "0",  # a worker without work ends after a second
     "REPORTER_UPDATE_INTERVAL_MS": "60000",
-    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
-    "LOG_NAME_UPDATE_INTERVAL_S": "10",
     # Serve's proxy is drained when it has sent its last answer, not half a minute later.
     "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "0.001",
     SETTING: FRONT,
