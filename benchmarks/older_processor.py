@@ -8,6 +8,7 @@ those of the machine.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,11 @@ def possible() -> str:
         known = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return "only Linux can hide instructions"
-    return "" if "cpuid_fault" in known else "this processor cannot fault on CPUID (cpuid_fault)"
+    if "cpuid_fault" not in known:
+        return "this processor cannot fault on CPUID (cpuid_fault)"
+    if "LD_PRELOAD" in os.environ:
+        return "LD_PRELOAD is set: unset it"
+    return "" if shutil.which("gcc") else "gcc is not installed"
 
 
 def run_with_avx2_only(command: list[str]) -> int:

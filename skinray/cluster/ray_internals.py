@@ -80,8 +80,8 @@ def without_helpers(*, dashboard: bool) -> Iterator[None]:
     """Start a Ray for one machine with fewer processes; a context around ``ray.init``.
 
     Ray starts an autoscaler, a process that sends logs to the driver and a server of the dashboard
-    even where they have nothing to do. Each is a Python of its own: a second of CPU time while the
-    job's workers start, and ``ray.init`` waits for the last.
+    even where they have nothing to do. Each is a separate Python process that takes half a second
+    of CPU time or more while the job's workers start, and ``ray.init`` waits for the last.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
 from skinray.errors import SettingsError
@@ -94,12 +95,15 @@ class NoRandomWeights(TorchFunctionMode):
     ) -> Any:
         """Call a function of torch, unless it is to fill a tensor with random numbers."""
         kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init" or func in _RANDOM:
+        if func in _RANDOM:
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
         return func(*args, **kwargs)
 
 
-_RANDOM = {Tensor.uniform_, Tensor.normal_}
+# `nn.init` passes some of its own functions on as themselves, and the rest as those of tensors.
+_RANDOM = {
+    Tensor.uniform_, Tensor.normal_, init.uniform_, init.normal_, init.kaiming_uniform_,
+}  # fmt: skip
 
 
 def working_scale(network: nn.Module) -> float:

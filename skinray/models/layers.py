@@ -57,7 +57,7 @@ class WholeImage(nn.Module, ABC):
 
 
 class FramesOnly(WholeImage):
-    """Frames images as a network does whose logits are computed elsewhere."""
+    """Frames images for a network whose logits are computed elsewhere."""
 
     def __init__(
         self, stride: int, side: int | None, standardise: bool, working_scale: float
@@ -65,6 +65,16 @@ class FramesOnly(WholeImage):
         super().__init__()
         self.stride, self.side, self.standardise = stride, side, standardise
         self.working_scale = working_scale
+
+    @staticmethod
+    def options(network: WholeImage) -> dict[str, int | float | None]:
+        """Return the options with which this class frames images as a network does."""
+        return {
+            "stride": network.stride,
+            "side": network.side,
+            "standardise": network.standardise,
+            "working_scale": float(getattr(network, "working_scale", 1.0)),
+        }
 
     def logits(self, framed: Tensor) -> Tensor:
         """Raise: there is no network here."""

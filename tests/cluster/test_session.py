@@ -38,12 +38,16 @@ from skinray.cluster.session import session
 HANDLER
 try:
     with session(trains=TRAINS):
+        children = psutil.Process().children(recursive=True)
         sockets = [
             (one.name(), socket.laddr.ip)
-            for one in [psutil.Process(), *psutil.Process().children(recursive=True)]
+            for one in [psutil.Process(), *children]
             for socket in one.net_connections("inet")
             if socket.status == psutil.CONN_LISTEN
         ]
+        words = [word for child in children for word in child.cmdline()]
+        helpers = ("monitor.py", "log_monitor.py", "dashboard.py")
+        print("helpers:", [name for name in helpers if any(w.endswith("/" + name) for w in words)])
         print("elsewhere:", [one for one in sockets if "127.0.0.1" not in one[1]], len(sockets) > 3)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(6)  # Ray's own alarm comes after three seconds
@@ -65,6 +69,7 @@ def test_a_local_session_is_on_loopback_and_sigterm_is_the_programs(own: bool) -
     )  # fmt: skip
     assert "SIGTERM received" not in done.stderr
     assert "elsewhere: [] True" in done.stdout
+    assert f"helpers: {['dashboard.py'] if own else []}" in done.stdout  # it trains if own
     assert "left: []" in done.stdout
     assert ("told" in done.stdout, "went on" in done.stdout) == (own, own)
     assert done.returncode == (0 if own else 15)

@@ -138,7 +138,9 @@ def test_loaded_weights_need_no_random_ones(name: str) -> None:
         network = build(name)
         layer = nn.Conv2d(2, 2, 1)
         assert nn.init.ones_(layer.weight) is layer.weight
-    if name != "deeplabv3_resnet50":  # its first convolution takes a little noise by another way
+    if (
+        name != "deeplabv3_resnet50"
+    ):  # its first convolution takes a little noise in another way (`randn_like`)
         assert torch.equal(torch.random.get_rng_state(), before)
     network.load_state_dict(expected.state_dict())
     for part in ("named_parameters", "named_buffers"):

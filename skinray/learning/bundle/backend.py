@@ -144,18 +144,23 @@ def _alone(place: Path) -> Iterator[None]:
 def _read(place: Path, made_for: dict[str, Any]) -> Choice | None:
     """Read a choice; None if there is none, or it holds for other things.
 
-    A converted network that has changed since is removed, to be converted again.
+    If a converted network has changed since, or a part of it is gone, all of them are removed, to
+    be converted again.
     """
     try:
         known = Choice.model_validate_json(place.read_bytes())
         if known.made_for != made_for:
             return None
-        changed = [name for name, digest in known.files.items() if sha256_of(Path(name)) != digest]
-        for name in changed:
-            Path(name).unlink()
+        sound = all(_has(Path(name), digest) for name, digest in known.files.items())
+        for name in known.files if not sound else ():
+            Path(name).unlink(missing_ok=True)
     except (OSError, ValidationError):
         return None
-    return None if changed else known
+    return known if sound else None
+
+
+def _has(file: Path, digest: str) -> bool:
+    return file.is_file() and sha256_of(file) == digest
 
 
 def _by_trial(

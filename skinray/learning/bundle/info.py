@@ -163,6 +163,10 @@ class BundleInfo(BaseModel):
             settings = settings.at_scale(self.um_per_px)
         return find_crossings(nerve, dermis, settings, um_per_px)
 
+    def weight_files(self) -> set[str]:
+        """Return the names of all networks' files."""
+        return {name for stage in self.stages for name in weight_files(stage, self.members)}
+
     def find_skin(self, image: NDArray[np.uint8], probability: NDArray[np.float32]) -> Skin:
         """Find the skin from the probability map of one photograph.
 
@@ -204,8 +208,7 @@ def read_info(folder: Path) -> BundleInfo:
         raise BundleError(
             f"{path}: missing, unknown or invalid: {keys}; copy the bundle from its source again"
         ) from None
-    files = {name for stage in info.stages for name in weight_files(stage, info.members)}
-    missing = {INFO, *files} - set(info.sha256)
+    missing = {INFO, *info.weight_files()} - set(info.sha256)
     if missing:
         raise BundleError(
             f"{path}: has no hash of {', '.join(sorted(missing))}; copy the bundle from its "
@@ -220,7 +223,7 @@ def check(path: Path | str, *, weights: bool = True) -> BundleInfo:
 
     Parameters
     ----------
-    weights : also of the networks' files; False: whoever loads them verifies theirs.
+    weights : also of the networks' files; False: ``load_stage`` verifies each as it loads it.
 
     Raises
     ------
@@ -229,13 +232,30 @@ def check(path: Path | str, *, weights: bool = True) -> BundleInfo:
     """
     folder = as_path(path, "bundle")
     info = read_info(folder)
+    verified = {INFO}  # by read_info
+    if not weights:
+        verified |= info.weight_files()
     for name, expected in info.sha256.items():
-        if name == INFO or (name.endswith(".safetensors") and not weights):
-            continue  # read_info verifies the first
-        if not (folder / name).is_file():
-            raise BundleError(f"{folder / name}: missing; copy the whole bundle folder again")
-        check_hash(folder / name, sha256_of(folder / name), expected)
+        if name in verified:
+            continue
+        check_file(folder / name, expected)
     return info
+
+
+def check_file(file: Path, expected: str) -> None:
+    """Raise BundleError if a file cannot be read or has been altered."""
+    try:
+        found = sha256_of(file)
+    except OSError as error:
+        raise unreadable(file, error) from None
+    check_hash(file, found, expected)
+
+
+def unreadable(file: Path, error: OSError) -> BundleError:
+    """Return the error for a file of a bundle that cannot be read."""
+    missing = isinstance(error, FileNotFoundError | IsADirectoryError)
+    reason = "missing" if missing else error.strerror
+    return BundleError(f"{file}: {reason}; copy the whole bundle folder again")
 
 
 def check_hash(file: Path, found: str, expected: str) -> None:

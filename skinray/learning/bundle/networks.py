@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,12 +17,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import nn
 
+from skinray import models
 from skinray.config.images import PredictSettings
 from skinray.config.kinds import Stage
 from skinray.config.scoring import BackendName
 from skinray.errors import BundleError, SettingsError
 from skinray.files import cache_folder
-from skinray.learning.bundle.info import BundleInfo, check_hash, weight_files
+from skinray.learning.bundle.info import (
+    BundleInfo,
+    check_file,
+    check_hash,
+    unreadable,
+    weight_files,
+)
 from skinray.learning.provenance import hardware, versions
 from skinray.models import NoRandomWeights, build
 from skinray.models.backends import BACKENDS, REFERENCE
@@ -137,17 +145,20 @@ def load_stage(
     place = torch.device(device) if device is not None else default_device()
     networks = []
     for name in weight_files(stage, info.members):
-        file, ready = Path(path) / name, None
-        if backend != REFERENCE:  # which needs no cache
-            ready = BACKENDS[backend].kept(_converted(info, name, place))
-        if ready is not None:
-            _weights(file, info)  # the cache is for these, and they may have been altered since
+        file = Path(path) / name
+        if backend == REFERENCE:  # which needs no cache
+            network = _network(file, info, stage).to(place)
         else:
-            ready = _network(file, info, stage).to(place)
-            if backend != REFERENCE:
-                folder = _converted(info, name, place)
-                ready = BACKENDS[backend].prepare(ready, place, folder)
-        networks.append(ready.eval())
+            folder = _converted(info, name, place)
+            kept = BACKENDS[backend].kept(folder)
+            if kept is not None:
+                # The folder goes by the hash that the bundle names; its file may have been altered.
+                check_file(file, info.sha256[name])
+                network = kept
+            else:
+                network = _network(file, info, stage).to(place)
+                network = BACKENDS[backend].prepare(network, place, folder)
+        networks.append(network.eval())
     return StageModel(tuple(networks), info.um_per_px, info.predict, place, backend)
 
 
@@ -192,7 +203,17 @@ def computed_by(device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "threads": torch.get_num_threads() if device.type == "cpu" else 0,
         "versions": versions(),
+        "code": _code(),
     }
+
+
+@cache
+def _code() -> str:
+    """Return a hash of the networks' code, which changes in development while the version stays."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(models.__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _converted(info: BundleInfo, name: str, device: torch.device) -> Path:
@@ -211,19 +232,13 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _weights(file: Path, info: BundleInfo) -> bytes:
-    """Read the file of a network's weights and check its hash."""
+def _network(file: Path, info: BundleInfo, stage: Stage) -> nn.Module:
+    model = info.models[stage]
     try:
         data = file.read_bytes()
     except OSError as error:
-        reason = "missing" if isinstance(error, FileNotFoundError) else error.strerror
-        raise BundleError(f"{file}: {reason}; copy the whole bundle folder again") from None
+        raise unreadable(file, error) from None
     check_hash(file, hashlib.sha256(data).hexdigest(), info.sha256[file.name])
-    return data
-
-
-def _network(file: Path, info: BundleInfo, stage: Stage) -> nn.Module:
-    model, data = info.models[stage], _weights(file, info)
     try:
         with NoRandomWeights():
             network = build(model.name, **model.options)

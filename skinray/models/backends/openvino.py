@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from skinray.config.scoring import BackendName
 from skinray.errors import SettingsError
-from skinray.files import write_whole
+from skinray.files import whole
 from skinray.models import working_scale
 from skinray.models.compute import instructions
 from skinray.models.layers import FramesOnly, WholeImage
@@ -35,7 +35,7 @@ NAMES: tuple[BackendName, ...] = ("openvino", "openvino_bfloat16", "openvino_int
 CONVERTED, ROUNDED = "openvino.xml", "openvino-int8.xml"
 # How the network frames images: with it, the converted network needs no other.
 FRAMES = "frames.json"
-# Convolutions with this dilation or more are slow on AMX, unless their input is padded before.
+# Convolutions dilated at least this much are slow on AMX unless their input is padded beforehand.
 LARGE_DILATION = 8
 # Of the frame that is traced: both sides are multiples of every stride, and differ.
 TRACED = (64, 96)
@@ -75,7 +75,7 @@ def in_int8(network: nn.Module, device: torch.device, folder: Path) -> nn.Module
         If it was not calibrated before.
     """
     file = folder / ROUNDED
-    if not file.exists():
+    if not _complete(file):
         raise SettingsError(
             "backend openvino_int8: this machine has no copy of the bundle in 8-bit integers; "
             "backend=auto makes and checks one when it pays, for slow networks and many images"
@@ -84,7 +84,9 @@ def in_int8(network: nn.Module, device: torch.device, folder: Path) -> nn.Module
 
 
 def kept_in(precision: str, name: str = CONVERTED) -> Callable[[Path], nn.Module | None]:
-    """Return what loads a stand-in from the files of an earlier conversion; None if there is none.
+    """Return a function that loads a stand-in from an earlier conversion in a folder.
+
+    It returns None if there is no such conversion.
 
     Parameters
     ----------
@@ -97,7 +99,8 @@ def kept_in(precision: str, name: str = CONVERTED) -> Callable[[Path], nn.Module
             frames = FramesOnly(**json.loads((folder / FRAMES).read_bytes()))
         except (OSError, ValueError, TypeError):
             return None
-        return Compiled(frames, folder / name, precision) if (folder / name).exists() else None
+        file = folder / name
+        return Compiled(frames, file, precision) if _complete(file) else None
 
     return kept
 
@@ -192,15 +195,10 @@ def _converted(network: nn.Module, folder: Path) -> Path:
     """Return the file of a network, which is converted if that was not done before."""
     assert isinstance(network, WholeImage)  # noqa: S101 - `offered` lets no other pass
     file, side = folder / CONVERTED, network.side
-    frames = {
-        "stride": network.stride,
-        "side": side,
-        "standardise": network.standardise,
-        "working_scale": working_scale(network),
-    }
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / FRAMES, json.dumps(frames))
-    if file.exists():
+    with whole(folder / FRAMES, shared=True) as partial:
+        partial.write_text(json.dumps(FramesOnly.options(network)))
+    if _complete(file):
         return file
     library = _library()
     frame = torch.rand(1, 3, *((side, side) if side else TRACED))
@@ -211,6 +209,11 @@ def _converted(network: nn.Module, folder: Path) -> Path:
     converted.reshape([-1, 3, side or -1, side or -1])
     _write(converted, file)
     return file
+
+
+def _complete(graph: Path) -> bool:
+    """Whether a converted network is there: its graph and its weights."""
+    return graph.is_file() and graph.with_suffix(".bin").is_file()
 
 
 def _write(model: Any, file: Path) -> None:

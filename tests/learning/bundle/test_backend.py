@@ -270,6 +270,40 @@ def test_a_choice_holds_for_nothing_else(
         assert altered.read_bytes() == b"weights"  # converted again
 
 
+@pytest.mark.skipif(bool(openvino.missing(CPU)), reason="OpenVINO is missing")
+@pytest.mark.parametrize("what", ["altered", "gone"])
+def test_weights_of_a_converted_network_are_converted_again(
+    bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    table = {name: BACKENDS[name] for name in (REFERENCE, "openvino")}
+    monkeypatch.setattr(backend, "BACKENDS", table)
+    monkeypatch.setattr("skinray.models.backends.BACKENDS", table)
+    is_compiled = lambda network: isinstance(network, openvino.Compiled)  # noqa: E731
+    monkeypatch.setattr(backend, "seconds", lambda network, _: 1.0 if is_compiled(network) else 3.0)
+    info = info_of(bundle)
+    assert choose(bundle, info, CPU, images) == "openvino"
+    weights = next(cache.glob("*/openvino.bin"))
+    sound = weights.read_bytes()
+    if what == "gone":
+        weights.unlink()
+    else:
+        weights.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    assert choose(bundle, info, CPU) == REFERENCE
+    assert choose(bundle, info, CPU, images) == "openvino"
+    assert weights.read_bytes() == sound
+
+
+def test_a_change_of_the_networks_code_is_another_choice(
+    bundle: Path, offer: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer()
+    info = info_of(bundle)
+    assert choose(bundle, info, CPU, images) == "openvino"
+    assert len(networks._code()) == 16
+    monkeypatch.setattr(networks, "_code", lambda: "changed")
+    assert choose(bundle, info, CPU) == REFERENCE
+
+
 def test_a_record_moved_to_another_name_does_not_count(
     bundle: Path, offer: Callable[..., None], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

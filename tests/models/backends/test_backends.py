@@ -13,6 +13,7 @@ from torch import nn
 from skinray.errors import SettingsError
 from skinray.models import MODELS, build, working_scale
 from skinray.models.backends import BACKENDS, REFERENCE, offered, openvino, seconds
+from skinray.models.layers import FramesOnly
 from tests.support.tiny import ColourNetwork
 
 CPU = torch.device("cpu")
@@ -50,7 +51,7 @@ def test_openvino_gives_the_same_map_at_every_size(name: str, tmp_path: Path) ->
 
 
 @needs_openvino
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ["pixel", "unet"])
 def test_a_converted_network_needs_no_other(name: str, tmp_path: Path) -> None:
     assert BACKENDS["openvino"].kept(tmp_path) is None
     network = network_of(name)
@@ -64,6 +65,17 @@ def test_a_converted_network_needs_no_other(name: str, tmp_path: Path) -> None:
     assert working_scale(kept) == working_scale(network) == 0.5
     for size in ((64, 96), (37, 41)):
         assert torch.equal(answers(kept, *size), answers(prepared, *size))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_frames_are_those_of_the_network(name: str) -> None:
+    network = network_of(name)
+    frames = FramesOnly(**FramesOnly.options(network))
+    assert working_scale(frames) == working_scale(network) == 0.5
+    assert type(network).fitted is FramesOnly.fitted
+    for size in ((64, 96), (37, 41)):
+        image = torch.rand(1, 3, *size)
+        assert torch.equal(frames.framed(image), network.framed(image))
 
 
 @needs_openvino
