@@ -77,8 +77,8 @@ class FramesOnly(WholeImage):
         }
 
     def logits(self, framed: Tensor) -> Tensor:
-        """Raise: there is no network here."""
-        raise NotImplementedError
+        """Raise TypeError: there is no network here."""
+        raise TypeError("these frames come without a network: its logits are computed elsewhere")
 
 
 class ChannelNormalise(nn.Module):
