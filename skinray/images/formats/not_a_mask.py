@@ -59,7 +59,7 @@ def _levels_apart(
 ) -> NDArray[np.uint8]:
     """Return the levels that are more than soft edges of the highest, as a shrunk mask has.
 
-    Edges are within two pixels of it; a line of another class that crosses it continues on both sides.
+    Edges are within two pixels of it; a line of another class continues beyond it on both sides.
     """
     top = used.max()
     near = cv2.dilate((pixels == top).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
